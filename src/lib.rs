@@ -1,0 +1,36 @@
+//! km: Kubernetes on Apache Mesos, in one executable.
+//!
+//! The modules are layers, listed bottom to top: a module may use only those listed before its own (`cli` may use all). The test
+//! `tests/it/tidy.rs` holds that. ARCHITECTURE.md is the picture to read first.
+
+pub mod util;
+
+pub mod supervise;
+
+pub mod telemetry;
+
+pub mod object;
+
+pub mod codec;
+
+pub mod store;
+
+pub mod cache;
+
+pub mod tls;
+
+pub mod client;
+
+pub mod apiserver;
+
+pub mod controllers;
+
+pub mod mesos;
+
+pub mod scheduler;
+
+pub mod runtime;
+
+pub mod executor;
+
+pub mod cli;

@@ -1,0 +1,147 @@
+//! The unit that every part shares: one API object at one resource version, and the data that describes its kind.
+//! Pure data: nothing here does I/O.
+
+pub mod key;
+pub mod meta;
+pub mod resource;
+pub mod schema;
+pub mod selector;
+pub mod status;
+
+mod resources;
+
+use std::any::Any;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+pub use key::{Name, ObjectKey};
+pub use meta::{Meta, OwnerReference};
+pub use resource::{Resource, ResourceRef};
+pub use status::Status;
+
+/// A store's revision, and so an object's `metadata.resourceVersion`: one counter for all kinds. 0 means none.
+pub type Revision = u64;
+
+/// One API object at one resource version. Immutable, shared by `Arc`, parsed for its metadata and selectable fields once.
+pub struct Object {
+    resource: ResourceRef,
+    meta: Meta,
+    /// The complete JSON, `metadata.resourceVersion` included.
+    body: Bytes,
+    typed: OnceLock<Option<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// Bytes that are not an object of the kind they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    #[error("not an object: {0}")]
+    Malformed(#[from] serde_json::Error),
+    #[error("the object has no metadata.{0}")]
+    Missing(&'static str),
+    #[error("metadata.resourceVersion {0:?} is not a revision")]
+    Revision(String),
+}
+
+impl Object {
+    /// An object as the store keeps it, without a resource version: `revision` is written into it.
+    ///
+    /// # Errors
+    /// If `stored` is not JSON with a `metadata.name`.
+    pub fn from_stored(resource: ResourceRef, stored: &[u8], revision: Revision) -> Result<Arc<Self>, ObjectError> {
+        let (mut meta, at) = meta::parse(stored, resource)?;
+        let mut body = Vec::with_capacity(stored.len() + 48);
+        body.extend_from_slice(&stored[..at]);
+        body.extend_from_slice(b"\"resourceVersion\":\"");
+        body.extend_from_slice(revision.to_string().as_bytes());
+        body.extend_from_slice(if stored[at..].trim_ascii_start().starts_with(b"}") { b"\"" } else { b"\"," });
+        body.extend_from_slice(&stored[at..]);
+        meta.revision = revision;
+        Ok(Self::assemble(resource, meta, Bytes::from(body)))
+    }
+
+    /// An object as a server sends it, with its `metadata.resourceVersion`.
+    ///
+    /// # Errors
+    /// If `body` is not JSON with a `metadata.name` and a numeric resource version.
+    pub fn from_wire(resource: ResourceRef, body: Bytes) -> Result<Arc<Self>, ObjectError> {
+        let (meta, _) = meta::parse(&body, resource)?;
+        Ok(Self::assemble(resource, meta, body))
+    }
+
+    fn assemble(resource: ResourceRef, meta: Meta, body: Bytes) -> Arc<Self> {
+        Arc::new(Self { resource, meta, body, typed: OnceLock::new() })
+    }
+
+    pub fn resource(&self) -> ResourceRef {
+        self.resource
+    }
+
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    pub fn name(&self) -> &str {
+        &self.meta.name.name
+    }
+
+    /// Empty for a cluster-scoped object.
+    pub fn namespace(&self) -> &str {
+        &self.meta.name.namespace
+    }
+
+    pub fn revision(&self) -> Revision {
+        self.meta.revision
+    }
+
+    pub fn key(&self) -> ObjectKey {
+        ObjectKey { resource: self.resource, name: self.meta.name.clone() }
+    }
+
+    /// The complete JSON, as clients get it.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The typed form (a `k8s-openapi` struct), decoded on the first call only. It is for reading, and for building objects that km
+    /// itself owns: what a user wrote is never written back through it.
+    ///
+    /// # Panics
+    /// If one object is asked for as two different types; a resource has one.
+    ///
+    /// # Errors
+    /// The decoder's, if the object does not fit the type.
+    pub fn typed<T>(&self) -> Result<&T, serde_json::Error>
+    where
+        T: DeserializeOwned + Any + Send + Sync,
+    {
+        let decoded = self
+            .typed
+            .get_or_init(|| serde_json::from_slice::<T>(&self.body).ok().map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>));
+        match decoded {
+            Some(any) => Ok(any.downcast_ref::<T>().expect("a resource has one typed form")),
+            // Rare: decode again for the error, rather than keep one for every object.
+            None => match serde_json::from_slice::<T>(&self.body) {
+                Err(error) => Err(error),
+                Ok(_) => unreachable!("decoding is deterministic"),
+            },
+        }
+    }
+
+    /// The value of a selectable field, such as `spec.nodeName` or `metadata.name`; empty if the object does not have it. `None` if the
+    /// kind does not let its objects be selected by this field.
+    pub fn field(&self, path: &str) -> Option<&str> {
+        match path {
+            "metadata.name" => Some(self.name()),
+            "metadata.namespace" => Some(self.namespace()),
+            _ => self.resource.selectable.iter().position(|field| field.path == path).map(|at| &*self.meta.fields[at]),
+        }
+    }
+}
+
+impl std::fmt::Debug for Object {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.key(), self.revision())
+    }
+}

@@ -1,0 +1,244 @@
+//! The rows of the resource registry: one per resource, in the order in which discovery lists them.
+
+use super::resource::{Resource, ResourceRef, Selectable, Subresource};
+
+/// The verbs of a resource whose objects are stored.
+const STORED: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const READ_WRITE: &[&str] = &["get", "patch", "update"];
+const CREATE: &[&str] = &["create"];
+const GET: &[&str] = &["get"];
+const CONNECT: &[&str] = &["create", "get"];
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+
+const SCALE: Subresource = Subresource { name: "scale", kind: ("autoscaling", "v1", "Scale"), verbs: READ_WRITE };
+
+const fn status(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
+    Subresource { name: "status", kind: (group, version, kind), verbs: READ_WRITE }
+}
+
+const fn field(path: &'static str) -> Selectable {
+    Selectable { path, absent: "" }
+}
+
+/// Makes a row that differs from the usual one (stored, namespaced, without subresources) in the fields given.
+macro_rules! resource {
+    ($(#[$doc:meta])* $name:ident = $group:literal $version:literal $kind:literal $plural:literal $singular:literal { $($field:ident: $value:expr),* $(,)? }) => {
+        $(#[$doc])*
+        pub static $name: Resource = Resource {
+            $($field: $value,)*
+            ..usual($group, $version, $kind, $plural, $singular)
+        };
+    };
+}
+
+const fn usual(group: &'static str, version: &'static str, kind: &'static str, plural: &'static str, singular: &'static str) -> Resource {
+    Resource {
+        group,
+        version,
+        kind,
+        plural,
+        singular,
+        short_names: &[],
+        categories: &[],
+        namespaced: true,
+        verbs: STORED,
+        subresources: &[],
+        selectable: &[],
+        schema: "",
+    }
+}
+
+resource!(POD = "" "v1" "Pod" "pods" "pod" {
+    short_names: &["po"],
+    categories: &["all"],
+    schema: "io.k8s.api.core.v1.Pod",
+    subresources: &[
+        Subresource { name: "attach", kind: ("", "v1", "PodAttachOptions"), verbs: CONNECT },
+        Subresource { name: "binding", kind: ("", "v1", "Binding"), verbs: CREATE },
+        Subresource { name: "ephemeralcontainers", kind: ("", "v1", "Pod"), verbs: READ_WRITE },
+        Subresource { name: "eviction", kind: ("policy", "v1", "Eviction"), verbs: CREATE },
+        Subresource { name: "exec", kind: ("", "v1", "PodExecOptions"), verbs: CONNECT },
+        Subresource { name: "log", kind: ("", "v1", "Pod"), verbs: GET },
+        Subresource { name: "portforward", kind: ("", "v1", "PodPortForwardOptions"), verbs: CONNECT },
+        Subresource { name: "proxy", kind: ("", "v1", "PodProxyOptions"), verbs: PROXY },
+        status("", "v1", "Pod"),
+    ],
+    selectable: &[
+        field("spec.nodeName"),
+        field("status.phase"),
+        field("spec.restartPolicy"),
+        field("spec.schedulerName"),
+        field("spec.serviceAccountName"),
+        Selectable { path: "spec.hostNetwork", absent: "false" },
+        field("status.podIP"),
+        field("status.nominatedNodeName"),
+    ],
+});
+resource!(POD_TEMPLATE = "" "v1" "PodTemplate" "podtemplates" "podtemplate" { schema: "io.k8s.api.core.v1.PodTemplate" });
+resource!(REPLICATION_CONTROLLER = "" "v1" "ReplicationController" "replicationcontrollers" "replicationcontroller" {
+    short_names: &["rc"],
+    categories: &["all"],
+    schema: "io.k8s.api.core.v1.ReplicationController",
+    subresources: &[SCALE, status("", "v1", "ReplicationController")],
+    selectable: &[Selectable { path: "status.replicas", absent: "0" }],
+});
+resource!(SERVICE = "" "v1" "Service" "services" "service" {
+    short_names: &["svc"],
+    categories: &["all"],
+    schema: "io.k8s.api.core.v1.Service",
+    subresources: &[
+        Subresource { name: "proxy", kind: ("", "v1", "ServiceProxyOptions"), verbs: PROXY },
+        status("", "v1", "Service"),
+    ],
+    selectable: &[field("spec.clusterIP"), field("spec.type")],
+});
+resource!(ENDPOINTS = "" "v1" "Endpoints" "endpoints" "endpoints" { short_names: &["ep"], schema: "io.k8s.api.core.v1.Endpoints" });
+resource!(NODE = "" "v1" "Node" "nodes" "node" {
+    short_names: &["no"],
+    namespaced: false,
+    schema: "io.k8s.api.core.v1.Node",
+    subresources: &[
+        Subresource { name: "proxy", kind: ("", "v1", "NodeProxyOptions"), verbs: PROXY },
+        status("", "v1", "Node"),
+    ],
+    selectable: &[Selectable { path: "spec.unschedulable", absent: "false" }],
+});
+resource!(NAMESPACE = "" "v1" "Namespace" "namespaces" "namespace" {
+    short_names: &["ns"],
+    namespaced: false,
+    verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
+    schema: "io.k8s.api.core.v1.Namespace",
+    subresources: &[
+        Subresource { name: "finalize", kind: ("", "v1", "Namespace"), verbs: &["update"] },
+        status("", "v1", "Namespace"),
+    ],
+    selectable: &[field("status.phase")],
+});
+resource!(
+    /// Kept for a limited time only.
+    EVENT = "" "v1" "Event" "events" "event" {
+    short_names: &["ev"],
+    schema: "io.k8s.api.core.v1.Event",
+    selectable: &[
+        field("involvedObject.kind"),
+        field("involvedObject.namespace"),
+        field("involvedObject.name"),
+        field("involvedObject.uid"),
+        field("involvedObject.apiVersion"),
+        field("involvedObject.resourceVersion"),
+        field("involvedObject.fieldPath"),
+        field("reason"),
+        field("reportingComponent"),
+        field("source.component"),
+        field("type"),
+    ],
+});
+resource!(SECRET = "" "v1" "Secret" "secrets" "secret" { schema: "io.k8s.api.core.v1.Secret", selectable: &[field("type")] });
+resource!(CONFIG_MAP = "" "v1" "ConfigMap" "configmaps" "configmap" { short_names: &["cm"], schema: "io.k8s.api.core.v1.ConfigMap" });
+resource!(SERVICE_ACCOUNT = "" "v1" "ServiceAccount" "serviceaccounts" "serviceaccount" {
+    short_names: &["sa"],
+    schema: "io.k8s.api.core.v1.ServiceAccount",
+    subresources: &[Subresource { name: "token", kind: ("authentication.k8s.io", "v1", "TokenRequest"), verbs: CREATE }],
+});
+resource!(
+    /// Not stored: creating one places a pod (the older form of the pods' subresource).
+    BINDING = "" "v1" "Binding" "bindings" "binding" { verbs: CREATE, schema: "io.k8s.api.core.v1.Binding" });
+resource!(LIMIT_RANGE = "" "v1" "LimitRange" "limitranges" "limitrange" { short_names: &["limits"], schema: "io.k8s.api.core.v1.LimitRange" });
+resource!(RESOURCE_QUOTA = "" "v1" "ResourceQuota" "resourcequotas" "resourcequota" {
+    short_names: &["quota"],
+    schema: "io.k8s.api.core.v1.ResourceQuota",
+    subresources: &[status("", "v1", "ResourceQuota")],
+});
+resource!(PERSISTENT_VOLUME = "" "v1" "PersistentVolume" "persistentvolumes" "persistentvolume" {
+    short_names: &["pv"],
+    namespaced: false,
+    schema: "io.k8s.api.core.v1.PersistentVolume",
+    subresources: &[status("", "v1", "PersistentVolume")],
+});
+resource!(PERSISTENT_VOLUME_CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" "persistentvolumeclaim" {
+    short_names: &["pvc"],
+    schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
+    subresources: &[status("", "v1", "PersistentVolumeClaim")],
+});
+
+resource!(DEPLOYMENT = "apps" "v1" "Deployment" "deployments" "deployment" {
+    short_names: &["deploy"],
+    categories: &["all"],
+    schema: "io.k8s.api.apps.v1.Deployment",
+    subresources: &[SCALE, status("apps", "v1", "Deployment")],
+});
+resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
+    short_names: &["rs"],
+    categories: &["all"],
+    schema: "io.k8s.api.apps.v1.ReplicaSet",
+    subresources: &[SCALE, status("apps", "v1", "ReplicaSet")],
+    selectable: &[Selectable { path: "status.replicas", absent: "0" }],
+});
+resource!(STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets" "statefulset" {
+    short_names: &["sts"],
+    categories: &["all"],
+    schema: "io.k8s.api.apps.v1.StatefulSet",
+    subresources: &[SCALE, status("apps", "v1", "StatefulSet")],
+});
+resource!(DAEMON_SET = "apps" "v1" "DaemonSet" "daemonsets" "daemonset" {
+    short_names: &["ds"],
+    categories: &["all"],
+    schema: "io.k8s.api.apps.v1.DaemonSet",
+    subresources: &[status("apps", "v1", "DaemonSet")],
+});
+resource!(CONTROLLER_REVISION = "apps" "v1" "ControllerRevision" "controllerrevisions" "controllerrevision" {
+    schema: "io.k8s.api.apps.v1.ControllerRevision",
+});
+
+resource!(JOB = "batch" "v1" "Job" "jobs" "job" {
+    categories: &["all"],
+    schema: "io.k8s.api.batch.v1.Job",
+    subresources: &[status("batch", "v1", "Job")],
+    selectable: &[Selectable { path: "status.successful", absent: "0" }],
+});
+resource!(CRON_JOB = "batch" "v1" "CronJob" "cronjobs" "cronjob" {
+    short_names: &["cj"],
+    categories: &["all"],
+    schema: "io.k8s.api.batch.v1.CronJob",
+    subresources: &[status("batch", "v1", "CronJob")],
+});
+
+resource!(LEASE = "coordination.k8s.io" "v1" "Lease" "leases" "lease" { schema: "io.k8s.api.coordination.v1.Lease" });
+resource!(ENDPOINT_SLICE = "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" "endpointslice" {
+    schema: "io.k8s.api.discovery.v1.EndpointSlice",
+});
+resource!(POD_DISRUPTION_BUDGET = "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets" "poddisruptionbudget" {
+    short_names: &["pdb"],
+    schema: "io.k8s.api.policy.v1.PodDisruptionBudget",
+    subresources: &[status("policy", "v1", "PodDisruptionBudget")],
+});
+
+/// Every resource, in discovery's order.
+pub static ALL: &[ResourceRef] = &[
+    &BINDING,
+    &CONFIG_MAP,
+    &ENDPOINTS,
+    &EVENT,
+    &LIMIT_RANGE,
+    &NAMESPACE,
+    &NODE,
+    &PERSISTENT_VOLUME_CLAIM,
+    &PERSISTENT_VOLUME,
+    &POD,
+    &POD_TEMPLATE,
+    &REPLICATION_CONTROLLER,
+    &RESOURCE_QUOTA,
+    &SECRET,
+    &SERVICE_ACCOUNT,
+    &SERVICE,
+    &CONTROLLER_REVISION,
+    &DAEMON_SET,
+    &DEPLOYMENT,
+    &REPLICA_SET,
+    &STATEFUL_SET,
+    &CRON_JOB,
+    &JOB,
+    &LEASE,
+    &ENDPOINT_SLICE,
+    &POD_DISRUPTION_BUDGET,
+];

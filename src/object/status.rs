@@ -1,0 +1,229 @@
+//! `metav1.Status`: what a user of the API is told when a request fails (reasons and codes as in `k8s.io/apimachinery` `api/errors`).
+
+use serde::{Deserialize, Serialize};
+
+use super::ResourceRef;
+
+/// A failed (or, for some deletes, successful) request's answer. It is also the error type of everything that serves the API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    #[serde(default = "kind")]
+    pub kind: String,
+    #[serde(default = "api_version")]
+    pub api_version: String,
+    #[serde(default)]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// `Success` or `Failure`.
+    #[serde(default)]
+    pub status: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    /// A machine-readable reason, such as `NotFound`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+    /// The HTTP status code.
+    #[serde(default)]
+    pub code: u16,
+}
+
+/// What a [`Status`] is about.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Details {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub group: String,
+    /// The plural resource name, or the kind where the error is about a value of it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<Cause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u32>,
+}
+
+/// One of possibly several reasons, each tied to a field where there is one.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub field: String,
+}
+
+fn kind() -> String {
+    "Status".to_owned()
+}
+
+fn api_version() -> String {
+    "v1".to_owned()
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Status {}
+
+impl Status {
+    /// A failure with any code and reason; the constructors below are the usual ones.
+    pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Self {
+        Self {
+            kind: kind(),
+            api_version: api_version(),
+            metadata: serde_json::Map::new(),
+            status: "Failure".to_owned(),
+            message: message.into(),
+            reason: reason.to_owned(),
+            details: None,
+            code,
+        }
+    }
+
+    /// What a delete answers when the object is gone.
+    pub fn deleted(resource: ResourceRef, name: &str, uid: &str) -> Self {
+        let details = Details {
+            name: name.to_owned(),
+            group: resource.group.to_owned(),
+            kind: resource.plural.to_owned(),
+            uid: uid.to_owned(),
+            ..Details::default()
+        };
+        Self { status: "Success".to_owned(), details: Some(details), ..Self::failure(200, "", "") }
+    }
+
+    fn about(mut self, resource: ResourceRef, name: &str) -> Self {
+        self.details = Some(Details {
+            name: name.to_owned(),
+            group: resource.group.to_owned(),
+            kind: resource.plural.to_owned(),
+            ..Details::default()
+        });
+        self
+    }
+
+    pub fn not_found(resource: ResourceRef, name: &str) -> Self {
+        Self::failure(404, "NotFound", format!("{} {name:?} not found", resource.qualified())).about(resource, name)
+    }
+
+    pub fn already_exists(resource: ResourceRef, name: &str) -> Self {
+        Self::failure(409, "AlreadyExists", format!("{} {name:?} already exists", resource.qualified())).about(resource, name)
+    }
+
+    /// A write that did not happen because the object is not what the writer took it for.
+    pub fn conflict(resource: ResourceRef, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
+        Self::failure(409, "Conflict", message).about(resource, name)
+    }
+
+    /// The conflict of a stale resource version.
+    pub fn modified(resource: ResourceRef, name: &str) -> Self {
+        Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")
+    }
+
+    /// An object whose fields are wrong: one cause a field. The message lists them as Kubernetes does.
+    pub fn invalid(resource: ResourceRef, name: &str, causes: Vec<Cause>) -> Self {
+        let mut listed: Vec<String> = Vec::with_capacity(causes.len());
+        for cause in &causes {
+            let text = if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
+            if !listed.contains(&text) {
+                listed.push(text);
+            }
+        }
+        let listed = if listed.len() == 1 { listed.concat() } else { format!("[{}]", listed.join(", ")) };
+        let kind = if resource.group.is_empty() { resource.kind.to_owned() } else { format!("{}.{}", resource.kind, resource.group) };
+        let mut status = Self::failure(422, "Invalid", format!("{kind} {name:?} is invalid: {listed}"));
+        status.details = Some(Details {
+            name: name.to_owned(),
+            group: resource.group.to_owned(),
+            kind: resource.kind.to_owned(),
+            causes,
+            ..Details::default()
+        });
+        status
+    }
+
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::failure(400, "BadRequest", message)
+    }
+
+    pub fn forbidden(resource: ResourceRef, name: &str, why: &str) -> Self {
+        Self::failure(403, "Forbidden", format!("{} {name:?} is forbidden: {why}", resource.qualified())).about(resource, name)
+    }
+
+    /// The resource version asked for is older than what is kept.
+    pub fn expired(message: impl Into<String>) -> Self {
+        Self::failure(410, "Expired", message)
+    }
+
+    pub fn method_not_supported(resource: ResourceRef, verb: &str) -> Self {
+        Self::failure(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind {:?}", resource.qualified()))
+            .about(resource, "")
+    }
+
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut status = Self::failure(429, "TooManyRequests", message);
+        status.details = Some(Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() });
+        status
+    }
+
+    /// The server cannot answer now, for example because its store is out of reach.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::failure(503, "ServiceUnavailable", message)
+    }
+
+    pub fn timeout(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        let mut status = Self::failure(504, "Timeout", message);
+        status.details = Some(Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() });
+        status
+    }
+
+    pub fn internal(message: impl std::fmt::Display) -> Self {
+        Self::failure(500, "InternalError", format!("Internal error occurred: {message}"))
+    }
+
+    /// Whether the request failed for this reason.
+    pub fn is(&self, reason: &str) -> bool {
+        self.reason == reason
+    }
+}
+
+impl Cause {
+    /// The common causes of `k8s.io/apimachinery` `util/validation/field`, each with its wording.
+    pub fn required(field: impl Into<String>, detail: &str) -> Self {
+        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
+        Self { reason: "FieldValueRequired".to_owned(), message, field: field.into() }
+    }
+
+    /// `value` is printed as JSON would.
+    pub fn invalid(field: impl Into<String>, value: &serde_json::Value, detail: &str) -> Self {
+        Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {value}: {detail}"), field: field.into() }
+    }
+
+    pub fn not_supported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
+        let listed = supported.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", ");
+        Self {
+            reason: "FieldValueNotSupported".to_owned(),
+            message: format!("Unsupported value: {value:?}: supported values: {listed}"),
+            field: field.into(),
+        }
+    }
+
+    pub fn duplicate(field: impl Into<String>, value: &serde_json::Value) -> Self {
+        Self { reason: "FieldValueDuplicate".to_owned(), message: format!("Duplicate value: {value}"), field: field.into() }
+    }
+
+    pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
+        Self { reason: "FieldValueForbidden".to_owned(), message: format!("Forbidden: {detail}"), field: field.into() }
+    }
+}

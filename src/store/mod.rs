@@ -1,0 +1,117 @@
+//! The durable order of objects: a map from keys to JSON, in which every change gets the next revision. It knows bytes, not objects.
+//! Two implementations behind one contract: etcd, and the embedded one.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+
+use crate::object::Revision;
+
+/// A key with its value, at the revision that last changed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Bytes,
+    pub revision: Revision,
+}
+
+/// Part of a range, in key order, all as of one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// The store's revision that the page shows.
+    pub revision: Revision,
+    /// Whether the range goes on behind the last entry.
+    pub more: bool,
+}
+
+/// What must hold of a key for a write to happen. There is no unconditional write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    /// The key's last change had this revision.
+    At(Revision),
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done, durably, at this revision.
+    Done(Revision),
+    /// Not done: the key is otherwise than expected, namely this.
+    Conflict(Option<Entry>),
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub key: String,
+    pub revision: Revision,
+    /// `None` when the key was deleted (or its time to live ran out).
+    pub value: Option<Bytes>,
+}
+
+/// What a watch delivers: changes in revision order, all of one revision in one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub changes: Vec<Change>,
+    /// Every change up to and including this revision has now been delivered. A batch without changes only says this.
+    pub revision: Revision,
+}
+
+/// Why the store did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The revision asked for is no longer kept; `oldest` is.
+    #[error("revision {asked} has been compacted, the oldest kept is {oldest}")]
+    Compacted { asked: Revision, oldest: Revision },
+    /// The store is out of reach, or lost its quorum. A write may or may not have happened.
+    #[error("the store is out of reach: {0}")]
+    Unavailable(#[source] anyhow::Error),
+    /// Out of space; nothing was written.
+    #[error("the store is full: {0}")]
+    Full(#[source] anyhow::Error),
+    /// Damaged data, or a failure that will not pass by itself.
+    #[error("the store failed: {0}")]
+    Failed(#[source] anyhow::Error),
+}
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// The contract; `store::contract` (tests) is the suite that every implementation passes.
+pub trait Store: Debug + Send + Sync {
+    /// The newest value of a key. Linearizable.
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>>;
+
+    /// Up to `limit` entries whose keys begin with `prefix` and are `>= start`, as of revision `at` (0: the newest, linearizable).
+    ///
+    /// # Errors
+    /// `Compacted` if `at` is no longer kept.
+    fn range<'a>(&'a self, prefix: &'a str, start: &'a str, limit: usize, at: Revision) -> BoxFuture<'a, Result<Page>>;
+
+    /// Writes a key if `expect` holds. With a `ttl` the key is deleted when that time is over and nobody wrote it again.
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>>;
+
+    /// Deletes a key whose last change had this revision.
+    fn delete<'a>(&'a self, key: &'a str, revision: Revision) -> BoxFuture<'a, Result<Outcome>>;
+
+    /// All changes of keys that begin with `prefix`, after revision `after`, in order, none missed and none repeated. Also delivers empty
+    /// batches, at least when [`Store::request_progress`] asks for it. The stream ends with an error; the caller starts anew behind
+    /// the last revision delivered.
+    ///
+    /// # Errors
+    /// `Compacted` if changes after `after` are no longer kept.
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<BoxStream<'static, Result<Batch>>>>;
+
+    /// The newest revision. Linearizable: at least that of every write acknowledged, by whomever, before the call.
+    fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
+
+    /// Asks for every watch to be told, by an empty batch if need be, how far it has come.
+    fn request_progress(&self) -> BoxFuture<'_, Result<()>>;
+
+    /// Forgets the history before `revision`.
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>>;
+}

@@ -1,0 +1,109 @@
+//! Owned tasks: every background task of a component belongs to a [`Supervisor`], is told to stop by one token, and is waited for.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Told to a component when it is to stop: take no new work, finish what runs, return.
+pub type Shutdown = CancellationToken;
+
+/// Owns the tasks of a process or of one component. The first task that fails stops all the others; its error is what
+/// [`Supervisor::wait`] returns.
+#[derive(Clone, Debug)]
+pub struct Supervisor {
+    shutdown: Shutdown,
+    tasks: TaskTracker,
+    first_error: Arc<Mutex<Option<anyhow::Error>>>,
+}
+
+impl Default for Supervisor {
+    fn default() -> Self {
+        Self::new(Shutdown::new())
+    }
+}
+
+impl Supervisor {
+    /// A supervisor whose tasks stop when `shutdown` is cancelled.
+    pub fn new(shutdown: Shutdown) -> Self {
+        Self { shutdown, tasks: TaskTracker::new(), first_error: Arc::default() }
+    }
+
+    /// The token that stops every task of this supervisor.
+    pub fn shutdown(&self) -> Shutdown {
+        self.shutdown.clone()
+    }
+
+    /// A supervisor for a part: it stops with this one, and can be stopped alone.
+    pub fn child(&self) -> Self {
+        Self::new(self.shutdown.child_token())
+    }
+
+    /// Runs a task until it returns. An error, or a panic, stops every other task.
+    pub fn spawn<F>(&self, name: impl Into<String>, task: F)
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let (shutdown, first_error, name) = (self.shutdown.clone(), self.first_error.clone(), name.into());
+        let inner = self.tasks.spawn(task);
+        self.tasks.spawn(async move {
+            let error = match inner.await {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.context(name),
+                Err(join) => anyhow::anyhow!("{name}: {join}"),
+            };
+            if !shutdown.is_cancelled() {
+                tracing::error!("{error:#}");
+            }
+            first_error.lock().get_or_insert(error);
+            shutdown.cancel();
+        });
+    }
+
+    /// Runs a task that has nothing to report, such as a connection's.
+    pub fn spawn_quiet<F>(&self, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.tasks.spawn(task);
+    }
+
+    /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return.
+    ///
+    /// # Errors
+    /// The first error any task ended with, or that tasks were still running when `grace` was over.
+    pub async fn wait(self, grace: Duration) -> anyhow::Result<()> {
+        self.shutdown.cancelled().await;
+        self.tasks.close();
+        let drained = tokio::time::timeout(grace, self.tasks.wait()).await;
+        if let Some(error) = self.first_error.lock().take() {
+            return Err(error);
+        }
+        drained.map_err(|_| anyhow::anyhow!("{} tasks were still running {grace:?} after the stop", self.tasks.len()))
+    }
+}
+
+/// Cancels `shutdown` on the first SIGINT or SIGTERM; a second one ends the process at once with status 130.
+///
+/// # Errors
+/// If the signal handlers cannot be installed.
+pub async fn cancel_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    for turn in 0.. {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        if turn == 0 {
+            tracing::info!("stopping");
+            shutdown.cancel();
+        } else {
+            std::process::exit(130);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O here.
+
+pub mod product;
