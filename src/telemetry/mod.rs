@@ -1,1 +1,4 @@
-//! (being written)
+//! What a running km says of itself: logs and metrics.
+
+pub mod logs;
+pub mod metrics;
