@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::time::UtcTime;
 
 /// What the logging flags of the original come to.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +22,6 @@ pub fn init(config: &Config) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
-        .with_timer(UtcTime::rfc_3339())
         .with_target(config.verbosity >= 4)
         .try_init();
 }
