@@ -1,1 +1,9 @@
-//! (being written)
+//! The Mesos v1 HTTP API: messages, calls and event streams of schedulers, executors and operators, and master detection.
+
+/// The messages, compiled from `proto/mesos/v1/`: [`v1`] itself holds what is shared, `v1::scheduler` and `v1::executor` the two APIs.
+#[allow(unreachable_pub, clippy::all)]
+mod messages {
+    include!(concat!(env!("OUT_DIR"), "/messages.rs"));
+}
+
+pub use messages::mesos::v1;
