@@ -1,3 +1,5 @@
 //! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O here.
 
+pub mod duration;
 pub mod product;
+pub mod quantity;
