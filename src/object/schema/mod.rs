@@ -1,0 +1,198 @@
+//! What every field of every kind is: its shape, how lists merge, what is required, its default. Strict decoding, defaulting, pruning,
+//! strategic merge, server-side apply, OpenAPI and `kubectl explain` are written against this and nothing else.
+//!
+//! The data is two text files. `types.schema` is derived from the API's declarations (`scripts/schema-derive`) and not edited;
+//! `facts.schema` is ours: the defaults that no declaration states, and the documentation. `parse.rs` describes their grammar.
+
+mod parse;
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// A named type: an object with fields.
+#[derive(Debug, PartialEq)]
+pub struct Type {
+    /// Such as `io.k8s.api.core.v1.PodSpec`.
+    pub name: &'static str,
+    /// Such as `apps/v1`, if objects of the type are bodies of requests and answers, and so have `apiVersion` and `kind`.
+    pub api_version: Option<&'static str>,
+    /// In our own words, for `kubectl explain`.
+    pub doc: &'static str,
+    /// `x-kubernetes-map-type: atomic`: two writers' values do not merge.
+    pub atomic: bool,
+    /// Ordered by name.
+    pub fields: Vec<Field>,
+}
+
+/// A field of a [`Type`].
+#[derive(Debug, PartialEq)]
+pub struct Field {
+    /// As it is written in JSON.
+    pub name: &'static str,
+    /// Where it is in the type's protobuf message; `None` for a field that only JSON has.
+    pub tag: Option<Tag>,
+    pub doc: &'static str,
+    pub shape: Shape,
+    pub required: bool,
+    /// Whether a zero value (`""`, 0, false) says something else than no value at all.
+    pub nullable: bool,
+    /// JSON text of the value that an absent field gets when its object is present. A zero value counts as absent unless `nullable`.
+    pub default: Option<&'static str>,
+    /// The strings it (or each of its items) may hold; empty if any.
+    pub allowed: &'static [&'static str],
+    /// `x-kubernetes-list-type` and `-map-keys`, or `x-kubernetes-map-type: atomic`: for server-side apply.
+    pub merge: Merge,
+    /// `x-kubernetes-patch-merge-key`: for strategic merge patches. A list without one is replaced, unless `patch_merge` is set.
+    pub patch_key: Option<&'static str>,
+    /// `x-kubernetes-patch-strategy: merge`, on a list of scalars if there is no `patch_key`.
+    pub patch_merge: bool,
+    /// `x-kubernetes-patch-strategy: retainKeys`.
+    pub retain_keys: bool,
+}
+
+/// A protobuf field number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag {
+    /// The number of the embedded message that holds the field, if its declaration is shared between types; JSON does not show it.
+    pub within: Option<u32>,
+    pub number: u32,
+}
+
+/// What a value looks like.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Shape {
+    String,
+    Boolean,
+    Int32,
+    Int64,
+    Double,
+    /// A number or a string, such as `100m` or `64Mi`.
+    Quantity,
+    IntOrString,
+    /// RFC 3339, whole seconds.
+    Time,
+    /// RFC 3339, microseconds.
+    MicroTime,
+    /// Base64.
+    Bytes,
+    /// Any JSON (`RawExtension`, `FieldsV1`).
+    Any,
+    /// The name of a [`Type`].
+    Object(&'static str),
+    List(Box<Shape>),
+    Map(Box<Shape>),
+}
+
+/// How two writers' values of a list or map come together under server-side apply.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Merge {
+    /// Lists are atomic, maps and objects granular.
+    Default,
+    Atomic,
+    Set,
+    /// A list of objects told apart by these fields.
+    Map(&'static [&'static str]),
+}
+
+impl Type {
+    pub fn field(&self, name: &str) -> Option<&Field> {
+        self.fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|at| &self.fields[at])
+    }
+
+    /// The last part of the name: the kind, if the type is one.
+    pub fn short_name(&self) -> &'static str {
+        self.name.rsplit('.').next().unwrap_or(self.name)
+    }
+}
+
+struct Schema {
+    types: HashMap<&'static str, Type>,
+    /// Names by `apiVersion` and kind.
+    kinds: HashMap<(&'static str, &'static str), &'static str>,
+}
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    let types = parse::parse(include_str!("types.schema"), include_str!("facts.schema"));
+    let kinds = types.values().filter_map(|it| Some(((it.api_version?, it.short_name()), it.name))).collect();
+    Schema { types, kinds }
+});
+
+/// The type of this full name.
+pub fn get(name: &str) -> Option<&'static Type> {
+    SCHEMA.types.get(name)
+}
+
+/// The type of the objects of this `apiVersion` (`apps/v1`) and kind.
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Type> {
+    SCHEMA.kinds.get(&(api_version, kind)).and_then(|name| get(name))
+}
+
+/// Every type, in no order.
+pub fn all() -> impl Iterator<Item = &'static Type> {
+    SCHEMA.types.values()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::resource::ALL;
+
+    #[test]
+    fn every_resource_and_everything_it_holds_is_described() {
+        for resource in ALL {
+            let of_kind = of_kind(&resource.api_version(), resource.kind).map(|it| it.name);
+            assert_eq!(of_kind, Some(resource.schema), "{resource:?}");
+            for (group, version, kind) in resource.subresources.iter().map(|it| it.kind) {
+                if kind.ends_with("Options") {
+                    continue; // query parameters
+                }
+                let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+                assert!(super::of_kind(&api_version, kind).is_some(), "{api_version} {kind}");
+            }
+        }
+        fn refers(shape: &Shape) -> Option<&'static str> {
+            match shape {
+                Shape::Object(name) => Some(name),
+                Shape::List(inner) | Shape::Map(inner) => refers(inner),
+                _ => None,
+            }
+        }
+        for kind in all() {
+            assert!(kind.fields.windows(2).all(|pair| pair[0].name < pair[1].name), "{} is not ordered", kind.name);
+            for field in &kind.fields {
+                if let Some(name) = refers(&field.shape) {
+                    assert!(get(name).is_some(), "{}.{} is a {name}", kind.name, field.name);
+                }
+                if let Some(default) = field.default {
+                    assert!(serde_json::from_str::<serde_json::Value>(default).is_ok(), "{}.{}: {default}", kind.name, field.name);
+                }
+                for key in [field.patch_key].into_iter().flatten().chain(match &field.merge {
+                    Merge::Map(keys) => keys.iter().copied(),
+                    _ => [].iter().copied(),
+                }) {
+                    let item = refers(&field.shape).and_then(get).expect("a list of objects");
+                    assert!(item.field(key).is_some(), "{}.{} has no key {key}", kind.name, field.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn fields_say_how_they_merge() {
+        let spec = get("io.k8s.api.core.v1.PodSpec").expect("known");
+        let containers = spec.field("containers").expect("known");
+        assert_eq!(containers.shape, Shape::List(Box::new(Shape::Object("io.k8s.api.core.v1.Container"))));
+        assert_eq!((containers.merge.clone(), containers.patch_key, containers.required), (Merge::Map(&["name"]), Some("name"), true));
+        let volumes = spec.field("volumes").expect("known");
+        assert!(volumes.retain_keys && volumes.patch_merge);
+        assert_eq!(spec.field("tolerations").map(|it| (&it.merge, it.patch_key)), Some((&Merge::Atomic, None)));
+        assert_eq!(spec.field("restartPolicy").map(|it| it.allowed), Some(&["Always", "Never", "OnFailure"][..]));
+        assert_eq!(spec.field("nodeSelector").map(|it| &it.merge), Some(&Merge::Atomic));
+        let container = get("io.k8s.api.core.v1.Container").expect("known");
+        assert_eq!(container.field("ports").map(|it| &it.merge), Some(&Merge::Map(&["containerPort", "protocol"])));
+        let finalizers = get("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").and_then(|it| it.field("finalizers")).expect("known");
+        assert!(finalizers.patch_merge && finalizers.patch_key.is_none() && finalizers.merge == Merge::Set);
+        let config_map = get("io.k8s.api.core.v1.SecretKeySelector").and_then(|it| it.field("name")).expect("known");
+        assert_eq!(config_map.tag, Some(Tag { within: Some(1), number: 1 }));
+    }
+}
