@@ -3,3 +3,4 @@
 pub mod duration;
 pub mod product;
 pub mod quantity;
+pub mod version;

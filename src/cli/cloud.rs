@@ -1,0 +1,89 @@
+//! The file of `--cloud-config`: section `[mesos-cloud]` of an ini file in git's syntax.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use ini::Ini;
+
+use crate::util::duration;
+
+/// What the Mesos cloud provider is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CloudConfig {
+    /// As `--mesos-master`.
+    pub mesos_master: String,
+    /// For one request of the master's state.
+    pub http_client_timeout: Duration,
+    /// For how long a state read is good.
+    pub state_cache_ttl: Duration,
+}
+
+impl Default for CloudConfig {
+    fn default() -> Self {
+        let (http_client_timeout, state_cache_ttl) = (Duration::from_secs(10), Duration::from_secs(5));
+        Self { mesos_master: "localhost:5050".to_owned(), http_client_timeout, state_cache_ttl }
+    }
+}
+
+const SECTION: &str = "mesos-cloud";
+
+/// Reads the file, or gives the defaults if there is none.
+///
+/// # Errors
+/// Names the file, and the section or key that is not known or has a wrong value.
+pub(super) fn read(path: Option<&str>) -> anyhow::Result<CloudConfig> {
+    let Some(path) = path else { return Ok(CloudConfig::default()) };
+    let text = std::fs::read_to_string(Path::new(path)).with_context(|| format!("--cloud-config: {path}"))?;
+    parse(&text).with_context(|| format!("--cloud-config: {path}"))
+}
+
+fn parse(text: &str) -> anyhow::Result<CloudConfig> {
+    let ini = Ini::load_from_str_noescape(text).map_err(|error| anyhow::anyhow!("line {}: {}", error.line, error.msg))?;
+    let mut config = CloudConfig::default();
+    for (section, properties) in ini.iter() {
+        match section {
+            Some(SECTION) => {}
+            None if properties.is_empty() => continue,
+            None => bail!("keys before any section, expected section [{SECTION}]"),
+            Some(other) => bail!("unknown section [{other}], expected [{SECTION}]"),
+        }
+        for (key, value) in properties.iter() {
+            let parsed = || duration::parse(value).map_err(|_| anyhow::anyhow!("[{SECTION}] {key} = {value}: expected a duration such as 10s"));
+            match key {
+                "mesos-master" if !value.trim().is_empty() => config.mesos_master = value.trim().to_owned(),
+                "mesos-master" => bail!("[{SECTION}] mesos-master is empty, expected host:port or zk://host:port/path"),
+                "http-client-timeout" => config.http_client_timeout = parsed()?,
+                "state-cache-ttl" => config.state_cache_ttl = parsed()?,
+                _ => bail!("[{SECTION}] unknown key {key}, expected mesos-master, http-client-timeout or state-cache-ttl"),
+            }
+        }
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_tutorial_writes() {
+        let config = parse("[mesos-cloud]\n\tmesos-master        = zk://a:2181,b:2181/mesos\n; note\nstate-cache-ttl = 20s\n").unwrap();
+        assert_eq!(config.mesos_master, "zk://a:2181,b:2181/mesos");
+        assert_eq!(config.state_cache_ttl, Duration::from_secs(20));
+        assert_eq!(config.http_client_timeout, Duration::from_secs(10));
+        assert_eq!(parse("").unwrap(), CloudConfig::default());
+    }
+
+    #[test]
+    fn mistakes_name_the_key() {
+        for (text, expected) in [
+            ("[mesos-cloud]\nmesos-mastr = a:1\n", "unknown key mesos-mastr"),
+            ("[mesos-clod]\nmesos-master = a:1\n", "unknown section [mesos-clod]"),
+            ("[mesos-cloud]\nstate-cache-ttl = 5\n", "state-cache-ttl = 5: expected a duration"),
+            ("mesos-master = a:1\n", "before any section"),
+        ] {
+            assert!(parse(text).unwrap_err().to_string().contains(expected), "{text}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The flags that every subcommand has, and what several of them share.
+
+use std::future::Future;
+use std::time::Duration;
+
+use super::flag::{Flag, Kind, Values};
+use crate::supervise::{Supervisor, cancel_on_signals};
+use crate::telemetry::logs;
+
+const LOGS_GO_TO_STDERR: &str = "logs go to standard error";
+const NO_CADVISOR: &str = "km does not run cAdvisor";
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::new("version", Kind::Text, "false", "Print the version and quit; `raw` prints more"),
+    Flag::new("v", Kind::Integer, "0", "How much to log: 4 is debugging, 6 is everything"),
+    Flag::new("vmodule", Kind::List, "", "Verbosity of single modules, such as scheduler=6,mesos=4"),
+    Flag::obsolete("logtostderr", Kind::Bool, LOGS_GO_TO_STDERR),
+    Flag::obsolete("alsologtostderr", Kind::Bool, LOGS_GO_TO_STDERR),
+    Flag::obsolete("stderrthreshold", Kind::Text, LOGS_GO_TO_STDERR),
+    Flag::obsolete("log-backtrace-at", Kind::Text, "set RUST_BACKTRACE=1 instead"),
+    Flag::obsolete("log-dir", Kind::Text, LOGS_GO_TO_STDERR),
+    Flag::obsolete("log-flush-frequency", Kind::Duration, LOGS_GO_TO_STDERR),
+    Flag::obsolete("housekeeping-interval", Kind::Duration, NO_CADVISOR),
+    Flag::obsolete("global-housekeeping-interval", Kind::Duration, NO_CADVISOR),
+];
+
+/// How long a component may take to stop after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+
+pub(super) fn start_logs(values: &Values) {
+    let modules = values.list("vmodule");
+    let modules = modules.iter().filter_map(|it| it.split_once('=')).filter_map(|(name, level)| Some((name.to_owned(), level.parse().ok()?)));
+    logs::init(&logs::Config { verbosity: values.integer("v").unwrap_or_default(), modules: modules.collect() });
+}
+
+/// Runs a component until it stops by itself or a signal tells it to. `start` gets the supervisor that owns its tasks.
+pub(super) fn run<F, Fut>(start: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Supervisor) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    // Two workers suffice for a control plane on a small machine and keep its idle memory low; a large one gets more.
+    let workers = std::thread::available_parallelism().map_or(2, |it| it.get().max(2));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
+    let outcome = runtime.block_on(async {
+        let supervisor = Supervisor::default();
+        let shutdown = supervisor.shutdown();
+        supervisor.spawn_quiet({
+            let shutdown = shutdown.clone();
+            async move {
+                tokio::select! {
+                    ended = cancel_on_signals(shutdown.clone()) => {
+                        if let Err(error) = ended { tracing::error!("signals cannot be received: {error}"); }
+                    }
+                    // Once the stop has begun a second signal must still end the process: keep listening for the time of the drain.
+                    () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await; } => {}
+                }
+            }
+        });
+        let started = tokio::select! {
+            started = start(supervisor.clone()) => started,
+            () = shutdown.cancelled() => Ok(()),
+        };
+        if started.is_err() {
+            shutdown.cancel();
+        }
+        let drained = supervisor.wait(GRACE).await;
+        started.and(drained)
+    });
+    // What still blocks a thread (a resolver, a file) does not keep the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
+}

@@ -1,0 +1,68 @@
+//! `km controller-manager`: its flags.
+
+use super::Server;
+use super::flag::{Flag, Kind, Values};
+
+const ONE_WORKER: &str = "every controller works at its own pace";
+const NO_LOAD_BALANCER: &str = "Mesos has no load balancers";
+
+const FLAGS: &[Flag] = &[
+    Flag::new("master", Kind::List, "", "API server, as host:port or a URL"),
+    Flag::new("kubeconfig", Kind::Text, "", "File that says where the API server is and how to authenticate"),
+    Flag::new("address", Kind::Ip, "0.0.0.0", "Address to serve /healthz and /metrics on"),
+    Flag::new("port", Kind::Integer, "10252", "Port to serve /healthz and /metrics on"),
+    Flag::new("cloud-provider", Kind::Text, "mesos", "mesos, the only one"),
+    Flag::new("cloud-config", Kind::Text, "", "Ini file with a section [mesos-cloud]"),
+    Flag::new("host-port-endpoints", Kind::Bool, "true", "Services lead to the hosts' ports, not to the pods' addresses"),
+    Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
+    Flag::new("node-monitor-grace-period", Kind::Duration, "40s", "How long a node may be silent before it counts as not ready"),
+    Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
+    Flag::new("terminated-pod-gc-threshold", Kind::Integer, "12500", "How many ended pods are kept; 0 keeps all"),
+    Flag::new("leader-elect", Kind::Bool, "true", "Only one of several controller managers works at a time"),
+    Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long a silent leader is waited for"),
+    Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew before it gives up"),
+    Flag::new("leader-elect-retry-period", Kind::Duration, "2s", "How often the lease is tried for"),
+    Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
+    Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
+    Flag::missing("service-account-private-key-file", Kind::Text, "service account tokens are not supported yet"),
+    Flag::obsolete("root-ca-file", Kind::Text, "the API server serves plain HTTP yet"),
+    Flag::obsolete("node-startup-grace-period", Kind::Duration, "a node is ready when its agent is"),
+    Flag::obsolete("node-eviction-rate", Kind::Number, "there are no zones"),
+    Flag::obsolete("secondary-node-eviction-rate", Kind::Number, "there are no zones"),
+    Flag::obsolete("large-cluster-size-threshold", Kind::Integer, "there are no zones"),
+    Flag::obsolete("unhealthy-zone-threshold", Kind::Number, "there are no zones"),
+    Flag::obsolete("concurrent-endpoint-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-rc-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-replicaset-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-deployment-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-resource-quota-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-serviceaccount-token-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-namespace-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-gc-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
+    Flag::obsolete("resource-quota-sync-period", Kind::Duration, "quotas follow their objects"),
+    Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
+    Flag::obsolete("service-sync-period", Kind::Duration, NO_LOAD_BALANCER),
+    Flag::obsolete("allocate-node-cidrs", Kind::Bool, "pods have no routed network"),
+    Flag::obsolete("configure-cloud-routes", Kind::Bool, "Mesos has no routes"),
+    Flag::obsolete("cluster-cidr", Kind::Text, "pods have no routed network"),
+    Flag::obsolete("service-cluster-ip-range", Kind::Text, "the API server gives out service addresses"),
+    Flag::obsolete("enable-garbage-collector", Kind::Bool, "it is always on"),
+    Flag::obsolete("profiling", Kind::Bool, "use perf"),
+    Flag::obsolete("api-version", Kind::Text, "there is one"),
+    Flag::obsolete("mesos-master", Kind::Text, "set mesos-master in the file of --cloud-config"),
+];
+
+pub(super) const SERVER: Server = Server {
+    name: "controller-manager",
+    installed_as: &["kube-controller-manager", "k8sm-controller-manager"],
+    about: "Run the controllers that keep the cluster as its objects say",
+    flags: FLAGS,
+    run,
+    hidden: false,
+};
+
+fn run(values: Values) -> anyhow::Result<()> {
+    let _ = values;
+    anyhow::bail!("being wired")
+}

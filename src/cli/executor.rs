@@ -1,0 +1,75 @@
+//! `km executor`: its flags, most of them the kubelet's; and the hidden `km pause`, which is all that a pod's sandbox runs.
+
+use super::Server;
+use super::flag::{Flag, Kind, Values};
+
+const DOCKER_DOES: &str = "Docker does it";
+const NO_CADVISOR: &str = "km does not run cAdvisor";
+
+pub(super) const FLAGS: &[Flag] = &[
+    Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
+    Flag::new("kubeconfig", Kind::Text, "", "File that says how to authenticate to the API server"),
+    Flag::new("address", Kind::Ip, "", "Address to serve the kubelet API on; the default is LIBPROCESS_IP, or all"),
+    Flag::new("port", Kind::Integer, "10250", "Port to serve the kubelet API on; 0 picks a free one"),
+    Flag::new("hostname-override", Kind::Text, "", "Name of this node: the agent's host name"),
+    Flag::new("root-dir", Kind::Text, "", "Directory for pods' volumes; the default is the current one"),
+    Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
+    Flag::new("cluster-domain", Kind::Text, "", "Domain that pods search first"),
+    Flag::new("cluster-dns", Kind::Ip, "", "Address of the cluster's DNS server"),
+    Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
+    Flag::new("pod-infra-container-image", Kind::Text, "", "Pause image; the default is made from km itself"),
+    Flag::new("max-pods", Kind::Integer, "110", "How many pods the node says it takes"),
+    Flag::new("node-status-update-frequency", Kind::Duration, "10s", "How often the node's status is reported"),
+    Flag::new("suicide-timeout", Kind::Duration, "20m0s", "An executor without pods ends after this time; 0 is never"),
+    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "Time for a pod to start before it is given up; 0 is for ever"),
+    Flag::new("enable-debugging-handlers", Kind::Bool, "true", "Serve logs and commands"),
+    Flag::new("cgroup-root", Kind::Text, "", "cgroup below which pods are put"),
+    Flag::new("event-qps", Kind::Number, "5", "Events a second; 0 is no limit"),
+    Flag::new("sync-frequency", Kind::Duration, "10s", "How often pods are compared with what runs"),
+    Flag::obsolete("cadvisor-port", Kind::Integer, NO_CADVISOR),
+    Flag::obsolete("read-only-port", Kind::Integer, "the kubelet API is on --port"),
+    Flag::obsolete("healthz-port", Kind::Integer, "/healthz is on --port"),
+    Flag::obsolete("healthz-bind-address", Kind::Ip, "/healthz is on --port"),
+    Flag::obsolete("register-node", Kind::Bool, "the scheduler registers nodes"),
+    Flag::obsolete("container-runtime", Kind::Text, "it is Docker"),
+    Flag::obsolete("host-network-sources", Kind::Text, "pods come from the API server only"),
+    Flag::obsolete("kubelet-cgroups", Kind::Text, DOCKER_DOES),
+    Flag::obsolete("runtime-cgroups", Kind::Text, DOCKER_DOES),
+    Flag::obsolete("system-cgroups", Kind::Text, DOCKER_DOES),
+    Flag::obsolete("image-gc-high-threshold", Kind::Integer, "images are not removed"),
+    Flag::obsolete("image-gc-low-threshold", Kind::Integer, "images are not removed"),
+    Flag::obsolete("registry-qps", Kind::Number, DOCKER_DOES),
+    Flag::obsolete("registry-burst", Kind::Integer, DOCKER_DOES),
+    Flag::obsolete("event-burst", Kind::Integer, "see --event-qps"),
+    Flag::obsolete("network-plugin", Kind::Text, "pods are on Docker's network"),
+    Flag::obsolete("cloud-provider", Kind::Text, "the node is a Mesos agent"),
+    Flag::obsolete("config", Kind::Text, "pods come from the API server only"),
+    Flag::obsolete("pod-manifest-path", Kind::Text, "pods come from the API server only"),
+    Flag::obsolete("minimum-container-ttl-duration", Kind::Duration, "dead containers go with their pod"),
+    Flag::obsolete("maximum-dead-containers-per-container", Kind::Integer, "one is kept for its logs"),
+    Flag::obsolete("network-container-image", Kind::Text, "use --pod-infra-container-image"),
+    Flag::obsolete("auth-path", Kind::Text, "use --kubeconfig"),
+    Flag::obsolete("etcd-servers", Kind::List, "executors ask the API server"),
+    Flag::obsolete("etcd-config", Kind::Text, "executors ask the API server"),
+];
+
+pub(super) const SERVER: Server = Server {
+    name: "executor",
+    installed_as: &["k8sm-executor", "kubelet"],
+    about: "Run pods on a Mesos agent; started by the agent",
+    flags: FLAGS,
+    run,
+    hidden: false,
+};
+
+pub(super) const PAUSE: Server =
+    Server { name: "pause", installed_as: &["pause"], about: "Hold a pod's sandbox: wait for a signal", flags: &[], run: pause, hidden: true };
+
+fn run(values: Values) -> anyhow::Result<()> {
+    let _ = values;
+    anyhow::bail!("being wired")
+}
+
+fn pause(_: Values) -> anyhow::Result<()> {
+    anyhow::bail!("being wired")
+}

@@ -1,0 +1,97 @@
+//! `km scheduler`: its flags.
+
+use super::Server;
+use super::flag::{Flag, Kind, Values};
+
+const NO_CADVISOR: &str = "km does not run cAdvisor";
+const V1_API: &str = "km speaks the v1 HTTP API, which needs no port of its own";
+
+const FLAGS: &[Flag] = &[
+    Flag::new("address", Kind::Ip, "127.0.0.1", "Address to serve on; agents fetch km from it"),
+    Flag::new("port", Kind::Integer, "10251", "Port to serve the API, artifacts and /debug on"),
+    Flag::new("advertised-address", Kind::Text, "", "host:port by which agents reach this server"),
+    Flag::new("hostname-override", Kind::Text, "", "Host name to register with, instead of this machine's"),
+    Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
+    Flag::new("kubeconfig", Kind::Text, "", "File that says how to authenticate to the API server"),
+    Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
+    Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
+    Flag::new("etcd-servers", Kind::List, "", "etcd servers that keep the framework id (required)"),
+    Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
+    Flag::new("cluster-domain", Kind::Text, "", "Domain that pods search first"),
+    Flag::new("cluster-dns", Kind::Ip, "", "Address of the cluster's DNS server"),
+    Flag::new("static-pods-config", Kind::Text, "", "Directory of pods that run on every agent"),
+    Flag::new("mesos-master", Kind::Text, "localhost:5050", "host:port, zk://host:port,…/path, or file:///path"),
+    Flag::new("mesos-user", Kind::Text, "root", "User that tasks run as; empty for the current one"),
+    Flag::new("mesos-framework-roles", Kind::List, "*", "Roles to accept offers for").alias(&["mesos-role"]),
+    Flag::new("mesos-default-pod-roles", Kind::List, "*", "Roles of pods that name none, in order"),
+    Flag::new("mesos-authentication-principal", Kind::Text, "", "Principal to authenticate to Mesos as"),
+    Flag::new("mesos-authentication-secret-file", Kind::Text, "", "File that holds its secret"),
+    Flag::new("mesos-authentication-provider", Kind::Text, "SASL", "SASL, or basic: both mean HTTP basic authentication"),
+    Flag::new("dockercfg-path", Kind::Text, "", "Docker credentials for the agents, served as .dockercfg"),
+    Flag::new("mesos-cgroup-prefix", Kind::Text, "mesos", "cgroup below which Mesos keeps its containers"),
+    Flag::new("mesos-executor-cpus", Kind::Number, "0.25", "CPUs of an executor itself"),
+    Flag::new("mesos-executor-mem", Kind::Number, "128", "Memory of an executor itself, in MB"),
+    Flag::new("checkpoint", Kind::Bool, "true", "Executors outlive a restart of their agent"),
+    Flag::new("failover-timeout", Kind::Number, "4611686018.427388", "Seconds for which Mesos keeps the tasks of a scheduler that is away"),
+    Flag::new("mesos-generate-task-discovery", Kind::Bool, "false", "Attach discovery information to tasks"),
+    Flag::new("reconcile-interval", Kind::Integer, "300", "Seconds between implicit reconciliations; 0 is never"),
+    Flag::new("reconcile-cooldown", Kind::Duration, "15s", "Least time between two reconciliations"),
+    Flag::new("scheduler-config", Kind::Text, "", "Ini file with a section [scheduler]"),
+    Flag::new("ha", Kind::Bool, "false", "Several schedulers, of which one leads"),
+    Flag::new("framework-name", Kind::Text, "Kubernetes", "Name to register with"),
+    Flag::new("framework-store-uri", Kind::Text, "etcd://", "Where the framework id is kept: etcd:///path, or zk://hosts/path"),
+    Flag::new("framework-weburi", Kind::Text, "", "Link that the Mesos UI shows"),
+    Flag::new("service-address", Kind::Ip, "", "Service address for the scheduler's own service"),
+    Flag::new("default-container-cpu-limit", Kind::Number, "0.25", "CPUs of a container that says nothing"),
+    Flag::new("default-container-mem-limit", Kind::Number, "64", "Memory of a container that says nothing, in MB"),
+    Flag::new("contain-pod-resources", Kind::Bool, "true", "Pods are put below their executor's cgroup"),
+    Flag::new("host-port-endpoints", Kind::Bool, "true", "Ports without a host port get one"),
+    Flag::new("executor-logv", Kind::Integer, "0", "--v of minion and executor"),
+    Flag::new("executor-bindall", Kind::Bool, "false", "Executors serve on all addresses"),
+    Flag::new("executor-suicide-timeout", Kind::Duration, "20m0s", "An executor without pods ends after this time; 0 is never"),
+    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "Time for a pod to start before it is given up; 0 is for ever"),
+    Flag::new("mesos-sandbox-overlay", Kind::Text, "", "Archive unpacked in every sandbox"),
+    Flag::new("proxy-bindall", Kind::Bool, "false", "Proxies serve on all addresses"),
+    Flag::new("run-proxy", Kind::Bool, "true", "Agents run a proxy"),
+    Flag::new("proxy-kubeconfig", Kind::Text, "", "kubeconfig for the proxies"),
+    Flag::new("proxy-logv", Kind::Integer, "0", "--v of the proxies"),
+    Flag::new("proxy-mode", Kind::Text, "", "Mode of the proxies"),
+    Flag::new("minion-path-override", Kind::Text, "", "PATH of what runs on agents"),
+    Flag::new("minion-max-log-size", Kind::Text, "10Mi", "Size at which a log file is rotated"),
+    Flag::new("minion-max-log-age", Kind::Integer, "7", "Days for which rotated logs are kept"),
+    Flag::new("minion-max-log-backups", Kind::Integer, "5", "How many rotated logs are kept"),
+    Flag::new("kubelet-api-servers", Kind::List, "", "API servers for the executors; the default is --api-servers"),
+    Flag::new("kubelet-root-dir", Kind::Text, "", "Directory for pods' volumes; the default is the sandbox"),
+    Flag::new("kubelet-docker-endpoint", Kind::Text, "", "Docker engine of the agents"),
+    Flag::new("kubelet-pod-infra-container-image", Kind::Text, "", "Pause image; the default is made from km itself"),
+    Flag::new("kubelet-host-network-sources", Kind::Text, "", "Which pods may use the host's network"),
+    Flag::new("kubelet-sync-frequency", Kind::Duration, "10s", "How often pods are compared with what runs"),
+    Flag::new("kubelet-network-plugin", Kind::Text, "", "Network plug-in"),
+    Flag::new("kubelet-enable-debugging-handlers", Kind::Bool, "true", "Executors serve logs and commands"),
+    Flag::new("kubelet-kubeconfig", Kind::Text, "", "kubeconfig for the executors"),
+    Flag::new("conntrack-max", Kind::Integer, "0", "Connections tracked on an agent; 0 leaves it"),
+    Flag::new("conntrack-max-per-core", Kind::Integer, "0", "Connections tracked per core of an agent; 0 leaves it"),
+    Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "Seconds an idle connection is tracked; 0 leaves it"),
+    Flag::new("km-path", Kind::Text, "", "Executable for the agents: a path to serve, file:///path on the agent, or a URI to fetch").alias(&["executor-path"]),
+    Flag::obsolete("driver-port", Kind::Integer, V1_API),
+    Flag::obsolete("graceful", Kind::Bool, "every restart is"),
+    Flag::obsolete("node-monitor-period", Kind::Duration, "nodes are watched"),
+    Flag::obsolete("kubelet-cadvisor-port", Kind::Integer, NO_CADVISOR),
+    Flag::obsolete("profiling", Kind::Bool, "use perf"),
+    Flag::obsolete("auth-path", Kind::Text, "use --kubeconfig"),
+    Flag::obsolete("proxy-path", Kind::Text, "the proxy is in km"),
+];
+
+pub(super) const SERVER: Server = Server {
+    name: "scheduler",
+    installed_as: &["k8sm-scheduler", "kube-scheduler"],
+    about: "Run pods as Mesos tasks",
+    flags: FLAGS,
+    run,
+    hidden: false,
+};
+
+fn run(values: Values) -> anyhow::Result<()> {
+    let _ = values;
+    anyhow::bail!("being wired")
+}
