@@ -49,7 +49,8 @@ fn parse(text: &str) -> anyhow::Result<CloudConfig> {
             Some(other) => bail!("unknown section [{other}], expected [{SECTION}]"),
         }
         for (key, value) in properties.iter() {
-            let parsed = || duration::parse(value).map_err(|_| anyhow::anyhow!("[{SECTION}] {key} = {value}: expected a duration such as 10s"));
+            let parsed =
+                || duration::parse(value).map_err(|_| anyhow::anyhow!("[{SECTION}] {key} = {value}: expected a duration such as 10s"));
             match key {
                 "mesos-master" if !value.trim().is_empty() => config.mesos_master = value.trim().to_owned(),
                 "mesos-master" => bail!("[{SECTION}] mesos-master is empty, expected host:port or zk://host:port/path"),

@@ -29,7 +29,8 @@ const GRACE: Duration = Duration::from_secs(10);
 
 pub(super) fn start_logs(values: &Values) {
     let modules = values.list("vmodule");
-    let modules = modules.iter().filter_map(|it| it.split_once('=')).filter_map(|(name, level)| Some((name.to_owned(), level.parse().ok()?)));
+    let modules =
+        modules.iter().filter_map(|it| it.split_once('=')).filter_map(|(name, level)| Some((name.to_owned(), level.parse().ok()?)));
     logs::init(&logs::Config { verbosity: values.integer("v").unwrap_or_default(), modules: modules.collect() });
 }
 

@@ -62,8 +62,14 @@ pub(super) const SERVER: Server = Server {
     hidden: false,
 };
 
-pub(super) const PAUSE: Server =
-    Server { name: "pause", installed_as: &["pause"], about: "Hold a pod's sandbox: wait for a signal", flags: &[], run: pause, hidden: true };
+pub(super) const PAUSE: Server = Server {
+    name: "pause",
+    installed_as: &["pause"],
+    about: "Hold a pod's sandbox: wait for a signal",
+    flags: &[],
+    run: pause,
+    hidden: true,
+};
 
 fn run(values: Values) -> anyhow::Result<()> {
     let _ = values;

@@ -271,18 +271,25 @@ mod tests {
 
     fn parse(args: &[&str]) -> Result<Values, String> {
         let command = add(Command::new("km").no_binary_name(true), FLAGS);
-        command.try_get_matches_from(normalize(args.iter().map(OsString::from))).map(|it| Values::new(it, FLAGS)).map_err(|it| it.to_string())
+        command
+            .try_get_matches_from(normalize(args.iter().map(OsString::from)))
+            .map(|it| Values::new(it, FLAGS))
+            .map_err(|it| it.to_string())
     }
 
     #[test]
     fn every_spelling_is_the_same_flag() {
-        for args in [["--port=1"].as_slice(), &["--port", "1"], &["-port=1"], &["-port", "1"], &["-insecure_port=1"], &["--port=2", "--port=1"]] {
+        for args in
+            [["--port=1"].as_slice(), &["--port", "1"], &["-port=1"], &["-port", "1"], &["-insecure_port=1"], &["--port=2", "--port=1"]]
+        {
             assert_eq!(parse(args).unwrap().integer::<u16>("port").unwrap(), 1, "{args:?}");
         }
         for args in [["-etcd_servers=a,b"].as_slice(), &["--etcd-servers", "a", "--etcd-servers=b"], &["--etcd-servers", "a, b,"]] {
             assert_eq!(parse(args).unwrap().list("etcd-servers"), ["a", "b"], "{args:?}");
         }
-        for (args, expected) in [([].as_slice(), true), (&["--checkpoint"], true), (&["-checkpoint=false"], false), (&["--checkpoint=0"], false)] {
+        for (args, expected) in
+            [([].as_slice(), true), (&["--checkpoint"], true), (&["-checkpoint=false"], false), (&["--checkpoint=0"], false)]
+        {
             assert_eq!(parse(args).unwrap().bool("checkpoint"), expected, "{args:?}");
         }
         assert_eq!(parse(&["-v=2"]).unwrap().integer::<u32>("v").unwrap(), 2);

@@ -34,8 +34,14 @@ const FLAGS: [Flag; COUNT] = {
     all
 };
 
-pub(super) const SERVER: Server =
-    Server { name: "minion", installed_as: &[], about: "Run the executor of an agent and keep its logs", flags: &FLAGS, run, hidden: false };
+pub(super) const SERVER: Server = Server {
+    name: "minion",
+    installed_as: &[],
+    about: "Run the executor of an agent and keep its logs",
+    flags: &FLAGS,
+    run,
+    hidden: false,
+};
 
 fn run(values: Values) -> anyhow::Result<()> {
     let _ = values;

@@ -72,7 +72,8 @@ const FLAGS: &[Flag] = &[
     Flag::new("conntrack-max", Kind::Integer, "0", "Connections tracked on an agent; 0 leaves it"),
     Flag::new("conntrack-max-per-core", Kind::Integer, "0", "Connections tracked per core of an agent; 0 leaves it"),
     Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "Seconds an idle connection is tracked; 0 leaves it"),
-    Flag::new("km-path", Kind::Text, "", "Executable for the agents: a path to serve, file:///path on the agent, or a URI to fetch").alias(&["executor-path"]),
+    Flag::new("km-path", Kind::Text, "", "Executable for the agents: a path to serve, file:///path on the agent, or a URI to fetch")
+        .alias(&["executor-path"]),
     Flag::obsolete("driver-port", Kind::Integer, V1_API),
     Flag::obsolete("graceful", Kind::Bool, "every restart is"),
     Flag::obsolete("node-monitor-period", Kind::Duration, "nodes are watched"),

@@ -10,7 +10,12 @@ const FLAGS: &[Flag] = &[
     Flag::new("service-cluster-ip-range", Kind::Text, "10.10.10.0/24", "CIDR from which services get their addresses"),
     Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
     Flag::new("kubeconfig", Kind::Text, "", "Where to write the kubeconfig; the default is in the data directory"),
-    Flag::new("resources", Kind::Text, "", "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's"),
+    Flag::new(
+        "resources",
+        Kind::Text,
+        "",
+        "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's",
+    ),
 ];
 
 pub(super) const SERVER: Server = Server {

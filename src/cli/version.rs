@@ -26,7 +26,11 @@ fn run(values: Values) -> anyhow::Result<()> {
 
 /// What `--version` and `--version=raw` print.
 pub(super) fn print(form: &str) {
-    show(&if form == "raw" { format!("km v{KM}, Kubernetes {KUBERNETES}, {}", std::env::consts::ARCH) } else { format!("Kubernetes {KUBERNETES}") });
+    show(&if form == "raw" {
+        format!("km v{KM}, Kubernetes {KUBERNETES}, {}", std::env::consts::ARCH)
+    } else {
+        format!("Kubernetes {KUBERNETES}")
+    });
 }
 
 #[expect(clippy::print_stdout, reason = "the command's answer")]
