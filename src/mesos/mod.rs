@@ -1,5 +1,13 @@
 //! The Mesos v1 HTTP API: messages, calls and event streams of schedulers, executors and operators, and master detection.
 
+pub mod call;
+pub mod detect;
+pub mod http;
+pub mod recordio;
+pub mod scheduler;
+mod session;
+pub mod zookeeper;
+
 /// The messages, compiled from `proto/mesos/v1/`: [`v1`] itself holds what is shared, `v1::scheduler` and `v1::executor` the two APIs.
 #[allow(unreachable_pub, clippy::all)]
 mod messages {
@@ -7,3 +15,4 @@ mod messages {
 }
 
 pub use messages::mesos::v1;
+pub use session::{CallError, Reply};

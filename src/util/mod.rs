@@ -1,5 +1,6 @@
 //! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O here.
 
+pub mod backoff;
 pub mod duration;
 pub mod product;
 pub mod quantity;
