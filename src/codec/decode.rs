@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::conform::{self, Conforming, Failure};
+use super::scalar::Spelling;
+use crate::object::schema::{self, Type};
 use crate::object::{ResourceRef, Status};
 
 /// A request body, decoded.
@@ -26,14 +29,387 @@ pub fn decode(resource: ResourceRef, content_type: &str, body: &Bytes) -> Result
 ///
 /// # Errors
 /// As [`decode`].
-pub fn decode_kind(_kind: (&str, &str, &str), _content_type: &str, _body: &Bytes) -> Result<Decoded, Box<Status>> {
-    todo!()
+pub fn decode_kind(kind: (&str, &str, &str), content_type: &str, body: &Bytes) -> Result<Decoded, Box<Status>> {
+    let kind = Expected::new(kind)?;
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    match media_type.to_ascii_lowercase().as_str() {
+        "" | "application/json" => kind.json(body),
+        "application/yaml" => kind.yaml(body),
+        _ => Err(unsupported()),
+    }
 }
 
 /// Holds a value that did not come through [`decode`], such as the outcome of a patch, against the schema: drops unknown fields.
 ///
 /// # Errors
 /// What does not have the shape the schema asks for, as [`decode`] words it.
-pub fn conform(_resource: ResourceRef, _value: Value) -> Result<Decoded, String> {
-    todo!()
+pub fn conform(resource: ResourceRef, value: Value) -> Result<Decoded, String> {
+    let Some(kind) = schema::get(resource.schema) else { return Err(format!("the type {} is not described", resource.schema)) };
+    match conform::conform(kind, value, Spelling::Json) {
+        Ok(Conforming { value, strict_errors }) => Ok(Decoded { value, strict_errors }),
+        Err(Failure::Shape(message)) => Err(message),
+        Err(Failure::Syntax(error)) => Err(error.to_string()),
+    }
+}
+
+/// The refusal of a body with unknown or duplicate fields under `fieldValidation=Strict`.
+pub fn strict_error(resource: ResourceRef, errors: &[String]) -> Status {
+    Status::bad_request(format!(
+        "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
+        resource.version,
+        errors.join(", "),
+        kind = resource.kind
+    ))
+}
+
+fn unsupported() -> Box<Status> {
+    Box::new(Status::failure(
+        415,
+        "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: application/json, application/yaml, \
+         application/vnd.kubernetes.protobuf",
+    ))
+}
+
+/// The kind that a body has to be of.
+struct Expected<'a> {
+    group: &'a str,
+    version: &'a str,
+    kind: &'a str,
+    schema: &'static Type,
+}
+
+impl<'a> Expected<'a> {
+    fn new((group, version, kind): (&'a str, &'a str, &'a str)) -> Result<Self, Box<Status>> {
+        let schema = schema::of_kind(&api_version(group, version), kind)
+            .ok_or_else(|| Status::internal(format!("the kind {kind} of {group}/{version} is not described")))?;
+        Ok(Self { group, version, kind, schema })
+    }
+
+    fn json(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
+        let mut input = serde_json::Deserializer::from_slice(body);
+        let outcome = conform::conform(self.schema, &mut input, Spelling::Json)
+            .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax));
+        self.finish(outcome, body, || serde_json::from_slice(body).unwrap_or_default())
+    }
+
+    fn yaml(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
+        if body.windows(2).any(|pair| pair == b"<<") {
+            // Merge keys need the whole document; duplicate keys are an error there.
+            let merged = serde_norway::from_slice::<serde_norway::Value>(body).and_then(|mut it| it.apply_merge().map(|()| it));
+            let outcome = merged.map_err(Failure::Syntax).and_then(|it| conform::conform(self.schema, it, Spelling::Yaml));
+            return self.finish(outcome, body, || serde_norway::from_slice(body).unwrap_or_default());
+        }
+        let outcome = conform::conform(self.schema, serde_norway::Deserializer::from_slice(body), Spelling::Yaml);
+        self.finish(outcome, body, || serde_norway::from_slice(body).unwrap_or_default())
+    }
+
+    /// `unchecked` reads the body whatever it holds, to tell an object of another kind from a wrong one of this kind.
+    fn finish<E: std::fmt::Display>(
+        &self,
+        outcome: Result<Conforming, Failure<E>>,
+        body: &[u8],
+        unchecked: impl FnOnce() -> Value,
+    ) -> Result<Decoded, Box<Status>> {
+        match outcome {
+            Ok(Conforming { mut value, strict_errors }) => {
+                self.check_kind(&value)?;
+                let Value::Object(map) = &mut value else { return Err(self.unrecognized("there is no object in it", body)) };
+                if !map.contains_key("apiVersion") {
+                    map.shift_insert(0, "apiVersion".to_owned(), api_version(self.group, self.version).into());
+                }
+                if !map.contains_key("kind") {
+                    map.shift_insert(0, "kind".to_owned(), self.kind.into());
+                }
+                Ok(Decoded { value, strict_errors })
+            }
+            Err(Failure::Shape(message)) => {
+                self.check_kind(&unchecked())?;
+                Err(Box::new(self.cannot_be_handled(self.kind, self.version, &message)))
+            }
+            Err(Failure::Syntax(error)) => Err(self.unrecognized(&format!("couldn't get version/kind; json parse error: {error}"), body)),
+        }
+    }
+
+    fn check_kind(&self, value: &Value) -> Result<(), Box<Status>> {
+        let text = |name| value.get(name).and_then(Value::as_str).filter(|it| !it.is_empty());
+        let kind = text("kind").unwrap_or(self.kind);
+        let expected = api_version(self.group, self.version);
+        let found = text("apiVersion").unwrap_or(&expected);
+        let version = found.rsplit('/').next().unwrap_or(found);
+        if kind != self.kind {
+            let why = match schema::of_kind(found, kind) {
+                Some(_) => format!(
+                    "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+                    if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() },
+                    self.kind
+                ),
+                None => format!("no kind {kind:?} is registered for version {found:?}"),
+            };
+            return Err(Box::new(self.cannot_be_handled(kind, version, &why)));
+        }
+        // Options belong to no group: clients send them in the one of the object they are about.
+        if found != expected && self.schema.field("metadata").is_some() {
+            return Err(Box::new(Status::bad_request(format!(
+                "the API version in the data ({found}) does not match the expected API version ({expected})"
+            ))));
+        }
+        Ok(())
+    }
+
+    fn cannot_be_handled(&self, kind: &str, version: &str, why: &str) -> Status {
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", self.kind))
+    }
+
+    fn unrecognized(&self, why: &str, body: &[u8]) -> Box<Status> {
+        const SHOWN: usize = 30;
+        let more = if body.len() > SHOWN { " ..." } else { "" };
+        let start = &body[..body.len().min(SHOWN)];
+        let summary = match body.first() {
+            None => "<empty>".to_owned(),
+            Some(b'{') => format!("{}{more}", String::from_utf8_lossy(start)),
+            Some(_) => format!("0x{}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        };
+        Box::new(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why} ({summary})", self.kind)))
+    }
+}
+
+pub(super) fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource;
+
+    fn decoded(resource: ResourceRef, body: &str) -> Result<Decoded, String> {
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        let media_type = if body.starts_with(b"{") { "application/json; charset=utf-8" } else { "application/yaml" };
+        decode(resource, media_type, &body).map_err(|status| {
+            assert_eq!((status.code, &*status.reason), (400, "BadRequest"));
+            status.message
+        })
+    }
+
+    #[test]
+    fn wrong_shapes_are_told_as_the_api_server_tells_them() {
+        let start = r#"Deployment in version "v1" cannot be handled as a Deployment: "#;
+        for (body, message) in [
+            (
+                json!({"spec": {"replicas": "3"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                json!({"spec": {"replicas": 3_000_000_000u64}}),
+                "json: cannot unmarshal number 3000000000 into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                json!({"spec": {"replicas": 1.5}}),
+                "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                json!({"metadata": {"labels": {"a": 1}}}),
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+            ),
+            (
+                json!({"spec": {"template": {"spec": {"containers": {}}}}}),
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.template.spec.containers of type []v1.Container",
+            ),
+            (
+                json!({"spec": {"template": {"spec": {"containers": ["a"]}}}}),
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.template.spec.containers of type v1.Container",
+            ),
+            (json!({"spec": []}), "json: cannot unmarshal array into Go struct field Deployment.spec of type v1.DeploymentSpec"),
+            (json!({"metadata": {"creationTimestamp": 5}}), "json: cannot unmarshal number into Go value of type string"),
+            (
+                json!({"spec": {"paused": "yes"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.paused of type bool",
+            ),
+        ] {
+            assert_eq!(decoded(&resource::DEPLOYMENT, &body.to_string()).unwrap_err(), format!("{start}{message}"));
+        }
+        let quantity = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "a lot"}}}]}}).to_string();
+        assert_eq!(
+            decoded(&resource::POD, &quantity).unwrap_err(),
+            "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression \
+             '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
+        );
+    }
+
+    #[test]
+    fn another_kind_or_version_is_refused() {
+        for (body, message) in [
+            (
+                r#"{"apiVersion": "v1", "kind": "Service", "spec": {"ports": {}}}"#,
+                r#"Service in version "v1" cannot be handled as a Pod: converting (v1.Service) to (core.Pod): unknown conversion"#,
+            ),
+            (
+                r#"{"apiVersion": "v1", "kind": "Pood"}"#,
+                r#"Pood in version "v1" cannot be handled as a Pod: no kind "Pood" is registered for version "v1""#,
+            ),
+            (
+                r#"{"apiVersion": "v1beta3", "kind": "Pod"}"#,
+                "the API version in the data (v1beta3) does not match the expected API version (v1)",
+            ),
+        ] {
+            assert_eq!(decoded(&resource::POD, body).unwrap_err(), message);
+        }
+        let message = decoded(&resource::POD, r#"{"spec": {"containers": [{"name": "a"}"#).unwrap_err();
+        assert!(
+            message.starts_with("the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: ")
+        );
+        assert!(message.ends_with(r#"({"spec": {"containers": [{"nam ...)"#), "{message}");
+        assert!(decoded(&resource::POD, r#"{"kind": "Pod"} x"#).is_err());
+        assert!(decoded(&resource::POD, "").unwrap_err().ends_with("(<empty>)"));
+        let status = decode(&resource::POD, "text/plain", &Bytes::from_static(b"{}")).unwrap_err();
+        assert_eq!((status.code, &*status.reason), (415, "UnsupportedMediaType"));
+        let options = br#"{"kind": "DeleteOptions", "apiVersion": "policy/v1", "gracePeriodSeconds": 0, "x": 1}"#;
+        let options = decode_kind(("", "v1", "DeleteOptions"), "application/json", &Bytes::from_static(options)).unwrap();
+        assert_eq!(options.value["gracePeriodSeconds"], 0);
+        assert_eq!(options.strict_errors, [r#"unknown field "x""#]);
+    }
+
+    #[test]
+    fn unknown_and_duplicate_fields_are_dropped_and_told() {
+        let body = r#"{"spec": {"foo": {"bar": [1]}, "containers": [{"name": "a", "imagee": "b", "name": "c"}, {"env": [{"valu": "x"}]}]},
+            "metadata": {"labels": {"a": "1", "a": "2"}}, "spec": null, "x": 1}"#;
+        let decoded = decoded(&resource::POD, body).unwrap();
+        assert_eq!(
+            decoded.strict_errors,
+            [
+                r#"unknown field "spec.foo""#,
+                r#"unknown field "spec.containers[0].imagee""#,
+                r#"duplicate field "spec.containers[0].name""#,
+                r#"unknown field "spec.containers[1].env[0].valu""#,
+                r#"duplicate field "metadata.labels.a""#,
+                r#"duplicate field "spec""#,
+                r#"unknown field "x""#,
+            ]
+        );
+        assert_eq!(
+            decoded.value,
+            json!({
+                "kind": "Pod", "apiVersion": "v1",
+                "spec": {"containers": [{"name": "c"}, {"env": [{}]}]},
+                "metadata": {"labels": {"a": "2"}},
+            })
+        );
+        assert_eq!(
+            strict_error(&resource::POD, &decoded.strict_errors[..2]).message,
+            r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo", unknown field "spec.containers[0].imagee""#
+        );
+    }
+
+    #[test]
+    fn nulls_are_no_values_and_numbers_may_be_quantities() {
+        let body = json!({"metadata": {"name": "a", "creationTimestamp": null, "annotations": {"k": null}}, "status": null,
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": 1, "memory": "0.50Gi", "x": 0.5}}, "args": ["a", null]}],
+                     "volumes": null}});
+        let decoded = decoded(&resource::POD, &body.to_string()).unwrap();
+        assert_eq!(
+            decoded.value,
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a", "annotations": {"k": ""}},
+                "spec": {"containers": [
+                    {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "0.50Gi", "x": "0.5"}}, "args": ["a", ""]}]}})
+        );
+        assert!(decoded.strict_errors.is_empty());
+    }
+
+    #[test]
+    fn yaml_is_read_as_go_reads_it() {
+        let body = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: b}}\nspec:\n  hostNetwork: yes\n  foo: 1\n  foo: 2\n  volumes:\n  - name: v\n    \
+                    secret: {secretName: s, defaultMode: 0644}\n  containers:\n  - name: c\n    tty: off\n    image: \"yes\"\n    image: no\n";
+        let value = decoded(&resource::POD, body).unwrap();
+        assert_eq!(
+            value.value,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"1": "b"}}, "spec": {
+                "hostNetwork": true,
+                "volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 420}}],
+                "containers": [{"name": "c", "tty": false, "image": "no"}],
+            }})
+        );
+        assert_eq!(
+            value.strict_errors,
+            [r#"unknown field "spec.foo""#, r#"unknown field "spec.foo""#, r#"duplicate field "spec.containers[0].image""#]
+        );
+        let merged = decoded(&resource::CONFIG_MAP, "metadata: {annotations: &a {x: y}, labels: {<<: *a, z: w}}\n").unwrap();
+        assert_eq!(merged.value["metadata"]["labels"], json!({"z": "w", "x": "y"}));
+        assert!(decoded(&resource::CONFIG_MAP, "a: b\n---\nc: d\n").is_err());
+        assert!(decoded(&resource::CONFIG_MAP, "a: [b\n").is_err());
+        assert!(decoded(&resource::CONFIG_MAP, "data: {a: 1}\n").unwrap_err().contains("cannot unmarshal number"));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let deep = format!("{{\"data\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(decoded(&resource::CONTROLLER_REVISION, &deep).is_err());
+    }
+
+    /// Any value a field of this shape may hold, but nothing that decoding would rewrite.
+    fn fitting(shape: &'static schema::Shape, depth: u32) -> BoxedStrategy<Value> {
+        use schema::Shape;
+        match shape {
+            Shape::String => "[a-z]{0,5}".prop_map(Value::from).boxed(),
+            Shape::Boolean => any::<bool>().prop_map(Value::from).boxed(),
+            Shape::Int32 | Shape::IntOrString => any::<i32>().prop_map(Value::from).boxed(),
+            Shape::Int64 => any::<i64>().prop_map(Value::from).boxed(),
+            Shape::Double => (-1e9..1e9f64).prop_map(Value::from).boxed(),
+            Shape::Quantity => "[1-9][0-9]{0,3}(|m|k|Mi|Gi)".prop_map(Value::from).boxed(),
+            Shape::Time => Just(json!("2026-01-02T03:04:05Z")).boxed(),
+            Shape::MicroTime => Just(json!("2026-01-02T03:04:05.000006Z")).boxed(),
+            Shape::Bytes => Just(json!("aGk=")).boxed(),
+            Shape::Any => Just(json!({"any": [1, null, {"thing": "x"}]})).boxed(),
+            Shape::List(inner) => prop::collection::vec(fitting(inner, depth), 0..3).prop_map(Value::from).boxed(),
+            Shape::Map(inner) => prop::collection::btree_map("[a-z]{1,4}", fitting(inner, depth), 0..3)
+                .prop_map(|map| Value::Object(map.into_iter().collect()))
+                .boxed(),
+            Shape::Object(name) => object(schema::get(name).unwrap(), depth),
+        }
+    }
+
+    fn object(kind: &'static Type, depth: u32) -> BoxedStrategy<Value> {
+        if depth == 0 || kind.fields.is_empty() {
+            return Just(json!({})).boxed();
+        }
+        prop::collection::vec(
+            (0..kind.fields.len()).prop_flat_map(move |at| {
+                let field = &kind.fields[at];
+                fitting(&field.shape, depth - 1).prop_map(move |value| (field.name.to_owned(), value))
+            }),
+            0..6,
+        )
+        .prop_map(|fields| Value::Object(fields.into_iter().collect()))
+        .boxed()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn decoding_never_panics(body in prop::collection::vec(any::<u8>(), 0..200), text in "[{}\\[\\]:,\"a-z0-9 \n<&*-]{0,80}") {
+            for body in [Bytes::from(body), Bytes::from(text)] {
+                for media_type in ["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"] {
+                    let _ = decode(&resource::POD, media_type, &body);
+                }
+            }
+        }
+
+        #[test]
+        fn what_fits_the_schema_is_kept_as_it_is(
+            (resource, mut value) in prop::sample::select(resource::ALL)
+                .prop_flat_map(|resource| (Just(resource), object(schema::get(resource.schema).unwrap(), 4)))
+        ) {
+            value["kind"] = resource.kind.into();
+            value["apiVersion"] = resource.api_version().into();
+            let body = value.to_string();
+            let decoded = decode(resource, "", &Bytes::from(body.clone())).unwrap();
+            prop_assert!(decoded.strict_errors.is_empty());
+            prop_assert_eq!(decoded.value.to_string(), body);
+            prop_assert_eq!(conform(resource, value.clone()).unwrap().value, value);
+        }
+    }
 }

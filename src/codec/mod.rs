@@ -1,17 +1,19 @@
 //! Bytes to objects and back, as pure functions: decoding, defaulting, validation, patches, tables, and the documents in which the API
 //! describes itself. A write goes through here once as a `serde_json::Value`; a read never does.
 
+mod conform;
 mod decode;
 mod default;
 pub mod discovery;
 pub mod openapi;
 mod patch;
+mod scalar;
 mod table;
 mod validate;
 
 use bytes::Bytes;
 
-pub use decode::{Decoded, conform, decode, decode_kind};
+pub use decode::{Decoded, conform, decode, decode_kind, strict_error};
 pub use default::default;
 pub use patch::{PatchKind, patch};
 pub use table::{IncludeObject, table};

@@ -1,0 +1,342 @@
+//! Holds whatever serde can read (JSON, YAML, a value) against the schema while it builds the value: one pass, one allocation for what is
+//! kept and none for what is not. Wrong shapes end it; unknown and duplicate fields are noted and dropped.
+
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::scalar;
+use crate::object::schema::{self, Field, Shape, Type};
+
+/// As many unknown and duplicate fields are told of, as Kubernetes does.
+const MOST_STRICT_ERRORS: usize = 100;
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) struct Conforming {
+    pub(super) value: Value,
+    pub(super) strict_errors: Vec<String>,
+}
+
+/// Why there is no value.
+#[derive(Debug)]
+pub(super) enum Failure<E> {
+    /// The input is not of its format.
+    Syntax(E),
+    /// The input is well-formed, but a value in it is not what its field holds; in the words of Go's decoder.
+    Shape(String),
+}
+
+/// `spelling` tells numbers and booleans of YAML 1.1 from the strings that other readers take them for.
+pub(super) fn conform<'de, D: Deserializer<'de>>(
+    kind: &'static Type,
+    input: D,
+    spelling: scalar::Spelling,
+) -> Result<Conforming, Failure<D::Error>> {
+    let mut walk = Walk { path: Vec::new(), owner: "", strict_errors: Vec::new(), failure: None, spelling };
+    let result = Seed { shape: &Shape::Object(kind.name), walk: &mut walk }.deserialize(input);
+    match (result, walk.failure) {
+        (_, Some(failure)) => Err(Failure::Shape(failure)),
+        (Err(error), None) => Err(Failure::Syntax(error)),
+        (Ok(value), None) => Ok(Conforming { value, strict_errors: walk.strict_errors }),
+    }
+}
+
+enum Step {
+    Field(&'static str),
+    Key(Box<str>),
+    Index(usize),
+}
+
+struct Walk {
+    path: Vec<Step>,
+    /// Short name of the type of the innermost object.
+    owner: &'static str,
+    strict_errors: Vec<String>,
+    failure: Option<String>,
+    spelling: scalar::Spelling,
+}
+
+impl Walk {
+    fn fail<T, E: Error>(&mut self, message: String) -> Result<T, E> {
+        let error = E::custom(&message);
+        self.failure = Some(message);
+        Err(error)
+    }
+
+    fn mismatch<T, E: Error>(&mut self, got: &str, shape: &Shape) -> Result<T, E> {
+        // These read their own text, and say so in other words.
+        match (shape, got) {
+            (Shape::Quantity, _) => return self.fail(crate::util::quantity::QuantityError::Format.to_string()),
+            (Shape::Time | Shape::MicroTime, _) => return self.fail(format!("json: cannot unmarshal {got} into Go value of type string")),
+            (Shape::IntOrString, _) => return self.fail(format!("json: cannot unmarshal {got} into Go value of type int32")),
+            _ => {}
+        }
+        let fields: Vec<&str> = self.path.iter().filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None }).collect();
+        let to = go_type(shape);
+        self.fail(if fields.is_empty() {
+            format!("json: cannot unmarshal {got} into Go value of type {to}")
+        } else {
+            format!("json: cannot unmarshal {got} into Go struct field {}.{} of type {to}", self.owner, fields.join("."))
+        })
+    }
+
+    fn strict(&mut self, what: &str, field: &str) {
+        use std::fmt::Write;
+        if self.strict_errors.len() >= MOST_STRICT_ERRORS {
+            return;
+        }
+        let mut path = String::new();
+        for step in &self.path {
+            let dot = if path.is_empty() { "" } else { "." };
+            let _ = match step {
+                Step::Field(name) => write!(path, "{dot}{name}"),
+                Step::Key(key) => write!(path, "{dot}{key}"),
+                Step::Index(at) => write!(path, "[{at}]"),
+            };
+        }
+        let dot = if path.is_empty() { "" } else { "." };
+        self.strict_errors.push(format!("{what} field \"{path}{dot}{field}\""));
+    }
+}
+
+/// How Go calls the type of a field.
+fn go_type(shape: &Shape) -> String {
+    match shape {
+        Shape::String => "string".to_owned(),
+        Shape::Boolean => "bool".to_owned(),
+        Shape::Int32 => "int32".to_owned(),
+        Shape::Int64 => "int64".to_owned(),
+        Shape::Double => "float64".to_owned(),
+        Shape::Quantity => "resource.Quantity".to_owned(),
+        Shape::IntOrString => "intstr.IntOrString".to_owned(),
+        Shape::Time => "v1.Time".to_owned(),
+        Shape::MicroTime => "v1.MicroTime".to_owned(),
+        Shape::Bytes => "[]uint8".to_owned(),
+        Shape::Any => "runtime.RawExtension".to_owned(),
+        Shape::Object(name) => name.rsplitn(3, '.').take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("."),
+        Shape::List(inner) => format!("[]{}", go_type(inner)),
+        Shape::Map(inner) => format!("map[string]{}", go_type(inner)),
+    }
+}
+
+/// What Go makes of a `null` where it cannot be left out.
+fn zero(shape: &Shape) -> Value {
+    match shape {
+        Shape::String | Shape::Bytes => Value::String(String::new()),
+        Shape::Quantity => Value::String("0".to_owned()),
+        Shape::Boolean => Value::Bool(false),
+        Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString => 0.into(),
+        Shape::Object(_) | Shape::Map(_) => Value::Object(Map::new()),
+        Shape::List(_) => Value::Array(Vec::new()),
+        Shape::Time | Shape::MicroTime | Shape::Any => Value::Null,
+    }
+}
+
+struct Seed<'s, 'w> {
+    shape: &'s Shape,
+    walk: &'w mut Walk,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_, '_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        match self.shape {
+            Shape::Boolean | Shape::Any => Ok(value.into()),
+            shape => self.walk.mismatch("bool", shape),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        match self.shape {
+            Shape::Int32 | Shape::IntOrString if i32::try_from(value).is_ok() => Ok(value.into()),
+            Shape::Int64 | Shape::Double | Shape::Any => Ok(value.into()),
+            Shape::Quantity => Ok(value.to_string().into()),
+            shape @ (Shape::Int32 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value}"), shape),
+            shape => self.walk.mismatch("number", shape),
+        }
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        match (i64::try_from(value), self.shape) {
+            (Ok(value), _) => self.visit_i64(value),
+            (Err(_), Shape::Double | Shape::Any) => Ok(value.into()),
+            (Err(_), Shape::Quantity) => Ok(value.to_string().into()),
+            (Err(_), shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString)) => self.walk.mismatch(&format!("number {value}"), shape),
+            (Err(_), shape) => self.walk.mismatch("number", shape),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        match self.shape {
+            Shape::Double | Shape::Any => Ok(value.into()),
+            Shape::Quantity => Ok(value.to_string().into()),
+            shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value:?}"), shape),
+            shape => self.walk.mismatch("number", shape),
+        }
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Value, E> {
+        self.visit_string(text.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
+        match scalar::string(self.shape, text, self.walk.spelling) {
+            Ok(value) => Ok(value),
+            Err(Some(message)) => self.walk.fail(message),
+            Err(None) => self.walk.mismatch("string", self.shape),
+        }
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = match self.shape {
+            Shape::List(inner) => inner,
+            Shape::Any => &Shape::Any,
+            shape => return self.walk.mismatch("array", shape),
+        };
+        let mut list = Vec::new();
+        loop {
+            self.walk.path.push(Step::Index(list.len()));
+            let item = items.next_element_seed(Seed { shape: inner, walk: self.walk })?;
+            self.walk.path.pop();
+            match item {
+                Some(Value::Null) => list.push(zero(inner)),
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<Value, A::Error> {
+        match self.shape {
+            Shape::Object(name) => match schema::get(name) {
+                Some(kind) => object(kind, self.walk, entries),
+                None => self.walk.fail(format!("the type {name} is not described")),
+            },
+            Shape::Map(inner) => map(inner, self.walk, entries),
+            Shape::Any => map(&Shape::Any, self.walk, entries),
+            shape => self.walk.mismatch("object", shape),
+        }
+    }
+}
+
+fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
+    let mut map = Map::new();
+    let outer = std::mem::replace(&mut walk.owner, kind.short_name());
+    while let Some(key) = entries.next_key_seed(FieldSeed(kind))? {
+        match key {
+            FieldKey::Known(field) => {
+                walk.path.push(Step::Field(field.name));
+                let value = entries.next_value_seed(Seed { shape: &field.shape, walk: &mut *walk })?;
+                walk.path.pop();
+                // A null is no value; only what may hold anything may hold it too.
+                let kept = if value.is_null() { map.contains_key(field.name) } else { map.insert(field.name.to_owned(), value).is_some() };
+                if kept {
+                    walk.strict("duplicate", field.name);
+                }
+            }
+            FieldKey::Unknown(name) => {
+                entries.next_value::<IgnoredAny>()?;
+                walk.strict("unknown", &name);
+            }
+        }
+    }
+    walk.owner = outer;
+    Ok(Value::Object(map))
+}
+
+fn map<'de, A: MapAccess<'de>>(inner: &Shape, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
+    let mut map = Map::new();
+    // Paths go through the keys of maps only where something below can be unknown.
+    let deep = matches!(inner, Shape::Object(_) | Shape::Any);
+    while let Some(key) = entries.next_key_seed(KeySeed)? {
+        if deep {
+            walk.path.push(Step::Key(key.as_str().into()));
+        }
+        let mut value = entries.next_value_seed(Seed { shape: inner, walk: &mut *walk })?;
+        if deep {
+            walk.path.pop();
+        }
+        if value.is_null() {
+            value = zero(inner);
+        }
+        if map.contains_key(&key) {
+            walk.strict("duplicate", &key);
+        }
+        map.insert(key, value);
+    }
+    Ok(Value::Object(map))
+}
+
+enum FieldKey {
+    Known(&'static Field),
+    Unknown(String),
+}
+
+struct FieldSeed(&'static Type);
+
+impl<'de> DeserializeSeed<'de> for FieldSeed {
+    type Value = FieldKey;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<FieldKey, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for FieldSeed {
+    type Value = FieldKey;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<FieldKey, E> {
+        Ok(self.0.field(name).map_or_else(|| FieldKey::Unknown(name.to_owned()), FieldKey::Known))
+    }
+}
+
+struct KeySeed;
+
+impl<'de> DeserializeSeed<'de> for KeySeed {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<String, D::Error> {
+        input.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for KeySeed {
+    type Value = String;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
+        Ok(key.to_owned())
+    }
+
+    fn visit_string<E: Error>(self, key: String) -> Result<String, E> {
+        Ok(key)
+    }
+}

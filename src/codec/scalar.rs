@@ -1,0 +1,131 @@
+//! Strings that stand for something: quantities, times, base64, and in YAML the numbers and booleans that other readers leave as strings.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::object::schema::Shape;
+use crate::util::quantity::Quantity;
+
+/// Which scalars a document spells without quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spelling {
+    Json,
+    /// YAML 1.1, as Go's decoder reads it: `yes` and `on` are booleans, `0644` is octal.
+    Yaml,
+}
+
+/// The value of a string in a place of this shape. The user's spelling is kept.
+///
+/// # Errors
+/// What is wrong with the text, in the words of Go's decoder; `None` if no string can be there.
+pub(super) fn string(shape: &Shape, text: String, spelling: Spelling) -> Result<Value, Option<String>> {
+    match shape {
+        Shape::String | Shape::Any | Shape::IntOrString => Ok(Value::String(text)),
+        Shape::Quantity => match text.trim().parse::<Quantity>() {
+            Ok(_) => Ok(Value::String(text)),
+            Err(error) => Err(Some(error.to_string())),
+        },
+        Shape::Time => time(text, "2006-01-02T15:04:05Z07:00"),
+        Shape::MicroTime => time(text, "2006-01-02T15:04:05.000000Z07:00"),
+        Shape::Bytes => base64(text),
+        Shape::Boolean if spelling == Spelling::Yaml => yaml_bool(&text).map(Value::Bool).ok_or(None),
+        Shape::Int32 if spelling == Spelling::Yaml => {
+            yaml_integer(&text).and_then(|it| i32::try_from(it).ok()).map(Value::from).ok_or(None)
+        }
+        Shape::Int64 if spelling == Spelling::Yaml => yaml_integer(&text).map(Value::from).ok_or(None),
+        _ => Err(None),
+    }
+}
+
+fn time(text: String, layout: &str) -> Result<Value, Option<String>> {
+    // The `T` and the zone are required, which jiff alone would not insist on.
+    let shaped = text.len() >= 20 && text.is_ascii() && text.as_bytes()[10] == b'T' && !text.contains('[');
+    if shaped && text.parse::<jiff::Timestamp>().is_ok() {
+        return Ok(Value::String(text));
+    }
+    Err(Some(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")))
+}
+
+fn base64(text: String) -> Result<Value, Option<String>> {
+    use base64::DecodeError;
+    // Line ends are let pass, but not handed on to readers that do not.
+    let text = if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "") } else { text };
+    match STANDARD.decode(&text) {
+        Ok(_) => Ok(Value::String(text)),
+        Err(error) => {
+            let at = match error {
+                DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+                DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
+            };
+            Err(Some(format!("illegal base64 data at input byte {at}")))
+        }
+    }
+}
+
+fn yaml_bool(text: &str) -> Option<bool> {
+    match text {
+        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
+        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
+        _ => None,
+    }
+}
+
+fn yaml_integer(text: &str) -> Option<i64> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let digits = digits.replace('_', "");
+    let (radix, digits) = match digits.as_bytes() {
+        [b'0', b'x', ..] => (16, &digits[2..]),
+        [b'0', b'b', ..] => (2, &digits[2..]),
+        [b'0', b'o', ..] => (8, &digits[2..]),
+        [b'0', _, ..] => (8, &digits[1..]),
+        _ => (10, &*digits),
+    };
+    if digits.starts_with(['+', '-']) {
+        return None;
+    }
+    let value = i64::from_str_radix(digits, radix).ok()?;
+    Some(if negative { -value } else { value })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn yaml_numbers_are_read_as_go_does() {
+        for (text, value) in [
+            ("0644", Some(420)),
+            ("0o644", Some(420)),
+            ("0x1F", Some(31)),
+            ("-1_000", Some(-1000)),
+            ("", None),
+            ("08", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(yaml_integer(text), value, "{text}");
+        }
+    }
+
+    #[test]
+    fn strings_keep_their_spelling_and_are_checked() {
+        let ok = |shape, text: &str| assert_eq!(string(&shape, text.to_owned(), Spelling::Json), Ok(text.into()), "{text}");
+        ok(Shape::Quantity, "0.50");
+        ok(Shape::Quantity, "1e3");
+        ok(Shape::Time, "2024-02-29T12:00:00Z");
+        ok(Shape::Time, "2024-02-29T12:00:00+01:00");
+        ok(Shape::MicroTime, "2024-02-29T12:00:00.123456Z");
+        ok(Shape::Bytes, "aGk=");
+        let wrong = |shape, text: &str| string(&shape, text.to_owned(), Spelling::Json).unwrap_err().unwrap();
+        assert!(wrong(Shape::Quantity, "1 Gi").starts_with("quantities must match the regular expression"));
+        assert!(wrong(Shape::Time, "2024-02-29").starts_with("parsing time \"2024-02-29\" as \"2006-01-02T15:04:05Z07:00\""));
+        assert!(wrong(Shape::Time, "").starts_with("parsing time"));
+        assert_eq!(wrong(Shape::Bytes, "a$k="), "illegal base64 data at input byte 1");
+        assert_eq!(string(&Shape::Bytes, "aG\nk=".to_owned(), Spelling::Json), Ok("aGk=".into()));
+        assert_eq!(string(&Shape::Boolean, "yes".to_owned(), Spelling::Yaml), Ok(true.into()));
+        assert_eq!(string(&Shape::Boolean, "yes".to_owned(), Spelling::Json), Err(None));
+    }
+}
