@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod duration;
+pub mod go;
 pub mod product;
 pub mod quantity;
 pub mod version;

@@ -1,0 +1,91 @@
+//! The three kinds of patch that need nothing but the current object: JSON, merge and strategic merge.
+
+mod json;
+mod merge;
+mod order;
+mod strategic;
+
+use serde_json::Value;
+
+use crate::object::status::{Cause, Details};
+use crate::object::{ResourceRef, Status, schema};
+
+/// The kinds of patch a server takes, by their `Content-Type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchKind {
+    Json,
+    Merge,
+    Strategic,
+    Apply,
+}
+
+impl PatchKind {
+    /// The kind with this media type (parameters are passed over).
+    pub fn of_media_type(content_type: &str) -> Option<Self> {
+        match content_type.split(';').next().unwrap_or_default().trim() {
+            "application/json-patch+json" => Some(Self::Json),
+            "application/merge-patch+json" => Some(Self::Merge),
+            "application/strategic-merge-patch+json" => Some(Self::Strategic),
+            "application/apply-patch+yaml" => Some(Self::Apply),
+            _ => None,
+        }
+    }
+}
+
+/// Why a patch cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PatchError {
+    /// It is not a patch of its kind.
+    Malformed(String),
+    /// It asks for more than one patch may.
+    TooLarge(String),
+    /// It does not go with the object.
+    Unfit(String),
+}
+
+/// What `current` becomes under a patch (all kinds but `Apply`). The result still has to be decoded, defaulted and validated.
+///
+/// # Errors
+/// 400 for a patch that is malformed, 413 for one of too many operations, 422 for one that does not fit the object.
+pub fn patch(resource: ResourceRef, current: &Value, kind: PatchKind, patch: &Value) -> Result<Value, Box<Status>> {
+    let result = match kind {
+        PatchKind::Json => json::apply(current, patch),
+        PatchKind::Merge => merge::apply(current, patch),
+        PatchKind::Strategic => strategic::apply(&schema::get, resource.schema, current, patch),
+        PatchKind::Apply => Err(PatchError::Malformed("an apply patch needs the field managers of the object".to_owned())),
+    };
+    result.map_err(|error| Box::new(error.into_status()))
+}
+
+impl PatchError {
+    fn into_status(self) -> Status {
+        match self {
+            Self::Malformed(message) => Status::bad_request(message),
+            Self::TooLarge(message) => Status::failure(413, "RequestEntityTooLarge", message),
+            // Kubernetes sends the general sentence only; the cause makes kubectl say what is wrong.
+            Self::Unfit(message) => {
+                let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };
+                let mut status = Status::failure(422, "Invalid", "the server rejected our request due to an error in our request");
+                status.details = Some(Details { causes: vec![cause], ..Details::default() });
+                status
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    /// Any JSON without nulls, a few levels deep, of few distinct keys.
+    pub(super) fn json_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (0..4_i64).prop_map(Value::from), "[a-c]{0,2}".prop_map(Value::from)];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-d]", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+}
