@@ -74,6 +74,59 @@ impl PatchError {
 }
 
 #[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource;
+
+    #[test]
+    fn what_kubectl_set_sends() {
+        let deployment = json!({"metadata": {"name": "web", "finalizers": ["a"]}, "spec": {"template": {"spec": {
+            "containers": [
+                {"name": "a", "image": "x:1", "env": [{"name": "A", "value": "1"}], "ports": [{"containerPort": 80, "protocol": "TCP"}]},
+                {"name": "b", "image": "y:1"}],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "tolerations": [{"key": "k"}]}}}});
+        let change = json!({"metadata": {"finalizers": ["b"]}, "spec": {"template": {"spec": {
+            "$setElementOrder/containers": [{"name": "a"}, {"name": "b"}],
+            "containers": [
+                {"name": "a", "image": "x:2", "env": [{"name": "B", "value": "2"}], "ports": [{"containerPort": 80, "name": "http"}]},
+                {"name": "b", "$patch": "delete"}],
+            "volumes": [{"$retainKeys": ["name", "configMap"], "name": "v", "configMap": {"name": "c"}}],
+            "tolerations": [{"key": "l"}]}}}});
+        let result = patch(&resource::DEPLOYMENT, &deployment, PatchKind::Strategic, &change).unwrap();
+        assert_eq!(
+            result,
+            json!({"metadata": {"name": "web", "finalizers": ["b", "a"]}, "spec": {"template": {"spec": {
+                "containers": [{"name": "a", "image": "x:2", "env": [{"name": "B", "value": "2"}, {"name": "A", "value": "1"}],
+                    "ports": [{"containerPort": 80, "protocol": "TCP", "name": "http"}]}],
+                "volumes": [{"name": "v", "configMap": {"name": "c"}}],
+                "tolerations": [{"key": "l"}]}}}})
+        );
+    }
+
+    #[test]
+    fn failures_are_statuses() {
+        let pod = json!({"metadata": {"name": "a"}});
+        for (kind, body, code, reason) in [
+            (PatchKind::Json, json!({}), 400, "BadRequest"),
+            (PatchKind::Json, json!([{"op": "remove", "path": "/x"}]), 422, "Invalid"),
+            (PatchKind::Merge, json!([]), 400, "BadRequest"),
+            (PatchKind::Strategic, json!([]), 400, "BadRequest"),
+            (PatchKind::Strategic, json!({"$patch": "x"}), 400, "BadRequest"),
+            (PatchKind::Strategic, json!({"spec": {"containers": [{}]}}), 422, "Invalid"),
+            (PatchKind::Apply, json!({}), 400, "BadRequest"),
+        ] {
+            let status = patch(&resource::POD, &pod, kind, &body).unwrap_err();
+            assert_eq!((status.code, status.reason.as_str()), (code, reason), "{body}");
+        }
+        assert_eq!(PatchKind::of_media_type("application/merge-patch+json; charset=utf-8"), Some(PatchKind::Merge));
+        assert_eq!(PatchKind::of_media_type("application/json"), None);
+    }
+}
+
+#[cfg(test)]
 mod testing {
     use proptest::prelude::*;
     use serde_json::Value;

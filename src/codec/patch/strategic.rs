@@ -64,7 +64,7 @@ impl Merger<'_> {
     fn child<'s>(&self, shape: Option<&'s Shape>, key: &str) -> (Option<&'static Field>, Option<&'s Shape>) {
         match shape {
             Some(Shape::Object(name)) => {
-                let field = (self.lookup)(name).and_then(|of| of.fields.iter().find(|field| field.name == key));
+                let field = (self.lookup)(name).and_then(|of| of.field(key));
                 (field, field.map(|field| &field.shape))
             }
             Some(Shape::Map(of)) => (None, Some(of)),

@@ -10,9 +10,11 @@ fn lookup(name: &str) -> Option<&'static Type> {
     static TYPES: std::sync::OnceLock<Vec<Type>> = std::sync::OnceLock::new();
     let field = |name, shape| Field {
         name,
+        tag: None,
         doc: "",
         shape,
         required: false,
+        nullable: false,
         default: None,
         allowed: &[],
         merge: Merge::Default,
@@ -26,7 +28,9 @@ fn lookup(name: &str) -> Option<&'static Type> {
             vec![
                 Type {
                     name: "Pod",
+                    api_version: None,
                     doc: "",
+                    atomic: false,
                     fields: vec![
                         Field { patch_key: Some("name"), patch_merge: true, ..field("containers", list(Shape::Object("Container"))) },
                         Field { patch_merge: true, ..field("finalizers", list(Shape::String)) },
@@ -38,7 +42,9 @@ fn lookup(name: &str) -> Option<&'static Type> {
                 },
                 Type {
                     name: "Container",
+                    api_version: None,
                     doc: "",
+                    atomic: false,
                     fields: vec![
                         field("args", list(Shape::String)),
                         field("image", Shape::String),
@@ -46,7 +52,13 @@ fn lookup(name: &str) -> Option<&'static Type> {
                         Field { patch_key: Some("port"), patch_merge: true, ..field("ports", list(Shape::Object("Port"))) },
                     ],
                 },
-                Type { name: "Port", doc: "", fields: vec![field("name", Shape::String), field("port", Shape::Int32)] },
+                Type {
+                    name: "Port",
+                    api_version: None,
+                    doc: "",
+                    atomic: false,
+                    fields: vec![field("name", Shape::String), field("port", Shape::Int32)],
+                },
             ]
         })
         .iter()
