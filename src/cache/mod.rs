@@ -1,17 +1,57 @@
 //! The in-process cache of API objects: what lists, watches, controllers, the scheduler, the proxy and the DNS server read. Fed by the
 //! store inside an API server, by list and watch over HTTP elsewhere; readers cannot tell the difference.
 
+mod history;
+mod index;
+mod interest;
+mod progress;
+mod rows;
+mod table;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
 use crate::object::selector::{FieldSelector, LabelSelector};
-use crate::object::{Object, ObjectKey, ResourceRef, Revision};
+use crate::object::{Name, Object, ObjectKey, ResourceRef, Revision};
+use progress::Progress;
+use table::Table;
+pub use watch::Watch;
 
 /// Objects by resource, ordered by name, with the recent history that watches are served from.
+///
+/// It is fed in one of two ways. A store reports the changes of all resources in one order: [`Cache::replace_all`], then
+/// [`Cache::apply`]. Over HTTP each resource has a list and a watch of its own: [`Cache::replace`], then [`Cache::apply_to`] and
+/// [`Cache::advance`].
 #[derive(Debug)]
-pub struct Cache {}
+pub struct Cache {
+    /// How many changes of a resource are kept.
+    history: usize,
+    tables: RwLock<Tables>,
+    /// Up to here every change of every resource is in. Advances without touching the tables.
+    progress: Arc<Progress>,
+    /// Told when resources have been filled.
+    filled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    by_resource: HashMap<ResourceRef, Arc<Table>>,
+    /// Whether a store feeds the cache, so that resources which have not been heard of have no objects, and had none since the revision
+    /// `base`.
+    complete: bool,
+    base: Revision,
+}
 
 /// Which objects of a resource. The default is all of them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Query {
     /// `None`: all namespaces.
     pub namespace: Option<String>,
@@ -35,6 +75,17 @@ pub struct Listing {
     pub revision: Revision,
 }
 
+/// Part of a [`Listing`].
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    pub objects: Vec<Arc<Object>>,
+    pub revision: Revision,
+    /// Whether there are matching objects behind the last.
+    pub more: bool,
+    /// How many; only counted for a query without selectors.
+    pub remaining: Option<usize>,
+}
+
 /// What a watch delivers.
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -43,7 +94,16 @@ pub enum Event {
     Modified(Arc<Object>),
     /// The object is gone or no longer matches: its last matching state, at the revision of the change.
     Deleted(Arc<Object>),
-    /// Nothing up to this revision is missing.
+    /// Nothing up to this revision is missing. A watch that begins with all there is says so once behind the last of these.
+    Bookmark(Revision),
+}
+
+/// What a watch delivers, as it goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// `{"type":"ADDED|MODIFIED|DELETED","object":…}` and a newline, and the revision of the change.
+    Event(Bytes, Revision),
+    /// As [`Event::Bookmark`]. How it is encoded depends on what the client asked for.
     Bookmark(Revision),
 }
 
@@ -55,76 +115,204 @@ pub struct Expired {
     pub oldest: Revision,
 }
 
-/// A running watch: events in revision order, none missed, none twice.
-#[derive(Debug)]
-pub struct Watch {}
+impl Query {
+    /// Everything in one namespace.
+    pub fn namespace(namespace: &str) -> Self {
+        Self { namespace: Some(namespace.to_owned()), ..Self::default() }
+    }
 
-impl Watch {
-    /// Waits for the next event.
-    ///
-    /// # Errors
-    /// If this reader is so slow that the history it still needs was dropped.
-    pub async fn next(&mut self) -> Result<Event, Expired> {
-        todo!()
+    /// What has this value in a selectable field, such as `spec.nodeName`.
+    pub fn field(path: &str, value: &str) -> Self {
+        Self { fields: FieldSelector::equal(path, value), ..Self::default() }
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        self.namespace.as_deref().is_none_or(|namespace| namespace.is_empty() || namespace == object.namespace())
+            && self.labels.matches(object)
+            && self.fields.matches(object)
+    }
+
+    /// The one namespace that matching objects can be in.
+    fn namespace_wanted(&self) -> Option<&str> {
+        self.namespace.as_deref().filter(|it| !it.is_empty()).or_else(|| self.fields.value_of("metadata.namespace"))
     }
 }
 
 impl Cache {
     /// An empty cache that keeps this many changes of each resource for watches.
     pub fn new(history: usize) -> Arc<Self> {
-        todo!("{history}")
+        Arc::new(Self { history, tables: RwLock::default(), progress: Arc::default(), filled: Notify::new() })
     }
 
-    pub fn get(&self, _resource: ResourceRef, _namespace: &str, _name: &str) -> Option<Arc<Object>> {
-        todo!()
+    pub fn get(&self, resource: ResourceRef, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        let table = self.known(resource)?;
+        let state = table.state.read();
+        state.get(namespace, name).cloned()
     }
 
-    pub fn list(&self, _resource: ResourceRef, _query: &Query) -> Listing {
-        todo!()
+    pub fn list(&self, resource: ResourceRef, query: &Query) -> Listing {
+        let page = self.page(resource, query, None, usize::MAX, None).unwrap_or_default();
+        Listing { objects: page.objects, revision: page.revision }
     }
 
-    /// The list as it was at a revision still in the history, for the later chunks of a chunked list.
-    pub fn list_at(&self, _resource: ResourceRef, _query: &Query, _revision: Revision) -> Result<Listing, Expired> {
-        todo!()
+    /// The list as it was at a revision still in the history.
+    ///
+    /// # Errors
+    /// If it is no longer.
+    pub fn list_at(&self, resource: ResourceRef, query: &Query, revision: Revision) -> Result<Listing, Expired> {
+        let page = self.page(resource, query, None, usize::MAX, Some(revision))?;
+        Ok(Listing { objects: page.objects, revision: page.revision })
+    }
+
+    /// At most `limit` of the list, those whose names are `start` or behind it, as of a revision (`None`: now): for chunked lists, in time
+    /// that depends on the chunk and not on the list.
+    ///
+    /// # Errors
+    /// If the revision is no longer in the history.
+    pub fn page(
+        &self,
+        resource: ResourceRef,
+        query: &Query,
+        start: Option<&Name>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Page, Expired> {
+        // Read before the objects: they show at least this.
+        let progress = self.progress.get();
+        self.table(resource).page(query, start, limit, at, progress)
+    }
+
+    /// How many objects of a resource there are.
+    pub fn count(&self, resource: ResourceRef) -> usize {
+        self.known(resource).map_or(0, |table| table.state.read().len())
     }
 
     /// Objects (of any resource) owned by the object with this uid.
-    pub fn owned_by(&self, _uid: &str) -> Vec<Arc<Object>> {
-        todo!()
+    pub fn owned_by(&self, uid: &str) -> Vec<Arc<Object>> {
+        let tables: Vec<_> = self.tables.read().by_resource.values().cloned().collect();
+        let mut owned = Vec::new();
+        for table in tables {
+            table.owned_by(uid, &mut owned);
+        }
+        owned
     }
 
-    /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is.
-    pub fn watch(&self, _resource: ResourceRef, _query: Query, _after: Revision) -> Result<Watch, Expired> {
-        todo!()
+    /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is, once the resource has been
+    /// filled.
+    ///
+    /// # Errors
+    /// If the changes after this revision are no longer in the history.
+    pub fn watch(&self, resource: ResourceRef, query: Query, after: Revision) -> Result<Watch, Expired> {
+        Watch::new(self.table(resource), self.progress.clone(), query, after)
     }
 
     /// The newest revision the cache has seen of this resource.
-    pub fn revision(&self, _resource: ResourceRef) -> Revision {
-        todo!()
+    pub fn revision(&self, resource: ResourceRef) -> Revision {
+        let progress = self.progress.get();
+        self.known(resource).map_or(progress, |table| table.progress.get().max(progress))
     }
 
     /// Waits until the cache has seen this revision of the resource.
-    pub async fn wait_for(&self, _resource: ResourceRef, _revision: Revision) {
-        todo!()
+    pub async fn wait_for(&self, resource: ResourceRef, revision: Revision) {
+        let table = self.table(resource);
+        tokio::select! {
+            () = self.progress.wait(revision) => {}
+            () = table.progress.wait(revision) => {}
+        }
+    }
+
+    /// Whether a resource has been filled.
+    pub fn is_synced(&self, resource: ResourceRef) -> bool {
+        self.table(resource).state.read().synced
     }
 
     /// Waits until each of these resources has been filled for the first time.
-    pub async fn wait_synced(&self, _resources: &[ResourceRef]) {
-        todo!()
+    pub async fn wait_synced(&self, resources: &[ResourceRef]) {
+        loop {
+            let filled = self.filled.notified();
+            tokio::pin!(filled);
+            filled.as_mut().enable();
+            if resources.iter().all(|resource| self.is_synced(resource)) {
+                return;
+            }
+            filled.await;
+        }
     }
 
     /// Feeder: replaces what is known of a resource by a list taken at `revision`. Watchers see the difference.
-    pub fn replace(&self, _resource: ResourceRef, _objects: Vec<Arc<Object>>, _revision: Revision) {
-        todo!()
+    pub fn replace(&self, resource: ResourceRef, objects: Vec<Arc<Object>>, revision: Revision) {
+        self.table(resource).replace(objects, revision);
+        self.filled.notify_waiters();
     }
 
-    /// Feeder: applies changes in revision order, then notes that every change of every resource up to `revision` is in.
-    pub fn apply(&self, _changes: Vec<Change>, _revision: Revision) {
-        todo!()
+    /// Feeder: replaces what is known of all resources by a list of everything, taken at `revision`.
+    pub fn replace_all(&self, objects: Vec<Arc<Object>>, revision: Revision) {
+        let mut by_resource: HashMap<ResourceRef, Vec<Arc<Object>>> = HashMap::new();
+        for object in objects {
+            by_resource.entry(object.resource()).or_default().push(object);
+        }
+        let known: Vec<_> = self.tables.read().by_resource.keys().copied().collect();
+        for resource in known {
+            by_resource.entry(resource).or_default();
+        }
+        for (resource, objects) in by_resource {
+            self.table(resource).replace(objects, revision);
+        }
+        self.progress.reset(revision);
+        self.complete(revision);
+    }
+
+    /// Feeder: applies changes in revision order, then notes that every change of every resource up to `revision` is in. Changes that are
+    /// in already are left out.
+    pub fn apply(&self, changes: Vec<Change>, revision: Revision) {
+        let mut groups: Vec<(ResourceRef, Vec<Change>)> = Vec::new();
+        for change in changes {
+            match groups.iter_mut().find(|(resource, _)| *resource == change.key.resource) {
+                Some((_, group)) => group.push(change),
+                None => groups.push((change.key.resource, vec![change])),
+            }
+        }
+        for (resource, changes) in groups {
+            self.table(resource).apply(changes);
+        }
+        self.progress.advance(revision);
+        let complete = self.tables.read().complete;
+        if !complete {
+            self.complete(revision);
+        }
+    }
+
+    /// Feeder: applies changes of one resource, in revision order. Changes that are in already are left out.
+    pub fn apply_to(&self, resource: ResourceRef, changes: Vec<Change>) {
+        self.table(resource).apply(changes);
     }
 
     /// Feeder: notes that every change of one resource up to `revision` is in.
-    pub fn advance(&self, _resource: ResourceRef, _revision: Revision) {
-        todo!()
+    pub fn advance(&self, resource: ResourceRef, revision: Revision) {
+        self.table(resource).advance(revision);
+    }
+
+    /// From now on, what is not here does not exist.
+    fn complete(&self, revision: Revision) {
+        let tables: Vec<_> = {
+            let mut tables = self.tables.write();
+            (tables.complete, tables.base) = (true, revision);
+            tables.by_resource.values().cloned().collect()
+        };
+        tables.iter().for_each(|table| table.complete());
+        self.filled.notify_waiters();
+    }
+
+    fn known(&self, resource: ResourceRef) -> Option<Arc<Table>> {
+        self.tables.read().by_resource.get(resource).cloned()
+    }
+
+    fn table(&self, resource: ResourceRef) -> Arc<Table> {
+        if let Some(table) = self.known(resource) {
+            return table;
+        }
+        let Tables { by_resource, complete, base } = &mut *self.tables.write();
+        let table = || Arc::new(Table::new(resource, self.history, *base, *complete));
+        by_resource.entry(resource).or_insert_with(table).clone()
     }
 }

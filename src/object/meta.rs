@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -11,7 +12,7 @@ use super::resource::Selectable;
 use super::{Name, ObjectError, ResourceRef, Revision};
 
 /// `metadata` of an object, without its annotations and managed fields (which are long, and read through the typed form).
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Meta {
     pub name: Name,
     pub uid: Box<str>,
@@ -120,6 +121,29 @@ pub(super) fn parse(json: &[u8], resource: ResourceRef) -> Result<(Meta, usize),
         fields: fields.into_boxed_slice(),
     };
     Ok((meta, at))
+}
+
+/// `json`, an object, with another (or its first) `metadata.resourceVersion`.
+pub(super) fn with_revision(json: &[u8], revision: Revision) -> Bytes {
+    #[derive(Deserialize)]
+    struct Outer<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Inner<'a> {
+        #[serde(borrow, default)]
+        resource_version: Option<&'a RawValue>,
+    }
+    let outer: Outer<'_> = serde_json::from_slice(json).expect("an object's bytes were parsed before");
+    let inner: Inner<'_> = serde_json::from_str(outer.metadata.get()).expect("an object's bytes were parsed before");
+    let offset = |part: &RawValue| part.get().as_ptr() as usize - json.as_ptr() as usize;
+    let (at, until, stamp) = match inner.resource_version {
+        Some(old) => (offset(old), offset(old) + old.get().len(), format!("\"{revision}\"")),
+        None => (offset(outer.metadata) + 1, offset(outer.metadata) + 1, format!("\"resourceVersion\":\"{revision}\",")),
+    };
+    [&json[..at], stamp.as_bytes(), &json[until..]].concat().into()
 }
 
 struct Labels(Box<[(Box<str>, Box<str>)]>);
@@ -284,6 +308,22 @@ mod tests {
         assert_eq!(object.meta().label("c"), None);
         let again = Object::from_wire(&resource::POD, object.body().clone()).unwrap();
         assert_eq!(again.revision(), 42);
+    }
+
+    #[test]
+    fn another_revision_changes_nothing_else() {
+        for json in [
+            r#"{"metadata":{"name":"a","resourceVersion":"7"},"spec":{"metadata":{"resourceVersion":"x"}}}"#,
+            r#"{"spec":{"metadata":{"resourceVersion":"x"}},"metadata": {"resourceVersion" : "7", "name":"a"}}"#,
+            r#"{"metadata":{"name":"a"}}"#,
+        ] {
+            let object = Object::from_wire(&resource::POD, json.into()).unwrap();
+            let moved = object.at_revision(12_345);
+            assert_eq!((moved.revision(), moved.name()), (12_345, "a"));
+            let mut expected: serde_json::Value = serde_json::from_str(json).unwrap();
+            expected["metadata"]["resourceVersion"] = "12345".into();
+            assert_eq!(serde_json::from_slice::<serde_json::Value>(moved.body()).unwrap(), expected);
+        }
     }
 
     #[test]

@@ -70,6 +70,12 @@ impl Object {
         Ok(Self::assemble(resource, meta, body))
     }
 
+    /// The same object with another resource version: what a watch reports of an object at the moment it went.
+    pub fn at_revision(&self, revision: Revision) -> Arc<Self> {
+        let body = meta::with_revision(&self.body, revision);
+        Arc::new(Self { resource: self.resource, meta: Meta { revision, ..self.meta.clone() }, body, typed: OnceLock::new() })
+    }
+
     fn assemble(resource: ResourceRef, meta: Meta, body: Bytes) -> Arc<Self> {
         Arc::new(Self { resource, meta, body, typed: OnceLock::new() })
     }

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod duration;
 pub mod go;
+pub mod names;
 pub mod product;
 pub mod quantity;
 pub mod version;

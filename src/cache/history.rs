@@ -1,0 +1,149 @@
+//! The recent changes of one resource, from which watches are served.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use super::{Expired, Query};
+use crate::object::{Object, Revision};
+
+/// One change of one object, with the frames that watchers are sent for it: encoded when first asked for, then shared.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// Counts the entries of this history.
+    pub(super) seq: u64,
+    pub(super) revision: Revision,
+    pub(super) old: Option<Arc<Object>>,
+    pub(super) new: Option<Arc<Object>>,
+    /// `old` at the revision of the change.
+    gone: OnceLock<Arc<Object>>,
+    frames: [OnceLock<Bytes>; 3],
+}
+
+/// What a change is to a watcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl Entry {
+    /// What this change is to a watcher of `query`; `None` if it does not concern it.
+    pub(super) fn seen_by(&self, query: &Query) -> Option<Kind> {
+        let matches = |object: &Option<Arc<Object>>| object.as_deref().is_some_and(|object| query.matches(object));
+        match (matches(&self.old), matches(&self.new)) {
+            (false, true) => Some(Kind::Added),
+            (true, true) => Some(Kind::Modified),
+            (true, false) => Some(Kind::Deleted),
+            (false, false) => None,
+        }
+    }
+
+    /// The object that a watcher is shown.
+    pub(super) fn object(&self, kind: Kind) -> &Arc<Object> {
+        match (kind, &self.old, &self.new) {
+            (Kind::Deleted, Some(old), _) => self.gone.get_or_init(|| old.at_revision(self.revision)),
+            (Kind::Added | Kind::Modified, _, Some(new)) => new,
+            _ => unreachable!("the kind is one that seen_by gave"),
+        }
+    }
+
+    /// The line that a watcher is sent.
+    pub(super) fn frame(&self, kind: Kind) -> &Bytes {
+        self.frames[kind as usize].get_or_init(|| frame(kind, self.object(kind)))
+    }
+}
+
+/// An event of a watch as it goes over the wire.
+pub(super) fn frame(kind: Kind, object: &Object) -> Bytes {
+    let head: &[u8] = match kind {
+        Kind::Added => br#"{"type":"ADDED","object":"#,
+        Kind::Modified => br#"{"type":"MODIFIED","object":"#,
+        Kind::Deleted => br#"{"type":"DELETED","object":"#,
+    };
+    [head, object.body(), b"}\n"].concat().into()
+}
+
+/// A bounded, ordered log.
+#[derive(Debug)]
+pub(super) struct History {
+    entries: VecDeque<Arc<Entry>>,
+    /// The seq of the entry to come.
+    next: u64,
+    limit: usize,
+    /// Changes after this revision are complete, and are the entries from `base_seq` on. Older entries only serve watches that run already.
+    base: Revision,
+    base_seq: u64,
+}
+
+impl History {
+    pub(super) fn new(limit: usize, base: Revision) -> Self {
+        Self { entries: VecDeque::new(), next: 0, limit, base, base_seq: 0 }
+    }
+
+    /// The seq of the entry to come.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The seq of the oldest entry.
+    pub(super) fn first(&self) -> u64 {
+        self.next - self.entries.len() as u64
+    }
+
+    /// The oldest revision after which every change is known.
+    pub(super) fn base(&self) -> Revision {
+        self.base
+    }
+
+    /// Adds an entry. It does not drop old ones: see [`History::trim`].
+    pub(super) fn push(&mut self, revision: Revision, old: Option<Arc<Object>>, new: Option<Arc<Object>>) -> &Entry {
+        let entry = Entry { seq: self.next, revision, old, new, gone: OnceLock::new(), frames: Default::default() };
+        self.next += 1;
+        self.entries.push_back(Arc::new(entry));
+        self.entries.back().expect("it was just pushed")
+    }
+
+    /// Comes nearer to the limit by one entry, or drops as many as were just added: after a large relist, watchers are left the time to read
+    /// it.
+    pub(super) fn trim(&mut self) {
+        for _ in 0..2 {
+            if self.entries.len() <= self.limit {
+                return;
+            }
+            if let Some(oldest) = self.entries.pop_front()
+                && oldest.seq >= self.base_seq
+            {
+                self.base = oldest.revision;
+                self.base_seq = oldest.seq + 1;
+            }
+        }
+    }
+
+    /// Notes that what was before `revision` is not known in every step.
+    pub(super) fn rebase(&mut self, revision: Revision) {
+        self.base = revision;
+        self.base_seq = self.next;
+    }
+
+    /// The seq of the first entry after a revision.
+    pub(super) fn position(&self, after: Revision) -> Result<u64, Expired> {
+        if after < self.base {
+            return Err(Expired { asked: after, oldest: self.base });
+        }
+        // Entries from `base_seq` on are in revision order; those before need not be.
+        let at = self.entries.partition_point(|entry| entry.seq < self.base_seq || entry.revision <= after);
+        Ok(self.first() + at as u64)
+    }
+
+    /// The entries from a seq on, which must not be before the first.
+    pub(super) fn since(&self, seq: u64) -> impl DoubleEndedIterator<Item = &Arc<Entry>> {
+        self.entries.range((seq - self.first()).min(self.entries.len() as u64) as usize..)
+    }
+
+    pub(super) fn at(&self, seq: u64) -> Option<&Arc<Entry>> {
+        self.entries.get(usize::try_from(seq.checked_sub(self.first())?).ok()?)
+    }
+}

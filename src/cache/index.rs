@@ -1,0 +1,207 @@
+//! Secondary orders of a resource's objects: by the value of a label, of a selectable field, or by owner. An index is made once queries
+//! have asked for it a few times, and the least used one goes when there are too many.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::Query;
+use super::rows::Rows;
+use crate::object::Object;
+
+/// A query that could have used an index counts as a miss only if there are at least this many objects.
+const SMALL: usize = 128;
+/// An index is worth its upkeep after this many misses.
+const MISSES: u32 = 3;
+/// No more indexes than this for one resource.
+const MOST: usize = 12;
+
+/// What an index is by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum By {
+    Label(Box<str>),
+    Field(Box<str>),
+    /// The uid of an owner.
+    Owner,
+}
+
+/// The indexes of one resource.
+#[derive(Debug, Default)]
+pub(super) struct Indexes {
+    all: Vec<Index>,
+    misses: Mutex<HashMap<By, u32>>,
+    clock: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Index {
+    by: By,
+    values: HashMap<Box<str>, Rows>,
+    last_used: AtomicU64,
+}
+
+/// Where to look for the objects of a query.
+#[derive(Debug)]
+pub(super) enum Found<'a> {
+    /// Nowhere but here, in an index.
+    Among(&'a Rows),
+    /// An index says that there are none.
+    Nothing,
+    /// No index helps.
+    Unknown,
+}
+
+impl Indexes {
+    /// The smallest set known to hold all that a query can match.
+    pub(super) fn find(&self, query: &Query, objects: usize) -> Found<'_> {
+        let mut best = Found::Unknown;
+        for (by, value) in terms(query) {
+            match self.all.iter().find(|index| index.by.is(&by)) {
+                Some(index) => {
+                    index.last_used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+                    match (index.values.get(value), &best) {
+                        (None, _) => return Found::Nothing,
+                        (Some(rows), Found::Among(other)) if rows.len() >= other.len() => {}
+                        (Some(rows), _) => best = Found::Among(rows),
+                    }
+                }
+                None if objects >= SMALL => self.miss(by),
+                None => {}
+            }
+        }
+        best
+    }
+
+    /// The objects owned by the object with this uid, if there is an index by owner.
+    pub(super) fn owned(&self, uid: &str) -> Found<'_> {
+        match self.all.iter().find(|index| index.by == By::Owner) {
+            Some(index) => index.values.get(uid).map_or(Found::Nothing, Found::Among),
+            None => {
+                self.misses.lock().insert(By::Owner, MISSES);
+                Found::Unknown
+            }
+        }
+    }
+
+    fn miss(&self, by: Term<'_>) {
+        let mut misses = self.misses.lock();
+        if misses.len() > 4 * MOST {
+            misses.clear();
+        }
+        *misses.entry(by.owned()).or_default() += 1;
+    }
+
+    /// An index that is worth making now.
+    pub(super) fn wanted(&self) -> Option<By> {
+        let misses = self.misses.lock();
+        misses.iter().find(|(_, count)| **count >= MISSES).map(|(by, _)| by.clone())
+    }
+
+    pub(super) fn make(&mut self, by: By, rows: &Rows) {
+        self.misses.get_mut().remove(&by);
+        if self.all.iter().any(|index| index.by == by) {
+            return;
+        }
+        if self.all.len() >= MOST
+            && let Some(at) = (0..self.all.len()).min_by_key(|at| self.all[*at].last_used.load(Ordering::Relaxed))
+        {
+            self.all.swap_remove(at);
+        }
+        let mut index = Index { by, values: HashMap::new(), last_used: AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)) };
+        rows.iter().for_each(|object| index.add(object));
+        self.all.push(index);
+    }
+
+    /// Follows a change of one object.
+    pub(super) fn change(&mut self, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
+        for index in &mut self.all {
+            if let Some(old) = old {
+                index.remove(old, new);
+            }
+            if let Some(new) = new {
+                index.add(new);
+            }
+        }
+    }
+
+    /// Follows a change of everything.
+    pub(super) fn rebuild(&mut self, rows: &Rows) {
+        for index in &mut self.all {
+            index.values.clear();
+            rows.iter().for_each(|object| index.add(object));
+        }
+    }
+}
+
+impl Index {
+    fn add(&mut self, object: &Arc<Object>) {
+        for value in self.by.values(object) {
+            match self.values.get_mut(value) {
+                Some(rows) => {
+                    rows.put(object.clone());
+                }
+                None => {
+                    self.values.insert(value.into(), Rows::from_iter([object.clone()]));
+                }
+            }
+        }
+    }
+
+    /// Takes `old` out from where `new` will not take its place.
+    fn remove(&mut self, old: &Arc<Object>, new: Option<&Arc<Object>>) {
+        for value in self.by.values(old) {
+            if new.is_some_and(|new| self.by.values(new).any(|other| other == value)) {
+                continue;
+            }
+            if let Some(rows) = self.values.get_mut(value) {
+                rows.remove(&old.meta().name);
+                if rows.is_empty() {
+                    self.values.remove(value);
+                }
+            }
+        }
+    }
+}
+
+impl By {
+    fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = &'a str> + use<'a> {
+        let (one, many) = match self {
+            Self::Label(key) => (object.meta().label(key), &[][..]),
+            Self::Field(path) => (object.field(path), &[][..]),
+            Self::Owner => (None, &*object.meta().owners),
+        };
+        one.into_iter().chain(many.iter().map(|owner| &*owner.uid))
+    }
+
+    fn is(&self, term: &Term<'_>) -> bool {
+        match (self, term) {
+            (Self::Label(key), Term::Label(other)) => **key == **other,
+            (Self::Field(path), Term::Field(other)) => **path == **other,
+            _ => false,
+        }
+    }
+}
+
+/// What a query asks to be equal to a value.
+#[derive(Clone, Copy)]
+enum Term<'a> {
+    Label(&'a str),
+    Field(&'a str),
+}
+
+impl Term<'_> {
+    fn owned(self) -> By {
+        match self {
+            Self::Label(key) => By::Label(key.into()),
+            Self::Field(path) => By::Field(path.into()),
+        }
+    }
+}
+
+fn terms(query: &Query) -> impl Iterator<Item = (Term<'_>, &str)> {
+    let labels = query.labels.requirements.iter().filter_map(|it| Some((Term::Label(&it.key), it.sole_value()?)));
+    let fields = query.fields.terms.iter().filter(|it| it.equal && it.path != "metadata.namespace");
+    labels.chain(fields.map(|it| (Term::Field(&it.path), &*it.value)))
+}

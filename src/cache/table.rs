@@ -1,0 +1,285 @@
+//! The objects of one resource, with everything that follows their changes: indexes, history, watchers.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use tokio::sync::Notify;
+
+use super::history::History;
+use super::index::{Found, Indexes};
+use super::interest::Interests;
+use super::progress::Progress;
+use super::rows::Rows;
+use super::{Change, Expired, Page, Query};
+use crate::object::{Name, Object, ResourceRef, Revision};
+
+/// One resource.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) resource: ResourceRef,
+    pub(super) state: RwLock<State>,
+    /// Follows `State::revision`, for those who wait.
+    pub(super) progress: Progress,
+}
+
+/// All that changes together.
+#[derive(Debug)]
+pub(super) struct State {
+    namespaced: bool,
+    rows: Rows,
+    indexes: Indexes,
+    pub(super) history: History,
+    pub(super) interests: Interests,
+    /// Every change up to this revision is in.
+    pub(super) revision: Revision,
+    /// Whether the objects are all there are, and not only those that happened to change.
+    pub(super) synced: bool,
+}
+
+impl Table {
+    /// An empty table, of which everything after `base` is going to be known.
+    pub(super) fn new(resource: ResourceRef, history: usize, base: Revision, synced: bool) -> Self {
+        let state = State {
+            namespaced: resource.namespaced,
+            rows: Rows::default(),
+            indexes: Indexes::default(),
+            history: History::new(history, base),
+            interests: Interests::default(),
+            revision: base,
+            synced,
+        };
+        Self { resource, state: RwLock::new(state), progress: Progress::at(base) }
+    }
+
+    /// Applies changes in revision order. Those that are in already are left out.
+    pub(super) fn apply(&self, changes: impl IntoIterator<Item = Change>) {
+        let mut wake = Vec::new();
+        let revision = {
+            let mut state = self.state.write();
+            let seen = state.revision;
+            for change in changes {
+                if change.revision > seen {
+                    state.set(&change.key.name, change.object, change.revision, &mut wake);
+                    state.history.trim();
+                    state.revision = state.revision.max(change.revision);
+                }
+            }
+            state.revision
+        };
+        self.progress.advance(revision);
+        tell(&wake);
+    }
+
+    /// Replaces everything by a list.
+    pub(super) fn replace(&self, objects: Vec<Arc<Object>>, revision: Revision) {
+        let wake = {
+            let mut state = self.state.write();
+            // Watches of a resource that was never filled have not begun yet, so nobody needs to see how it came to be filled.
+            if !state.synced && state.rows.is_empty() {
+                state.rows = objects.into_iter().collect();
+                let State { rows, indexes, .. } = &mut *state;
+                indexes.rebuild(rows);
+            } else {
+                state.difference(objects.into_iter().collect(), revision);
+            }
+            state.history.rebase(revision);
+            state.revision = revision;
+            state.synced = true;
+            state.interests.all()
+        };
+        self.progress.reset(revision);
+        tell(&wake);
+    }
+
+    /// Notes that everything up to `revision` is in.
+    pub(super) fn advance(&self, revision: Revision) {
+        {
+            let mut state = self.state.write();
+            state.revision = state.revision.max(revision);
+        }
+        self.progress.advance(revision);
+    }
+
+    /// Notes that all objects there are have been applied.
+    pub(super) fn complete(&self) {
+        let wake = {
+            let mut state = self.state.write();
+            state.synced = true;
+            state.interests.all()
+        };
+        tell(&wake);
+    }
+
+    /// Up to `limit` objects that match, from the name `start` on, as of revision `at` (`None`: now). `progress` is a revision up to which
+    /// the caller knows that everything is in.
+    pub(super) fn page(
+        &self,
+        query: &Query,
+        start: Option<&Name>,
+        limit: usize,
+        at: Option<Revision>,
+        progress: Revision,
+    ) -> Result<Page, Expired> {
+        let (page, make) = {
+            let state = self.state.read();
+            let now = state.revision.max(progress);
+            let past = match at {
+                Some(at) if at < state.revision => state.past(at)?,
+                _ => BTreeMap::new(),
+            };
+            let page = state.page(query, start, limit, &past, at.unwrap_or(now).min(now));
+            (page, state.indexes.wanted())
+        };
+        if let Some(by) = make {
+            let State { rows, indexes, .. } = &mut *self.state.write();
+            indexes.make(by, rows);
+        }
+        Ok(page)
+    }
+
+    /// Adds to `out` the objects owned by the object with this uid.
+    pub(super) fn owned_by(&self, uid: &str, out: &mut Vec<Arc<Object>>) {
+        let make = {
+            let state = self.state.read();
+            match state.indexes.owned(uid) {
+                Found::Among(rows) => out.extend(rows.iter().cloned()),
+                Found::Nothing => {}
+                Found::Unknown if state.rows.is_empty() => {}
+                Found::Unknown => {
+                    let owned = |object: &&Arc<Object>| object.meta().owners.iter().any(|owner| &*owner.uid == uid);
+                    out.extend(state.rows.iter().filter(owned).cloned());
+                }
+            }
+            state.indexes.wanted()
+        };
+        if let Some(by) = make {
+            let State { rows, indexes, .. } = &mut *self.state.write();
+            indexes.make(by, rows);
+        }
+    }
+}
+
+impl State {
+    fn set(&mut self, name: &Name, new: Option<Arc<Object>>, revision: Revision, wake: &mut Vec<Arc<Notify>>) {
+        let old = match &new {
+            Some(object) => self.rows.put(object.clone()),
+            None => self.rows.remove(name),
+        };
+        if old.is_none() && new.is_none() {
+            return;
+        }
+        self.indexes.change(old.as_ref(), new.as_ref());
+        let oldest = self.history.first();
+        let entry = self.history.push(revision, old, new);
+        self.interests.note(entry.seq, oldest, entry.old.as_deref(), entry.new.as_deref(), wake);
+    }
+
+    /// Turns a relist into changes: those that still exist at their own revisions, in order, then those that went.
+    fn difference(&mut self, listed: Rows, revision: Revision) {
+        let mut changed: Vec<_> = listed
+            .iter()
+            .filter(|new| {
+                let old = self.rows.get(new.namespace(), new.name());
+                old.is_none_or(|old| old.revision() != new.revision() || old.meta().uid != new.meta().uid)
+            })
+            .cloned()
+            .collect();
+        changed.sort_by_key(|object| object.revision());
+        let gone: Vec<_> = self.rows.iter().filter(|old| listed.get(old.namespace(), old.name()).is_none()).cloned().collect();
+        // Everybody is woken afterwards.
+        let mut wake = Vec::new();
+        for object in changed {
+            self.set(&object.meta().name.clone(), Some(object.clone()), object.revision(), &mut wake);
+            wake.clear();
+        }
+        for object in gone {
+            self.set(&object.meta().name, None, revision, &mut wake);
+            wake.clear();
+        }
+    }
+
+    /// What objects were at a revision, of those that changed since.
+    fn past(&self, at: Revision) -> Result<BTreeMap<&Name, Option<&Arc<Object>>>, Expired> {
+        let position = self.history.position(at)?;
+        // The oldest change since then is the last to be put in.
+        let undone = self.history.since(position).rev().filter_map(|entry| {
+            let object = entry.old.as_ref().or(entry.new.as_ref())?;
+            Some((&object.meta().name, entry.old.as_ref()))
+        });
+        Ok(undone.collect())
+    }
+
+    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<&Arc<Object>> {
+        self.rows.get(namespace, name)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Everything that matches, now.
+    pub(super) fn matching(&self, query: &Query) -> Vec<Arc<Object>> {
+        self.candidates(query, None).filter(|object| query.matches(object)).cloned().collect()
+    }
+
+    fn page(
+        &self,
+        query: &Query,
+        start: Option<&Name>,
+        limit: usize,
+        past: &BTreeMap<&Name, Option<&Arc<Object>>>,
+        revision: Revision,
+    ) -> Page {
+        let mut candidates = self.candidates(query, start);
+        if !past.is_empty() {
+            candidates = Box::new(merge(candidates, past, start));
+        }
+        let mut matching = candidates.filter(|object| query.matches(object));
+        let objects: Vec<_> = matching.by_ref().take(limit).cloned().collect();
+        // Taking from what is exhausted already costs nothing.
+        let (more, remaining) = match objects.len() < limit {
+            true => (false, Some(0)),
+            false if query.labels.is_empty() && query.fields.is_empty() => {
+                let count = matching.count();
+                (count > 0, Some(count))
+            }
+            false => (matching.next().is_some(), None),
+        };
+        Page { objects, revision, more, remaining }
+    }
+
+    /// A superset, in name order, of the objects that match.
+    fn candidates<'a>(&'a self, query: &'a Query, start: Option<&'a Name>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
+        let namespace = if self.namespaced { query.namespace_wanted() } else { Some("") };
+        if let (Some(namespace), Some(name)) = (namespace, query.fields.value_of("metadata.name")) {
+            let found = self.rows.get(namespace, name);
+            return Box::new(found.into_iter().filter(move |object| start.is_none_or(|start| object.meta().name >= *start)));
+        }
+        match self.indexes.find(query, self.rows.len()) {
+            Found::Among(rows) => Box::new(rows.range(namespace, start)),
+            Found::Nothing => Box::new(std::iter::empty()),
+            Found::Unknown => Box::new(self.rows.range(namespace, start)),
+        }
+    }
+}
+
+/// `now` with the objects of `past` in their places.
+fn merge<'a>(
+    now: impl Iterator<Item = &'a Arc<Object>> + 'a,
+    past: &'a BTreeMap<&'a Name, Option<&'a Arc<Object>>>,
+    start: Option<&Name>,
+) -> impl Iterator<Item = &'a Arc<Object>> + 'a {
+    let first = start.cloned().unwrap_or_default();
+    let mut now = now.filter(|object| !past.contains_key(&object.meta().name)).peekable();
+    let mut past = past.iter().skip_while(move |(name, _)| ***name < first).filter_map(|(_, object)| *object).peekable();
+    std::iter::from_fn(move || match (now.peek(), past.peek()) {
+        (Some(a), Some(b)) if a.meta().name < b.meta().name => now.next(),
+        (_, Some(_)) => past.next(),
+        (_, None) => now.next(),
+    })
+}
+
+fn tell(wake: &[Arc<Notify>]) {
+    wake.iter().for_each(|watchers| watchers.notify_waiters());
+}

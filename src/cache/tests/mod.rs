@@ -1,0 +1,147 @@
+//! The cache against a naive model, and under concurrent writers and watchers.
+
+mod concurrent;
+mod model;
+
+use super::*;
+use crate::object::resource;
+
+/// A pod with a few things to select by.
+fn pod(namespace: &str, name: &str, app: &str, node: &str, owner: &str, revision: Revision) -> Arc<Object> {
+    let json = serde_json::json!({
+        "metadata": {
+            "name": name, "namespace": namespace, "uid": format!("{namespace}/{name}"), "labels": {"app": app},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "ReplicationController", "name": "rc", "uid": owner}],
+        },
+        "spec": {"nodeName": node},
+    });
+    Object::from_stored(&resource::POD, json.to_string().as_bytes(), revision).unwrap()
+}
+
+fn put(object: Arc<Object>) -> Change {
+    Change { key: object.key(), revision: object.revision(), object: Some(object) }
+}
+
+fn delete(namespace: &str, name: &str, revision: Revision) -> Change {
+    Change { key: ObjectKey::new(&resource::POD, namespace, name), revision, object: None }
+}
+
+fn names(objects: &[Arc<Object>]) -> Vec<String> {
+    objects.iter().map(|object| object.meta().name.to_string()).collect()
+}
+
+fn drain(watch: &mut Watch) -> Vec<String> {
+    let mut seen = Vec::new();
+    while let Some(event) = watch.try_next().unwrap() {
+        seen.push(match event {
+            Event::Added(object) => format!("+{}@{}", object.name(), object.revision()),
+            Event::Modified(object) => format!("~{}@{}", object.name(), object.revision()),
+            Event::Deleted(object) => format!("-{}@{}", object.name(), object.revision()),
+            Event::Bookmark(revision) => format!("#{revision}"),
+        });
+    }
+    seen
+}
+
+#[test]
+fn a_selector_is_entered_and_left() {
+    let cache = Cache::new(10);
+    cache.apply(vec![put(pod("a", "x", "web", "n1", "o", 1))], 1);
+    let mut node = cache.watch(&resource::POD, Query::field("spec.nodeName", "n1"), 0).unwrap();
+    let mut app = cache.watch(&resource::POD, Query { labels: LabelSelector::parse("app=db").unwrap(), ..Query::default() }, 1).unwrap();
+    assert_eq!(drain(&mut node), ["+x@1", "#1"]);
+    cache.apply(vec![put(pod("a", "x", "db", "n2", "o", 2))], 2);
+    cache.apply(vec![put(pod("a", "x", "db", "n1", "o", 3))], 3);
+    cache.apply(vec![put(pod("a", "x", "db", "n1", "p", 4))], 4);
+    cache.apply(vec![delete("a", "x", 5)], 5);
+    cache.apply(vec![], 9);
+    assert_eq!(drain(&mut node), ["-x@2", "+x@3", "~x@4", "-x@5"]);
+    assert_eq!(drain(&mut app), ["+x@2", "~x@3", "~x@4", "-x@5"]);
+    assert_eq!((node.revision(), cache.revision(&resource::POD)), (9, 9));
+    let Frame::Event(frame, 2) = &cache.watch(&resource::POD, Query::field("spec.nodeName", "n1"), 1).unwrap().try_frames().unwrap()[0]
+    else {
+        panic!("not the first change");
+    };
+    let frame: serde_json::Value = serde_json::from_slice(frame).unwrap();
+    assert_eq!((&frame["type"], &frame["object"]["spec"]["nodeName"]), (&"DELETED".into(), &"n1".into()));
+    assert_eq!(frame["object"]["metadata"]["resourceVersion"], "2");
+}
+
+#[test]
+fn a_narrow_watch_does_not_fall_behind_because_of_others() {
+    let cache = Cache::new(2);
+    cache.apply(vec![], 1);
+    let mut narrow = cache.watch(&resource::POD, Query::field("spec.nodeName", "n1"), 1).unwrap();
+    let mut wide = cache.watch(&resource::POD, Query::default(), 1).unwrap();
+    for revision in 2..20 {
+        cache.apply(vec![put(pod("a", &format!("x{revision}"), "web", "n2", "o", revision))], revision);
+    }
+    assert_eq!(narrow.revision(), 19);
+    cache.apply(vec![put(pod("a", "mine", "web", "n1", "o", 20))], 20);
+    assert_eq!(narrow.revision(), 1);
+    assert_eq!(drain(&mut narrow), ["+mine@20"]);
+    assert_eq!(wide.try_next().unwrap_err(), Expired { asked: 1, oldest: 18 });
+    assert_eq!(cache.watch(&resource::POD, Query::default(), 17).unwrap_err(), Expired { asked: 17, oldest: 18 });
+    assert_eq!(drain(&mut cache.watch(&resource::POD, Query::default(), 18).unwrap()), ["+x19@19", "+mine@20"]);
+    for revision in 21..30 {
+        cache.apply(vec![put(pod("a", "mine", "web", "n1", "o", revision))], revision);
+    }
+    assert_eq!(narrow.try_next().unwrap_err(), Expired { asked: 20, oldest: 27 });
+}
+
+#[tokio::test]
+async fn watches_begin_when_a_resource_is_filled() {
+    let cache = Cache::new(10);
+    let mut early = cache.watch(&resource::POD, Query::default(), 0).unwrap();
+    assert!(cache.watch(&resource::POD, Query::default(), 3).is_err());
+    assert_eq!(drain(&mut early), Vec::<String>::new());
+    let fill = async {
+        tokio::task::yield_now().await;
+        cache.replace(&resource::POD, vec![pod("a", "x", "", "", "", 3)], 7);
+    };
+    let (event, ()) = tokio::join!(early.next(), fill);
+    assert!(matches!(event, Ok(Event::Added(_))));
+    assert_eq!(drain(&mut early), ["#7"]);
+    cache.replace(&resource::POD, vec![pod("a", "x", "", "", "", 3), pod("a", "z", "", "", "", 9), pod("a", "y", "", "", "", 8)], 10);
+    cache.replace(&resource::POD, vec![pod("a", "x", "", "", "", 11)], 12);
+    assert_eq!(drain(&mut early), ["+y@8", "+z@9", "~x@11", "-y@12", "-z@12"]);
+    assert_eq!(cache.watch(&resource::POD, Query::default(), 11).unwrap_err(), Expired { asked: 11, oldest: 12 });
+    cache.wait_synced(&[&resource::POD]).await;
+    cache.wait_for(&resource::POD, 12).await;
+}
+
+#[tokio::test]
+async fn every_resource_is_complete_in_a_cache_fed_by_a_store() {
+    let cache = Cache::new(10);
+    let mut watch = cache.watch(&resource::NODE, Query::default(), 0).unwrap();
+    let wanted = [&resource::NODE, &resource::POD];
+    let (filled, ()) = tokio::join!(cache.wait_synced(&wanted), async {
+        tokio::task::yield_now().await;
+        cache.replace_all(vec![pod("a", "x", "", "", "o", 3)], 5);
+    });
+    assert_eq!((filled, drain(&mut watch)), ((), vec!["#5".to_owned()]));
+    cache.wait_synced(&[&resource::SECRET]).await;
+    assert_eq!(cache.watch(&resource::SECRET, Query::default(), 4).unwrap_err(), Expired { asked: 4, oldest: 5 });
+    let (waited, ()) = tokio::join!(cache.wait_for(&resource::SECRET, 6), async { cache.apply(vec![], 6) });
+    assert_eq!((waited, watch.revision(), cache.list(&resource::SECRET, &Query::default()).revision), ((), 6, 6));
+    assert_eq!(names(&cache.owned_by("o")), ["a/x"]);
+    assert_eq!(names(&cache.owned_by("p")), Vec::<String>::new());
+}
+
+#[test]
+fn chunks_show_one_revision() {
+    let cache = Cache::new(100);
+    for at in 1..=10 {
+        cache.apply(vec![put(pod(if at < 6 { "a" } else { "b" }, &format!("x{at:02}"), "", "", "", at))], at);
+    }
+    let first = cache.page(&resource::POD, &Query::default(), None, 4, None).unwrap();
+    assert_eq!((names(&first.objects).len(), first.revision, first.more, first.remaining), (4, 10, true, Some(6)));
+    cache.apply(vec![delete("b", "x06", 11)], 11);
+    cache.apply(vec![put(pod("a", "x045", "", "", "", 12))], 12);
+    let start = Name::new("a", "x04\0");
+    let rest = cache.page(&resource::POD, &Query::default(), Some(&start), 5, Some(10)).unwrap();
+    assert_eq!(names(&rest.objects), ["a/x05", "b/x06", "b/x07", "b/x08", "b/x09"]);
+    assert_eq!((rest.revision, rest.more, rest.remaining), (10, true, Some(1)));
+    let last = cache.page(&resource::POD, &Query::namespace("b"), Some(&start), 5, None).unwrap();
+    assert_eq!((names(&last.objects).len(), last.revision, last.more, last.remaining), (4, 12, false, Some(0)));
+}

@@ -1,0 +1,263 @@
+//! A running watch: it reads the shared history at its own pace.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::history::{Entry, Kind, frame};
+use super::interest::Interest;
+use super::progress::Progress;
+use super::table::{State, Table};
+use super::{Event, Expired, Frame, Query};
+use crate::object::{Object, Revision};
+
+/// At most so many entries are taken from the history at a time, and frames given out in a batch.
+const BATCH: usize = 256;
+/// A batch of frames ends when it has this many bytes.
+const BATCH_BYTES: usize = 512 * 1024;
+
+/// A running watch: events in revision order, none missed, none twice. Dropping it ends it.
+#[derive(Debug)]
+pub struct Watch {
+    table: Arc<Table>,
+    /// Of the whole cache.
+    progress: Arc<Progress>,
+    query: Query,
+    interest: Interest,
+    wake: Arc<Notify>,
+    /// The first entry of the history that was not taken yet.
+    next: u64,
+    /// Changes up to this revision are not wanted.
+    after: Revision,
+    /// Everything up to here was delivered.
+    delivered: Revision,
+    /// Whether it still waits for the resource to be filled, to begin with all there is.
+    unfilled: bool,
+    /// What there was at the beginning, and then the revision of that.
+    initial: std::vec::IntoIter<Arc<Object>>,
+    initial_end: Option<Revision>,
+    taken: VecDeque<Arc<Entry>>,
+}
+
+enum Step {
+    Initial(Arc<Object>),
+    InitialEnd(Revision),
+    Change(Kind, Arc<Entry>),
+}
+
+impl Watch {
+    pub(super) fn new(table: Arc<Table>, progress: Arc<Progress>, query: Query, after: Revision) -> Result<Self, Expired> {
+        let interest = Interest::of(table.resource, &query);
+        let now = progress.get();
+        let mut state = table.state.write();
+        let next = state.history.next();
+        let mut taken = VecDeque::new();
+        if after > 0 {
+            if !state.synced {
+                return Err(Expired { asked: after, oldest: state.history.base() });
+            }
+            let missed = state.history.since(state.history.position(after)?);
+            taken.extend(missed.filter(|entry| entry.seen_by(&query).is_some()).cloned());
+        }
+        let wake = state.interests.enter(&interest, next);
+        // A revision from the future: what comes before it is not wanted.
+        let wanted_after = if after > state.revision.max(now) { after } else { 0 };
+        drop(state);
+        let mut watch = Self {
+            table,
+            progress,
+            query,
+            interest,
+            wake,
+            next,
+            after: wanted_after,
+            delivered: after,
+            unfilled: after == 0,
+            initial: Vec::new().into_iter(),
+            initial_end: None,
+            taken,
+        };
+        watch.take();
+        Ok(watch)
+    }
+
+    /// The next event that is there already, if any.
+    ///
+    /// # Errors
+    /// If this reader is so slow that the history it still needs was dropped. Every later call says the same.
+    pub fn try_next(&mut self) -> Result<Option<Event>, Expired> {
+        Ok(self.step()?.map(|step| match step {
+            Step::Initial(object) => Event::Added(object),
+            Step::InitialEnd(revision) => Event::Bookmark(revision),
+            Step::Change(kind, entry) => {
+                let object = entry.object(kind).clone();
+                match kind {
+                    Kind::Added => Event::Added(object),
+                    Kind::Modified => Event::Modified(object),
+                    Kind::Deleted => Event::Deleted(object),
+                }
+            }
+        }))
+    }
+
+    /// Waits for the next event. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`Watch::try_next`].
+    pub async fn next(&mut self) -> Result<Event, Expired> {
+        loop {
+            if let Some(event) = self.try_next()? {
+                return Ok(event);
+            }
+            self.news().await;
+        }
+    }
+
+    /// Waits for the next events and gives them as they go over the wire: the bytes of a change are the same, in memory too, for all
+    /// watchers. The batch is not empty. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// As [`Watch::try_next`].
+    pub async fn next_frames(&mut self) -> Result<Vec<Frame>, Expired> {
+        loop {
+            let frames = self.try_frames()?;
+            if !frames.is_empty() {
+                return Ok(frames);
+            }
+            self.news().await;
+        }
+    }
+
+    /// The frames that are there already; not all of them if they are many.
+    ///
+    /// # Errors
+    /// As [`Watch::try_next`].
+    pub fn try_frames(&mut self) -> Result<Vec<Frame>, Expired> {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        while frames.len() < BATCH && bytes < BATCH_BYTES {
+            let step = match self.step() {
+                Ok(Some(step)) => step,
+                Ok(None) => break,
+                // What was taken before goes out first.
+                Err(expired) if frames.is_empty() => return Err(expired),
+                Err(_) => break,
+            };
+            let (event, revision): (Bytes, Revision) = match step {
+                Step::InitialEnd(revision) => {
+                    frames.push(Frame::Bookmark(revision));
+                    continue;
+                }
+                Step::Initial(object) => (frame(Kind::Added, &object), object.revision()),
+                Step::Change(kind, entry) => (entry.frame(kind).clone(), entry.revision),
+            };
+            bytes += event.len();
+            frames.push(Frame::Event(event, revision));
+        }
+        Ok(frames)
+    }
+
+    /// Everything that concerns this watch up to this revision has been given out: what a bookmark may say.
+    pub fn revision(&self) -> Revision {
+        if self.unfilled || self.initial_end.is_some() || !self.taken.is_empty() {
+            return self.delivered;
+        }
+        let progress = self.progress.get();
+        let state = self.table.state.read();
+        if self.has_news(&state) { self.delivered } else { state.revision.max(progress).max(self.delivered) }
+    }
+
+    fn step(&mut self) -> Result<Option<Step>, Expired> {
+        loop {
+            if let Some(object) = self.initial.next() {
+                return Ok(Some(Step::Initial(object)));
+            }
+            if let Some(revision) = self.initial_end.take() {
+                self.delivered = revision;
+                return Ok(Some(Step::InitialEnd(revision)));
+            }
+            while let Some(entry) = self.taken.pop_front() {
+                if entry.revision <= self.after {
+                    continue;
+                }
+                if let Some(kind) = entry.seen_by(&self.query) {
+                    self.delivered = entry.revision;
+                    return Ok(Some(Step::Change(kind, entry)));
+                }
+            }
+            if !self.take_more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Begins with all there is, if it is to and can.
+    fn take(&mut self) {
+        if !self.unfilled {
+            return;
+        }
+        let progress = self.progress.get();
+        let state = self.table.state.read();
+        if state.synced {
+            let page = state.matching(&self.query);
+            (self.initial, self.initial_end) = (page.into_iter(), Some(state.revision.max(progress)));
+            self.next = state.history.next();
+            self.unfilled = false;
+        }
+    }
+
+    /// Takes the next entries out of the history. False if there are none.
+    fn take_more(&mut self) -> Result<bool, Expired> {
+        if self.unfilled {
+            self.take();
+            return Ok(!self.unfilled);
+        }
+        let state = self.table.state.read();
+        let expired = Expired { asked: self.delivered, oldest: state.history.base() };
+        match state.interests.topic(&self.interest) {
+            None => {
+                if self.next < state.history.first() {
+                    return Err(expired);
+                }
+                self.taken.extend(state.history.since(self.next).take(BATCH).cloned());
+            }
+            Some(topic) => {
+                for seq in topic.since(self.next).ok_or(expired)?.take(BATCH) {
+                    self.taken.push_back(state.history.at(seq).ok_or(expired)?.clone());
+                }
+            }
+        }
+        match self.taken.back() {
+            Some(last) => self.next = last.seq + 1,
+            None => self.next = state.history.next(),
+        }
+        Ok(!self.taken.is_empty())
+    }
+
+    fn has_news(&self, state: &State) -> bool {
+        if self.unfilled {
+            return state.synced;
+        }
+        match state.interests.topic(&self.interest) {
+            None => state.history.next() > self.next,
+            Some(topic) => topic.has_since(self.next),
+        }
+    }
+
+    async fn news(&self) {
+        let woken = self.wake.notified();
+        tokio::pin!(woken);
+        woken.as_mut().enable();
+        if self.has_news(&self.table.state.read()) {
+            return;
+        }
+        woken.await;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.table.state.write().interests.leave(&self.interest);
+    }
+}
