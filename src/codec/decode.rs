@@ -183,6 +183,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::fitting;
     use super::*;
     use crate::object::resource;
 
@@ -349,43 +350,6 @@ mod tests {
         assert!(decoded(&resource::CONTROLLER_REVISION, &deep).is_err());
     }
 
-    /// Any value a field of this shape may hold, but nothing that decoding would rewrite.
-    fn fitting(shape: &'static schema::Shape, depth: u32) -> BoxedStrategy<Value> {
-        use schema::Shape;
-        match shape {
-            Shape::String => "[a-z]{0,5}".prop_map(Value::from).boxed(),
-            Shape::Boolean => any::<bool>().prop_map(Value::from).boxed(),
-            Shape::Int32 | Shape::IntOrString => any::<i32>().prop_map(Value::from).boxed(),
-            Shape::Int64 => any::<i64>().prop_map(Value::from).boxed(),
-            Shape::Double => (-1e9..1e9f64).prop_map(Value::from).boxed(),
-            Shape::Quantity => "[1-9][0-9]{0,3}(|m|k|Mi|Gi)".prop_map(Value::from).boxed(),
-            Shape::Time => Just(json!("2026-01-02T03:04:05Z")).boxed(),
-            Shape::MicroTime => Just(json!("2026-01-02T03:04:05.000006Z")).boxed(),
-            Shape::Bytes => Just(json!("aGk=")).boxed(),
-            Shape::Any => Just(json!({"any": [1, null, {"thing": "x"}]})).boxed(),
-            Shape::List(inner) => prop::collection::vec(fitting(inner, depth), 0..3).prop_map(Value::from).boxed(),
-            Shape::Map(inner) => prop::collection::btree_map("[a-z]{1,4}", fitting(inner, depth), 0..3)
-                .prop_map(|map| Value::Object(map.into_iter().collect()))
-                .boxed(),
-            Shape::Object(name) => object(schema::get(name).unwrap(), depth),
-        }
-    }
-
-    fn object(kind: &'static Type, depth: u32) -> BoxedStrategy<Value> {
-        if depth == 0 || kind.fields.is_empty() {
-            return Just(json!({})).boxed();
-        }
-        prop::collection::vec(
-            (0..kind.fields.len()).prop_flat_map(move |at| {
-                let field = &kind.fields[at];
-                fitting(&field.shape, depth - 1).prop_map(move |value| (field.name.to_owned(), value))
-            }),
-            0..6,
-        )
-        .prop_map(|fields| Value::Object(fields.into_iter().collect()))
-        .boxed()
-    }
-
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -401,7 +365,7 @@ mod tests {
         #[test]
         fn what_fits_the_schema_is_kept_as_it_is(
             (resource, mut value) in prop::sample::select(resource::ALL)
-                .prop_flat_map(|resource| (Just(resource), object(schema::get(resource.schema).unwrap(), 4)))
+                .prop_flat_map(|resource| (Just(resource), fitting::object(schema::get(resource.schema).unwrap(), 4)))
         ) {
             value["kind"] = resource.kind.into();
             value["apiVersion"] = resource.api_version().into();
@@ -411,5 +375,42 @@ mod tests {
             prop_assert_eq!(decoded.value.to_string(), body);
             prop_assert_eq!(conform(resource, value.clone()).unwrap().value, value);
         }
+    }
+
+    /// Through the typed form and back nothing is lost: each of our fields is one of the type, and has its shape.
+    #[test]
+    fn the_typed_forms_know_every_field() {
+        use k8s_openapi::api::{apps, autoscaling, batch, coordination, core, discovery, networking, policy, rbac, storage};
+        fn check<T: serde::de::DeserializeOwned + serde::Serialize>(name: &str) {
+            let full = fitting::full(schema::get(name).unwrap(), 12);
+            let typed: T = serde_json::from_value(full.clone()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert_eq!(serde_json::to_value(typed).unwrap(), full, "{name}");
+        }
+        check::<core::v1::PodSpec>("io.k8s.api.core.v1.PodSpec");
+        check::<core::v1::PodStatus>("io.k8s.api.core.v1.PodStatus");
+        check::<core::v1::NodeSpec>("io.k8s.api.core.v1.NodeSpec");
+        check::<core::v1::NodeStatus>("io.k8s.api.core.v1.NodeStatus");
+        check::<core::v1::ServiceSpec>("io.k8s.api.core.v1.ServiceSpec");
+        check::<core::v1::PersistentVolumeSpec>("io.k8s.api.core.v1.PersistentVolumeSpec");
+        check::<core::v1::ReplicationControllerSpec>("io.k8s.api.core.v1.ReplicationControllerSpec");
+        check::<core::v1::LimitRangeSpec>("io.k8s.api.core.v1.LimitRangeSpec");
+        check::<core::v1::ResourceQuotaSpec>("io.k8s.api.core.v1.ResourceQuotaSpec");
+        check::<core::v1::EndpointSubset>("io.k8s.api.core.v1.EndpointSubset");
+        check::<apps::v1::DeploymentSpec>("io.k8s.api.apps.v1.DeploymentSpec");
+        check::<apps::v1::StatefulSetSpec>("io.k8s.api.apps.v1.StatefulSetSpec");
+        check::<apps::v1::DaemonSetStatus>("io.k8s.api.apps.v1.DaemonSetStatus");
+        check::<batch::v1::CronJobSpec>("io.k8s.api.batch.v1.CronJobSpec");
+        check::<batch::v1::JobStatus>("io.k8s.api.batch.v1.JobStatus");
+        check::<autoscaling::v2::HorizontalPodAutoscalerSpec>("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerSpec");
+        check::<coordination::v1::LeaseSpec>("io.k8s.api.coordination.v1.LeaseSpec");
+        check::<discovery::v1::Endpoint>("io.k8s.api.discovery.v1.Endpoint");
+        check::<networking::v1::IngressSpec>("io.k8s.api.networking.v1.IngressSpec");
+        check::<policy::v1::PodDisruptionBudgetSpec>("io.k8s.api.policy.v1.PodDisruptionBudgetSpec");
+        check::<rbac::v1::PolicyRule>("io.k8s.api.rbac.v1.PolicyRule");
+        check::<storage::v1::CSIDriverSpec>("io.k8s.api.storage.v1.CSIDriverSpec");
+        check::<k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+        check::<core::v1::Pod>("io.k8s.api.core.v1.Pod");
+        check::<core::v1::Secret>("io.k8s.api.core.v1.Secret");
+        check::<core::v1::Event>("io.k8s.api.core.v1.Event");
     }
 }

@@ -1,10 +1,453 @@
-//! Defaults: what an absent field means, written into the object so that every reader sees it.
+//! Defaults: what an absent field means, written into the object so that every reader sees it. Those that depend on no other field are data
+//! (`object::schema`); the others are here, a function a type.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::object::ResourceRef;
+use crate::object::schema::{self, Field, Shape};
+
+type Fields = Map<String, Value>;
 
 /// Fills in the defaults of an object, those of its status included. Doing it twice changes nothing.
-pub fn default(_resource: ResourceRef, _value: &mut Value) {
-    todo!()
+pub fn default(resource: ResourceRef, value: &mut Value) {
+    fill(&Shape::Object(resource.schema), value);
+}
+
+fn fill(shape: &Shape, value: &mut Value) {
+    match (shape, value) {
+        (Shape::Object(name), Value::Object(map)) => object(name, map),
+        (Shape::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item)),
+        (Shape::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item)),
+        _ => {}
+    }
+}
+
+/// The plain defaults of an object, then the computed ones, which build on them, then what it holds.
+fn object(name: &str, map: &mut Fields) {
+    let Some(kind) = schema::get(name) else { return };
+    for field in &kind.fields {
+        if let Some(default) = field.default
+            && is_absent(field, map.get(field.name))
+        {
+            map.insert(field.name.to_owned(), serde_json::from_str(default).unwrap_or_default());
+        }
+    }
+    computed(name, map);
+    for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
+        if let Some(field) = kind.field(name) {
+            fill(&field.shape, value);
+        }
+    }
+}
+
+fn is_absent(field: &Field, value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(value) => !field.nullable && is_zero(value),
+    }
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(value) => !value,
+        Value::Number(value) => value.as_i64() == Some(0),
+        Value::String(value) => value.is_empty(),
+        Value::Array(value) => value.is_empty(),
+        Value::Object(value) => value.is_empty(),
+    }
+}
+
+fn computed(name: &str, map: &mut Fields) {
+    match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
+        "core.v1.Pod" => pod(map),
+        "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy(map),
+        "core.v1.Volume" => volume(map),
+        "core.v1.ServiceSpec" => service(map),
+        "core.v1.ServicePort" => service_port(map),
+        "core.v1.ReplicationController" => replication_controller(map),
+        "core.v1.Namespace" => namespace(map),
+        "core.v1.NodeStatus" => node_status(map),
+        "core.v1.LimitRangeItem" => limit_range_item(map),
+        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy(map),
+        "batch.v1.Job" => job(map),
+        "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler(map),
+        "networking.v1.NetworkPolicySpec" => network_policy(map),
+        "rbac.v1.Subject" => subject(map),
+        _ => {}
+    }
+}
+
+fn text<'a>(map: &'a Fields, name: &str) -> &'a str {
+    map.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Sets a field that has no value, or only a zero one.
+fn set(map: &mut Fields, name: &str, value: impl Into<Value>) {
+    if map.get(name).is_none_or(is_zero) {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
+/// Sets a field that has no value; a zero is one.
+fn set_absent(map: &mut Fields, name: &str, value: impl Into<Value>) {
+    if map.get(name).is_none_or(Value::is_null) {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
+fn fields<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
+    map.get_mut(name).and_then(Value::as_object_mut)
+}
+
+fn fields_or_new<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
+    set_absent(map, name, Fields::new());
+    fields(map, name)
+}
+
+fn items<'a>(map: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a mut Fields> {
+    map.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+}
+
+fn pod(pod: &mut Fields) {
+    let Some(spec) = fields(pod, "spec") else { return };
+    set_absent(spec, "enableServiceLinks", true);
+    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
+    for list in ["containers", "initContainers"] {
+        for container in items(spec, list) {
+            if host_network {
+                for port in items(container, "ports") {
+                    if let Some(number) = port.get("containerPort").cloned() {
+                        set(port, "hostPort", number);
+                    }
+                }
+            }
+            // What a container may use at most, it also asks for, unless it asks for something itself.
+            let Some(resources) = fields(container, "resources") else { continue };
+            let Some(Value::Object(limits)) = resources.get("limits").cloned() else { continue };
+            let Some(requests) = fields_or_new(resources, "requests") else { continue };
+            limits.into_iter().for_each(|(name, limit)| set_absent(requests, &name, limit));
+        }
+    }
+}
+
+fn pull_policy(container: &mut Fields) {
+    let policy = if is_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
+    set(container, "imagePullPolicy", policy);
+}
+
+/// Whether an image has the tag `latest`, or neither tag nor digest, which means the same.
+fn is_latest(image: &str) -> bool {
+    let (named, digest) = image.split_once('@').map_or((image, None), |(named, digest)| (named, Some(digest)));
+    let last = named.rsplit('/').next().unwrap_or_default();
+    match last.split_once(':') {
+        Some((_, tag)) => tag == "latest",
+        None => digest.is_none() && !image.is_empty(),
+    }
+}
+
+fn volume(volume: &mut Fields) {
+    if volume.iter().all(|(name, value)| name == "name" || value.is_null()) {
+        volume.insert("emptyDir".to_owned(), json!({}));
+    }
+}
+
+fn service(spec: &mut Fields) {
+    match text(spec, "sessionAffinity") {
+        "ClientIP" => {
+            if let Some(client_ip) = fields_or_new(spec, "sessionAffinityConfig").and_then(|it| fields_or_new(it, "clientIP")) {
+                set_absent(client_ip, "timeoutSeconds", 10800);
+            }
+        }
+        "None" => drop(spec.shift_remove("sessionAffinityConfig")),
+        _ => {}
+    }
+    let kind = text(spec, "type").to_owned();
+    let external_ips = spec.get("externalIPs").is_some_and(|it| !is_zero(it));
+    if matches!(&*kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && external_ips {
+        set(spec, "externalTrafficPolicy", "Cluster");
+    }
+    if matches!(&*kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
+        set(spec, "internalTrafficPolicy", "Cluster");
+    }
+    if kind == "LoadBalancer" {
+        set_absent(spec, "allocateLoadBalancerNodePorts", true);
+    }
+}
+
+fn service_port(port: &mut Fields) {
+    if let Some(number) = port.get("port").cloned() {
+        set(port, "targetPort", number);
+    }
+}
+
+fn template_labels(spec: &mut Fields) -> Option<Value> {
+    let labels = fields(spec, "template").and_then(|it| fields(it, "metadata")).and_then(|it| it.get("labels"));
+    labels.filter(|it| !is_zero(it)).cloned()
+}
+
+fn replication_controller(controller: &mut Fields) {
+    let Some(spec) = fields(controller, "spec") else { return };
+    let Some(labels) = template_labels(spec) else { return };
+    set(spec, "selector", labels.clone());
+    if let Some(metadata) = fields_or_new(controller, "metadata") {
+        set(metadata, "labels", labels);
+    }
+}
+
+fn namespace(namespace: &mut Fields) {
+    let Some(metadata) = fields(namespace, "metadata") else { return };
+    let name = text(metadata, "name").to_owned();
+    if !name.is_empty()
+        && let Some(labels) = fields_or_new(metadata, "labels")
+    {
+        labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
+    }
+}
+
+fn node_status(status: &mut Fields) {
+    if let Some(capacity) = status.get("capacity").cloned() {
+        set_absent(status, "allocatable", capacity);
+    }
+}
+
+fn limit_range_item(item: &mut Fields) {
+    if text(item, "type") != "Container" {
+        return;
+    }
+    // A limit is at most the maximum; a request is what is the limit, or else at least the minimum.
+    for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
+        let Some(Value::Object(amounts)) = item.get(from).cloned() else { continue };
+        let Some(map) = fields_or_new(item, to) else { continue };
+        amounts.into_iter().for_each(|(name, amount)| set_absent(map, &name, amount));
+    }
+}
+
+fn update_strategy(strategy: &mut Fields) {
+    if text(strategy, "type") == "RollingUpdate" {
+        set_absent(strategy, "rollingUpdate", Fields::new());
+    }
+}
+
+fn job(job: &mut Fields) {
+    let Some(spec) = fields(job, "spec") else { return };
+    let absent = |spec: &Fields, name| spec.get(name).is_none_or(Value::is_null);
+    if absent(spec, "completions") && absent(spec, "parallelism") {
+        set_absent(spec, "completions", 1);
+    }
+    set_absent(spec, "parallelism", 1);
+    let backoff_limit = if absent(spec, "backoffLimitPerIndex") { 6 } else { i32::MAX };
+    set_absent(spec, "backoffLimit", backoff_limit);
+    set_absent(spec, "completionMode", "NonIndexed");
+    set_absent(spec, "suspend", false);
+    let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
+    set_absent(spec, "podReplacementPolicy", replacement);
+    if let Some(labels) = template_labels(spec)
+        && let Some(metadata) = fields_or_new(job, "metadata")
+    {
+        set(metadata, "labels", labels);
+    }
+}
+
+fn autoscaler(autoscaler: &mut Fields) {
+    let Some(spec) = fields(autoscaler, "spec") else { return };
+    let cpu = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
+    set(spec, "metrics", cpu);
+    let Some(behavior) = fields(spec, "behavior") else { return };
+    let fully = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
+    if let Some(up) = fields_or_new(behavior, "scaleUp") {
+        set_absent(up, "selectPolicy", "Max");
+        set_absent(up, "stabilizationWindowSeconds", 0);
+        set_absent(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, fully]));
+    }
+    if let Some(down) = fields_or_new(behavior, "scaleDown") {
+        set_absent(down, "selectPolicy", "Max");
+        set_absent(down, "policies", json!([fully]));
+    }
+}
+
+fn network_policy(spec: &mut Fields) {
+    let egress = spec.get("egress").is_some_and(|it| !is_zero(it));
+    set(spec, "policyTypes", if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
+}
+
+fn subject(subject: &mut Fields) {
+    if matches!(text(subject, "kind"), "User" | "Group") {
+        set(subject, "apiGroup", "rbac.authorization.k8s.io");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::fitting;
+    use super::*;
+    use crate::object::resource;
+
+    fn defaulted(resource: ResourceRef, mut value: Value) -> Value {
+        default(resource, &mut value);
+        let once = value.clone();
+        default(resource, &mut value);
+        assert_eq!(value, once, "defaulting twice changes nothing");
+        value
+    }
+
+    #[test]
+    fn images_without_a_tag_are_the_latest() {
+        for (image, latest) in [
+            ("nginx", true),
+            ("nginx:latest", true),
+            ("registry:5000/nginx", true),
+            ("registry:5000/nginx:1.25", false),
+            ("nginx@sha256:aa", false),
+            ("nginx:latest@sha256:aa", true),
+            ("nginx:1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_latest(image), latest, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_completed() {
+        let pod = json!({"metadata": {"name": "a"}, "spec": {"hostNetwork": true, "restartPolicy": "",
+            "volumes": [{"name": "v"}, {"name": "s", "secret": {"secretName": "s"}}, {"name": "h", "hostPath": {"path": "/"}}],
+            "containers": [{"name": "c", "image": "nginx:1", "ports": [{"containerPort": 80}],
+                "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 0},
+                "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
+                "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]}});
+        assert_eq!(
+            defaulted(&resource::POD, pod)["spec"],
+            json!({
+                "hostNetwork": true, "restartPolicy": "Always",
+                "volumes": [
+                    {"name": "v", "emptyDir": {}},
+                    {"name": "s", "secret": {"secretName": "s", "defaultMode": 420}},
+                    {"name": "h", "hostPath": {"path": "/", "type": ""}}],
+                "containers": [{
+                    "name": "c", "image": "nginx:1",
+                    "ports": [{"containerPort": 80, "hostPort": 80, "protocol": "TCP"}],
+                    "readinessProbe": {"httpGet": {"port": 80, "path": "/", "scheme": "HTTP"},
+                        "periodSeconds": 10, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3},
+                    "env": [{"name": "X", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP", "apiVersion": "v1"}}}],
+                    "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m", "memory": "1Gi"}},
+                    "terminationMessagePath": "/dev/termination-log", "terminationMessagePolicy": "File", "imagePullPolicy": "IfNotPresent"}],
+                "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler", "securityContext": {},
+                "terminationGracePeriodSeconds": 30, "enableServiceLinks": true,
+            })
+        );
+    }
+
+    #[test]
+    fn a_deployment_is_completed() {
+        let deployment = json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "nginx"}]}}}});
+        let deployment = defaulted(&resource::DEPLOYMENT, deployment);
+        assert_eq!(
+            deployment["spec"]["strategy"],
+            json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}})
+        );
+        assert_eq!(deployment["spec"]["replicas"], 1);
+        assert_eq!(deployment["spec"]["revisionHistoryLimit"], 10);
+        assert_eq!(deployment["spec"]["progressDeadlineSeconds"], 600);
+        let template = &deployment["spec"]["template"]["spec"];
+        assert_eq!(template["containers"][0]["imagePullPolicy"], "Always");
+        assert_eq!(template["restartPolicy"], "Always");
+        assert_eq!(template.get("enableServiceLinks"), None, "a default of pods, not of templates");
+        let recreate = defaulted(&resource::DEPLOYMENT, json!({"spec": {"replicas": 0, "strategy": {"type": "Recreate"}}}));
+        assert_eq!((&recreate["spec"]["replicas"], &recreate["spec"]["strategy"]), (&json!(0), &json!({"type": "Recreate"})));
+    }
+
+    #[test]
+    fn the_other_kinds_are_completed() {
+        let template = json!({"metadata": {"labels": {"app": "a"}}});
+        for (resource, from, to) in [
+            (
+                &resource::SERVICE,
+                json!({"spec": {"ports": [{"port": 80}, {"port": 81, "targetPort": "http", "protocol": "UDP"}]}}),
+                json!({"spec": {"ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}, {"port": 81, "targetPort": "http", "protocol": "UDP"}],
+                    "sessionAffinity": "None", "type": "ClusterIP", "internalTrafficPolicy": "Cluster"}}),
+            ),
+            (
+                &resource::SERVICE,
+                json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP"}}),
+                json!({"spec": {"type": "LoadBalancer", "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
+                    "externalTrafficPolicy": "Cluster", "internalTrafficPolicy": "Cluster", "allocateLoadBalancerNodePorts": true}}),
+            ),
+            (
+                &resource::SERVICE,
+                json!({"spec": {"type": "ExternalName", "externalName": "a.b"}}),
+                json!({"spec": {"type": "ExternalName", "externalName": "a.b", "sessionAffinity": "None"}}),
+            ),
+            (
+                &resource::REPLICATION_CONTROLLER,
+                json!({"metadata": {"name": "a"}, "spec": {"template": template}}),
+                json!({"metadata": {"name": "a", "labels": {"app": "a"}}, "spec": {"template": template, "replicas": 1, "selector": {"app": "a"}}}),
+            ),
+            (
+                &resource::NAMESPACE,
+                json!({"metadata": {"name": "a"}}),
+                json!({"metadata": {"name": "a", "labels": {"kubernetes.io/metadata.name": "a"}}, "status": {"phase": "Active"}}),
+            ),
+            (&resource::SECRET, json!({}), json!({"type": "Opaque"})),
+            (
+                &resource::JOB,
+                json!({"spec": {"template": template}}),
+                json!({"metadata": {"labels": {"app": "a"}}, "spec": {"template": template, "completions": 1, "parallelism": 1, "backoffLimit": 6,
+                    "completionMode": "NonIndexed", "suspend": false, "podReplacementPolicy": "TerminatingOrFailed"}}),
+            ),
+            (
+                &resource::CRON_JOB,
+                json!({"spec": {"successfulJobsHistoryLimit": 0}}),
+                json!({"spec": {"successfulJobsHistoryLimit": 0, "concurrencyPolicy": "Allow", "failedJobsHistoryLimit": 1, "suspend": false}}),
+            ),
+            (
+                &resource::STATEFUL_SET,
+                json!({"spec": {"volumeClaimTemplates": [{"spec": {}}]}}),
+                json!({"spec": {"volumeClaimTemplates": [{"spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}], "replicas": 1,
+                    "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}, "revisionHistoryLimit": 10,
+                    "podManagementPolicy": "OrderedReady", "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}}),
+            ),
+            (
+                &resource::DAEMON_SET,
+                json!({"spec": {}}),
+                json!({"spec": {"revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}}),
+            ),
+            (
+                &resource::LIMIT_RANGE,
+                json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}}, {"type": "Pod", "max": {"cpu": "2"}}]}}),
+                json!({"spec": {"limits": [{"type": "Container", "max": {"cpu": "2"}, "min": {"memory": "1Mi"}, "default": {"cpu": "2"},
+                    "defaultRequest": {"cpu": "2", "memory": "1Mi"}}, {"type": "Pod", "max": {"cpu": "2"}}]}}),
+            ),
+            (
+                &resource::ENDPOINTS,
+                json!({"subsets": [{"ports": [{"port": 1}]}]}),
+                json!({"subsets": [{"ports": [{"port": 1, "protocol": "TCP"}]}]}),
+            ),
+            (
+                &resource::NODE,
+                json!({"status": {"capacity": {"cpu": "1"}}}),
+                json!({"status": {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"}}}),
+            ),
+        ] {
+            assert_eq!(defaulted(resource, from), to, "{resource:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn defaults_settle_at_once(
+            (resource, value) in prop::sample::select(resource::ALL)
+                .prop_flat_map(|resource| (Just(resource), fitting::object(schema::get(resource.schema).unwrap(), 6)))
+        ) {
+            let mut value = value;
+            default(resource, &mut value);
+            let once = value.clone();
+            default(resource, &mut value);
+            prop_assert_eq!(&value, &once);
+            prop_assert!(super::super::conform(resource, value).unwrap().strict_errors.is_empty(), "defaults fit the schema");
+        }
+    }
 }

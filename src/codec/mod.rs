@@ -5,6 +5,8 @@ mod conform;
 mod decode;
 mod default;
 pub mod discovery;
+#[cfg(test)]
+mod fitting;
 pub mod openapi;
 mod patch;
 mod scalar;
