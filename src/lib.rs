@@ -17,8 +17,6 @@ pub mod store;
 
 pub mod cache;
 
-pub mod tls;
-
 pub mod client;
 
 pub mod apiserver;
