@@ -13,6 +13,8 @@ mod scalar;
 mod table;
 mod validate;
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 
 pub use decode::{Decoded, conform, decode, decode_kind, strict_error};
@@ -27,4 +29,21 @@ pub struct Document {
     pub bytes: Bytes,
     /// In double quotes, as the `ETag` header carries it.
     pub etag: String,
+}
+
+impl Document {
+    pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
+        let mut etag = String::from("\"");
+        for byte in &digest.as_ref()[..16] {
+            let _ = write!(etag, "{byte:02X}");
+        }
+        etag.push('"');
+        Self { bytes, etag }
+    }
+
+    pub(super) fn json(value: &serde_json::Value) -> Self {
+        Self::new(value.to_string().into_bytes())
+    }
 }
