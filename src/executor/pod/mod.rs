@@ -1,0 +1,417 @@
+//! The life of one pod as a state machine without I/O: inputs in (the pod, what the runtime has, what became of an operation), actions
+//! out, time passed in. It is driven by levels: whatever happened before, it compares the pod with what there is and asks for the next
+//! steps, so an executor that starts again continues where the last one stopped.
+//!
+//! Two rules keep it safe. An operation on a container excludes any other on it. And nothing is decided on an observation older than the
+//! end of the last operation: after each one the machine first asks to look again.
+
+mod decide;
+mod observed;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+use super::backoff::Backoff;
+use super::names::PodId;
+use super::probes::{Outcome, ProbeKind, Probes};
+use crate::runtime;
+
+pub use observed::{Observed, Seen};
+pub use view::{UnitView, View};
+
+/// What a container with no pod in the API any more gets to end by itself.
+const ORPHAN_GRACE: i64 = 2;
+/// The default of `spec.terminationGracePeriodSeconds`.
+const DEFAULT_GRACE: i64 = 30;
+/// How long until the engine is asked again for what it refused, or for what had no effect.
+const COOLING: SignedDuration = SignedDuration::from_secs(5);
+
+/// Something the machine is told.
+#[derive(Debug)]
+pub enum Input {
+    /// A newer state of the pod.
+    Pod(Arc<Pod>),
+    /// The pod is not in the API any more.
+    Gone,
+    /// The pod is to end although nobody deleted it yet. Seconds; `None`: as long as the pod says.
+    Terminate { grace: Option<i64> },
+    /// Something about the pod's containers changed, or may have.
+    Changed,
+    /// What there is. `epoch` is that of the [`Action::Look`].
+    Seen { epoch: u64, containers: Vec<runtime::Container> },
+    /// The runtime did not answer; it is looked at again on the next [`Input::Changed`].
+    Blind,
+    /// An operation ended.
+    Done(Op, Result<(), Failure>),
+    Probed { container: String, id: String, kind: ProbeKind, outcome: Outcome },
+    /// The time asked for by [`Machine::wake_at`] has come.
+    Tick,
+}
+
+/// Something to do. Operations ([`Action::op`]) are answered with [`Input::Done`], looks with [`Input::Seen`] or [`Input::Blind`], probes
+/// with [`Input::Probed`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    Look(u64),
+    SetUpVolumes,
+    TearDownVolumes,
+    CreateSandbox {
+        attempt: u32,
+    },
+    /// Get the image, create the container and start it.
+    Start {
+        container: String,
+        attempt: u32,
+        sandbox: String,
+    },
+    Stop {
+        container: String,
+        id: String,
+        grace: SignedDuration,
+    },
+    /// Cuts a stop under way short.
+    Kill {
+        container: String,
+        id: String,
+    },
+    /// Removes a container or sandbox, running or not.
+    Remove {
+        id: String,
+    },
+    Probe {
+        container: String,
+        id: String,
+        kind: ProbeKind,
+    },
+    Event(Happening),
+    /// Everything of the pod has ended, for good: report it, and if the pod is being deleted, complete that.
+    Finish,
+    /// Nothing of the pod is left.
+    End,
+}
+
+/// What an operation is on; no two with the same one run at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    Volumes,
+    Sandbox,
+    Container(String),
+    Remove(String),
+    Kill(String),
+}
+
+impl Action {
+    /// What the action is an operation on, if it is one.
+    pub fn op(&self) -> Option<Op> {
+        match self {
+            Self::SetUpVolumes | Self::TearDownVolumes => Some(Op::Volumes),
+            Self::CreateSandbox { .. } => Some(Op::Sandbox),
+            Self::Start { container, .. } | Self::Stop { container, .. } => Some(Op::Container(container.clone())),
+            Self::Remove { id } => Some(Op::Remove(id.clone())),
+            Self::Kill { id, .. } => Some(Op::Kill(id.clone())),
+            Self::Look(_) | Self::Probe { .. } | Self::Event(_) | Self::Finish | Self::End => None,
+        }
+    }
+}
+
+/// Why an operation failed: a reason users know (`ErrImagePull`), and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub reason: String,
+    pub message: String,
+}
+
+impl Failure {
+    pub fn new(reason: &str, message: impl Into<String>) -> Self {
+        Self { reason: reason.to_owned(), message: message.into() }
+    }
+
+    fn is_of_image(&self) -> bool {
+        matches!(self.reason.as_str(), "ErrImagePull" | "ErrImageNeverPull" | "InvalidImageName" | "ImageInspectError")
+    }
+}
+
+/// Something that users are told by an Event object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Happening {
+    pub warning: bool,
+    pub reason: &'static str,
+    pub message: String,
+    /// The container it is about.
+    pub container: Option<String>,
+}
+
+/// What a container is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Runs to its end before those after it start.
+    Init,
+    /// An init container that goes on running.
+    Sidecar,
+    Main,
+}
+
+/// One container of the pod's specification.
+#[derive(Clone, Copy, Debug)]
+pub struct Unit<'a> {
+    pub role: Role,
+    pub spec: &'a Container,
+}
+
+/// The containers of a pod, in the order in which they start.
+pub fn units(spec: &PodSpec) -> impl Iterator<Item = Unit<'_>> {
+    let init = spec.init_containers.iter().flatten().map(|container| {
+        let role = if container.restart_policy.as_deref() == Some("Always") { Role::Sidecar } else { Role::Init };
+        Unit { role, spec: container }
+    });
+    init.chain(spec.containers.iter().map(|container| Unit { role: Role::Main, spec: container }))
+}
+
+/// What is remembered of a container beyond what the runtime knows.
+#[derive(Debug, Default)]
+struct Slot {
+    /// Why it could not be started, and for which attempt.
+    failed: Option<(u32, Failure, Timestamp)>,
+    /// Tries to start it that failed before there was a container.
+    tries: Option<Backoff>,
+    /// Restarts after it ended.
+    restarts: Option<Backoff>,
+    probes: Option<Probes>,
+    /// Reason and message of waiting.
+    waiting: Option<(String, String)>,
+}
+
+/// The end of a pod under way.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    deadline: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Volumes {
+    /// Not known to be there.
+    Absent,
+    Ready,
+    TornDown,
+}
+
+/// The state of one pod.
+#[derive(Debug)]
+pub struct Machine {
+    id: PodId,
+    pod: Arc<Pod>,
+    spec: Arc<PodSpec>,
+    observed: Observed,
+    /// Counts the operations that have ended.
+    epoch: u64,
+    /// The epoch in which the last look began; `None` before the first.
+    seen: Option<u64>,
+    looking: bool,
+    /// Something happened since the look under way began.
+    changed: bool,
+    blind: bool,
+    busy: BTreeSet<Op>,
+    /// Operations not to be tried again before a time.
+    cooling: BTreeMap<Op, Timestamp>,
+    sandbox_tries: Backoff,
+    volumes: Volumes,
+    slots: BTreeMap<String, Slot>,
+    /// Why there is no sandbox, or no volumes, yet.
+    setup_failed: Option<(Failure, Timestamp, Backoff)>,
+    ending: Option<Ending>,
+    gone: bool,
+    /// The pod as a whole has failed: reason and message.
+    failed: Option<(String, String)>,
+    /// It has ended, well or not, and stays so.
+    outcome: Option<bool>,
+    finished: bool,
+    ended: bool,
+    wake: Option<Timestamp>,
+}
+
+impl Machine {
+    pub fn new(pod: Arc<Pod>) -> Self {
+        let spec = Arc::new(pod.spec.clone().unwrap_or_default());
+        let mut machine = Self {
+            id: PodId::of(&pod),
+            pod: pod.clone(),
+            spec,
+            observed: Observed::default(),
+            epoch: 0,
+            seen: None,
+            looking: false,
+            changed: false,
+            blind: false,
+            busy: BTreeSet::new(),
+            cooling: BTreeMap::new(),
+            sandbox_tries: Backoff::brisk(),
+            volumes: Volumes::Absent,
+            slots: BTreeMap::new(),
+            setup_failed: None,
+            ending: None,
+            gone: false,
+            failed: None,
+            outcome: None,
+            finished: false,
+            ended: false,
+            wake: None,
+        };
+        let status = pod.status.as_ref();
+        match status.and_then(|status| status.phase.as_deref()) {
+            Some("Succeeded") => machine.outcome = Some(true),
+            Some("Failed") => {
+                machine.outcome = Some(false);
+                let text = |text: Option<&String>| text.cloned().unwrap_or_default();
+                machine.failed = status
+                    .filter(|status| status.reason.is_some())
+                    .map(|status| (text(status.reason.as_ref()), text(status.message.as_ref())));
+            }
+            _ => {}
+        }
+        machine
+    }
+
+    pub fn id(&self) -> &PodId {
+        &self.id
+    }
+
+    pub fn pod(&self) -> &Arc<Pod> {
+        &self.pod
+    }
+
+    /// When to send the next [`Input::Tick`], if nothing else happens before.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.wake
+    }
+
+    /// Whether the pod is on its way out.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Takes one input in and says what to do now.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match input {
+            Input::Pod(pod) => self.take_pod(pod, now),
+            Input::Gone => {
+                self.gone = true;
+                self.end(ORPHAN_GRACE.min(self.grace()), now);
+            }
+            Input::Terminate { grace } => self.end(grace.unwrap_or_else(|| self.grace()), now),
+            Input::Changed => {
+                self.changed = true;
+                self.blind = false;
+            }
+            Input::Seen { epoch, containers } => {
+                self.looking = false;
+                self.seen = Some(epoch);
+                if epoch == self.epoch {
+                    self.observed = Observed::new(containers);
+                }
+            }
+            Input::Blind => {
+                self.looking = false;
+                self.seen = None;
+                self.blind = true;
+            }
+            Input::Done(op, result) => self.done(op, result, now, &mut actions),
+            Input::Probed { container, id, kind, outcome } => self.probed(&container, &id, kind, &outcome, now, &mut actions),
+            Input::Tick => {}
+        }
+        self.step(now, &mut actions);
+        for op in actions.iter().filter_map(Action::op) {
+            self.busy.insert(op);
+        }
+        actions
+    }
+
+    /// Seconds the pod gets to end.
+    fn grace(&self) -> i64 {
+        self.pod.metadata.deletion_grace_period_seconds.or(self.spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE).max(0)
+    }
+
+    fn take_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
+        // Only images of a running pod can change; everything else of the specification is fixed, so the first one stays.
+        self.pod = pod;
+        if self.pod.metadata.deletion_timestamp.is_some() {
+            self.end(self.grace(), now);
+        }
+    }
+
+    /// Begins to end the pod, or brings the end nearer.
+    fn end(&mut self, grace: i64, now: Timestamp) {
+        let deadline = now + SignedDuration::from_secs(grace.max(0));
+        let deadline = self.ending.map_or(deadline, |ending| ending.deadline.min(deadline));
+        self.ending = Some(Ending { deadline });
+    }
+
+    fn done(&mut self, op: Op, result: Result<(), Failure>, now: Timestamp, actions: &mut Vec<Action>) {
+        self.busy.remove(&op);
+        self.epoch += 1;
+        if result.is_err() || matches!(op, Op::Kill(_)) {
+            self.cooling.insert(op.clone(), now + COOLING);
+        }
+        match (&op, result) {
+            (Op::Volumes, Ok(())) => {
+                self.volumes = if self.is_stopping() { Volumes::TornDown } else { Volumes::Ready };
+                self.setup_failed = None;
+            }
+            (Op::Sandbox, Ok(())) => self.setup_failed = None,
+            (Op::Volumes | Op::Sandbox, Err(failure)) => {
+                if self.is_stopping() {
+                    tracing::warn!(pod = %self.id, "{}: {}", failure.reason, failure.message);
+                    self.volumes = Volumes::TornDown;
+                    return;
+                }
+                actions.push(Action::Event(Happening {
+                    warning: true,
+                    reason: if op == Op::Sandbox { "FailedCreatePodSandBox" } else { "FailedMount" },
+                    message: failure.message.clone(),
+                    container: None,
+                }));
+                let mut backoff = self.setup_failed.take().map_or_else(Backoff::brisk, |(_, _, backoff)| backoff);
+                backoff.tried(now);
+                self.setup_failed = Some((failure, now, backoff));
+            }
+            (Op::Container(name), Ok(())) => {
+                self.slots.entry(name.clone()).or_default().failed = None;
+            }
+            (Op::Container(name), Err(failure)) => {
+                let attempt = self.next_attempt(name);
+                let slot = self.slots.entry(name.clone()).or_default();
+                let tries = slot.tries.get_or_insert_with(|| if failure.is_of_image() { Backoff::default() } else { Backoff::brisk() });
+                tries.tried(now);
+                slot.failed = Some((attempt, failure, now));
+            }
+            (Op::Remove(id) | Op::Kill(id), Err(failure)) => {
+                tracing::warn!(pod = %self.id, container = id, "{}: {}", failure.reason, failure.message);
+            }
+            (Op::Remove(_) | Op::Kill(_), Ok(())) => {}
+        }
+    }
+
+    fn probed(&mut self, container: &str, id: &str, kind: ProbeKind, outcome: &Outcome, now: Timestamp, actions: &mut Vec<Action>) {
+        let probes = self.slots.get_mut(container).and_then(|slot| slot.probes.as_mut());
+        let Some(probes) = probes.filter(|probes| probes.id == id) else { return };
+        probes.report(kind, outcome, now);
+        let (verb, why) = match outcome {
+            Outcome::Success => return,
+            Outcome::Failure(why) => ("failed", why),
+            Outcome::Unknown(why) => ("errored", why),
+        };
+        actions.push(Action::Event(Happening {
+            warning: true,
+            reason: "Unhealthy",
+            message: format!("{kind} probe {verb}: {why}"),
+            container: Some(container.to_owned()),
+        }));
+    }
+}
