@@ -174,8 +174,12 @@ mod tests {
 
     #[test]
     fn nothing_else_is_probed_before_the_startup_probe_passed() {
-        let container =
-            Container { startup_probe: probe(0, 1, 30), liveness_probe: probe(5, 10, 2), readiness_probe: probe(0, 2, 1), ..Default::default() };
+        let container = Container {
+            startup_probe: probe(0, 1, 30),
+            liveness_probe: probe(5, 10, 2),
+            readiness_probe: probe(0, 2, 1),
+            ..Default::default()
+        };
         let mut probes = Probes::new(&container, "a", at(0));
         assert_eq!(probes.take_due(at(0)), [ProbeKind::Startup]);
         assert_eq!(probes.next_due(), None);

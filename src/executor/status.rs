@@ -157,7 +157,8 @@ fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Times
     let containers = containers_ready(view, phase);
     let completed = Some(("PodCompleted".to_owned(), String::new())).filter(|_| phase == "Succeeded");
     let unfinished = || {
-        let names: Vec<&str> = view.units.iter().filter(|unit| unit.unit.role == Role::Init && !unit.ready).map(|unit| &*unit.unit.spec.name).collect();
+        let names: Vec<&str> =
+            view.units.iter().filter(|unit| unit.unit.role == Role::Init && !unit.ready).map(|unit| &*unit.unit.spec.name).collect();
         ("ContainersNotInitialized".to_owned(), format!("containers with incomplete status: [{}]", names.join(" ")))
     };
     let initialized = view.initialized || phase == "Succeeded";
@@ -167,7 +168,9 @@ fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Times
         .filter(|gate| !old.iter().any(|condition| condition.type_ == *gate && condition.status == "True"))
         .collect();
     let ready = match (&containers, closed.is_empty()) {
-        (None, false) => Some(("ReadinessGatesNotReady".to_owned(), format!("the status of pod readiness gate {:?} is not \"True\"", closed.join(", ")))),
+        (None, false) => {
+            Some(("ReadinessGatesNotReady".to_owned(), format!("the status of pod readiness gate {:?} is not \"True\"", closed.join(", "))))
+        }
         (containers, _) => containers.clone(),
     };
     let ours = [

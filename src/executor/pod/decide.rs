@@ -358,7 +358,8 @@ impl Machine {
         if self.busy.iter().any(|op| !matches!(op, Op::Remove(_))) {
             return;
         }
-        let running: Vec<String> = self.observed.sandboxes.iter().filter(|seen| seen.is_running()).map(|seen| seen.id().to_owned()).collect();
+        let running: Vec<String> =
+            self.observed.sandboxes.iter().filter(|seen| seen.is_running()).map(|seen| seen.id().to_owned()).collect();
         if !running.is_empty() {
             return self.remove(running, now, actions);
         }
@@ -370,8 +371,13 @@ impl Machine {
             actions.push(Action::Finish);
         }
         if self.gone {
-            let left: Vec<String> =
-                self.observed.sandboxes.iter().chain(self.observed.containers.values().flatten()).map(|seen| seen.id().to_owned()).collect();
+            let left: Vec<String> = self
+                .observed
+                .sandboxes
+                .iter()
+                .chain(self.observed.containers.values().flatten())
+                .map(|seen| seen.id().to_owned())
+                .collect();
             if left.is_empty() && self.busy.is_empty() {
                 self.ended = true;
                 actions.push(Action::End);

@@ -41,16 +41,26 @@ pub enum Input {
     /// The pod is not in the API any more.
     Gone,
     /// The pod is to end although nobody deleted it yet. Seconds; `None`: as long as the pod says.
-    Terminate { grace: Option<i64> },
+    Terminate {
+        grace: Option<i64>,
+    },
     /// Something about the pod's containers changed, or may have.
     Changed,
     /// What there is. `epoch` is that of the [`Action::Look`].
-    Seen { epoch: u64, containers: Vec<runtime::Container> },
+    Seen {
+        epoch: u64,
+        containers: Vec<runtime::Container>,
+    },
     /// The runtime did not answer; it is looked at again on the next [`Input::Changed`].
     Blind,
     /// An operation ended.
     Done(Op, Result<(), Failure>),
-    Probed { container: String, id: String, kind: ProbeKind, outcome: Outcome },
+    Probed {
+        container: String,
+        id: String,
+        kind: ProbeKind,
+        outcome: Outcome,
+    },
     /// The time asked for by [`Machine::wake_at`] has come.
     Tick,
 }

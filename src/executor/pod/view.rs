@@ -42,9 +42,9 @@ pub struct View<'a> {
 impl Machine {
     pub fn view(&self) -> View<'_> {
         let sandbox = self.observed.sandbox();
-        let begun = units(&self.spec)
-            .filter(|unit| unit.role == Role::Main)
-            .any(|unit| self.observed.newest(&unit.spec.name).is_some_and(|seen| sandbox.is_none_or(|sandbox| sandbox.id() == seen.sandbox)));
+        let begun = units(&self.spec).filter(|unit| unit.role == Role::Main).any(|unit| {
+            self.observed.newest(&unit.spec.name).is_some_and(|seen| sandbox.is_none_or(|sandbox| sandbox.id() == seen.sandbox))
+        });
         let initialized = begun
             || units(&self.spec).all(|unit| match unit.role {
                 Role::Main => true,
