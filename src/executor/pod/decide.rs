@@ -132,7 +132,7 @@ impl Machine {
             }
         }
         if self.volumes != Volumes::Ready {
-            if !self.busy.contains(&Op::Volumes) {
+            if !self.busy.contains(&Op::SetUpVolumes) {
                 actions.push(Action::SetUpVolumes);
             }
             return;
@@ -197,7 +197,9 @@ impl Machine {
             State::Created => newest.attempt,
             _ => newest.attempt + 1,
         });
-        self.sandbox_tries.tried(now);
+        if attempt > 0 {
+            self.sandbox_tries.tried(now);
+        }
         actions.push(Action::CreateSandbox { attempt });
     }
 
@@ -364,7 +366,10 @@ impl Machine {
             return self.remove(running, now, actions);
         }
         if self.volumes != Volumes::TornDown {
-            return actions.push(Action::TearDownVolumes);
+            if self.may(&Op::TearDownVolumes, now) {
+                actions.push(Action::TearDownVolumes);
+            }
+            return;
         }
         if self.ending.is_some() && !self.finished {
             self.finished = true;

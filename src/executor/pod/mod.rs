@@ -110,7 +110,8 @@ pub enum Action {
 /// What an operation is on; no two with the same one run at a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
-    Volumes,
+    SetUpVolumes,
+    TearDownVolumes,
     Sandbox,
     Container(String),
     Remove(String),
@@ -121,7 +122,8 @@ impl Action {
     /// What the action is an operation on, if it is one.
     pub fn op(&self) -> Option<Op> {
         match self {
-            Self::SetUpVolumes | Self::TearDownVolumes => Some(Op::Volumes),
+            Self::SetUpVolumes => Some(Op::SetUpVolumes),
+            Self::TearDownVolumes => Some(Op::TearDownVolumes),
             Self::CreateSandbox { .. } => Some(Op::Sandbox),
             Self::Start { container, .. } | Self::Stop { container, .. } => Some(Op::Container(container.clone())),
             Self::Remove { id } => Some(Op::Remove(id.clone())),
@@ -370,17 +372,10 @@ impl Machine {
             self.cooling.insert(op.clone(), now + COOLING);
         }
         match (&op, result) {
-            (Op::Volumes, Ok(())) => {
-                self.volumes = if self.is_stopping() { Volumes::TornDown } else { Volumes::Ready };
-                self.setup_failed = None;
-            }
+            (Op::SetUpVolumes, Ok(())) => (self.volumes, self.setup_failed) = (Volumes::Ready, None),
+            (Op::TearDownVolumes, Ok(())) => self.volumes = Volumes::TornDown,
             (Op::Sandbox, Ok(())) => self.setup_failed = None,
-            (Op::Volumes | Op::Sandbox, Err(failure)) => {
-                if self.is_stopping() {
-                    tracing::warn!(pod = %self.id, "{}: {}", failure.reason, failure.message);
-                    self.volumes = Volumes::TornDown;
-                    return;
-                }
+            (Op::SetUpVolumes | Op::Sandbox, Err(failure)) => {
                 actions.push(Action::Event(Happening {
                     warning: true,
                     reason: if op == Op::Sandbox { "FailedCreatePodSandBox" } else { "FailedMount" },
@@ -401,8 +396,8 @@ impl Machine {
                 tries.tried(now);
                 slot.failed = Some((attempt, failure, now));
             }
-            (Op::Remove(id) | Op::Kill(id), Err(failure)) => {
-                tracing::warn!(pod = %self.id, container = id, "{}: {}", failure.reason, failure.message);
+            (Op::TearDownVolumes | Op::Remove(_) | Op::Kill(_), Err(failure)) => {
+                tracing::warn!(pod = %self.id, "{}: {}", failure.reason, failure.message);
             }
             (Op::Remove(_) | Op::Kill(_), Ok(())) => {}
         }
