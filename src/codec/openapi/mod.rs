@@ -15,8 +15,11 @@ use super::discovery::{self, served};
 use super::{Document, fingerprint};
 use crate::object::{ResourceRef, schema};
 
-/// The media type of [`v2_protobuf`].
-pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// What clients accept that ask for [`v2_protobuf`].
+pub const V2_PROTOBUF_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// The media type of [`v2_protobuf`]. It differs from what they accept in a character that no media type may have.
+pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What the API is a version of, as the documents' `info` has it.
 const API_VERSION: &str = "v1.33";
@@ -67,7 +70,7 @@ pub fn document(group: &str, version: &str) -> Option<&'static Document> {
     }))
 }
 
-/// `/openapi/v2` in protobuf (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`).
+/// `/openapi/v2` in protobuf.
 pub fn v2_protobuf() -> &'static Document {
     static PROTOBUF: LazyLock<Document> = LazyLock::new(|| Document::new(gnostic::document(&v2())));
     &PROTOBUF
