@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub use decode::{Decoded, conform, decode, decode_kind, strict_error};
 pub use default::default;
 pub use patch::{PatchKind, patch};
-pub use table::{IncludeObject, table};
+pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
 pub use validate::validate;
 
 /// A JSON (or protobuf) answer that is the same for everybody, made once.
