@@ -13,8 +13,6 @@ pub struct Config {
     /// Where the HTTP server listens, what artifact URLs name, and what is published unless `published_address` says otherwise.
     pub address: IpAddr,
     pub port: u16,
-    /// Expose profiles under `/debug/pprof/`.
-    pub profiling: bool,
     /// `host:port` or URLs; the scheduler itself uses the first.
     pub api_servers: Vec<String>,
     pub static_pods_config: Option<PathBuf>,
@@ -112,7 +110,6 @@ impl Default for Config {
             product: KUBERNETES,
             address: Ipv4Addr::LOCALHOST.into(),
             port: 10251,
-            profiling: false,
             api_servers: Vec::new(),
             static_pods_config: None,
             mesos_master: "localhost:5050".to_owned(),

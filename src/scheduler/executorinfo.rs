@@ -210,8 +210,7 @@ mod tests {
         assert_eq!(crc.finish(), 0x995d_c9bb_df19_39fa);
         let mut prototype = prototype(["./km", "minion", "--v=0"].map(str::to_owned).into());
         assert_eq!(prototype.id(), "adf65fdd6eded9f4_k8sm-executor");
-        let variable =
-            |name: &str, value: &str| Variable { name: name.to_owned(), value: Some(value.to_owned()), ..Variable::default() };
+        let variable = |name: &str, value: &str| Variable { name: name.to_owned(), value: Some(value.to_owned()), ..Variable::default() };
         let environment = Environment { variables: vec![variable("B", "2"), variable("A", "1")] };
         prototype.info.command.as_mut().unwrap().environment = Some(environment);
         assert_eq!(hash(&prototype.info), 0xd5f9_b895_6edc_4d62);
@@ -236,11 +235,8 @@ mod tests {
 
     #[test]
     fn resources_survive_the_annotation() {
-        let resources = [
-            of_role(scalar("cpus", 100), "*"),
-            of_role(scalar("mem", 64_000), "*"),
-            of_role(scalar("mem", 128_000), "public_slave"),
-        ];
+        let resources =
+            [of_role(scalar("cpus", 100), "*"), of_role(scalar("mem", 64_000), "*"), of_role(scalar("mem", 128_000), "public_slave")];
         let text = "CgRjcHVzEAAaCQmamZmZmZm5PzIBKg==,CgNtZW0QABoJCQAAAAAAAFBAMgEq,CgNtZW0QABoJCQAAAAAAAGBAMgxwdWJsaWNfc2xhdmU=";
         assert_eq!(encode_resources(&resources), text);
         assert_eq!(decode_resources(text).unwrap(), resources);

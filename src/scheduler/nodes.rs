@@ -103,16 +103,18 @@ impl Nodes {
         let is_attribute = |label: &&(Box<str>, Box<str>)| label.0.starts_with(&prefix);
         let known = self.0.get(host);
         if let Some(node) = known
-            && node.facts.labels.iter().filter(is_attribute).map(|(key, value)| (&**key, &**value)).eq(wanted.iter().map(|(key, value)| (&**key, &**value)))
+            && node
+                .facts
+                .labels
+                .iter()
+                .filter(is_attribute)
+                .map(|(key, value)| (&**key, &**value))
+                .eq(wanted.iter().map(|(key, value)| (&**key, &**value)))
         {
             return None;
         }
         let mut node = known.cloned().unwrap_or_else(|| Node {
-            facts: NodeFacts {
-                name: host.into(),
-                labels: vec![(HOSTNAME_LABEL.into(), host.into())],
-                ..NodeFacts::default()
-            },
+            facts: NodeFacts { name: host.into(), labels: vec![(HOSTNAME_LABEL.into(), host.into())], ..NodeFacts::default() },
             ..Node::default()
         });
         node.facts.labels.retain(|label| !is_attribute(&label));
@@ -200,7 +202,9 @@ mod tests {
 
     #[test]
     fn numbers_are_short() {
-        for (value, printed) in [(42.0, "42"), (0.0, "0"), (0.5, "0.5"), (1e6, "1E+06"), (1e-5, "1E-05"), (123_456.0, "123456"), (-2.5, "-2.5")] {
+        for (value, printed) in
+            [(42.0, "42"), (0.0, "0"), (0.5, "0.5"), (1e6, "1E+06"), (1e-5, "1E-05"), (123_456.0, "123456"), (-2.5, "-2.5")]
+        {
             assert_eq!(shortest(value), printed);
         }
     }

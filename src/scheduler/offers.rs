@@ -180,9 +180,13 @@ impl Book {
 
     /// Forgets everything offered of an agent that is gone, without declining it.
     pub fn lose_agent(&mut self, agent: &str) {
-        if let Some(slot) = self.by_agent.get(agent) {
-            self.take(*slot);
-        }
+        self.forget_agent(agent);
+    }
+
+    /// Takes out what is held of an agent, to be declined.
+    pub fn forget_agent(&mut self, agent: &str) -> Option<Vec<Box<str>>> {
+        let slot = *self.by_agent.get(agent)?;
+        Some(self.take(slot).offers.into_iter().map(|it| it.id).collect())
     }
 
     /// Forgets everything: the master that made the offers is gone.

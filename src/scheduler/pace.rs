@@ -96,7 +96,11 @@ mod tests {
         let mut it = Appetite::default();
         it.connected(S, 1);
         assert_eq!(it.decide(S, true, true, true, 1), None);
-        let told: Vec<u128> = (0..2000).map(|step| S + MS * 10 * step).filter(|now| it.decide(*now, true, false, true, 1).is_some()).map(|it| it.as_millis()).collect();
+        let told: Vec<u128> = (0..2000)
+            .map(|step| S + MS * 10 * step)
+            .filter(|now| it.decide(*now, true, false, true, 1).is_some())
+            .map(|it| it.as_millis())
+            .collect();
         assert_eq!(told, [1100, 1200, 1400, 1800, 2600, 4200, 7400, 13_800]);
         assert_eq!(it.decide(S * 21, true, true, true, 1), None);
         assert_eq!(it.next_due(true), Some(S * 21 + MS * 100));

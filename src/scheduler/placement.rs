@@ -88,7 +88,10 @@ pub fn round(queue: &mut Queue, book: &mut Book, spread: &mut Spread, around: &i
             let admitted = book.since(group.tried).filter_map(|slot| {
                 let lot = book.lot(slot)?;
                 let judged = judge(lot, &group.demand, around);
-                judged.map(|room| Candidate { room, slot, version: lot.version }).map_err(|why| group.verdicts.insert(lot.agent.clone(), why)).ok()
+                judged
+                    .map(|room| Candidate { room, slot, version: lot.version })
+                    .map_err(|why| group.verdicts.insert(lot.agent.clone(), why))
+                    .ok()
             });
             admitted.collect()
         });

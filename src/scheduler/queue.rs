@@ -210,6 +210,19 @@ impl Queue {
         due
     }
 
+    /// Why a pod waits, by the agents that have been looked at for it.
+    pub fn explain(&self, waiting: &Waiting) -> String {
+        super::placement::explain(self.group(waiting.group).into_iter().flat_map(|it| it.verdicts.values()))
+    }
+
+    /// All groups look at all offers again.
+    pub fn forget_tried(&mut self) {
+        for group in self.groups.iter_mut().flatten() {
+            group.tried = 0;
+            group.verdicts.clear();
+        }
+    }
+
     /// Whether there came demands that no pod had before, since this was last asked.
     pub fn take_new_groups(&mut self) -> bool {
         std::mem::take(&mut self.new_groups)
@@ -242,10 +255,14 @@ impl Queue {
         self.pods.is_empty()
     }
 
-    /// When something is next due: a back-off ends, or a user is to be told.
-    pub fn next_due(&self) -> Option<Duration> {
-        let first = |set: &BTreeSet<(Duration, Name)>| set.first().map(|(at, _)| *at);
-        first(&self.delayed).into_iter().chain(first(&self.tell)).min()
+    /// When the next back-off ends.
+    pub fn next_release(&self) -> Option<Duration> {
+        self.delayed.first().map(|(at, _)| *at)
+    }
+
+    /// When a user is next to be told.
+    pub fn next_tell(&self) -> Option<Duration> {
+        self.tell.first().map(|(at, _)| *at)
     }
 }
 
@@ -286,7 +303,7 @@ mod tests {
         for pod in ["a", "b", "c"] {
             queue.remove(&name(pod)).unwrap();
         }
-        assert_eq!((queue.heads().count(), queue.ready(), queue.next_due()), (0, 0, None));
+        assert_eq!((queue.heads().count(), queue.ready(), queue.next_tell()), (0, 0, None));
     }
 
     #[test]

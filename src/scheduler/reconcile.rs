@@ -87,6 +87,11 @@ impl Reconciler {
         }
     }
 
+    /// Whether an explicit one is not answered yet, or will begin.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some() || self.explicit_wanted
+    }
+
     pub fn want_explicit(&mut self) {
         self.explicit_wanted = true;
     }

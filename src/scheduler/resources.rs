@@ -253,15 +253,11 @@ impl Ledger {
         (want == 0).then_some(())
     }
 
-    fn draw_port(
-        &mut self,
-        roles: &[Box<str>],
-        drawn: &mut Drawn,
-        mut pick: impl FnMut(&mut PortSet) -> Option<u16>,
-    ) -> Option<u16> {
+    fn draw_port(&mut self, roles: &[Box<str>], drawn: &mut Drawn, mut pick: impl FnMut(&mut PortSet) -> Option<u16>) -> Option<u16> {
         for wanted in roles {
             for (at, entry) in self.entries.iter_mut().enumerate() {
-                if entry.kind == Kind::Ports && role(&entry.like) == &**wanted
+                if entry.kind == Kind::Ports
+                    && role(&entry.like) == &**wanted
                     && let Left::Ports(left) = &mut entry.left
                     && let Some(port) = pick(left)
                 {
@@ -301,7 +297,8 @@ impl Ledger {
                     resource.scalar = Some(value::Scalar { value: amount as f64 / 1000.0 });
                 }
                 Left::Ports(_) => {
-                    let mut ports: Vec<u64> = of(at).filter_map(|it| if let Taken::Port(port) = it { Some(port.into()) } else { None }).collect();
+                    let mut ports: Vec<u64> =
+                        of(at).filter_map(|it| if let Taken::Port(port) = it { Some(port.into()) } else { None }).collect();
                     ports.sort_unstable();
                     let range = ports.into_iter().map(|port| value::Range { begin: port, end: port }).collect();
                     resource.ranges = Some(value::Ranges { range });

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::object::Name;
+use crate::object::{Name, Object};
 
 /// How far a task has come. A pod that waits is in the queue and has no task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,8 @@ pub struct Task {
     pub id: Arc<str>,
     pub pod: Name,
     pub uid: Box<str>,
+    /// The pod's newest state; `None` when it is gone from the API server.
+    pub object: Option<Arc<Object>>,
     pub owner: Option<Box<str>>,
     pub agent: Arc<str>,
     pub host: Arc<str>,
@@ -44,9 +46,9 @@ pub struct Task {
 pub struct Kill {
     /// Seconds the containers get to stop.
     pub grace: i64,
-    /// Mesos may lose the call: when it is repeated, unless the task ends before.
-    pub again_at: Duration,
-    pub pause: Duration,
+    /// When the call is sent: Mesos may lose it, so it is repeated until the task ends.
+    pub next: Duration,
+    pause: Duration,
 }
 
 /// Finished tasks that are remembered.
@@ -114,7 +116,7 @@ impl Tasks {
 
     fn end(&mut self, task: &Task) {
         if let Some(kill) = &task.kill {
-            self.kills.remove(&(kill.again_at, task.id.clone()));
+            self.kills.remove(&(kill.next, task.id.clone()));
         }
         if task.state == State::Finished {
             self.finished.retain(|it| *it != task.id);
@@ -126,37 +128,48 @@ impl Tasks {
         }
     }
 
-    /// Notes that a task is to be killed; whether the call is to be sent now (it is not, if it was already).
-    pub fn kill(&mut self, now: Duration, id: &str, grace: i64) -> bool {
+    /// Notes that a task is to be killed, unless it ends by itself before `at`. Whether that is news: it is not if it was asked for
+    /// already, with no longer a grace (in seconds).
+    pub fn kill(&mut self, at: Duration, id: &str, grace: i64) -> bool {
         let Some(task) = self.by_id.get_mut(id).filter(|it| it.state != State::Finished) else { return false };
         let sooner = task.kill.as_ref().is_none_or(|kill| grace < kill.grace);
         if !sooner {
             return false;
         }
         if let Some(kill) = &task.kill {
-            self.kills.remove(&(kill.again_at, task.id.clone()));
+            self.kills.remove(&(kill.next, task.id.clone()));
         }
         let pause = FIRST_PAUSE + Duration::from_secs(grace.max(0).unsigned_abs());
-        let kill = Kill { grace, again_at: now + pause, pause };
-        self.kills.insert((kill.again_at, task.id.clone()));
+        let kill = Kill { grace, next: at, pause };
+        self.kills.insert((kill.next, task.id.clone()));
         task.kill = Some(kill);
         true
     }
 
-    /// Kills that have had no effect for so long that they are to be repeated.
-    pub fn kill_again(&mut self, now: Duration) -> Vec<Arc<str>> {
+    /// Tasks for which a KILL is to be sent now, for the first time or because it has had no effect.
+    pub fn due_kills(&mut self, now: Duration) -> Vec<Arc<str>> {
         let mut due = Vec::new();
         while let Some((at, _)) = self.kills.first()
             && *at <= now
         {
             let (_, id) = self.kills.pop_first().expect("seen above");
             let kill = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()).expect("tasks to be killed are known");
+            kill.next = now + kill.pause;
             kill.pause = (kill.pause * 2).min(LONGEST_PAUSE);
-            kill.again_at = now + kill.pause;
-            self.kills.insert((kill.again_at, id.clone()));
+            self.kills.insert((kill.next, id.clone()));
             due.push(id);
         }
         due
+    }
+
+    /// Makes every KILL due again: those sent before may be lost.
+    pub fn repeat_kills(&mut self, now: Duration) {
+        for (_, id) in std::mem::take(&mut self.kills) {
+            if let Some(kill) = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()) {
+                kill.next = kill.next.min(now);
+                self.kills.insert((kill.next, id));
+            }
+        }
     }
 
     pub fn next_kill(&self) -> Option<Duration> {
@@ -197,6 +210,7 @@ mod tests {
             id: id.into(),
             pod: Name::new("n", id),
             uid: id.into(),
+            object: None,
             owner: None,
             agent: "a".into(),
             host: "h".into(),
@@ -241,11 +255,10 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.insert(task("1"));
         assert!(tasks.kill(S, "1", 30) && !tasks.kill(S, "1", 30));
-        assert_eq!(tasks.next_kill(), Some(S * 36));
-        assert!(tasks.kill(S, "1", 0), "a shorter grace is news");
-        assert_eq!(tasks.next_kill(), Some(S * 6));
-        assert_eq!(tasks.kill_again(S * 6), ["1".into()]);
-        assert_eq!(tasks.next_kill(), Some(S * 16));
+        assert_eq!((tasks.due_kills(S), tasks.next_kill()), (vec!["1".into()], Some(S * 36)));
+        assert!(tasks.kill(S * 2, "1", 0), "a shorter grace is news");
+        assert_eq!((tasks.due_kills(S * 2), tasks.next_kill()), (vec!["1".into()], Some(S * 7)));
+        assert_eq!((tasks.due_kills(S * 7), tasks.next_kill()), (vec!["1".into()], Some(S * 17)));
         tasks.finish("1");
         assert_eq!((tasks.next_kill(), tasks.kill(S, "1", 0)), (None, false));
     }
