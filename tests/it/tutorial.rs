@@ -139,7 +139,8 @@ fn add_nginx(docker: &Docker, dir: &Path) {
     std::fs::write(root.join("etc/passwd"), "root:x:0:0::/:/\nnobody:x:65534:65534::/:/\n").unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\nnogroup:x:65534:\n").unwrap();
     std::fs::write(root.join("var/www/html/index.html"), "Welcome to nginx!\n").unwrap();
-    let config = "user root;\nevents {}\nhttp { access_log /dev/stdout; error_log /dev/stderr; server { listen 80; root /var/www/html; } }\n";
+    let config =
+        "user root;\nevents {}\nhttp { access_log /dev/stdout; error_log /dev/stderr; server { listen 80; root /var/www/html; } }\n";
     std::fs::write(root.join("etc/nginx/nginx.conf"), config).unwrap();
     docker.import("local/nginx", &root, &["CMD [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]", "EXPOSE 80"]);
 }
@@ -154,12 +155,20 @@ fn the_tutorial_runs_nginx() {
         let out = run(kubectl(&cluster.host).args(["get", "services"]));
         if out.contains("k8sm-scheduler") { Ok(out) } else { Err(out) }
     });
-    let row = |name: &str| services.lines().find(|it| it.starts_with(name)).map(|it| it.split_whitespace().collect::<Vec<_>>()).unwrap_or_default();
+    let row = |name: &str| {
+        services.lines().find(|it| it.starts_with(name)).map(|it| it.split_whitespace().collect::<Vec<_>>()).unwrap_or_default()
+    };
     assert_eq!((row("kubernetes")[2], row("kubernetes")[4]), ("10.10.10.1", "443/TCP"), "{services}");
     assert_eq!(row("k8sm-scheduler")[4], "10251/TCP", "{services}");
 
     // The pod serves at its host port, and its log says so.
-    let port = run(kubectl(&cluster.host).args(["get", "pod", "nginx", "-o", "jsonpath={.metadata.annotations.k8s\\.mesosphere\\.io/port_TCP_80}"]));
+    let port = run(kubectl(&cluster.host).args([
+        "get",
+        "pod",
+        "nginx",
+        "-o",
+        "jsonpath={.metadata.annotations.k8s\\.mesosphere\\.io/port_TCP_80}",
+    ]));
     let page = run(cluster.host.command("curl").args(["-sf", &format!("http://{}:{port}/", Host::IP)]));
     assert!(page.contains("Welcome to nginx!"), "{page}");
     wait_for("the log", Duration::from_secs(10), || {

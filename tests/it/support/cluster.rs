@@ -49,9 +49,13 @@ pub fn mesos(host: &Host, docker: &str) -> Process {
 pub fn registry(host: &Host) -> Process {
     let config = host.dir().join("registry.yml");
     let files = host.dir().join("registry");
-    let text = format!("version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:5000\n", files.display());
+    let text = format!(
+        "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:5000\n",
+        files.display()
+    );
     std::fs::write(&config, text).expect("the registry's configuration");
-    let mut registry = Process::start("docker-registry", host.command("docker-registry").arg("serve").arg(&config), &host.dir().join("registry.log"));
+    let mut registry =
+        Process::start("docker-registry", host.command("docker-registry").arg("serve").arg(&config), &host.dir().join("registry.log"));
     wait_for("the registry", Duration::from_secs(30), || {
         assert!(registry.ended().is_none(), "the registry ended");
         let answer = host.command("curl").args(["-sf", "http://127.0.0.1:5000/v2/"]).output();

@@ -28,7 +28,7 @@ impl Host {
         let host = Self { name, dir: tempfile::Builder::new().prefix("km-test-").tempdir().expect("a scratch directory") };
         for args in [
             ["link", "set", "lo", "up"].as_slice(),
-            &["link", "add", "eth0", "type", "dummy"],
+            &["link", "add", "eth0", "type", "bridge"],
             &["addr", "add", "10.76.0.1/24", "dev", "eth0"],
             &["link", "set", "eth0", "up"],
         ] {
