@@ -1,1 +1,184 @@
-//! (being written)
+//! The API server: HTTP → authentication → authorisation → admission → registry → store, and out of the cache to readers.
+//!
+//! [`ApiServer::build`] binds, [`ApiServer::start`] loads the cache and serves. Components of the same process call it through
+//! [`ApiServer::transport`] and read [`ApiServer::cache`].
+
+mod admission;
+mod allocate;
+mod auth;
+mod bootstrap;
+mod documents;
+mod feed;
+mod gzip;
+mod handler;
+mod health;
+mod list;
+mod local;
+mod logs;
+mod negotiate;
+mod path;
+mod query;
+mod registry;
+mod render;
+mod respond;
+mod serve;
+mod watch;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use parking_lot::Mutex;
+
+use crate::cache::Cache;
+use crate::client::Transport;
+use crate::store::Store;
+use crate::supervise::Supervisor;
+use crate::telemetry::metrics;
+use crate::util::cidr::Cidr;
+use crate::util::product::Product;
+
+/// What an API server is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where plain HTTP is served; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// The address by which the cluster reaches this server: the endpoint of the service `kubernetes`.
+    pub advertise: IpAddr,
+    /// Services get their addresses from here; the first is the API server's own service.
+    pub service_range: Cidr,
+    pub node_ports: RangeInclusive<u16>,
+    /// How long events are kept.
+    pub event_ttl: Duration,
+    /// The key of the store below which everything lies, without a slash at its end.
+    pub prefix: String,
+    pub product: &'static Product,
+    /// How long a kubelet may take to begin its answer.
+    pub kubelet_timeout: Duration,
+    /// Admission plug-ins, in order.
+    pub admission: Vec<String>,
+    /// How many changes of each resource are kept for watches to resume from.
+    pub history: usize,
+    /// A watch without a timeout of its own ends after this long, or up to twice as long.
+    pub min_watch: Duration,
+    /// Requests served at a time; 0 is no limit. Watches and calls from within the process do not count.
+    pub max_reads: usize,
+    pub max_writes: usize,
+    /// Other API servers use the same store: share the service `kubernetes` with them.
+    pub shared: bool,
+    pub metrics: metrics::Registry,
+}
+
+impl Config {
+    /// The defaults of the command line, serving on this address.
+    pub fn new(product: &'static Product, listen: SocketAddr, service_range: Cidr) -> Self {
+        Self {
+            listen: vec![listen],
+            advertise: listen.ip(),
+            service_range,
+            node_ports: 30000..=32767,
+            event_ttl: Duration::from_secs(3600),
+            prefix: "/registry".to_owned(),
+            product,
+            kubelet_timeout: Duration::from_secs(5),
+            admission: ["NamespaceLifecycle", "LimitRanger", "ServiceAccount", "ResourceQuota"].map(str::to_owned).into(),
+            history: 4096,
+            min_watch: Duration::from_secs(1800),
+            max_reads: 400,
+            max_writes: 200,
+            shared: false,
+            metrics: metrics::Registry::default(),
+        }
+    }
+}
+
+/// A server that is bound, and serves once started.
+#[derive(Debug)]
+pub struct ApiServer {
+    server: Arc<Server>,
+    /// Taken by the start.
+    listeners: Mutex<Vec<std::net::TcpListener>>,
+}
+
+/// What every part of the server shares.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) config: Config,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) cache: Arc<Cache>,
+    /// Owns the tasks of the server: the cache's feeder, connections, writes.
+    pub(crate) tasks: Supervisor,
+    pub(crate) admission: admission::Chain,
+    pub(crate) health: health::Health,
+    pub(crate) kubelets: logs::Kubelets,
+    pub(crate) addresses: Vec<SocketAddr>,
+    requests: handler::Metrics,
+}
+
+impl ApiServer {
+    /// Binds the addresses; nothing is served yet.
+    ///
+    /// # Errors
+    /// For an address that cannot be bound, and for an admission plug-in that does not exist.
+    pub fn build(config: Config, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        let listeners = config.listen.iter().map(|address| serve::bind(*address)).collect::<anyhow::Result<Vec<_>>>()?;
+        let addresses =
+            listeners.iter().map(std::net::TcpListener::local_addr).collect::<Result<Vec<_>, _>>().context("bound addresses")?;
+        let server = Server {
+            cache: Cache::new(config.history),
+            tasks: Supervisor::default(),
+            admission: admission::Chain::new(&config.admission)?,
+            health: health::Health::default(),
+            kubelets: logs::Kubelets::new(config.kubelet_timeout),
+            requests: handler::Metrics::new(&config.metrics),
+            addresses,
+            store,
+            config,
+        };
+        Ok(Self { server: Arc::new(server), listeners: Mutex::new(listeners) })
+    }
+
+    /// Loads the cache, makes what a new cluster lacks, and serves until the supervisor stops.
+    ///
+    /// # Errors
+    /// If the store cannot be read or written.
+    pub async fn start(&self, supervisor: &Supervisor) -> anyhow::Result<()> {
+        let server = &self.server;
+        let (outer, inner) = (supervisor.shutdown(), server.tasks.clone());
+        supervisor.spawn("API server", async move {
+            tokio::select! {
+                () = outer.cancelled() => inner.shutdown().cancel(),
+                () = async { inner.shutdown().cancelled().await } => {}
+            }
+            inner.wait(serve::DRAIN).await
+        });
+        let revision = feed::load(server).await.context("loading the cache from the store")?;
+        server.tasks.spawn("feeding the cache", feed::follow(server.clone(), revision));
+        bootstrap::run(server).await.context("making the objects that every cluster has")?;
+        server.tasks.spawn("the endpoints of the API server", bootstrap::maintain(server.clone()));
+        server.tasks.spawn("repairing service addresses", allocate::repair(server.clone()));
+        for listener in std::mem::take(&mut *self.listeners.lock()) {
+            let listener = tokio::net::TcpListener::from_std(listener).context("serving a bound address")?;
+            server.tasks.spawn("serving", serve::serve(server.clone(), listener));
+        }
+        server.health.set_ready();
+        Ok(())
+    }
+
+    /// The objects, for readers of this process.
+    pub fn cache(&self) -> Arc<Cache> {
+        self.server.cache.clone()
+    }
+
+    /// Calls of this process: no sockets, no HTTP.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        Arc::new(local::Local::new(self.server.clone()))
+    }
+
+    /// The bound addresses, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.server.addresses
+    }
+}

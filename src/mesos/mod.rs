@@ -2,7 +2,6 @@
 
 pub mod call;
 pub mod detect;
-pub mod executor;
 pub mod http;
 pub mod recordio;
 pub mod scheduler;

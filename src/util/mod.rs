@@ -1,6 +1,7 @@
 //! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O here.
 
 pub mod backoff;
+pub mod cidr;
 pub mod duration;
 pub mod go;
 pub mod names;

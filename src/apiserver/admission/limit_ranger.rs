@@ -1,0 +1,191 @@
+//! Limit ranges of the namespace: defaults for containers that say nothing, and bounds for those that do.
+
+use serde_json::{Map, Value};
+
+use super::super::Server;
+use super::super::query::Answer;
+use super::super::registry::json;
+use super::{Operation, Review, refuse};
+use crate::cache::Query;
+use crate::object::resource::LIMIT_RANGE;
+use crate::util::quantity::Quantity;
+
+/// Gives containers the requests and limits that their namespace's limit ranges have for those who say nothing.
+pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) -> Answer<()> {
+    if review.creates("pods") {
+        for range in ranges(server, review) {
+            set_defaults(&range, object);
+        }
+    }
+    Ok(())
+}
+
+/// Refuses pods and claims outside the bounds.
+pub(super) fn validate(server: &Server, review: &Review<'_>, object: &Value) -> Answer<()> {
+    let kind = review.key.resource.kind;
+    let concerns = match review.operation {
+        Operation::Create => review.subresource.is_empty() && matches!(kind, "Pod" | "PersistentVolumeClaim"),
+        Operation::Update => review.subresource.is_empty() && kind == "PersistentVolumeClaim",
+        Operation::Delete => false,
+    };
+    if !concerns {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    for range in ranges(server, review) {
+        for limit in json::items(&range, "/spec/limits") {
+            match (json::text(limit, "/type"), kind) {
+                ("Container", "Pod") => {
+                    let containers = json::items(object, "/spec/containers").iter().chain(json::items(object, "/spec/initContainers"));
+                    containers.for_each(|it| check(limit, "Container", it.get("resources").unwrap_or(&Value::Null), &mut wrong));
+                }
+                ("Pod", "Pod") => check(limit, "Pod", &sums(object), &mut wrong),
+                ("PersistentVolumeClaim", "PersistentVolumeClaim") => {
+                    check(limit, kind, object.pointer("/spec/resources").unwrap_or(&Value::Null), &mut wrong);
+                }
+                _ => {}
+            }
+        }
+    }
+    match wrong.as_slice() {
+        [] => Ok(()),
+        [one] => Err(refuse(review, one)),
+        many => Err(refuse(review, &format!("[{}]", many.join(", ")))),
+    }
+}
+
+fn ranges(server: &Server, review: &Review<'_>) -> Vec<Value> {
+    let query = Query { namespace: Some(review.key.name.namespace.to_string()), ..Query::default() };
+    let objects = server.cache.list(&LIMIT_RANGE, &query).objects;
+    objects.iter().filter_map(|it| serde_json::from_slice(it.body()).ok()).collect()
+}
+
+fn set_defaults(range: &Value, pod: &mut Value) {
+    let limits: Vec<&Value> = json::items(range, "/spec/limits").iter().filter(|it| json::text(it, "/type") == "Container").collect();
+    for field in ["containers", "initContainers"] {
+        let Some(Value::Array(containers)) = pod.get_mut("spec").and_then(|it| it.get_mut(field)) else { continue };
+        for container in containers {
+            for limit in &limits {
+                for (what, default) in [("limits", "default"), ("requests", "defaultRequest")] {
+                    let Some(Value::Object(defaults)) = limit.get(default) else { continue };
+                    let have = json::entry_map(json::map(container, "resources"), what);
+                    for (name, amount) in defaults {
+                        // What is asked for follows what it is limited to, unless said otherwise.
+                        json::set_default(have, name, amount.clone());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Holds requests and limits against the `min`, `max` and `maxLimitRequestRatio` of a limit.
+fn check(limit: &Value, kind: &str, resources: &Value, wrong: &mut Vec<String>) {
+    let (requests, limits) = (resources.get("requests").unwrap_or(&Value::Null), resources.get("limits").unwrap_or(&Value::Null));
+    let amount = |of: &Value, name: &str| of.get(name).and_then(|it| Quantity::from_json(it).ok());
+    let bounds = |field: &str| limit.get(field).and_then(Value::as_object).into_iter().flatten();
+    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    for (name, least) in bounds("min") {
+        let Ok(bound) = Quantity::from_json(least) else { continue };
+        let least = shown(least);
+        match (amount(requests, name), amount(limits, name)) {
+            (None, _) => wrong.push(format!("minimum {name} usage per {kind} is {least}.  No request is specified")),
+            (Some(request), _) if request < bound => {
+                wrong.push(format!("minimum {name} usage per {kind} is {least}, but request is {}", shown(&requests[name])));
+            }
+            (_, Some(have)) if have < bound => {
+                wrong.push(format!("minimum {name} usage per {kind} is {least}, but limit is {}", shown(&limits[name])))
+            }
+            _ => {}
+        }
+    }
+    for (name, most) in bounds("max") {
+        let Ok(bound) = Quantity::from_json(most) else { continue };
+        let most = shown(most);
+        // A claim for storage has requests only.
+        match (amount(limits, name), amount(requests, name)) {
+            (None, Some(request)) if kind == "PersistentVolumeClaim" => {
+                if request > bound {
+                    wrong.push(format!("maximum {name} usage per {kind} is {most}, but request is {}", shown(&requests[name])));
+                }
+            }
+            (None, _) => wrong.push(format!("maximum {name} usage per {kind} is {most}.  No limit is specified")),
+            (Some(have), _) if have > bound => {
+                wrong.push(format!("maximum {name} usage per {kind} is {most}, but limit is {}", shown(&limits[name])))
+            }
+            (_, Some(request)) if request > bound => {
+                wrong.push(format!("maximum {name} usage per {kind} is {most}, but request is {}", shown(&requests[name])));
+            }
+            _ => {}
+        }
+    }
+    for (name, ratio) in bounds("maxLimitRequestRatio") {
+        let (Ok(bound), Some(request), Some(have)) = (Quantity::from_json(ratio), amount(requests, name), amount(limits, name)) else {
+            wrong.push(format!("{name} max limit to request ratio per {kind} is {}, but no request or limit is specified", shown(ratio)));
+            continue;
+        };
+        let is = have.to_f64() / request.to_f64();
+        if is > bound.to_f64() {
+            wrong.push(format!("{name} max limit to request ratio per {kind} is {}, but provided ratio is {is:.6}", shown(ratio)));
+        }
+    }
+}
+
+/// What all containers of a pod ask for and are limited to together, as `resources`.
+fn sums(pod: &Value) -> Value {
+    let sum = |what: &str| {
+        let mut total: Map<String, Value> = Map::new();
+        for container in json::items(pod, "/spec/containers") {
+            let amounts = container.pointer(&format!("/resources/{what}")).and_then(Value::as_object);
+            for (name, amount) in amounts.into_iter().flatten() {
+                let so_far = total.get(name).and_then(|it| Quantity::from_json(it).ok());
+                let sum = match (so_far, Quantity::from_json(amount).ok()) {
+                    (Some(a), Some(b)) => Value::String((a + b).to_string()),
+                    _ => amount.clone(),
+                };
+                total.insert(name.clone(), sum);
+            }
+        }
+        total
+    };
+    serde_json::json!({"requests": sum("requests"), "limits": sum("limits")})
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn defaults_fill_gaps() {
+        let range = json!({"spec": {"limits": [{"type": "Container", "default": {"cpu": "200m", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}]}});
+        let mut pod = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}, {}]}});
+        set_defaults(&range, &mut pod);
+        assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "1", "memory": "1Gi"}));
+        assert_eq!(pod["spec"]["containers"][1]["resources"]["requests"], json!({"cpu": "100m"}));
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let limit = json!({"min": {"cpu": "100m"}, "max": {"cpu": "1"}, "maxLimitRequestRatio": {"cpu": "2"}});
+        let checked = |resources: Value| {
+            let mut wrong = Vec::new();
+            check(&limit, "Container", &resources, &mut wrong);
+            wrong
+        };
+        assert!(checked(json!({"requests": {"cpu": "500m"}, "limits": {"cpu": 1}})).is_empty());
+        assert_eq!(
+            checked(json!({"requests": {"cpu": "50m"}, "limits": {"cpu": "100m"}})),
+            ["minimum cpu usage per Container is 100m, but request is 50m"]
+        );
+        assert_eq!(
+            checked(json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}})),
+            ["maximum cpu usage per Container is 1, but limit is 2"]
+        );
+        assert_eq!(checked(json!({})).len(), 3);
+        let pod =
+            json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "100m"}}}, {"resources": {"requests": {"cpu": "1"}}}]}});
+        assert_eq!(sums(&pod)["requests"]["cpu"], "1100m");
+    }
+}

@@ -1,0 +1,147 @@
+//! Admission: what may change or refuse a write before it is stored, in the order of `--admission-control`.
+
+mod limit_ranger;
+mod namespace_lifecycle;
+mod resource_quota;
+mod service_account;
+
+use anyhow::bail;
+use serde_json::Value;
+
+use super::Server;
+use super::query::Answer;
+use crate::object::ObjectKey;
+
+pub(crate) use resource_quota::{Charge, Quotas};
+
+/// What a write does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
+}
+
+/// A write under review.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Review<'a> {
+    pub(crate) operation: Operation,
+    /// The name is empty for an object whose name is yet to be made up.
+    pub(crate) key: &'a ObjectKey,
+    pub(crate) subresource: &'a str,
+    pub(crate) dry_run: bool,
+}
+
+impl Review<'_> {
+    /// Whether an object itself (no part of it) of this core kind is created.
+    fn creates(&self, plural: &str) -> bool {
+        self.operation == Operation::Create
+            && self.subresource.is_empty()
+            && self.key.resource.group.is_empty()
+            && self.key.resource.plural == plural
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plugin {
+    NamespaceLifecycle,
+    LimitRanger,
+    ServiceAccount,
+    ResourceQuota,
+    AlwaysDeny,
+}
+
+/// The plug-ins of a server, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Chain {
+    plugins: Vec<Plugin>,
+    quotas: Quotas,
+}
+
+/// Plug-ins of Kubernetes whose work is done elsewhere, or whose subject km does not have.
+const WITHOUT_EFFECT: &[&str] = &[
+    "AlwaysAdmit",
+    "AlwaysPullImages",
+    "DefaultIngressClass",
+    "DefaultStorageClass",
+    "DefaultTolerationSeconds",
+    "DenyEscalatingExec",
+    "DenyExecOnPrivileged",
+    "InitialResources",
+    "MutatingAdmissionWebhook",
+    "NodeRestriction",
+    "PersistentVolumeLabel",
+    "PodSecurity",
+    "PodSecurityPolicy",
+    "Priority",
+    "RuntimeClass",
+    "SecurityContextDeny",
+    "StorageObjectInUseProtection",
+    "TaintNodesByCondition",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionWebhook",
+];
+
+impl Chain {
+    /// # Errors
+    /// For a plug-in that does not exist.
+    pub(crate) fn new(names: &[String]) -> anyhow::Result<Self> {
+        let mut plugins = Vec::new();
+        for name in names {
+            plugins.push(match name.as_str() {
+                "NamespaceLifecycle" | "NamespaceExists" | "NamespaceAutoProvision" => Plugin::NamespaceLifecycle,
+                "LimitRanger" => Plugin::LimitRanger,
+                "ServiceAccount" => Plugin::ServiceAccount,
+                "ResourceQuota" => Plugin::ResourceQuota,
+                "AlwaysDeny" => Plugin::AlwaysDeny,
+                other if WITHOUT_EFFECT.contains(&other) => {
+                    if other != "AlwaysAdmit" {
+                        tracing::warn!("the admission plug-in {other} has no effect");
+                    }
+                    continue;
+                }
+                other => bail!("unknown admission plug-in {other:?}"),
+            });
+        }
+        Ok(Self { plugins, quotas: Quotas::default() })
+    }
+
+    /// Lets every plug-in change an object about to be created or updated.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn admit(&self, server: &Server, review: &Review<'_>, object: &mut Value) -> Answer<()> {
+        for plugin in &self.plugins {
+            match plugin {
+                Plugin::LimitRanger => limit_ranger::admit(server, review, object)?,
+                Plugin::ServiceAccount => service_account::admit(server, review, object).await?,
+                Plugin::NamespaceLifecycle => namespace_lifecycle::check(server, review).await?,
+                Plugin::ResourceQuota | Plugin::AlwaysDeny => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every plug-in refuse the final object (`Null` for a delete). The charge is to be held until the write is done.
+    ///
+    /// # Errors
+    /// The first refusal.
+    pub(crate) async fn validate(&self, server: &Server, review: &Review<'_>, object: &Value) -> Answer<Charge> {
+        let mut charge = Charge::default();
+        for plugin in &self.plugins {
+            match plugin {
+                Plugin::NamespaceLifecycle if review.operation == Operation::Delete => namespace_lifecycle::check(server, review).await?,
+                Plugin::LimitRanger => limit_ranger::validate(server, review, object)?,
+                Plugin::ResourceQuota => charge = self.quotas.charge(server, review, object).await?,
+                Plugin::AlwaysDeny => return Err(refuse(review, "admission control is denying all modifications")),
+                Plugin::NamespaceLifecycle | Plugin::ServiceAccount => {}
+            }
+        }
+        Ok(charge)
+    }
+}
+
+/// 403, as every refusal of a plug-in.
+fn refuse(review: &Review<'_>, why: &str) -> Box<crate::object::Status> {
+    Box::new(crate::object::Status::forbidden(review.key.resource, &review.key.name.name, why))
+}

@@ -1,0 +1,59 @@
+//! Every pod runs under a service account of its namespace, `default` if it names none.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::super::Server;
+use super::super::query::Answer;
+use super::super::registry::json;
+use super::{Review, refuse};
+use crate::cache::{Event, Query};
+use crate::object::resource::SERVICE_ACCOUNT;
+use crate::object::selector::FieldSelector;
+
+/// The account `default` of a new namespace is made by a controller: pods made at once wait for it this long.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value) -> Answer<()> {
+    // A mirror pod shows what a node runs of its own accord.
+    if !review.creates("pods") || pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
+        return Ok(());
+    }
+    let spec = json::map(pod, "spec");
+    let older = spec.get("serviceAccount").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named = spec.get("serviceAccountName").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let name = [named, older].into_iter().find(|it| !it.is_empty()).unwrap_or_else(|| "default".to_owned());
+    spec.insert("serviceAccountName".to_owned(), name.clone().into());
+    spec.insert("serviceAccount".to_owned(), name.clone().into());
+    let namespace = &*review.key.name.namespace;
+    let account = match server.cache.get(&SERVICE_ACCOUNT, namespace, &name) {
+        None if name == "default" => wait_for(server, namespace, &name).await,
+        account => account,
+    };
+    let Some(account) = account else {
+        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        return Err(refuse(review, &why));
+    };
+    let secrets = account.typed::<k8s_openapi::api::core::v1::ServiceAccount>().ok().and_then(|it| it.image_pull_secrets.clone());
+    if let Some(secrets) = secrets.filter(|it| !it.is_empty())
+        && json::items(pod, "/spec/imagePullSecrets").is_empty()
+    {
+        let secrets = serde_json::to_value(secrets).unwrap_or_default();
+        json::map(pod, "spec").insert("imagePullSecrets".to_owned(), secrets);
+    }
+    Ok(())
+}
+
+async fn wait_for(server: &Server, namespace: &str, name: &str) -> Option<std::sync::Arc<crate::object::Object>> {
+    let query = Query { namespace: Some(namespace.to_owned()), fields: FieldSelector::equal("metadata.name", name), ..Query::default() };
+    let mut watch = server.cache.watch(&SERVICE_ACCOUNT, query, 0).ok()?;
+    let added = async {
+        loop {
+            if let Event::Added(object) = watch.next().await.ok()? {
+                return Some(object);
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, added).await.ok()?
+}

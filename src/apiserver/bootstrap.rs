@@ -1,0 +1,187 @@
+//! What every cluster has from the start: its namespaces, and the service by which pods find the API server, with its endpoints.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::Server;
+use super::query::{Answer, WriteOptions};
+use super::registry::create::create;
+use super::registry::json;
+use super::respond::store_status;
+use crate::cache::{Query, Watch};
+use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, SERVICE};
+use crate::object::selector::FieldSelector;
+use crate::object::{ObjectKey, ResourceRef, Revision};
+use crate::store::{Expect, Outcome};
+
+const NAMESPACE_OF_SERVICE: &str = "default";
+/// API servers that share a store each keep a sign of life in it; who has none for so long is no endpoint any more.
+const LEASE: Duration = Duration::from_secs(15);
+const RENEW_EVERY: Duration = Duration::from_secs(10);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Makes what is not there.
+pub(crate) async fn run(server: &Server) -> Answer<()> {
+    for name in ["default", server.config.product.system_namespace, "kube-public", "kube-node-lease"] {
+        let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+        make(server, &NAMESPACE, "", namespace).await?;
+    }
+    make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await
+}
+
+async fn make(server: &Server, resource: ResourceRef, namespace: &str, value: Value) -> Answer<()> {
+    if server.cache.get(resource, namespace, json::text(&value, "/metadata/name")).is_some() {
+        return Ok(());
+    }
+    match create(server, resource, namespace, value, &WriteOptions::default()).await {
+        Err(status) if !status.is("AlreadyExists") => Err(status),
+        _ => Ok(()),
+    }
+}
+
+fn service(server: &Server) -> Value {
+    let product = server.config.product;
+    let address = server.config.service_range.nth(1).map(|it| it.to_string()).unwrap_or_default();
+    json!({
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": product.api_service, "labels": {"component": "apiserver", "provider": product.api_service}},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": address,
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port(server)}],
+        },
+    })
+}
+
+fn port(server: &Server) -> u16 {
+    server.addresses.first().map_or(443, std::net::SocketAddr::port)
+}
+
+/// Keeps the endpoints of the service what they should be: whenever somebody changes them, and whenever API servers come and go.
+pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
+    let shutdown = server.tasks.shutdown();
+    let mut sign = None;
+    loop {
+        let watches = [watch(&server, &ENDPOINTS), watch(&server, &ENDPOINT_SLICE), watch(&server, &SERVICE)];
+        let retry = match reconcile(&server, &mut sign).await {
+            Ok(()) => None,
+            Err(status) => {
+                tracing::warn!("the endpoints of the API server: {status}");
+                Some(RETRY_AFTER)
+            }
+        };
+        let pause = retry.or_else(|| server.config.shared.then_some(RENEW_EVERY));
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = changed(watches) => {}
+            () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {}
+        }
+    }
+    if let Some(revision) = sign {
+        // An endpoint that is no more had better go at once; else its time runs out.
+        let _ = server.store.delete(&lease_key(&server, server.config.advertise), revision).await;
+    }
+    Ok(())
+}
+
+/// A watch of the objects that carry the service's name, from now on.
+fn watch(server: &Server, resource: ResourceRef) -> Option<Watch> {
+    let fields = FieldSelector::equal("metadata.name", server.config.product.api_service);
+    let query = Query { namespace: Some(NAMESPACE_OF_SERVICE.to_owned()), fields, ..Query::default() };
+    server.cache.watch(resource, query, server.cache.revision(resource)).ok()
+}
+
+async fn changed(mut watches: [Option<Watch>; 3]) {
+    let waits: Vec<_> = watches.iter_mut().flatten().map(|it| Box::pin(it.next())).collect();
+    if waits.is_empty() {
+        tokio::time::sleep(RETRY_AFTER).await;
+        return;
+    }
+    let _ = futures_util::future::select_all(waits).await;
+}
+
+async fn reconcile(server: &Server, sign: &mut Option<Revision>) -> Answer<()> {
+    let addresses = if server.config.shared { live_servers(server, sign).await? } else { vec![server.config.advertise] };
+    make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await?;
+    let (name, port) = (server.config.product.api_service, port(server));
+    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let listed: Vec<Value> = addresses.iter().map(|it| json!({"ip": it.to_string()})).collect();
+    let endpoints = json!({
+        "kind": "Endpoints",
+        "apiVersion": "v1",
+        "metadata": {"name": name, "namespace": NAMESPACE_OF_SERVICE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": listed, "ports": ports}],
+    });
+    ensure(server, &ENDPOINTS, endpoints, &["subsets"]).await?;
+    let ready = |it: &IpAddr| json!({"addresses": [it.to_string()], "conditions": {"ready": true}});
+    let slice = json!({
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"name": name, "namespace": NAMESPACE_OF_SERVICE, "labels": {"kubernetes.io/service-name": name}, "generation": 1},
+        "addressType": if server.config.advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": addresses.iter().map(ready).collect::<Vec<_>>(),
+        "ports": ports,
+    });
+    ensure(server, &ENDPOINT_SLICE, slice, &["addressType", "endpoints", "ports"]).await
+}
+
+/// Writes an object whose `fields` are not as they should be. Past the API's checks: the address of a server for one machine may be a
+/// loopback address, which endpoints of users may not have.
+async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, fields: &[&str]) -> Answer<()> {
+    let key = ObjectKey::new(resource, NAMESPACE_OF_SERVICE, json::text(&wanted, "/metadata/name"));
+    let mut expect = Expect::Absent;
+    let mut current = server.cached(&key);
+    loop {
+        if let Some(object) = current {
+            let mut old: Value = serde_json::from_slice(object.body()).unwrap_or_default();
+            if fields.iter().all(|it| old.get(it) == wanted.get(it)) {
+                return Ok(());
+            }
+            for field in fields {
+                old[*field] = wanted[*field].clone();
+            }
+            (wanted, expect) = (old, Expect::At(object.revision()));
+        } else {
+            let metadata = json::metadata(&mut wanted);
+            metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+            metadata.insert("creationTimestamp".to_owned(), json::now().into());
+        }
+        match server.put(&key, &wanted, expect).await? {
+            Ok(_) => return Ok(()),
+            Err(Some(entry)) => current = Some(server.adopt(&key, Some(entry))?.object),
+            Err(None) => (current, expect) = (None, Expect::Absent),
+        }
+    }
+}
+
+fn lease_key(server: &Server, address: IpAddr) -> String {
+    format!("{}/masterleases/{address}", server.config.prefix)
+}
+
+/// Gives this server's sign of life, and reads everybody's.
+async fn live_servers(server: &Server, sign: &mut Option<Revision>) -> Answer<Vec<IpAddr>> {
+    let key = lease_key(server, server.config.advertise);
+    let value = Bytes::from(json!({"port": port(server)}).to_string());
+    loop {
+        let expect = sign.map_or(Expect::Absent, Expect::At);
+        match server.store.put(&key, value.clone(), expect, Some(LEASE)).await.map_err(store_status)? {
+            Outcome::Done(revision) => {
+                *sign = Some(revision);
+                break;
+            }
+            Outcome::Conflict(entry) => *sign = entry.map(|it| it.revision),
+        }
+    }
+    let prefix = format!("{}/masterleases/", server.config.prefix);
+    let page = server.store.range(&prefix, &prefix, 1000, 0).await.map_err(store_status)?;
+    let mut addresses: Vec<IpAddr> = page.entries.iter().filter_map(|it| it.key.strip_prefix(&prefix)?.parse().ok()).collect();
+    addresses.sort();
+    Ok(addresses)
+}

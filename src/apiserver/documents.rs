@@ -1,0 +1,44 @@
+//! Discovery and OpenAPI: documents that the codec renders once.
+
+use http::HeaderMap;
+
+use super::negotiate::{accept, wants_aggregated_discovery};
+use super::path::Route;
+use super::respond::{self, Response};
+use crate::codec::{discovery, openapi};
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// The document at a path; `None` if there is none.
+pub(crate) fn serve(route: &Route, path: &str, headers: &HeaderMap) -> Option<Response> {
+    const JSON: &str = "application/json";
+    let document = match route {
+        Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
+            return Some(respond::document(headers, AGGREGATED, discovery::aggregated(*legacy)));
+        }
+        Route::Groups { legacy: true } => discovery::api_versions(),
+        Route::Groups { legacy: false } => discovery::group_list(),
+        Route::Group(name) => discovery::group(name)?,
+        Route::Resources { group, version } => discovery::resources(group, version)?,
+        _ => match path.trim_end_matches('/').strip_prefix("/openapi/")? {
+            "v2" if wants_protobuf(headers) => return Some(respond::document(headers, OPENAPI_PROTOBUF, openapi::v2_protobuf())),
+            "v2" => openapi::v2_json(),
+            "v3" => openapi::index(),
+            deeper => match deeper.split('/').collect::<Vec<_>>().as_slice() {
+                ["v3", "api", version] => openapi::document("", version)?,
+                ["v3", "apis", group, version] => openapi::document(group, version)?,
+                _ => return None,
+            },
+        },
+    };
+    Some(match accept(headers) {
+        Ok(_) => respond::document(headers, JSON, document),
+        Err(status) => respond::status(&status),
+    })
+}
+
+fn wants_protobuf(headers: &HeaderMap) -> bool {
+    let clauses = headers.get_all(http::header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
+    clauses.map(str::trim).next().is_some_and(|it| it.starts_with("application/com.github.proto-openapi.spec.v2"))
+}

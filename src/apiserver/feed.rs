@@ -1,0 +1,201 @@
+//! What keeps the cache equal to the store: the first load, the watch that follows, and the waits for it to be as new as a reader needs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout};
+
+use super::Server;
+use super::query::Answer;
+use super::respond::store_status;
+use crate::cache::Change;
+use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status, resource};
+use crate::store::{self, StoreError};
+
+/// Entries read at a time.
+const PAGE: usize = 2000;
+/// Pauses between attempts to reach a store that fails.
+const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
+/// How far the store's history reaches back: a compaction forgets what was old one such time ago.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// Fills the cache with what the store holds; returns the revision it then shows.
+pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
+    let prefix = format!("{}/", server.config.prefix);
+    let mut objects: HashMap<ResourceRef, Vec<Arc<Object>>> = HashMap::new();
+    let (mut start, mut revision) = (prefix.clone(), 0);
+    loop {
+        let page = server.store.range(&prefix, &start, PAGE, revision).await?;
+        revision = page.revision;
+        if let Some(last) = page.entries.last() {
+            start = format!("{}\0", last.key);
+        }
+        for entry in page.entries {
+            if let Some(object) = parse(server, &entry.key, &entry.value, entry.revision) {
+                objects.entry(object.resource()).or_default().push(object);
+            }
+        }
+        if !page.more {
+            break;
+        }
+    }
+    for resource in resource::ALL {
+        server.cache.replace(resource, objects.remove(resource).unwrap_or_default(), revision);
+    }
+    Ok(revision)
+}
+
+/// Applies the store's changes to the cache, for ever.
+pub(crate) async fn follow(server: Arc<Server>, mut revision: Revision) -> anyhow::Result<()> {
+    let shutdown = server.tasks.shutdown();
+    let mut compaction = Compaction { due: Instant::now() + COMPACT_EVERY, upto: revision };
+    let mut failures = 0;
+    loop {
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            ended = watch(&server, &mut revision, &mut failures, &mut compaction) => ended,
+        };
+        match ended {
+            Ok(()) => tracing::debug!("the store ended its watch at revision {revision}"),
+            Err(StoreError::Compacted { .. }) => match load(&server).await {
+                Ok(loaded) => {
+                    tracing::warn!("the store no longer has the changes after revision {revision}: read everything again");
+                    revision = loaded;
+                    continue;
+                }
+                Err(error) => tracing::warn!("reading the store again: {:#}", anyhow::Error::from(error)),
+            },
+            Err(error) => tracing::warn!("watching the store after revision {revision}: {:#}", anyhow::Error::from(error)),
+        }
+        let pause = PAUSES[failures.min(PAUSES.len() - 1)];
+        failures += 1;
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn watch(server: &Server, revision: &mut Revision, failures: &mut usize, compaction: &mut Compaction) -> store::Result<()> {
+    let mut changes = server.store.watch(&format!("{}/", server.config.prefix), *revision).await?;
+    loop {
+        let batch = tokio::select! {
+            batch = changes.next() => match batch {
+                Some(batch) => batch?,
+                None => return Ok(()),
+            },
+            () = tokio::time::sleep_until(compaction.due) => {
+                compaction.run(server, *revision).await;
+                continue;
+            }
+        };
+        *failures = 0;
+        let parsed = batch.changes.into_iter().filter_map(|change| convert(server, change)).collect();
+        server.cache.apply(parsed, batch.revision);
+        *revision = batch.revision;
+    }
+}
+
+struct Compaction {
+    due: Instant,
+    /// What the next run forgets: the newest revision at the last one.
+    upto: Revision,
+}
+
+impl Compaction {
+    async fn run(&mut self, server: &Server, newest: Revision) {
+        self.due = Instant::now() + COMPACT_EVERY;
+        let upto = std::mem::replace(&mut self.upto, newest);
+        if upto == 0 || upto == newest {
+            return;
+        }
+        match server.store.compact(upto).await {
+            // Another API server was faster.
+            Ok(()) | Err(StoreError::Compacted { .. }) => {}
+            Err(error) => tracing::warn!("compacting the store: {:#}", anyhow::Error::from(error)),
+        }
+    }
+}
+
+fn convert(server: &Server, change: store::Change) -> Option<Change> {
+    let key = ObjectKey::from_path(&server.config.prefix, &change.key)?;
+    let Some(value) = change.value else { return Some(Change { key, revision: change.revision, object: None }) };
+    let object = parse(server, &change.key, &value, change.revision)?;
+    Some(Change { key, revision: change.revision, object: Some(object) })
+}
+
+/// The object under a key of the store. Keys that are not objects' are skipped in silence, damaged objects with a word.
+fn parse(server: &Server, key: &str, value: &[u8], revision: Revision) -> Option<Arc<Object>> {
+    let parsed = ObjectKey::from_path(&server.config.prefix, key)?;
+    match Object::from_stored(parsed.resource, value, revision) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            tracing::error!("the store's {key} is skipped: {error}");
+            None
+        }
+    }
+}
+
+/// How old what a reader gets may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// At least as new as every write acknowledged before.
+    Newest,
+    /// As new as this revision.
+    NotOlderThan(Revision),
+    Any,
+}
+
+/// How long a reader waits for a revision that the cache has not seen.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Past this wait the store is asked how far its watch has come; a change on its way is usually faster.
+const NUDGE_AFTER: Duration = Duration::from_millis(2);
+
+impl Server {
+    /// Waits until the cache is fresh enough.
+    ///
+    /// # Errors
+    /// 504 for a revision that does not come in time, 503 without the store.
+    pub(crate) async fn freshen(&self, resource: ResourceRef, freshness: Freshness) -> Answer<()> {
+        let revision = match freshness {
+            Freshness::Any => return Ok(()),
+            Freshness::NotOlderThan(revision) => revision,
+            Freshness::Newest => self.store.revision().await.map_err(store_status)?,
+        };
+        if self.catch_up(resource, revision).await { Ok(()) } else { Err(too_large(revision, self.cache.revision(resource))) }
+    }
+
+    /// Waits until the cache has seen a revision; false if that took too long, or the server stops.
+    pub(crate) async fn catch_up(&self, resource: ResourceRef, revision: Revision) -> bool {
+        if self.cache.revision(resource) >= revision {
+            return true;
+        }
+        let (shutdown, deadline) = (self.tasks.shutdown(), Instant::now() + PATIENCE);
+        let mut pause = NUDGE_AFTER;
+        while Instant::now() < deadline {
+            tokio::select! {
+                seen = timeout(pause, self.cache.wait_for(resource, revision)) => if seen.is_ok() { return true },
+                () = shutdown.cancelled() => return false,
+            }
+            if let Err(error) = self.store.request_progress().await {
+                tracing::debug!("asking the store how far its watch has come: {error}");
+            }
+            pause = (pause * 4).min(Duration::from_millis(200));
+        }
+        false
+    }
+}
+
+fn too_large(asked: Revision, current: Revision) -> Box<Status> {
+    let mut status = Status::timeout(format!("Timeout: Too large resource version: {asked}, current: {current}"), 1);
+    if let Some(details) = &mut status.details {
+        details.causes.push(crate::object::status::Cause {
+            reason: "ResourceVersionTooLarge".to_owned(),
+            message: "Too large resource version".to_owned(),
+            field: String::new(),
+        });
+    }
+    Box::new(status)
+}

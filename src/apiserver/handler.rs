@@ -1,0 +1,190 @@
+//! One request: where it leads, whether it may, and what answers it. Knows nothing of sockets.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Method};
+use tokio::sync::oneshot;
+
+use super::auth::{self, Attributes};
+use super::negotiate::{self, Accepted};
+use super::path::{self, Route, Target};
+use super::query::{Answer, Query};
+use super::respond::{self, Response};
+use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
+use crate::object::{ObjectKey, Status, resource};
+use crate::telemetry::metrics;
+
+/// A request for objects, with everything known of it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) target: Target,
+    pub(crate) query: Query,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Call {
+    pub(crate) fn key(&self) -> ObjectKey {
+        ObjectKey::new(self.target.resource, &self.target.namespace, &self.target.name)
+    }
+
+    pub(crate) fn accepted(&self) -> Answer<Accepted> {
+        negotiate::accept(&self.headers)
+    }
+
+    pub(crate) fn content_type(&self) -> &str {
+        negotiate::content_type(&self.headers)
+    }
+}
+
+/// Requests answered, by verb, resource and code.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: metrics::Registry,
+}
+
+impl Metrics {
+    pub(crate) fn new(registry: &metrics::Registry) -> Self {
+        Self { registry: registry.clone() }
+    }
+
+    fn count(&self, verb: &str, resource: &str, code: u16, took: Duration) {
+        const BOUNDS: &[f64] = &[0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0, 30.0, 60.0];
+        let code = code.to_string();
+        self.registry
+            .counter("apiserver_request_total", "Requests answered.", &["verb", "resource", "code"], &[verb, resource, &code])
+            .inc();
+        self.registry
+            .histogram("apiserver_request_duration_seconds", "Time to the answer's head.", BOUNDS, &["verb", "resource"], &[verb, resource])
+            .observe(took.as_secs_f64());
+    }
+}
+
+/// How long a request may take to its answer's head.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Server {
+    /// Answers a request.
+    pub(crate) async fn handle(self: &Arc<Self>, request: http::Request<Bytes>) -> Response {
+        let started = Instant::now();
+        let (parts, body) = request.into_parts();
+        let route = path::parse(parts.uri.path());
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let verb = verb(&parts.method, &route, &query);
+        let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
+        let answer = async {
+            let user = auth::authenticate(&parts.headers)?;
+            match route {
+                Route::Target(target) => {
+                    auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
+                    let call = Call { target, query, headers: parts.headers, body };
+                    let limit = tokio::time::timeout(TIMEOUT, self.dispatch(verb, call));
+                    limit.await.unwrap_or_else(|_| Err(timed_out()))
+                }
+                other => {
+                    auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
+                    Ok(self.page(&other, &parts, &query).await)
+                }
+            }
+        };
+        let response = answer.await.unwrap_or_else(|status| respond::status(&status));
+        self.requests.count(verb, plural, response.status().as_u16(), started.elapsed());
+        response
+    }
+
+    async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
+        if !matches!(parts.method, Method::GET | Method::HEAD) {
+            let message = "the server does not allow this method on the requested resource";
+            return respond::status(&Status::failure(405, "MethodNotAllowed", message));
+        }
+        if let Some(response) = documents::serve(route, parts.uri.path(), &parts.headers) {
+            return response;
+        }
+        match health::serve(self, parts.uri.path(), query).await {
+            Some(response) => response,
+            None => respond::page_not_found(),
+        }
+    }
+
+    async fn dispatch(self: &Arc<Self>, verb: &'static str, call: Call) -> Answer<Response> {
+        let (target, served) = (&call.target, call.target.resource);
+        let allowed = match served.subresource(&target.subresource) {
+            Some(subresource) => subresource.verbs.contains(&verb),
+            None => served.allows(verb) && (verb != "create" || served.namespaced != target.namespace.is_empty()),
+        };
+        if !allowed {
+            return Err(not_allowed());
+        }
+        match (verb, target.subresource.as_str()) {
+            ("get", "scale") => registry::scale::get(self, &call).await,
+            ("get", "log") => logs::serve(self, &call).await,
+            ("get", "" | "status" | "ephemeralcontainers") => get(self, &call).await,
+            ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
+            ("watch", "") => watch::serve(self, &call).await,
+            ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
+            ("create", "") => self.write(call, registry::create::serve).await,
+            ("create", "binding") => self.write(call, registry::binding::create).await,
+            ("create", "eviction") => self.write(call, registry::eviction::create).await,
+            ("update" | "patch", "scale") => self.write(call, registry::scale::update).await,
+            ("update", _) => self.write(call, registry::update::replace).await,
+            ("patch", _) => self.write(call, registry::update::patch).await,
+            ("delete", "") => self.write(call, registry::delete::serve).await,
+            ("deletecollection", "") => self.write(call, registry::delete::serve_collection).await,
+            _ => Err(Box::new(Status::failure(
+                501,
+                "NotImplemented",
+                format!("{} {} is not implemented", served.plural, target.subresource),
+            ))),
+        }
+    }
+
+    /// Runs a write on a task of its own: a client that hangs up does not stop it half-way.
+    async fn write<F>(self: &Arc<Self>, call: Call, work: F) -> Answer<Response>
+    where
+        F: for<'a> FnOnce(&'a Arc<Self>, &'a Call) -> BoxFuture<'a, Answer<Response>> + Send + 'static,
+    {
+        let (done, outcome) = oneshot::channel();
+        let server = self.clone();
+        self.tasks.spawn_quiet(async move {
+            // The client may be gone; then nobody waits for this.
+            let _ = done.send(work(&server, &call).await);
+        });
+        outcome.await.unwrap_or_else(|_| Err(Box::new(Status::internal("the write was aborted"))))
+    }
+}
+
+async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let accepted = call.accepted()?;
+    let key = call.key();
+    let revision = call.query.revision("resourceVersion")?;
+    let object = server.read(&key, revision).await?;
+    Ok(gzip::compress(&call.headers, render::object(200, accepted, &call.query, &object)?))
+}
+
+/// What the request does, as authorisation names it.
+fn verb(method: &Method, route: &Route, query: &Query) -> &'static str {
+    let collection = matches!(route, Route::Target(it) if it.name.is_empty());
+    let watch = matches!(route, Route::Target(it) if it.watch);
+    match *method {
+        Method::GET | Method::HEAD if watch || collection && query.flag("watch") => "watch",
+        Method::GET | Method::HEAD if collection => "list",
+        Method::GET | Method::HEAD => "get",
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if collection => "deletecollection",
+        Method::DELETE => "delete",
+        _ => "",
+    }
+}
+
+fn not_allowed() -> Box<Status> {
+    Box::new(Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"))
+}
+
+fn timed_out() -> Box<Status> {
+    Box::new(Status::timeout("Timeout: request did not complete within the allotted timeout", 1))
+}

@@ -1,0 +1,329 @@
+//! Lists: selectors, chunks, and how new they must be. Out of the cache, by concatenation of ready-made bytes.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::{Deserialize, Serialize};
+
+use super::Server;
+use super::feed::Freshness;
+use super::handler::Call;
+use super::negotiate::{Accepted, Encoding, Form};
+use super::query::{Answer, bad};
+use super::render;
+use super::respond::{self, Body, Response};
+use crate::cache::{Listing, Query};
+use crate::codec;
+use crate::object::selector::{FieldSelector, LabelSelector};
+use crate::object::status::{Cause, Details};
+use crate::object::{Name, Object, ResourceRef, Revision, Status};
+
+/// Longer lists are sent in pieces of about this size while they are put together.
+const PIECE: usize = 256 * 1024;
+
+pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let accepted = call.accepted()?;
+    let (page, resource) = (select(server, call).await?, call.target.resource);
+    let metadata = page.metadata();
+    match (accepted.form, accepted.encoding) {
+        (Form::Table, _) => {
+            let table = codec::table(resource, &page.objects, render::include(&call.query)?, &metadata, true);
+            render::encoded(200, accepted, table)
+        }
+        (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, &metadata, page.objects).all()),
+        (_, Encoding::Json) => Ok(stream(accepted, Pieces::new(resource, accepted.form, &metadata, page.objects))),
+    }
+}
+
+/// The objects a list asks for, with the list's metadata.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) objects: Vec<Arc<Object>>,
+    pub(crate) revision: Revision,
+    next: Option<String>,
+    remaining: Option<usize>,
+}
+
+impl Page {
+    pub(crate) fn metadata(&self) -> String {
+        let mut out = format!("{{\"resourceVersion\":\"{}\"", self.revision);
+        if let Some(token) = &self.next {
+            out.push_str(&format!(",\"continue\":\"{token}\""));
+        }
+        if let Some(remaining) = self.remaining {
+            out.push_str(&format!(",\"remainingItemCount\":{remaining}"));
+        }
+        out.push('}');
+        out
+    }
+}
+
+/// The cache's query for a call's selectors.
+///
+/// # Errors
+/// 400 for selectors that are malformed, or name a field that cannot be selected.
+pub(crate) fn selection(call: &Call) -> Answer<Query> {
+    let target = &call.target;
+    let labels = call.query.get("labelSelector").map_or(Ok(LabelSelector::default()), LabelSelector::parse)?;
+    let fields = call.query.get("fieldSelector").unwrap_or_default();
+    let mut fields = FieldSelector::parse(target.resource, fields)?;
+    if !target.name.is_empty() {
+        fields.terms.push(crate::object::selector::FieldTerm { path: "metadata.name".to_owned(), value: target.name.clone(), equal: true });
+    }
+    let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
+    Ok(Query { namespace, labels, fields })
+}
+
+/// A place in a list that is read in chunks.
+#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+struct Token {
+    v: String,
+    /// -1: whatever is newest.
+    rv: i64,
+    /// The last object sent, behind which the next chunk begins.
+    start: String,
+}
+
+impl Token {
+    fn new(revision: i64, last: &Name) -> Self {
+        Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start: format!("{last}\0") }
+    }
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Answer<Self> {
+        let decoded = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok().and_then(|it| serde_json::from_slice::<Self>(&it).ok());
+        decoded.filter(|it| it.v == "meta.k8s.io/v1" && it.rv >= -1 && it.rv != 0).ok_or_else(|| bad("continue key is not valid"))
+    }
+
+    fn last(&self, resource: ResourceRef) -> Name {
+        let start = self.start.trim_end_matches('\0');
+        match start.split_once('/') {
+            Some((namespace, name)) if resource.namespaced => Name::new(namespace, name),
+            _ => Name::new("", start),
+        }
+    }
+}
+
+/// Which state of the resource a list shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Fresh(Freshness),
+    Exactly(Revision),
+}
+
+/// Reads what a list call asks for.
+pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
+    let (resource, query) = (call.target.resource, selection(call)?);
+    let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).map_err(|_| bad("limit: must not be negative"))?;
+    let token = call.query.get("continue").map(Token::decode).transpose()?;
+    let state = match &token {
+        Some(_) if call.query.get("resourceVersion").is_some_and(|it| it != "0") => {
+            return Err(bad("specifying resource version is not allowed when using continue"));
+        }
+        Some(Token { rv: -1, .. }) => State::Fresh(Freshness::Newest),
+        Some(token) => State::Exactly(token.rv.unsigned_abs()),
+        None => state(call, limit)?,
+    };
+    let listing = match state {
+        State::Fresh(freshness) => {
+            server.freshen(resource, freshness).await?;
+            server.cache.list(resource, &query)
+        }
+        State::Exactly(revision) => {
+            server.freshen(resource, Freshness::NotOlderThan(revision)).await?;
+            server.cache.list_at(resource, &query, revision).map_err(|expired| match &token {
+                Some(token) => continue_expired(token),
+                None => Box::new(Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))),
+            })?
+        }
+    };
+    let counted = query.labels == LabelSelector::default() && query.fields == FieldSelector::default();
+    let after = token.map(|it| it.last(resource));
+    Ok(cut(listing, after.as_ref(), limit, counted))
+}
+
+/// The part of a list behind `after`, at most `limit` objects (0: all).
+fn cut(listing: Listing, after: Option<&Name>, limit: usize, counted: bool) -> Page {
+    let Listing { mut objects, revision } = listing;
+    if let Some(after) = after {
+        let begin = objects.partition_point(|it| it.meta().name <= *after);
+        objects.drain(..begin);
+    }
+    let rest = if limit == 0 { 0 } else { objects.len().saturating_sub(limit) };
+    objects.truncate(objects.len() - rest);
+    let next = objects.last().filter(|_| rest > 0).map(|last| Token::new(revision.cast_signed(), &last.meta().name).encode());
+    Page { objects, revision, next, remaining: (rest > 0 && counted).then_some(rest) }
+}
+
+fn state(call: &Call, limit: usize) -> Answer<State> {
+    let revision = call.query.revision("resourceVersion")?;
+    let how = call.query.get("resourceVersionMatch");
+    if how.is_some() && revision.is_none() {
+        return Err(options_invalid(Cause::forbidden(
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        )));
+    }
+    Ok(match (revision, how) {
+        (None, _) => State::Fresh(Freshness::Newest),
+        (Some(0), Some("Exact")) => {
+            let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            return Err(options_invalid(Cause::forbidden("resourceVersionMatch", detail)));
+        }
+        (Some(0), None | Some("NotOlderThan")) => State::Fresh(Freshness::Any),
+        (Some(revision), Some("NotOlderThan")) => State::Fresh(Freshness::NotOlderThan(revision)),
+        // Chunked lists had this meaning before there was a parameter for it.
+        (Some(revision), None) if limit == 0 => State::Fresh(Freshness::NotOlderThan(revision)),
+        (Some(revision), None | Some("Exact")) => State::Exactly(revision),
+        (_, Some(other)) => {
+            return Err(options_invalid(Cause::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan"])));
+        }
+    })
+}
+
+/// The refusal of a combination of list options.
+pub(crate) fn options_invalid(cause: Cause) -> Box<Status> {
+    let mut status =
+        Status::failure(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message));
+    let about = Details { group: "meta.k8s.io".to_owned(), kind: "ListOptions".to_owned(), causes: vec![cause], ..Details::default() };
+    status.details = Some(about);
+    Box::new(status)
+}
+
+/// The history a chunked list depends on is gone: the client may go on with what is there now.
+fn continue_expired(token: &Token) -> Box<Status> {
+    let mut status = Status::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
+         parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided \
+         token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
+         returned and now may show up in the list.",
+    );
+    let fresh = Token { v: token.v.clone(), rv: -1, start: token.start.clone() };
+    status.metadata.insert("continue".to_owned(), fresh.encode().into());
+    Box::new(status)
+}
+
+/// A list's JSON, made piece by piece.
+struct Pieces {
+    head: Option<String>,
+    partial: bool,
+    objects: std::vec::IntoIter<Arc<Object>>,
+    first: bool,
+    ended: bool,
+}
+
+impl Pieces {
+    fn new(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Self {
+        let head = Some(render::list_head(resource, form, metadata));
+        Self { head, partial: form == Form::Partial, objects: objects.into_iter(), first: true, ended: false }
+    }
+
+    fn all(self) -> Bytes {
+        let mut out = BytesMut::new();
+        self.for_each(|piece| out.extend_from_slice(&piece));
+        out.freeze()
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
+        let mut out = BytesMut::with_capacity(if self.objects.len() > 8 { PIECE + PIECE / 8 } else { 8 * 1024 });
+        if let Some(head) = self.head.take() {
+            out.extend_from_slice(head.as_bytes());
+        }
+        while out.len() < PIECE {
+            let Some(object) = self.objects.next() else {
+                out.extend_from_slice(b"]}\n");
+                self.ended = true;
+                break;
+            };
+            if !std::mem::take(&mut self.first) {
+                out.extend_from_slice(b",");
+            }
+            if self.partial {
+                out.extend_from_slice(&render::partial(&object));
+            } else {
+                out.extend_from_slice(object.body());
+            }
+        }
+        Some(out.freeze())
+    }
+}
+
+fn stream(accepted: Accepted, mut pieces: Pieces) -> Response {
+    let first = pieces.next().unwrap_or_default();
+    if pieces.ended {
+        return respond::full(200, accepted.content_type(), first);
+    }
+    let body = futures_util::stream::iter(std::iter::once(first).chain(pieces).map(Ok)).boxed();
+    respond::build(200, accepted.content_type(), Body::Stream(body))
+}
+
+/// A list of these objects as one document: what deleting a collection answers.
+pub(crate) fn document(resource: ResourceRef, form: Form, revision: Revision, objects: Vec<Arc<Object>>) -> Bytes {
+    Pieces::new(resource, form, &format!("{{\"resourceVersion\":\"{revision}\"}}"), objects).all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::resource::{NODE, POD};
+
+    fn pod(namespace: &str, name: &str) -> Arc<Object> {
+        let json = format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"{namespace}"}}}}"#);
+        Object::from_stored(&POD, json.as_bytes(), 3).unwrap()
+    }
+
+    #[test]
+    fn chunks_meet_without_gap_or_overlap() {
+        let all: Vec<_> = ["a", "a-b", "b"].iter().flat_map(|ns| (0..5).map(|n| pod(ns, &format!("p{n}")))).collect();
+        for limit in 1..=16 {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let listing = Listing { objects: all.clone(), revision: 9 };
+                let page = cut(listing, after.as_ref(), limit, true);
+                seen.extend(page.objects.iter().map(|it| it.meta().name.clone()));
+                assert_eq!(page.remaining.unwrap_or_default(), all.len() - seen.len());
+                let Some(token) = page.next else { break };
+                let token = Token::decode(&token).unwrap();
+                assert_eq!(token.rv, 9);
+                after = Some(token.last(&POD));
+            }
+            assert_eq!(seen, all.iter().map(|it| it.meta().name.clone()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn tokens_are_checked() {
+        let token = Token::new(7, &Name::new("", "n1"));
+        assert_eq!(Token::decode(&token.encode()).unwrap(), token);
+        assert_eq!(token.last(&NODE), Name::new("", "n1"));
+        for bad in ["", "x", "e30", &URL_SAFE_NO_PAD.encode(r#"{"v":"v9","rv":1,"start":"a"}"#)] {
+            assert_eq!(Token::decode(bad).unwrap_err().code, 400, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_are_whole_documents() {
+        for count in [0, 1, 2, 5000] {
+            let objects: Vec<_> = (0..count).map(|n| pod("a", &format!("p{n}"))).collect();
+            for form in [Form::Whole, Form::Partial] {
+                let bytes = document(&POD, form, 3, objects.clone());
+                let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+                assert_eq!(value["items"].as_array().unwrap().len(), count);
+                assert_eq!(value["metadata"]["resourceVersion"], "3");
+            }
+        }
+    }
+}

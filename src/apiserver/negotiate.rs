@@ -1,0 +1,177 @@
+//! Which media type and which form of an object a client wants (`Accept`), and what its body is (`Content-Type`).
+
+use http::HeaderMap;
+use http::header::{ACCEPT, CONTENT_TYPE};
+
+use super::query::{Answer, bad};
+use crate::codec::PatchKind;
+use crate::object::Status;
+
+/// The media type of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    #[default]
+    Json,
+    Yaml,
+}
+
+/// The form of an answer's objects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Form {
+    #[default]
+    Whole,
+    /// `as=Table`: what `kubectl get` prints.
+    Table,
+    /// `as=PartialObjectMetadata` or `as=PartialObjectMetadataList`: only the metadata.
+    Partial,
+}
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) encoding: Encoding,
+    pub(crate) form: Form,
+}
+
+impl Accepted {
+    pub(crate) fn content_type(self) -> &'static str {
+        match self.encoding {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+        }
+    }
+}
+
+/// The first clause of `Accept` that can be served (a client lists them by preference).
+///
+/// # Errors
+/// 406 if there is none.
+pub(crate) fn accept(headers: &HeaderMap) -> Answer<Accepted> {
+    let mut asked = false;
+    for header in headers.get_all(ACCEPT) {
+        for clause in header.to_str().unwrap_or_default().split(',').map(str::trim).filter(|it| !it.is_empty()) {
+            asked = true;
+            if let Some(accepted) = parse(clause) {
+                return Ok(accepted);
+            }
+        }
+    }
+    if !asked {
+        return Ok(Accepted::default());
+    }
+    let message = "only the following media types are accepted: application/json, application/yaml, application/json;stream=watch";
+    Err(Box::new(Status::failure(406, "NotAcceptable", message)))
+}
+
+fn parse(clause: &str) -> Option<Accepted> {
+    let mut parts = clause.split(';').map(str::trim);
+    let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
+        "application/json" | "*/*" | "application/*" => Encoding::Json,
+        "application/yaml" => Encoding::Yaml,
+        _ => return None,
+    };
+    let (mut form, mut group, mut version) = (None, None, None);
+    for part in parts {
+        match part.split_once('=').map(|(key, value)| (key.trim(), value.trim())) {
+            Some(("as", value)) => form = Some(value),
+            Some(("g", value)) => group = Some(value),
+            Some(("v", value)) => version = Some(value),
+            _ => {}
+        }
+    }
+    let known = group == Some("meta.k8s.io") && matches!(version, Some("v1" | "v1beta1"));
+    let form = match form {
+        None => Form::Whole,
+        Some("Table") if known => Form::Table,
+        Some("PartialObjectMetadata" | "PartialObjectMetadataList") if known => Form::Partial,
+        Some(_) => return None,
+    };
+    Some(Accepted { encoding, form })
+}
+
+/// Whether the client asks for discovery in its aggregated form.
+pub(crate) fn wants_aggregated_discovery(headers: &HeaderMap) -> bool {
+    let clauses = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
+    clauses.map(|clause| clause.split(';').map(str::trim).collect::<Vec<_>>()).any(|parts| {
+        parts.first() == Some(&"application/json")
+            && ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"].iter().all(|it| parts.contains(it))
+    })
+}
+
+/// `Content-Type` without its parameters, `application/json` if there is none.
+pub(crate) fn content_type(headers: &HeaderMap) -> &str {
+    let text = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    match text.split(';').next().unwrap_or_default().trim() {
+        "" => "application/json",
+        media_type => media_type,
+    }
+}
+
+/// The kind of patch a body is.
+///
+/// # Errors
+/// 415 if it is none, or one that is not served.
+pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
+    match content_type(headers) {
+        "application/json-patch+json" => Ok(PatchKind::Json),
+        "application/merge-patch+json" => Ok(PatchKind::Merge),
+        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
+        other => Err(Box::new(Status::failure(
+            415,
+            "UnsupportedMediaType",
+            format!(
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+                 application/merge-patch+json, application/strategic-merge-patch+json (got {other})"
+            ),
+        ))),
+    }
+}
+
+/// Parses a small JSON or YAML document of no known kind, such as a patch.
+pub(crate) fn parse_json(body: &[u8]) -> Answer<serde_json::Value> {
+    serde_json::from_slice(body).map_err(|error| bad(format!("the request body is not JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(text: &str) -> Option<(Encoding, Form)> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, text.parse().unwrap());
+        accept(&headers).ok().map(|it| (it.encoding, it.form))
+    }
+
+    #[test]
+    fn accept_clauses() {
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
+        for (text, expected) in [
+            ("application/json", Some((Encoding::Json, Form::Whole))),
+            ("*/*", Some((Encoding::Json, Form::Whole))),
+            ("", Some((Encoding::Json, Form::Whole))),
+            ("application/yaml", Some((Encoding::Yaml, Form::Whole))),
+            ("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Json, Form::Whole))),
+            (table, Some((Encoding::Json, Form::Table))),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Encoding::Json, Form::Partial))),
+            ("application/json;as=Nothing;g=meta.k8s.io;v=v1, application/json", Some((Encoding::Json, Form::Whole))),
+            ("application/json;stream=watch", Some((Encoding::Json, Form::Whole))),
+            ("application/vnd.kubernetes.protobuf", None),
+            ("text/html", None),
+        ] {
+            assert_eq!(accepted(text), expected, "{text}");
+        }
+        assert!(accept(&HeaderMap::new()).is_ok());
+    }
+
+    #[test]
+    fn aggregated_discovery_is_asked_for_by_version() {
+        let wants = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            wants_aggregated_discovery(&headers)
+        };
+        assert!(wants("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"));
+        assert!(!wants("application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"));
+        assert!(!wants("application/json"));
+    }
+}

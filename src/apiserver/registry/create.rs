@@ -1,0 +1,207 @@
+//! Creating an object.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use super::super::admission::{Operation, Review};
+use super::super::allocate::Claims;
+use super::super::handler::Call;
+use super::super::query::{Answer, WriteOptions, bad};
+use super::super::respond::{self, Response};
+use super::super::{Server, render};
+use super::{accept_fields, json, strategy};
+use crate::codec;
+use crate::object::status::Cause;
+use crate::object::{Object, ObjectKey, ResourceRef, Status};
+use crate::store::Expect;
+
+pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (accepted, options) = (call.accepted()?, WriteOptions::parse(&call.query)?);
+        let target = &call.target;
+        let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
+        let (value, warnings) = accept_fields(decoded, options.fields)?;
+        let object = create(server, target.resource, &target.namespace, value, &options).await?;
+        let mut response = render::object(201, accepted, &call.query, &object)?;
+        respond::warn(&mut response, &warnings);
+        Ok(response)
+    })
+}
+
+/// How often a name is made up anew when it is taken.
+const NAMES: usize = 8;
+
+/// Creates an object out of what a client sent.
+pub(crate) async fn create(
+    server: &Server,
+    resource: ResourceRef,
+    namespace: &str,
+    mut value: Value,
+    options: &WriteOptions,
+) -> Answer<Arc<Object>> {
+    let generated = complete(resource, namespace, &mut value)?;
+    codec::default(resource, &mut value);
+    let mut key = ObjectKey::new(resource, namespace, json::text(&value, "/metadata/name"));
+    let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
+    server.admission.admit(server, &review, &mut value).await?;
+    strategy::create(resource, &mut value);
+    codec::default(resource, &mut value);
+    refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
+    let admitted = server.admission.validate(server, &review, &value).await?;
+    let claims = Claims::make(server, &key, &mut value, None, options.dry_run).await?;
+    if options.dry_run {
+        return Object::from_stored(resource, &json::encode(&value), 0).map_err(|error| Box::new(Status::internal(error)));
+    }
+    for _ in 0..NAMES {
+        match server.put(&key, &value, Expect::Absent).await {
+            Ok(Ok(object)) => {
+                claims.settle(server).await;
+                drop(admitted);
+                return Ok(object);
+            }
+            Ok(Err(_)) if generated => {
+                let name = generate(json::text(&value, "/metadata/generateName"));
+                json::metadata(&mut value).insert("name".to_owned(), name.clone().into());
+                key = ObjectKey::new(resource, namespace, &name);
+            }
+            Ok(Err(_)) => {
+                claims.abandon(server).await;
+                return Err(Box::new(Status::already_exists(resource, &key.name.name)));
+            }
+            Err(status) => {
+                // Whether it was written is unknown; if not, the repair frees what was claimed.
+                return Err(status);
+            }
+        }
+    }
+    claims.abandon(server).await;
+    let mut status = Status::already_exists(resource, &key.name.name);
+    status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+    Err(Box::new(status))
+}
+
+/// Fills in the metadata that only the server sets. True if the name was made up.
+fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
+    let metadata = json::metadata(value);
+    let stated = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+    if !matches!(stated("resourceVersion"), "" | "0") {
+        return Err(Box::new(Status::failure(500, "", "resourceVersion should not be set on objects to be created")));
+    }
+    check_namespace(stated("namespace"), namespace)?;
+    let base = stated("generateName").to_owned();
+    let generated = stated("name").is_empty() && !base.is_empty();
+    for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp", "generation"]
+    {
+        metadata.shift_remove(key);
+    }
+    if generated {
+        metadata.insert("name".to_owned(), generate(&base).into());
+    }
+    if namespace.is_empty() {
+        metadata.shift_remove("namespace");
+    } else {
+        metadata.insert("namespace".to_owned(), namespace.into());
+    }
+    metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".to_owned(), json::now().into());
+    if strategy::counts_generations(resource) {
+        metadata.insert("generation".to_owned(), 1.into());
+    }
+    Ok(generated)
+}
+
+/// # Errors
+/// 400 if an object names another namespace than its URL.
+pub(crate) fn check_namespace(stated: &str, requested: &str) -> Answer<()> {
+    if stated.is_empty() || stated == requested {
+        return Ok(());
+    }
+    Err(bad("the namespace of the provided object does not match the namespace sent on the request"))
+}
+
+/// Names become parts of paths, here and in the store; whatever else a kind's names may be, they must not lead elsewhere.
+fn check_name(key: &ObjectKey) -> Option<Cause> {
+    let name: &str = &key.name.name;
+    let value = Value::from(name);
+    match name {
+        "" => Some(Cause::required("metadata.name", "name or generateName is required")),
+        "." | ".." => Some(Cause::invalid("metadata.name", &value, &format!("may not be '{name}'"))),
+        _ if name.contains('/') => Some(Cause::invalid("metadata.name", &value, "may not contain '/'")),
+        _ if name.contains('%') => Some(Cause::invalid("metadata.name", &value, "may not contain '%'")),
+        _ => None,
+    }
+}
+
+/// # Errors
+/// 422 if there is a cause.
+pub(crate) fn refuse(key: &ObjectKey, mut causes: Vec<Cause>) -> Answer<()> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let mut seen: Vec<Cause> = Vec::with_capacity(causes.len());
+    causes.retain(|cause| {
+        let new = !seen.contains(cause);
+        if new {
+            seen.push(cause.clone());
+        }
+        new
+    });
+    Err(Box::new(Status::invalid(key.resource, &key.name.name, causes)))
+}
+
+/// A name out of a prefix: with five letters and digits that spell no word.
+fn generate(base: &str) -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    const LONGEST: usize = 63 - 5;
+    let mut cut = base.len().min(LONGEST);
+    while !base.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let suffix = (0..5).map(|_| LETTERS[rand::random_range(0..LETTERS.len())] as char);
+    base[..cut].chars().chain(suffix).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource::{CONFIG_MAP, NODE, POD};
+
+    #[test]
+    fn metadata_is_the_servers() {
+        let mut value =
+            json!({"metadata": {"generateName": "web-", "uid": "mine", "creationTimestamp": null, "selfLink": "/x", "labels": {"a": "b"}}});
+        assert!(complete(&POD, "default", &mut value).unwrap());
+        assert!(json::text(&value, "/metadata/name").starts_with("web-"));
+        assert_eq!(json::text(&value, "/metadata/name").len(), 9);
+        assert_eq!(json::text(&value, "/metadata/uid").len(), 36);
+        assert_eq!(json::text(&value, "/metadata/namespace"), "default");
+        assert_eq!(value["metadata"]["generation"], 1);
+        assert_eq!(value["metadata"]["labels"]["a"], "b");
+        let mut value = json!({"metadata": {"name": "n", "generateName": "x-"}});
+        assert!(!complete(&NODE, "", &mut value).unwrap());
+        assert_eq!(json::text(&value, "/metadata/name"), "n");
+        assert!(value["metadata"].get("generation").is_none());
+    }
+
+    #[test]
+    fn what_a_client_may_not_state() {
+        let status = |mut value: Value| complete(&CONFIG_MAP, "a", &mut value).unwrap_err();
+        assert_eq!(status(json!({"metadata": {"name": "x", "resourceVersion": "3"}})).code, 500);
+        let other = status(json!({"metadata": {"name": "x", "namespace": "b"}}));
+        assert_eq!((other.code, other.reason.as_str()), (400, "BadRequest"));
+        for (name, ok) in [("a", true), ("a.b", true), ("", false), ("a/b", false), ("..", false), ("a%", false)] {
+            assert_eq!(check_name(&ObjectKey::new(&CONFIG_MAP, "a", name)).is_none(), ok, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn generated_names_fit() {
+        assert_eq!(generate(&"x".repeat(100)).len(), 63);
+        assert_ne!(generate("a"), generate("a"));
+        generate(&"é".repeat(50));
+    }
+}

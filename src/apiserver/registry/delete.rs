@@ -1,0 +1,405 @@
+//! Deleting: grace, preconditions, finalizers and propagation decide whether an object goes, or is only marked to go.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::super::admission::{Operation, Review};
+use super::super::allocate::Claims;
+use super::super::handler::Call;
+use super::super::negotiate::Form;
+use super::super::query::{self, Answer, Query, bad};
+use super::super::respond::{self, Response};
+use super::super::{Server, list, render};
+use super::{json, namespaces};
+use crate::codec;
+use crate::object::{Object, ObjectKey, ResourceRef, Status};
+use crate::store::Expect;
+
+/// `metav1.DeleteOptions`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Options {
+    pub(crate) grace_period_seconds: Option<i64>,
+    pub(crate) preconditions: Option<Preconditions>,
+    pub(crate) orphan_dependents: Option<bool>,
+    pub(crate) propagation_policy: Option<Propagation>,
+    dry_run: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Preconditions {
+    pub(crate) uid: Option<String>,
+    pub(crate) resource_version: Option<String>,
+}
+
+/// What happens to the objects that a deleted one owns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) enum Propagation {
+    /// They are deleted after it.
+    Background,
+    /// It goes after them.
+    Foreground,
+    /// They stay, without an owner.
+    Orphan,
+}
+
+impl Options {
+    /// Out of a request's body, or of its query if it has none.
+    fn parse(call: &Call) -> Answer<Self> {
+        let options = if call.body.is_empty() { Self::from_query(&call.query)? } else { Self::from_body(call)? };
+        if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
+            return Err(bad("DeleteOptions: orphanDependents and deletionPropagation cannot be both set"));
+        }
+        Ok(options)
+    }
+
+    fn from_body(call: &Call) -> Answer<Self> {
+        let decoded = codec::decode_kind(("", "v1", "DeleteOptions"), call.content_type(), &call.body)?;
+        serde_json::from_value(decoded.value).map_err(|error| bad(format!("DeleteOptions: {error}")))
+    }
+
+    fn from_query(query: &Query) -> Answer<Self> {
+        let propagation_policy = match query.get("propagationPolicy") {
+            None => None,
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some(other) => return Err(bad(format!("propagationPolicy: Unsupported value: {other:?}"))),
+        };
+        Ok(Self {
+            grace_period_seconds: query.integer("gracePeriodSeconds")?,
+            preconditions: None,
+            orphan_dependents: query.optional_flag("orphanDependents"),
+            propagation_policy,
+            dry_run: query.all("dryRun").map(str::to_owned).collect(),
+        })
+    }
+
+    fn is_dry_run(&self) -> Answer<bool> {
+        query::dry_run(self.dry_run.iter().map(String::as_str))
+    }
+}
+
+/// DELETE of an object.
+pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (accepted, options, key) = (call.accepted()?, Options::parse(call)?, call.key());
+        let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
+        if deleted.gone && !matches!(key.resource.kind, "Pod" | "Service" | "ServiceAccount") {
+            let status = Status::deleted(key.resource, &key.name.name, &deleted.object.meta().uid);
+            return Ok(respond::status(&status));
+        }
+        // The older way to ask for a cascade is told that it has only begun.
+        let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
+        render::object(code, accepted, &call.query, &deleted.object)
+    })
+}
+
+/// How many objects of a collection are deleted at a time.
+const AT_A_TIME: usize = 16;
+
+/// DELETE of a collection: answers what it deleted.
+pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (accepted, options) = (call.accepted()?, Options::parse(call)?);
+        let dry_run = options.is_dry_run()?;
+        let page = list::select(server, call).await?;
+        let deleting: Vec<_> = page.objects.iter().map(|object| delete_one(server, object.key(), &options, dry_run)).collect();
+        let outcomes: Vec<_> = futures_util::stream::iter(deleting).buffered(AT_A_TIME).collect().await;
+        let mut deleted = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            match outcome {
+                Ok(it) => deleted.push(it.object),
+                // Somebody else was faster.
+                Err(status) if status.is("NotFound") => {}
+                Err(status) => return Err(status),
+            }
+        }
+        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted))
+    })
+}
+
+fn delete_one<'a>(server: &'a Server, key: ObjectKey, options: &'a Options, dry_run: bool) -> BoxFuture<'a, Answer<Deleted>> {
+    Box::pin(async move { delete(server, &key, options, dry_run).await })
+}
+
+/// What became of an object that was to be deleted.
+#[derive(Debug)]
+pub(crate) struct Deleted {
+    pub(crate) object: Arc<Object>,
+    /// It is gone, rather than marked.
+    pub(crate) gone: bool,
+}
+
+/// Deletes an object, or marks it as being deleted if something must happen first.
+///
+/// # Errors
+/// 404 if it is not there, 409 if a precondition does not hold.
+pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, dry_run: bool) -> Answer<Deleted> {
+    let review = Review { operation: Operation::Delete, key, subresource: "", dry_run };
+    server.admission.validate(server, &review, &Value::Null).await?;
+    let mut current = server.current(key).await?;
+    loop {
+        let object = current.object.clone();
+        let value: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
+        let decision = check(key, &object, options).map(|()| decide(key.resource, value, options, Timestamp::now()));
+        let conflict = match decision {
+            Err(status) if current.live => return Err(status),
+            // The precondition may hold of what the cache has not seen yet.
+            Err(_) => {
+                current = server.live(key).await?;
+                continue;
+            }
+            Ok(Decision::Keep) => return Ok(Deleted { object, gone: false }),
+            Ok(Decision::Mark(_) | Decision::Remove) if dry_run => return Ok(Deleted { object, gone: true }),
+            Ok(Decision::Mark(marked)) => match server.put(key, &marked, Expect::At(object.revision())).await? {
+                Ok(object) => return Ok(Deleted { object, gone: false }),
+                Err(entry) => entry,
+            },
+            Ok(Decision::Remove) => match server.remove(key, object.revision()).await? {
+                Ok(()) => {
+                    Claims::release(server, key, &object).await;
+                    return Ok(Deleted { object, gone: true });
+                }
+                Err(entry) => entry,
+            },
+        };
+        current = server.adopt(key, conflict)?;
+    }
+}
+
+fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
+    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    let refuse = |what: &str, asked: &str, is: &str, how: &str| {
+        let why = format!(
+            "the {what} in the precondition ({asked}) does not match the {what} in record ({is}). The object might have been {how}"
+        );
+        Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)))
+    };
+    if let Some(uid) = &preconditions.uid
+        && **uid != *object.meta().uid
+    {
+        return refuse("UID", uid, &object.meta().uid, "deleted and then recreated");
+    }
+    if let Some(revision) = &preconditions.resource_version
+        && *revision != object.revision().to_string()
+    {
+        return refuse("ResourceVersion", revision, &object.revision().to_string(), "modified");
+    }
+    Ok(())
+}
+
+#[derive(Debug, PartialEq)]
+enum Decision {
+    Remove,
+    /// It stays for now, marked like this.
+    Mark(Value),
+    /// It is on its way already.
+    Keep,
+}
+
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// What deleting an object means, given how it is and what was asked for. Pure.
+fn decide(resource: ResourceRef, mut value: Value, options: &Options, now: Timestamp) -> Decision {
+    if resource.plural == "namespaces" {
+        if json::text(&value, "/metadata/deletionTimestamp").is_empty() {
+            namespaces::terminate(&mut value, &json::time(now));
+            return Decision::Mark(value);
+        }
+        if !json::items(&value, "/spec/finalizers").is_empty() {
+            return Decision::Keep;
+        }
+    }
+    let graceful = match grace(resource, &mut value, options, now) {
+        Grace::Pending => return Decision::Keep,
+        Grace::Marked(seconds) => Some(seconds),
+        Grace::None => None,
+    };
+    let before = value.clone();
+    let finalizers = finalizers(resource, &value, options);
+    let held = !finalizers.is_empty();
+    set_finalizers(&mut value, finalizers);
+    match graceful {
+        Some(0) | None if !held => Decision::Remove,
+        Some(_) => Decision::Mark(value),
+        None => {
+            mark_now(&mut value, now);
+            if value == before { Decision::Keep } else { Decision::Mark(value) }
+        }
+    }
+}
+
+enum Grace {
+    /// The kind knows no grace (or it is over).
+    None,
+    /// A period that is no longer than what was asked for runs already.
+    Pending,
+    /// So many seconds, now written into the object.
+    Marked(i64),
+}
+
+/// Only pods have grace: their containers are told to end, and the executor deletes the pod when they have.
+fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Timestamp) -> Grace {
+    if resource.plural != "pods" {
+        return Grace::None;
+    }
+    let deleted: Option<Timestamp> = json::text(value, "/metadata/deletionTimestamp").parse().ok();
+    let running = json::integer(value, "/metadata/deletionGracePeriodSeconds");
+    let (seconds, until) = match (deleted, running, options.grace_period_seconds) {
+        (Some(_), None, _) => return Grace::None,
+        (Some(_), Some(_), None) => return Grace::Pending,
+        (Some(_), Some(running), Some(asked)) if asked >= running => return Grace::Pending,
+        (Some(deleted), Some(running), Some(asked)) => {
+            let asked = asked.max(0);
+            (asked, deleted.saturating_sub(SignedDuration::from_secs(running - asked)).unwrap_or(now))
+        }
+        (None, _, asked) => {
+            let seconds = grace_of_pod(value, asked);
+            if let Some(generation) = json::integer(value, "/metadata/generation").filter(|it| *it > 0) {
+                json::metadata(value).insert("generation".to_owned(), (generation + 1).into());
+            }
+            (seconds, now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now))
+        }
+    };
+    let metadata = json::metadata(value);
+    metadata.insert("deletionTimestamp".to_owned(), json::time(until).into());
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), seconds.into());
+    Grace::Marked(seconds)
+}
+
+/// A pod that runs nowhere needs no grace.
+fn grace_of_pod(pod: &Value, asked: Option<i64>) -> i64 {
+    let unscheduled = json::text(pod, "/spec/nodeName").is_empty();
+    let ended = matches!(json::text(pod, "/status/phase"), "Succeeded" | "Failed");
+    match asked.or_else(|| json::integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or_default() {
+        _ if unscheduled || ended => 0,
+        // A negative period is the shortest one.
+        seconds if seconds < 0 => 1,
+        seconds => seconds,
+    }
+}
+
+/// The object's finalizers, with those that propagation asks for.
+fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Value> {
+    let have = json::items(value, "/metadata/finalizers");
+    // Nobody owns anything through an event.
+    if resource.plural == "events" {
+        return have.to_vec();
+    }
+    let has = |name: &str| have.iter().any(|it| it == name);
+    let (orphan, foreground) = match (options.orphan_dependents, options.propagation_policy) {
+        (Some(orphan), _) => (orphan, false),
+        (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
+        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+    };
+    let mut finalizers: Vec<Value> = have.iter().filter(|it| *it != ORPHAN && *it != FOREGROUND).cloned().collect();
+    finalizers.extend(orphan.then(|| ORPHAN.into()));
+    finalizers.extend(foreground.then(|| FOREGROUND.into()));
+    finalizers
+}
+
+fn set_finalizers(value: &mut Value, finalizers: Vec<Value>) {
+    let metadata = json::metadata(value);
+    if finalizers.is_empty() {
+        metadata.shift_remove("finalizers");
+    } else {
+        metadata.insert("finalizers".to_owned(), finalizers.into());
+    }
+}
+
+/// Marks an object that waits for nothing but its finalizers.
+fn mark_now(value: &mut Value, now: Timestamp) {
+    let metadata = json::metadata(value);
+    if metadata.get("deletionGracePeriodSeconds").is_none()
+        && let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|it| *it > 0)
+    {
+        metadata.insert("generation".to_owned(), (generation + 1).into());
+    }
+    json::set_default(metadata, "deletionTimestamp", json::time(now));
+    metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource::{CONFIG_MAP, NAMESPACE, POD};
+
+    const NOW: &str = "2026-01-01T00:00:00Z";
+
+    fn decided(resource: ResourceRef, value: Value, options: Value) -> Decision {
+        decide(resource, value, &serde_json::from_value(options).unwrap(), NOW.parse().unwrap())
+    }
+
+    fn marked(decision: Decision) -> Value {
+        match decision {
+            Decision::Mark(value) => value["metadata"].clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn pods_have_grace_once_they_run() {
+        let pod = json!({"metadata": {"generation": 1}, "spec": {"nodeName": "n", "terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}});
+        let metadata = marked(decided(&POD, pod.clone(), json!({})));
+        assert_eq!(metadata, json!({"generation": 2, "deletionTimestamp": "2026-01-01T00:00:30Z", "deletionGracePeriodSeconds": 30}));
+        let mut going = pod.clone();
+        going["metadata"] = metadata;
+        assert_eq!(decided(&POD, going.clone(), json!({})), Decision::Keep);
+        assert_eq!(decided(&POD, going.clone(), json!({"gracePeriodSeconds": 60})), Decision::Keep);
+        let shorter = marked(decided(&POD, going.clone(), json!({"gracePeriodSeconds": 5})));
+        assert_eq!(shorter["deletionTimestamp"], "2026-01-01T00:00:05Z");
+        assert_eq!(decided(&POD, going, json!({"gracePeriodSeconds": 0})), Decision::Remove);
+        assert_eq!(decided(&POD, pod.clone(), json!({"gracePeriodSeconds": 0})), Decision::Remove);
+        let mut ended = pod.clone();
+        ended["status"]["phase"] = "Succeeded".into();
+        assert_eq!(decided(&POD, ended, json!({})), Decision::Remove);
+        let mut unscheduled = pod;
+        unscheduled["spec"]["nodeName"] = "".into();
+        assert_eq!(decided(&POD, unscheduled, json!({})), Decision::Remove);
+    }
+
+    #[test]
+    fn finalizers_hold() {
+        let held = json!({"metadata": {"finalizers": ["a/b"]}});
+        let metadata = marked(decided(&CONFIG_MAP, held.clone(), json!({})));
+        assert_eq!(metadata["deletionTimestamp"], NOW);
+        assert_eq!(metadata["deletionGracePeriodSeconds"], 0);
+        let mut going = held;
+        going["metadata"] = metadata;
+        assert_eq!(decided(&CONFIG_MAP, going, json!({})), Decision::Keep);
+        let pod = json!({"metadata": {"finalizers": ["a/b"]}, "spec": {}});
+        assert_eq!(marked(decided(&POD, pod, json!({})))["deletionGracePeriodSeconds"], 0);
+    }
+
+    #[test]
+    fn propagation_is_a_finalizer() {
+        let plain = || json!({"metadata": {}});
+        assert_eq!(decided(&CONFIG_MAP, plain(), json!({"propagationPolicy": "Background"})), Decision::Remove);
+        assert_eq!(marked(decided(&CONFIG_MAP, plain(), json!({"propagationPolicy": "Foreground"})))["finalizers"], json!([FOREGROUND]));
+        assert_eq!(marked(decided(&CONFIG_MAP, plain(), json!({"orphanDependents": true})))["finalizers"], json!([ORPHAN]));
+        let waiting = json!({"metadata": {"finalizers": [FOREGROUND], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}});
+        assert_eq!(decided(&CONFIG_MAP, waiting.clone(), json!({})), Decision::Keep);
+        assert_eq!(decided(&CONFIG_MAP, waiting, json!({"propagationPolicy": "Background"})), Decision::Remove);
+    }
+
+    #[test]
+    fn namespaces_end_when_they_are_empty() {
+        let namespace = json!({"metadata": {}, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        let Decision::Mark(going) = decided(&NAMESPACE, namespace, json!({})) else { panic!() };
+        assert_eq!(going["status"]["phase"], "Terminating");
+        assert_eq!(decided(&NAMESPACE, going.clone(), json!({})), Decision::Keep);
+        let mut empty = going;
+        empty["spec"] = json!({});
+        assert_eq!(decided(&NAMESPACE, empty, json!({})), Decision::Remove);
+    }
+}

@@ -1,0 +1,125 @@
+//! Objects as JSON values, while they are being written.
+
+use serde_json::{Map, Value};
+
+/// The string at a JSON pointer; empty if there is none.
+pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+pub(crate) fn integer(value: &Value, pointer: &str) -> Option<i64> {
+    value.pointer(pointer).and_then(Value::as_i64)
+}
+
+pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
+    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// The object at a key of an object, made if it is not there (or is no object).
+pub(crate) fn map<'a>(value: &'a mut Value, key: &str) -> &'a mut Map<String, Value> {
+    if !value.is_object() {
+        *value = Value::Object(Map::new());
+    }
+    let Value::Object(parent) = value else { unreachable!("it was just made one") };
+    entry_map(parent, key)
+}
+
+pub(crate) fn entry_map<'a>(parent: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
+    let child = parent.entry(key).or_insert_with(|| Value::Object(Map::new()));
+    if !child.is_object() {
+        *child = Value::Object(Map::new());
+    }
+    let Value::Object(child) = child else { unreachable!("it was just made one") };
+    child
+}
+
+pub(crate) fn metadata(value: &mut Value) -> &mut Map<String, Value> {
+    map(value, "metadata")
+}
+
+/// Sets a key to what another value has there; removes it if it has nothing.
+pub(crate) fn take_over(new: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
+    match old.and_then(|it| it.get(key)) {
+        Some(value) => {
+            new.insert(key.to_owned(), value.clone());
+        }
+        None => {
+            new.shift_remove(key);
+        }
+    }
+}
+
+/// Sets a key if it is absent or null.
+pub(crate) fn set_default(map: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
+    if map.get(key).is_none_or(Value::is_null) {
+        map.insert(key.to_owned(), value.into());
+    }
+}
+
+/// This moment as `metav1.Time`.
+pub(crate) fn now() -> String {
+    time(jiff::Timestamp::now())
+}
+
+pub(crate) fn time(at: jiff::Timestamp) -> String {
+    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// An object as the store keeps it: kind and version first, then the metadata without a resource version, then the rest.
+pub(crate) fn encode(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let empty = Map::new();
+    let top = value.as_object().unwrap_or(&empty);
+    out.push(b'{');
+    for key in ["kind", "apiVersion"] {
+        if let Some(value) = top.get(key) {
+            pair(&mut out, key, value);
+        }
+    }
+    if out.len() > 1 {
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"metadata\":{");
+    for (key, value) in top.get("metadata").and_then(Value::as_object).unwrap_or(&empty) {
+        if !matches!(key.as_str(), "resourceVersion" | "selfLink") && !value.is_null() {
+            pair(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    for (key, value) in top {
+        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            pair(&mut out, key, value);
+        }
+    }
+    out.push(b'}');
+    out
+}
+
+fn pair(out: &mut Vec<u8>, key: &str, value: &Value) {
+    if !out.ends_with(b"{") {
+        out.push(b',');
+    }
+    write(out, &key);
+    out.push(b':');
+    write(out, value);
+}
+
+fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
+    serde_json::to_writer(out, value).expect("JSON values are always JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_stored_form() {
+        let value = json!({"spec": {"a": {}}, "metadata": {"resourceVersion": "3", "name": "x", "labels": {"a": "{"}}, "apiVersion": "v1", "kind": "Pod"});
+        let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","labels":{"a":"{"}},"spec":{"a":{}}}"#;
+        assert_eq!(String::from_utf8(encode(&value)).unwrap(), expected);
+        assert_eq!(encode(&json!({})), br#"{"metadata":{}}"#);
+        assert_eq!(encode(&json!({"metadata": {"resourceVersion": "1"}, "data": {}})), br#"{"metadata":{},"data":{}}"#);
+    }
+}

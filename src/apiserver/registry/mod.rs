@@ -1,0 +1,131 @@
+//! Reads and writes of single objects: the one read-modify-write loop over the store, and what each kind adds to it.
+
+pub(crate) mod binding;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod eviction;
+pub(crate) mod json;
+pub(crate) mod namespaces;
+pub(crate) mod pods;
+pub(crate) mod scale;
+pub(crate) mod services;
+pub(crate) mod strategy;
+pub(crate) mod update;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Server;
+use super::feed::Freshness;
+use super::query::{Answer, FieldValidation};
+use super::respond::store_status;
+use crate::codec::Decoded;
+use crate::object::{Object, ObjectKey, Revision, Status, resource};
+use crate::store::{Entry, Expect, Outcome};
+
+/// An object a write begins with.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) object: Arc<Object>,
+    /// It came from the store itself, so it is no older than the request.
+    pub(crate) live: bool,
+}
+
+impl Server {
+    /// The object under a key, as new as asked for (`None`: the newest there is).
+    ///
+    /// # Errors
+    /// 404 if there is none.
+    pub(crate) async fn read(&self, key: &ObjectKey, revision: Option<Revision>) -> Answer<Arc<Object>> {
+        let freshness = match revision {
+            None => Freshness::Newest,
+            Some(0) => Freshness::Any,
+            Some(revision) => Freshness::NotOlderThan(revision),
+        };
+        self.freshen(key.resource, freshness).await?;
+        self.cached(key).ok_or_else(|| not_found(key))
+    }
+
+    /// What the cache has under a key.
+    pub(crate) fn cached(&self, key: &ObjectKey) -> Option<Arc<Object>> {
+        self.cache.get(key.resource, &key.name.namespace, &key.name.name)
+    }
+
+    /// The object a write begins with: the cache's, which a conflict corrects if it is old.
+    ///
+    /// # Errors
+    /// 404 if the store has none.
+    pub(crate) async fn current(&self, key: &ObjectKey) -> Answer<Current> {
+        match self.cached(key) {
+            Some(object) => Ok(Current { object, live: false }),
+            None => self.live(key).await,
+        }
+    }
+
+    /// The object as the store has it.
+    ///
+    /// # Errors
+    /// 404 if the store has none.
+    pub(crate) async fn live(&self, key: &ObjectKey) -> Answer<Current> {
+        let entry = self.store.get(&key.to_path(&self.config.prefix)).await.map_err(store_status)?;
+        self.adopt(key, entry)
+    }
+
+    /// The object of an entry that the store answered with.
+    pub(crate) fn adopt(&self, key: &ObjectKey, entry: Option<Entry>) -> Answer<Current> {
+        let entry = entry.ok_or_else(|| not_found(key))?;
+        let object = Object::from_stored(key.resource, &entry.value, entry.revision).map_err(|error| Box::new(Status::internal(error)))?;
+        Ok(Current { object, live: true })
+    }
+
+    /// Writes an object if `expect` holds, and waits until readers see it. The inner error is what the store has instead.
+    pub(crate) async fn put(&self, key: &ObjectKey, value: &Value, expect: Expect) -> Answer<Result<Arc<Object>, Option<Entry>>> {
+        let bytes = Bytes::from(json::encode(value));
+        let ttl = (key.resource == &resource::EVENT).then_some(self.config.event_ttl);
+        let outcome = self.store.put(&key.to_path(&self.config.prefix), bytes.clone(), expect, ttl).await.map_err(store_status)?;
+        let revision = match outcome {
+            Outcome::Conflict(entry) => return Ok(Err(entry)),
+            Outcome::Done(revision) => revision,
+        };
+        self.catch_up(key.resource, revision).await;
+        let seen = self.cached(key).filter(|it| it.revision() == revision);
+        let object = seen.map_or_else(|| Object::from_stored(key.resource, &bytes, revision), Ok);
+        object.map(Ok).map_err(|error| Box::new(Status::internal(error)))
+    }
+
+    /// Deletes an object that is still at this revision, and waits until readers see it. The inner error is what the store has instead.
+    pub(crate) async fn remove(&self, key: &ObjectKey, revision: Revision) -> Answer<Result<(), Option<Entry>>> {
+        match self.store.delete(&key.to_path(&self.config.prefix), revision).await.map_err(store_status)? {
+            Outcome::Conflict(entry) => Ok(Err(entry)),
+            Outcome::Done(revision) => {
+                self.catch_up(key.resource, revision).await;
+                Ok(Ok(()))
+            }
+        }
+    }
+}
+
+pub(crate) fn not_found(key: &ObjectKey) -> Box<Status> {
+    Box::new(Status::not_found(key.resource, &key.name.name))
+}
+
+/// Takes a decoded body as strictly as the client wishes; returns the warnings it gets.
+///
+/// # Errors
+/// 400 for unknown and duplicate fields in strict mode.
+pub(crate) fn accept_fields(decoded: Decoded, fields: FieldValidation) -> Answer<(Value, Vec<String>)> {
+    let Decoded { value, strict_errors } = decoded;
+    match fields {
+        _ if strict_errors.is_empty() => Ok((value, strict_errors)),
+        FieldValidation::Ignore => Ok((value, Vec::new())),
+        FieldValidation::Warn => Ok((value, strict_errors)),
+        FieldValidation::Strict => {
+            let kind = json::text(&value, "/kind").to_owned();
+            let version = json::text(&value, "/apiVersion").rsplit('/').next().unwrap_or_default().to_owned();
+            let listed = strict_errors.join(", ");
+            Err(super::query::bad(format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {listed}")))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Pods: what the server decides about them at creation, and the parts of their status that belong together.
+
+use serde_json::{Map, Value, json};
+
+use super::json;
+use crate::util::quantity::Quantity;
+
+pub(crate) fn create(pod: &mut Value) {
+    let class = qos_class(pod);
+    let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
+    let status = json::map(pod, "status");
+    status.insert("phase".to_owned(), "Pending".into());
+    if gated {
+        let message = "Scheduling is blocked due to non-empty scheduling gates";
+        status.insert(
+            "conditions".to_owned(),
+            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": message,
+                    "lastProbeTime": null, "lastTransitionTime": null}]),
+        );
+    }
+    status.insert("qosClass".to_owned(), class.into());
+}
+
+/// The class is decided once; `podIPs` begins with `podIP`, `hostIPs` with `hostIP`.
+pub(crate) fn update_status(pod: &mut Value, old: &Value) {
+    let class = json::text(old, "/status/qosClass").to_owned();
+    let class = if class.is_empty() { qos_class(old).to_owned() } else { class };
+    let status = json::map(pod, "status");
+    status.insert("qosClass".to_owned(), class.into());
+    agree(status, "podIP", "podIPs");
+    agree(status, "hostIP", "hostIPs");
+}
+
+fn agree(status: &mut Map<String, Value>, one: &str, many: &str) {
+    let first = status.get(many).and_then(|it| it.pointer("/0/ip")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let single = status.get(one).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if single.is_empty() && !first.is_empty() {
+        status.insert(one.to_owned(), first.into());
+    } else if !single.is_empty() && first != single {
+        status.insert(many.to_owned(), json!([{"ip": single}]));
+    }
+}
+
+/// `Guaranteed` if every container's requests are its limits for cpu and memory, `BestEffort` if none has either, else `Burstable`.
+pub(crate) fn qos_class(pod: &Value) -> &'static str {
+    let containers = || json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
+    let amount = |container: &Value, what: &str, resource: &str| {
+        let value = container.pointer(&format!("/resources/{what}/{resource}"))?;
+        Quantity::from_json(value).ok().filter(|it| it.millis() != 0)
+    };
+    let (mut any, mut equal) = (false, true);
+    for container in containers() {
+        for resource in ["cpu", "memory"] {
+            let (request, limit) = (amount(container, "requests", resource), amount(container, "limits", resource));
+            any |= request.is_some() || limit.is_some();
+            equal &= limit.is_some() && request.is_none_or(|it| limit.is_some_and(|limit| it.millis() == limit.millis()));
+        }
+    }
+    match (any, equal) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes() {
+        let pod = |resources: Value| json!({"spec": {"containers": [{"resources": resources}]}});
+        for (resources, class) in [
+            (json!({}), "BestEffort"),
+            (json!({"requests": {"cpu": "0"}}), "BestEffort"),
+            (json!({"requests": {"cpu": "100m"}}), "Burstable"),
+            (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed"),
+            (json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}), "Guaranteed"),
+            (json!({"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": "500m"}}), "Burstable"),
+        ] {
+            assert_eq!(qos_class(&pod(resources.clone())), class, "{resources}");
+        }
+    }
+
+    #[test]
+    fn addresses_agree() {
+        let mut pod = json!({"status": {"podIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.9"}]}});
+        update_status(&mut pod, &json!({"status": {"qosClass": "Burstable"}}));
+        assert_eq!(pod["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
+        assert_eq!(pod["status"]["hostIP"], "10.0.0.9");
+        assert_eq!(pod["status"]["qosClass"], "Burstable");
+    }
+}

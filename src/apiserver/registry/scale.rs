@@ -1,0 +1,156 @@
+//! The subresource `scale`: the number of replicas of anything that has one, in one form.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::super::handler::Call;
+use super::super::negotiate::{parse_json, patch_kind};
+use super::super::query::{Answer, WriteOptions, bad};
+use super::super::respond::{self, Response};
+use super::super::{Server, render};
+use super::update::{Part, modify};
+use super::{accept_fields, json};
+use crate::codec;
+use crate::object::status::Cause;
+use crate::object::{Object, Resource, Status};
+
+const KIND: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
+
+/// The form as a resource: what tables and patches of it are made by.
+static SCALE: Resource = Resource {
+    group: KIND.0,
+    version: KIND.1,
+    kind: KIND.2,
+    plural: "scales",
+    singular: "scale",
+    short_names: &[],
+    categories: &[],
+    namespaced: true,
+    verbs: &[],
+    subresources: &[],
+    selectable: &[],
+    schema: "io.k8s.api.autoscaling.v1.Scale",
+};
+
+pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let object = server.read(&call.key(), None).await?;
+    answer(call, &of(&value(&object)?), &[])
+}
+
+/// PUT and PATCH.
+pub(crate) fn update<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (options, key) = (WriteOptions::parse(&call.query)?, call.key());
+        let object = if call.headers.get(http::header::CONTENT_TYPE).is_some() && patch_kind(&call.headers).is_ok() {
+            let (kind, patch) = (patch_kind(&call.headers)?, parse_json(&call.body)?);
+            let change = |_: &Object, current: &Value| with(current, &codec::patch(&SCALE, &of(current), kind, &patch)?);
+            modify(server, &key, Part::Whole, &options, &change).await?
+        } else {
+            let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
+            let (scale, _) = accept_fields(decoded, options.fields)?;
+            let named = json::text(&scale, "/metadata/name");
+            if !named.is_empty() && named != &*key.name.name {
+                return Err(bad(format!("the name of the object ({named}) does not match the name on the URL ({})", key.name.name)));
+            }
+            modify(server, &key, Part::Whole, &options, &|_: &Object, current: &Value| with(current, &scale)).await?
+        };
+        answer(call, &of(&value(&object)?), &[])
+    })
+}
+
+fn answer(call: &Call, scale: &Value, warnings: &[String]) -> Answer<Response> {
+    let object = Object::from_wire(&SCALE, scale.to_string().into()).map_err(|error| Box::new(Status::internal(error)))?;
+    let mut response = render::object(200, call.accepted()?, &call.query, &object)?;
+    respond::warn(&mut response, warnings);
+    Ok(response)
+}
+
+fn value(object: &Object) -> Answer<Value> {
+    serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))
+}
+
+/// The scale of an object.
+fn of(object: &Value) -> Value {
+    let mut metadata = serde_json::Map::new();
+    for key in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        json::take_over(&mut metadata, object.get("metadata"), key);
+    }
+    let mut scale = json!({
+        "kind": KIND.2,
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": json::integer(object, "/spec/replicas").unwrap_or_default()},
+        "status": {"replicas": json::integer(object, "/status/replicas").unwrap_or_default()},
+    });
+    if let Some(selector) = object.pointer("/spec/selector").map(selector_text).filter(|it| !it.is_empty()) {
+        scale["status"]["selector"] = selector.into();
+    }
+    scale
+}
+
+/// The object with the replicas (and, for the check of it, the version) of a scale.
+fn with(object: &Value, scale: &Value) -> Answer<Value> {
+    let replicas = json::integer(scale, "/spec/replicas").unwrap_or_default();
+    if replicas < 0 {
+        let name = json::text(object, "/metadata/name");
+        let cause = Cause::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
+        return Err(Box::new(Status::invalid(&SCALE, name, vec![cause])));
+    }
+    let mut object = object.clone();
+    json::map(&mut object, "spec").insert("replicas".to_owned(), replicas.into());
+    for key in ["resourceVersion", "uid"] {
+        let stated = scale.get("metadata").and_then(|it| it.get(key)).cloned();
+        if let Some(stated) = stated.filter(|it| it.as_str().is_some_and(|it| !it.is_empty())) {
+            json::metadata(&mut object).insert(key.to_owned(), stated);
+        }
+    }
+    Ok(object)
+}
+
+/// A selector in its text form: the map of a replication controller, or a `LabelSelector`.
+fn selector_text(selector: &Value) -> String {
+    let structured =
+        selector.get("matchLabels").is_some_and(Value::is_object) || selector.get("matchExpressions").is_some_and(Value::is_array);
+    let pairs = if structured { selector.get("matchLabels").unwrap_or(&Value::Null) } else { selector };
+    let mut terms: Vec<String> =
+        pairs.as_object().into_iter().flatten().filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    for expression in json::items(selector, "/matchExpressions") {
+        let key = json::text(expression, "/key");
+        let mut values: Vec<&str> = json::items(expression, "/values").iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        terms.push(match json::text(expression, "/operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    terms.sort();
+    terms.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let object = json!({
+            "metadata": {"name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7", "labels": {"x": "y"}},
+            "spec": {"replicas": 2, "selector": {"matchLabels": {"b": "2", "a": "1"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["z", "y"]}]}},
+            "status": {"replicas": 1},
+        });
+        let mut scale = of(&object);
+        assert_eq!(scale["status"], json!({"replicas": 1, "selector": "a=1,b=2,c in (y,z)"}));
+        assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7"}));
+        scale["spec"]["replicas"] = 5.into();
+        let changed = with(&object, &scale).unwrap();
+        assert_eq!(changed["spec"]["replicas"], 5);
+        assert_eq!(changed["metadata"], object["metadata"]);
+        assert_eq!(with(&object, &json!({"spec": {"replicas": -1}})).unwrap_err().code, 422);
+        assert_eq!(selector_text(&json!({"app": "x"})), "app=x");
+    }
+}

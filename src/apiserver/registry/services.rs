@@ -1,0 +1,144 @@
+//! Services: the fields that depend on their type. Their addresses and ports are allocated elsewhere.
+
+use serde_json::{Map, Value};
+
+use super::json;
+
+pub(crate) fn kind(service: &Value) -> &str {
+    match json::text(service, "/spec/type") {
+        "" => "ClusterIP",
+        kind => kind,
+    }
+}
+
+pub(crate) fn has_node_ports(service: &Value) -> bool {
+    match kind(service) {
+        "NodePort" => true,
+        "LoadBalancer" => service.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
+        _ => false,
+    }
+}
+
+/// Fills in what the type implies; on an update, what a client may leave out is kept, and what the new type does not have goes.
+pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
+    let kind = kind(service).to_owned();
+    if let Some(old) = old {
+        keep_allocated(service, old);
+    }
+    let with_ports = has_node_ports(service);
+    let spec = json::map(service, "spec");
+    json::set_default(spec, "type", kind.as_str());
+    json::set_default(spec, "sessionAffinity", "None");
+    if kind == "ExternalName" {
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
+            spec.shift_remove(key);
+        }
+    } else {
+        json::set_default(spec, "internalTrafficPolicy", "Cluster");
+        agree(spec);
+    }
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        json::set_default(spec, "externalTrafficPolicy", "Cluster");
+    } else {
+        spec.shift_remove("externalTrafficPolicy");
+    }
+    if kind == "LoadBalancer" {
+        json::set_default(spec, "allocateLoadBalancerNodePorts", true);
+    } else {
+        spec.shift_remove("allocateLoadBalancerNodePorts");
+    }
+    if !with_ports && kind != "LoadBalancer" && old.is_some_and(has_node_ports) {
+        drop_node_ports(spec, old.map_or(&[], |it| json::items(it, "/spec/ports")));
+    }
+}
+
+/// An update need not repeat what was allocated.
+fn keep_allocated(service: &mut Value, old: &Value) {
+    let (is_external, was_external) = (kind(service) == "ExternalName", kind(old) == "ExternalName");
+    let (ports, had_ports) = (has_node_ports(service), has_node_ports(old));
+    let spec = json::map(service, "spec");
+    if !is_external && !was_external {
+        let empty =
+            |key: &str| spec.get(key).is_none_or(|it| it.is_null() || it.as_str() == Some("") || it.as_array().is_some_and(Vec::is_empty));
+        let missing: Vec<_> = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].into_iter().filter(|key| empty(key)).collect();
+        for key in missing {
+            json::take_over(spec, old.get("spec"), key);
+        }
+    }
+    if ports && had_ports {
+        let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
+        let same = |a: &Value, b: &Value| a.get("port") == b.get("port") && protocol(a) == protocol(b);
+        let taken: Vec<i64> = list.iter().map(node_port).collect();
+        for port in list.iter_mut().filter(|it| node_port(it) == 0) {
+            let before = json::items(old, "/spec/ports").iter().find(|it| same(it, port)).map(node_port);
+            if let Some(number) = before.filter(|it| *it != 0 && !taken.contains(it)) {
+                port["nodePort"] = number.into();
+            }
+        }
+    }
+}
+
+fn drop_node_ports(spec: &mut Map<String, Value>, old: &[Value]) {
+    let before: Vec<i64> = old.iter().map(node_port).collect();
+    let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
+    for port in list.iter_mut().filter(|it| before.contains(&node_port(it))) {
+        if let Some(port) = port.as_object_mut() {
+            port.shift_remove("nodePort");
+        }
+    }
+}
+
+/// `clusterIP` is the first of `clusterIPs`.
+fn agree(spec: &mut Map<String, Value>) {
+    let single = spec.get("clusterIP").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let first = spec.get("clusterIPs").and_then(|it| it.pointer("/0")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if single.is_empty() && !first.is_empty() {
+        spec.insert("clusterIP".to_owned(), first.into());
+    } else if !single.is_empty() && first.is_empty() {
+        spec.insert("clusterIPs".to_owned(), vec![single].into());
+    }
+}
+
+pub(crate) fn node_port(port: &Value) -> i64 {
+    port.get("nodePort").and_then(Value::as_i64).unwrap_or_default()
+}
+
+pub(crate) fn protocol(port: &Value) -> &str {
+    port.get("protocol").and_then(Value::as_str).unwrap_or("TCP")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn types_bring_their_fields() {
+        let mut service = json!({"spec": {"ports": [{"port": 80}]}});
+        complete(&mut service, None);
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+        assert_eq!(service["spec"]["internalTrafficPolicy"], "Cluster");
+        assert!(service["spec"].get("externalTrafficPolicy").is_none());
+        let mut service = json!({"spec": {"type": "LoadBalancer"}});
+        complete(&mut service, None);
+        assert_eq!(service["spec"]["allocateLoadBalancerNodePorts"], true);
+        assert_eq!(service["spec"]["externalTrafficPolicy"], "Cluster");
+    }
+
+    #[test]
+    fn updates_keep_what_was_allocated() {
+        let old = json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.9", "clusterIPs": ["10.0.0.9"], "ports": [{"port": 80, "nodePort": 30001}]}});
+        let mut new = json!({"spec": {"type": "NodePort", "ports": [{"port": 80, "protocol": "TCP"}, {"port": 81}]}});
+        complete(&mut new, Some(&old));
+        assert_eq!(new["spec"]["clusterIP"], "10.0.0.9");
+        assert_eq!(new["spec"]["ports"][0]["nodePort"], 30001);
+        assert!(new["spec"]["ports"][1].get("nodePort").is_none());
+        let mut new = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30001}]}});
+        complete(&mut new, Some(&old));
+        assert!(new["spec"]["ports"][0].get("nodePort").is_none());
+        let mut new = json!({"spec": {"type": "ExternalName", "externalName": "x", "clusterIP": "10.0.0.9"}});
+        complete(&mut new, Some(&old));
+        assert!(new["spec"].get("clusterIP").is_none());
+    }
+}

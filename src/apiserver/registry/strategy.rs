@@ -1,0 +1,170 @@
+//! What each kind adds to the generic writes: fields the server sets, fields it keeps, and when an object is finished with.
+
+use serde_json::{Map, Value};
+
+use super::{json, namespaces, pods, services};
+use crate::object::ResourceRef;
+
+/// Completes an object about to be created.
+pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
+    // A node registers with its status; of everything else the status is its controller's.
+    if resource.subresource("status").is_some() && resource.plural != "nodes" {
+        json::map(new, "status").clear();
+    }
+    match (resource.group, resource.plural) {
+        ("", "pods") => pods::create(new),
+        ("", "services") => services::complete(new, None),
+        ("", "namespaces") => namespaces::create(new),
+        ("", "secrets") => merge_string_data(new),
+        ("", "persistentvolumes" | "persistentvolumeclaims") => {
+            json::map(new, "status").insert("phase".to_owned(), "Pending".into());
+        }
+        ("batch", "jobs") => label_job(new),
+        _ => {}
+    }
+}
+
+/// Completes an object about to replace `old`.
+pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
+    match (resource.group, resource.plural) {
+        ("", "services") => services::complete(new, Some(old)),
+        ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
+        ("", "secrets") => merge_string_data(new),
+        _ => {}
+    }
+}
+
+/// Completes an object whose status is about to be replaced.
+pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
+    if (resource.group, resource.plural) == ("", "pods") {
+        pods::update_status(new, old);
+    }
+}
+
+/// Whether `metadata.generation` counts the changes of this kind's objects.
+pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
+    match resource.group {
+        "" => matches!(resource.plural, "pods" | "replicationcontrollers"),
+        "apps" => resource.plural != "controllerrevisions",
+        "batch" | "policy" | "discovery.k8s.io" => true,
+        "networking.k8s.io" => resource.kind == "Ingress" || resource.kind == "NetworkPolicy",
+        _ => false,
+    }
+}
+
+/// One more generation if what the object asks for has changed.
+pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
+    if !counts_generations(resource) {
+        return;
+    }
+    let asked = |value: &Value| -> Vec<(String, Value)> {
+        let top = value.as_object().into_iter().flatten();
+        let mut parts: Vec<_> = top
+            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        parts.sort_by(|a, b| a.0.cmp(&b.0));
+        parts
+    };
+    let annotations = |value: &Value| value.pointer("/metadata/annotations").cloned();
+    let changed = asked(new) != asked(old) || resource.kind == "Deployment" && annotations(new) != annotations(old);
+    if changed {
+        let generation = json::integer(old, "/metadata/generation").unwrap_or_default();
+        json::metadata(new).insert("generation".to_owned(), (generation + 1).into());
+    }
+}
+
+/// Kinds whose controllers must say which version they change (or lose each other's changes) are not to be updated without one.
+pub(crate) fn allows_unconditional_update(resource: ResourceRef) -> bool {
+    !matches!(
+        (resource.group, resource.plural),
+        ("policy", "poddisruptionbudgets")
+            | ("coordination.k8s.io", "leases")
+            | ("apiextensions.k8s.io", _)
+            | ("admissionregistration.k8s.io", _)
+    )
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
+    !json::text(value, "/metadata/deletionTimestamp").is_empty()
+        && json::items(value, "/metadata/finalizers").is_empty()
+        && json::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or_default() == 0
+        && (resource.plural != "namespaces" || json::items(value, "/spec/finalizers").is_empty())
+}
+
+/// `stringData` is for writing only: it goes into `data`.
+fn merge_string_data(secret: &mut Value) {
+    use base64::Engine;
+    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|it| it.shift_remove("stringData")) else { return };
+    let data = json::map(secret, "data");
+    for (key, text) in texts {
+        let text = text.as_str().unwrap_or_default();
+        data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
+    }
+}
+
+/// A job finds its pods by its uid, unless its author chose a selector.
+fn label_job(job: &mut Value) {
+    if job.pointer("/spec/manualSelector") == Some(&Value::Bool(true)) {
+        return;
+    }
+    let (uid, name) = (json::text(job, "/metadata/uid").to_owned(), json::text(job, "/metadata/name").to_owned());
+    let spec = json::map(job, "spec");
+    let selector = json::entry_map(json::entry_map(spec, "selector"), "matchLabels");
+    json::set_default(selector, "batch.kubernetes.io/controller-uid", uid.clone());
+    let labels: &mut Map<String, Value> = json::entry_map(json::entry_map(json::entry_map(spec, "template"), "metadata"), "labels");
+    for (key, value) in [
+        ("controller-uid", &uid),
+        ("job-name", &name),
+        ("batch.kubernetes.io/controller-uid", &uid),
+        ("batch.kubernetes.io/job-name", &name),
+    ] {
+        json::set_default(labels, key, value.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource::{DEPLOYMENT, JOB, NAMESPACE, POD, SECRET};
+
+    #[test]
+    fn generations_count_changes_of_what_is_asked_for() {
+        let old = json!({"metadata": {"generation": 3, "labels": {"a": "b"}}, "spec": {"replicas": 1}, "status": {}});
+        for (edit, expected) in [
+            (json!({"metadata": {"generation": 3, "labels": {}}, "spec": {"replicas": 1}, "status": {"x": 1}}), 3),
+            (json!({"metadata": {"generation": 3}, "spec": {"replicas": 2}, "status": {}}), 4),
+            (json!({"metadata": {"generation": 3, "annotations": {"a": "b"}}, "spec": {"replicas": 1}}), 4),
+        ] {
+            let mut new = edit;
+            bump_generation(&DEPLOYMENT, &mut new, &old);
+            assert_eq!(new["metadata"]["generation"], expected);
+        }
+    }
+
+    #[test]
+    fn secrets_and_jobs() {
+        let mut secret = json!({"data": {"a": "YQ=="}, "stringData": {"a": "b", "c": "d"}});
+        create(&SECRET, &mut secret);
+        assert_eq!(secret, json!({"data": {"a": "Yg==", "c": "ZA=="}}));
+        let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {"spec": {}}}});
+        create(&JOB, &mut job);
+        assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
+        assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+    }
+
+    #[test]
+    fn finished_objects() {
+        let deleted = |finalizers: Value, grace: Value| json!({"metadata": {"deletionTimestamp": "t", "finalizers": finalizers, "deletionGracePeriodSeconds": grace}});
+        assert!(is_finished(&POD, &deleted(json!([]), json!(0))));
+        assert!(!is_finished(&POD, &deleted(json!(["a"]), json!(0))));
+        assert!(!is_finished(&POD, &deleted(json!([]), json!(30))));
+        assert!(!is_finished(&POD, &json!({"metadata": {}})));
+        let mut namespace = deleted(json!([]), json!(0));
+        namespace["spec"] = json!({"finalizers": ["kubernetes"]});
+        assert!(!is_finished(&NAMESPACE, &namespace));
+    }
+}

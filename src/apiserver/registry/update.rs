@@ -1,0 +1,278 @@
+//! Changing an object: replacing it, patching it, and the changes the server itself makes, all through one loop.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use super::super::admission::{Operation, Review};
+use super::super::allocate::Claims;
+use super::super::handler::Call;
+use super::super::negotiate::{parse_json, patch_kind};
+use super::super::query::{Answer, WriteOptions, bad};
+use super::super::respond::{self, Response};
+use super::super::{Server, render};
+use super::create::{check_namespace, refuse};
+use super::{Current, accept_fields, json, strategy};
+use crate::codec;
+use crate::object::status::Cause;
+use crate::object::{Object, ObjectKey, Status};
+use crate::store::{Entry, Expect};
+
+/// Which part of an object a write is about; the rest stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the status (of a kind that has a subresource for it).
+    Whole,
+    Status,
+    /// A namespace's `spec.finalizers`.
+    Finalizers,
+    EphemeralContainers,
+    /// The server changes what clients may not: nothing is kept, and nothing validated.
+    Internal,
+}
+
+impl Part {
+    pub(crate) fn of(subresource: &str) -> Self {
+        match subresource {
+            "status" => Self::Status,
+            "finalize" => Self::Finalizers,
+            "ephemeralcontainers" => Self::EphemeralContainers,
+            _ => Self::Whole,
+        }
+    }
+}
+
+/// What a write makes of an object. It may be called again, with a newer one.
+pub(crate) type Change<'a> = dyn Fn(&Object, &Value) -> Answer<Value> + Send + Sync + 'a;
+
+/// PUT.
+pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (accepted, options, key) = (call.accepted()?, WriteOptions::parse(&call.query)?, call.key());
+        let decoded = codec::decode(key.resource, call.content_type(), &call.body)?;
+        let (mut value, warnings) = accept_fields(decoded, options.fields)?;
+        check_identity(&key, &mut value)?;
+        codec::default(key.resource, &mut value);
+        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_, _| Ok(value.clone())).await?;
+        let mut response = render::object(200, accepted, &call.query, &object)?;
+        respond::warn(&mut response, &warnings);
+        Ok(response)
+    })
+}
+
+fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
+    check_namespace(json::text(value, "/metadata/namespace"), &key.name.namespace)?;
+    let asked: &str = &key.name.name;
+    match json::text(value, "/metadata/name") {
+        "" => return Err(bad(format!("the name of the object ({asked} based on URL) was undeterminable: name must be provided"))),
+        stated if stated != asked => {
+            return Err(bad(format!("the name of the object ({stated}) does not match the name on the URL ({asked})")));
+        }
+        _ => {}
+    }
+    if !key.name.namespace.is_empty() {
+        json::metadata(value).insert("namespace".to_owned(), (*key.name.namespace).into());
+    }
+    Ok(())
+}
+
+/// PATCH.
+pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (accepted, options, key) = (call.accepted()?, WriteOptions::parse(&call.query)?, call.key());
+        let (kind, patch) = (patch_kind(&call.headers)?, parse_json(&call.body)?);
+        let warned = parking_lot::Mutex::new(Vec::new());
+        let change = |_: &Object, current: &Value| {
+            let patched = codec::patch(key.resource, current, kind, &patch)?;
+            let decoded = codec::conform(key.resource, patched).map_err(bad)?;
+            let (value, warnings) = accept_fields(decoded, options.fields)?;
+            *warned.lock() = warnings;
+            Ok(value)
+        };
+        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
+        let mut response = render::object(200, accepted, &call.query, &object)?;
+        respond::warn(&mut response, &warned.into_inner());
+        Ok(response)
+    })
+}
+
+/// Changes an object: reads it, changes it, writes it if nobody else did meanwhile, and begins again otherwise.
+///
+/// # Errors
+/// 404 if it is not there, 409 if the change is of an older version than the newest, and what the change or its checks refuse.
+pub(crate) async fn modify(
+    server: &Server,
+    key: &ObjectKey,
+    part: Part,
+    options: &WriteOptions,
+    change: &Change<'_>,
+) -> Answer<Arc<Object>> {
+    let mut current = server.current(key).await?;
+    loop {
+        match attempt(server, key, part, options, change, &current).await {
+            Ok(Attempt::Done(object)) => return Ok(object),
+            Ok(Attempt::Conflict(entry)) => current = server.adopt(key, entry)?,
+            Err(status) if current.live => return Err(status),
+            // The refusal may be due to what the cache has not seen yet.
+            Err(status) => {
+                let live = server.live(key).await?;
+                if live.object.revision() == current.object.revision() {
+                    return Err(status);
+                }
+                current = live;
+            }
+        }
+    }
+}
+
+enum Attempt {
+    Done(Arc<Object>),
+    Conflict(Option<Entry>),
+}
+
+async fn attempt(
+    server: &Server,
+    key: &ObjectKey,
+    part: Part,
+    options: &WriteOptions,
+    change: &Change<'_>,
+    current: &Current,
+) -> Answer<Attempt> {
+    let object = &current.object;
+    let old: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
+    let mut new = change(object, &old)?;
+    check_revision(key, &new, object)?;
+    prepare(key, part, &mut new, &old)?;
+    if part != Part::Internal {
+        codec::default(key.resource, &mut new);
+    }
+    let review = Review { operation: Operation::Update, key, subresource: subresource(part), dry_run: options.dry_run };
+    if part != Part::Internal {
+        server.admission.admit(server, &review, &mut new).await?;
+        strategy::bump_generation(key.resource, &mut new, &old);
+        refuse(key, codec::validate(key.resource, &new, Some(&old)))?;
+    }
+    if new == old {
+        return Ok(Attempt::Done(object.clone()));
+    }
+    let _admitted = if part == Part::Internal { None } else { Some(server.admission.validate(server, &review, &new).await?) };
+    let claims = Claims::make(server, key, &mut new, Some(&old), options.dry_run).await?;
+    let rendered = |new: &Value| {
+        Object::from_stored(key.resource, &json::encode(new), object.revision()).map_err(|error| Box::new(Status::internal(error)))
+    };
+    if options.dry_run {
+        return rendered(&new).map(Attempt::Done);
+    }
+    let written = if strategy::is_finished(key.resource, &new) {
+        server.remove(key, object.revision()).await?.map(|()| rendered(&new))
+    } else {
+        server.put(key, &new, Expect::At(object.revision())).await?.map(Ok)
+    };
+    match written {
+        Ok(object) => {
+            claims.settle(server).await;
+            object.map(Attempt::Done)
+        }
+        Err(entry) => {
+            claims.abandon(server).await;
+            Ok(Attempt::Conflict(entry))
+        }
+    }
+}
+
+fn subresource(part: Part) -> &'static str {
+    match part {
+        Part::Whole | Part::Internal => "",
+        Part::Status => "status",
+        Part::Finalizers => "finalize",
+        Part::EphemeralContainers => "ephemeralcontainers",
+    }
+}
+
+/// The version a change was made of must be the newest, if it names one.
+fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> {
+    match json::text(new, "/metadata/resourceVersion") {
+        "" | "0" if strategy::allows_unconditional_update(key.resource) => Ok(()),
+        "" | "0" => {
+            let value = Value::from(0);
+            let cause = Cause::invalid("metadata.resourceVersion", &value, "must be specified for an update");
+            Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])))
+        }
+        text => match text.parse::<u64>() {
+            Ok(revision) if revision == current.revision() => Ok(()),
+            Ok(_) => Err(Box::new(Status::modified(key.resource, &key.name.name))),
+            Err(_) => {
+                let cause = Cause::invalid("metadata.resourceVersion", &Value::from(text), "is not a resource version of this server");
+                Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])))
+            }
+        },
+    }
+}
+
+/// Keeps of the old object what this write is not about.
+fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
+    settle_metadata(key, part, new, old)?;
+    let has_status = key.resource.subresource("status").is_some();
+    match part {
+        Part::Whole => {
+            if has_status && let Some(new) = new.as_object_mut() {
+                json::take_over(new, Some(old), "status");
+            }
+            strategy::update(key.resource, new, old);
+        }
+        Part::Status => {
+            let mut merged = old.clone();
+            if let Some(merged) = merged.as_object_mut() {
+                json::take_over(merged, Some(new), "status");
+            }
+            let metadata = json::metadata(&mut merged);
+            for kept in ["labels", "annotations"] {
+                json::take_over(metadata, new.get("metadata"), kept);
+            }
+            *new = merged;
+            strategy::update_status(key.resource, new, old);
+        }
+        Part::Finalizers => {
+            let mut merged = old.clone();
+            json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "finalizers");
+            json::take_over(json::metadata(&mut merged), new.get("metadata"), "finalizers");
+            *new = merged;
+        }
+        Part::EphemeralContainers => {
+            let mut merged = old.clone();
+            json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "ephemeralContainers");
+            *new = merged;
+        }
+        Part::Internal => {}
+    }
+    Ok(())
+}
+
+/// The metadata that no client changes.
+fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
+    let uid = json::text(new, "/metadata/uid");
+    let known = json::text(old, "/metadata/uid");
+    if !uid.is_empty() && uid != known {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
+        return Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)));
+    }
+    for (field, is) in [("name", &key.name.name), ("namespace", &key.name.namespace)] {
+        let stated = json::text(new, if field == "name" { "/metadata/name" } else { "/metadata/namespace" });
+        if stated != &**is {
+            let cause = Cause::invalid(format!("metadata.{field}"), &Value::from(stated), "field is immutable");
+            return Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])));
+        }
+    }
+    let metadata = json::metadata(new);
+    metadata.shift_remove("selfLink");
+    for kept in ["uid", "creationTimestamp", "resourceVersion"] {
+        json::take_over(metadata, old.get("metadata"), kept);
+    }
+    if part != Part::Internal {
+        for kept in ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+            json::take_over(metadata, old.get("metadata"), kept);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Objects in the form and media type that was agreed on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::negotiate::{Accepted, Encoding, Form};
+use super::query::{Answer, Query, bad};
+use super::respond::{self, Response};
+use crate::codec::{self, IncludeObject};
+use crate::object::{Object, ResourceRef, Status};
+
+/// One object as an answer.
+pub(crate) fn object(code: u16, accepted: Accepted, query: &Query, object: &Arc<Object>) -> Answer<Response> {
+    let bytes = match accepted.form {
+        Form::Whole => object.body().clone(),
+        Form::Partial => partial(object),
+        Form::Table => {
+            let metadata = format!("{{\"resourceVersion\":\"{}\"}}", object.revision());
+            codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true)
+        }
+    };
+    encoded(code, accepted, bytes)
+}
+
+/// A JSON document in the media type asked for.
+pub(crate) fn encoded(code: u16, accepted: Accepted, json: Bytes) -> Answer<Response> {
+    let bytes = match accepted.encoding {
+        Encoding::Json => json,
+        Encoding::Yaml => {
+            let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Box::new(Status::internal(error)))?;
+            serde_norway::to_string(&value).map_err(|error| Box::new(Status::internal(error)))?.into()
+        }
+    };
+    Ok(respond::full(code, accepted.content_type(), bytes))
+}
+
+/// The parameter `includeObject`: what a table's rows carry.
+pub(crate) fn include(query: &Query) -> Answer<IncludeObject> {
+    match query.get("includeObject") {
+        None | Some("Metadata") => Ok(IncludeObject::Metadata),
+        Some("None") => Ok(IncludeObject::None),
+        Some("Object") => Ok(IncludeObject::Object),
+        Some(other) => Err(bad(format!("unrecognized includeObject value: {other:?}"))),
+    }
+}
+
+/// `PartialObjectMetadata`: the metadata alone.
+pub(crate) fn partial(object: &Object) -> Bytes {
+    #[derive(Deserialize)]
+    struct OnlyMetadata<'a> {
+        #[serde(borrow)]
+        metadata: &'a RawValue,
+    }
+    let parsed: Option<OnlyMetadata<'_>> = serde_json::from_slice(object.body()).ok();
+    let metadata = parsed.map_or("{}", |it| it.metadata.get());
+    format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata}}}").into()
+}
+
+/// The kind of a list of these, in this form.
+pub(crate) fn list_head(resource: ResourceRef, form: Form, metadata: &str) -> String {
+    match form {
+        Form::Partial => {
+            format!("{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"items\":[")
+        }
+        _ => format!(
+            "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{metadata},\"items\":[",
+            resource.kind,
+            resource.api_version()
+        ),
+    }
+}

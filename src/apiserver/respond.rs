@@ -1,0 +1,108 @@
+//! Answers: their bodies, headers and errors.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
+use http::{HeaderMap, StatusCode};
+
+use crate::codec::Document;
+use crate::object::Status;
+use crate::store::StoreError;
+
+pub(crate) type Response = http::Response<Body>;
+
+/// The content of an answer.
+pub(crate) enum Body {
+    Full(Bytes),
+    Stream(BoxStream<'static, io::Result<Bytes>>),
+}
+
+pub(crate) fn full(code: u16, content_type: &'static str, bytes: Bytes) -> Response {
+    build(code, content_type, Body::Full(bytes))
+}
+
+pub(crate) fn build(code: u16, content_type: &'static str, body: Body) -> Response {
+    let mut response = http::Response::new(body);
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    set(&mut response, CONTENT_TYPE, content_type);
+    set(&mut response, CACHE_CONTROL, "no-cache, private");
+    response
+}
+
+pub(crate) fn json(code: u16, bytes: Bytes) -> Response {
+    full(code, "application/json", bytes)
+}
+
+pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
+    full(code, "text/plain; charset=utf-8", Bytes::from(text.into()))
+}
+
+/// What a path that leads nowhere answers.
+pub(crate) fn page_not_found() -> Response {
+    text(404, "404 page not found\n")
+}
+
+pub(crate) fn status(status: &Status) -> Response {
+    let bytes = serde_json::to_vec(status).unwrap_or_default();
+    let mut response = json(status.code, Bytes::from(bytes));
+    if let Some(seconds) = status.details.as_ref().and_then(|it| it.retry_after_seconds) {
+        set(&mut response, RETRY_AFTER, &seconds.to_string());
+    }
+    response
+}
+
+/// A document made once, or 304 if the client has it.
+pub(crate) fn document(headers: &HeaderMap, content_type: &'static str, document: &'static Document) -> Response {
+    let known =
+        headers.get(IF_NONE_MATCH).and_then(|it| it.to_str().ok()).is_some_and(|it| it.split(',').any(|tag| tag.trim() == document.etag));
+    let mut response = if known { full(304, content_type, Bytes::new()) } else { full(200, content_type, document.bytes.clone()) };
+    set(&mut response, ETAG, &document.etag);
+    set(&mut response, VARY, "Accept");
+    set(&mut response, CACHE_CONTROL, "public");
+    response
+}
+
+/// Tells the client something without failing it.
+pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let text: String = warning
+            .chars()
+            .filter(|it| !it.is_control())
+            .flat_map(|it| if matches!(it, '"' | '\\') { vec!['\\', it] } else { vec![it] })
+            .collect();
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+pub(crate) fn set(response: &mut Response, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+/// What a client is told when the store did not answer.
+pub(crate) fn store_status(error: StoreError) -> Box<Status> {
+    Box::new(match error {
+        StoreError::Compacted { .. } => Status::expired(error.to_string()),
+        StoreError::Unavailable(_) => Status::unavailable(describe(error)),
+        StoreError::Full(_) => Status::failure(507, "InsufficientStorage", describe(error)),
+        StoreError::Failed(_) => Status::internal(describe(error)),
+    })
+}
+
+fn describe(error: StoreError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
+impl std::fmt::Debug for Body {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Full(bytes) => write!(f, "{} bytes", bytes.len()),
+            Self::Stream(_) => f.write_str("a stream"),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Ranges of IP addresses in CIDR notation.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A range such as `10.10.10.0/24`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cidr {
+    base: IpAddr,
+    bits: u8,
+}
+
+/// Text that is no range.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a range in CIDR notation, such as 10.10.10.0/24")]
+pub struct NotCidr(String);
+
+impl Cidr {
+    /// How many addresses the range has (saturating for `::/0`).
+    pub fn size(&self) -> u128 {
+        1u128.checked_shl(u32::from(width(self.base) - self.bits)).unwrap_or(u128::MAX)
+    }
+
+    /// The address this far behind the first one.
+    pub fn nth(&self, index: u128) -> Option<IpAddr> {
+        (index < self.size()).then(|| from_number(number(self.base) + index, self.base))
+    }
+
+    /// The inverse of [`Cidr::nth`]; `None` for an address outside.
+    pub fn index_of(&self, address: IpAddr) -> Option<u128> {
+        if address.is_ipv4() != self.base.is_ipv4() {
+            return None;
+        }
+        number(address).checked_sub(number(self.base)).filter(|it| *it < self.size())
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.index_of(address).is_some()
+    }
+
+    pub fn is_ipv4(&self) -> bool {
+        self.base.is_ipv4()
+    }
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(it) => u32::from(it).into(),
+        IpAddr::V6(it) => it.into(),
+    }
+}
+
+fn from_number(number: u128, like: IpAddr) -> IpAddr {
+    match like {
+        IpAddr::V4(_) => Ipv4Addr::from(number as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from(number).into(),
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = NotCidr;
+
+    /// Bits behind the prefix are cleared.
+    fn from_str(text: &str) -> Result<Self, NotCidr> {
+        let parse = || {
+            let (address, bits) = text.split_once('/')?;
+            let (address, bits): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
+            let host = width(address).checked_sub(bits)?;
+            let mask = u128::MAX.checked_shl(host.into()).unwrap_or(0);
+            Some(Self { base: from_number(number(address) & mask, address), bits })
+        };
+        parse().ok_or_else(|| NotCidr(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.base, self.bits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        let range: Cidr = "10.10.10.7/24".parse().unwrap();
+        assert_eq!(range.to_string(), "10.10.10.0/24");
+        assert_eq!(range.size(), 256);
+        assert_eq!(range.nth(1), Some("10.10.10.1".parse().unwrap()));
+        assert_eq!(range.nth(256), None);
+        assert_eq!(range.index_of("10.10.10.10".parse().unwrap()), Some(10));
+        assert!(!range.contains("10.10.11.0".parse().unwrap()));
+        assert!(!range.contains("::1".parse().unwrap()));
+        assert_eq!("::/0".parse::<Cidr>().unwrap().size(), u128::MAX);
+        assert_eq!("0.0.0.0/0".parse::<Cidr>().unwrap().size(), 1 << 32);
+        for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "10.0.0/8", "/8"] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+}
