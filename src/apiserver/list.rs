@@ -30,7 +30,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let metadata = page.metadata();
     match (accepted.form, accepted.encoding) {
         (Form::Table, _) => {
-            let table = codec::table(resource, &page.objects, render::include(&call.query)?, &metadata, true);
+            let table = codec::table(resource, &page.objects, render::include(&call.query)?, &metadata, true, jiff::Timestamp::now());
             render::encoded(200, accepted, table)
         }
         (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, &metadata, page.objects).all()),

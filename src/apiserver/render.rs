@@ -19,7 +19,7 @@ pub(crate) fn object(code: u16, accepted: Accepted, query: &Query, object: &Arc<
         Form::Partial => partial(object),
         Form::Table => {
             let metadata = format!("{{\"resourceVersion\":\"{}\"}}", object.revision());
-            codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true)
+            codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true, jiff::Timestamp::now())
         }
     };
     encoded(code, accepted, bytes)

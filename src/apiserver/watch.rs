@@ -188,7 +188,7 @@ impl Frames {
 
     fn table(&mut self, objects: &[Arc<Object>], revision: Revision) -> Bytes {
         let metadata = format!("{{\"resourceVersion\":\"{revision}\"}}");
-        codec::table(self.resource, objects, self.include, &metadata, std::mem::take(&mut self.first_row))
+        codec::table(self.resource, objects, self.include, &metadata, std::mem::take(&mut self.first_row), jiff::Timestamp::now())
     }
 
     fn initial_end(&mut self, revision: Revision) {

@@ -1,16 +1,26 @@
 //! How components read and write the API: the same client code over HTTP to a server elsewhere, or straight into an API server in this
 //! process.
 
+mod limit;
+mod request;
+mod response;
+mod watch;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
+use http::{HeaderValue, Method, header};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cache::Listing;
+use crate::cache::{Listing, Query};
 use crate::object::{Object, ResourceRef, Revision, Status};
+use limit::Limiter;
+use request::Target;
+use response::ListPage;
+pub use watch::{WatchEvent, WatchStream};
 
 /// Sends requests to an API server. Requests carry a path and query (no scheme or host); the transport adds what it needs.
 pub trait Transport: std::fmt::Debug + Send + Sync {
@@ -34,13 +44,19 @@ pub enum ClientError {
     Malformed(#[source] anyhow::Error),
 }
 
-/// Reads and writes objects, each call one request.
+/// Reads and writes objects, each call one request. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     transport: Arc<dyn Transport>,
+    /// `User-Agent`: whom the server names as the manager of the fields that are written.
+    agent: HeaderValue,
+    limiter: Option<Arc<Limiter>>,
 }
 
 pub type Result<T> = std::result::Result<T, ClientError>;
+
+/// How many objects of a list are asked for at a time.
+const PAGE: usize = 1_000;
 
 /// The content of a patch, with its kind.
 #[derive(Clone, Debug)]
@@ -62,7 +78,24 @@ pub struct DeleteOptions {
 
 impl Client {
     pub fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+        Self { transport, agent: HeaderValue::from_static("km"), limiter: None }
+    }
+
+    /// The same client under a component's name, such as `km-scheduler`: what it writes is recorded under that name.
+    ///
+    /// # Panics
+    /// If the name is not ASCII.
+    #[must_use]
+    pub fn named(mut self, component: &'static str) -> Self {
+        self.agent = HeaderValue::from_static(component);
+        self
+    }
+
+    /// The same client, limited to so many calls a second after a burst. Its clones share the limit.
+    #[must_use]
+    pub fn limited(mut self, per_second: f64, burst: u32) -> Self {
+        self.limiter = Some(Arc::new(Limiter::new(per_second, burst)));
+        self
     }
 
     pub fn transport(&self) -> &Arc<dyn Transport> {
@@ -70,73 +103,115 @@ impl Client {
     }
 
     /// The newest state of an object, from the server.
-    pub async fn get(&self, _resource: ResourceRef, _namespace: &str, _name: &str) -> Result<Arc<Object>> {
-        todo!()
+    pub async fn get(&self, resource: ResourceRef, namespace: &str, name: &str) -> Result<Arc<Object>> {
+        let body = self.call(Target::object(resource, namespace, name, "").get()?).await?;
+        response::object(resource, &body)
     }
 
     /// `namespace` is empty for all namespaces, or a cluster-scoped resource.
-    pub async fn list(&self, _resource: ResourceRef, _namespace: &str) -> Result<Listing> {
-        todo!()
+    pub async fn list(&self, resource: ResourceRef, namespace: &str) -> Result<Listing> {
+        self.list_matching(resource, &Query::namespace(namespace)).await
     }
 
-    pub async fn create<T: Serialize + Sync>(&self, _resource: ResourceRef, _namespace: &str, _object: &T) -> Result<Arc<Object>> {
-        todo!()
+    /// All that a query selects, in as many requests as it takes, as of one revision.
+    pub async fn list_matching(&self, resource: ResourceRef, query: &Query) -> Result<Listing> {
+        let mut all = Listing::default();
+        let mut token = String::new();
+        loop {
+            let ListPage { objects, revision, continue_token } = match self.list_page(resource, query, &token).await {
+                // The list took so long that the server forgot its revision: once more, in one go.
+                Err(error) if error.is("Expired") && !token.is_empty() => {
+                    let body = self.call(Target::query(resource, query).get()?).await?;
+                    all.objects.clear();
+                    response::list(resource, &body)?
+                }
+                page => page?,
+            };
+            all.objects.extend(objects);
+            all.revision = revision;
+            if continue_token.is_empty() {
+                return Ok(all);
+            }
+            token = continue_token;
+        }
+    }
+
+    async fn list_page(&self, resource: ResourceRef, query: &Query, token: &str) -> Result<ListPage> {
+        let mut target = Target::query(resource, query).with("limit", &PAGE.to_string());
+        if !token.is_empty() {
+            target = target.with("continue", token);
+        }
+        let body = self.call(target.get()?).await?;
+        response::list(resource, &body)
+    }
+
+    /// Changes after a revision, with bookmarks, until the server ends the watch (after `seconds` at the latest).
+    pub async fn watch(&self, resource: ResourceRef, query: &Query, after: Revision, seconds: u64) -> Result<WatchStream> {
+        let body = self.stream(request::watch(resource, query, after, seconds)?).await?;
+        Ok(WatchStream::new(resource, body))
+    }
+
+    pub async fn create<T: Serialize + Sync>(&self, resource: ResourceRef, namespace: &str, object: &T) -> Result<Arc<Object>> {
+        let body = self.call(Target::collection(resource, namespace).send_json(Method::POST, object)?).await?;
+        response::object(resource, &body)
     }
 
     /// Replaces an object; its `metadata.resourceVersion`, if it has one, must be the newest.
-    pub async fn update<T: Serialize + Sync>(
-        &self,
-        _resource: ResourceRef,
-        _namespace: &str,
-        _name: &str,
-        _object: &T,
-    ) -> Result<Arc<Object>> {
-        todo!()
+    pub async fn update<T: Serialize + Sync>(&self, resource: ResourceRef, namespace: &str, name: &str, object: &T) -> Result<Arc<Object>> {
+        let body = self.call(Target::object(resource, namespace, name, "").send_json(Method::PUT, object)?).await?;
+        response::object(resource, &body)
     }
 
     pub async fn update_status<T: Serialize + Sync>(
         &self,
-        _resource: ResourceRef,
-        _namespace: &str,
-        _name: &str,
-        _object: &T,
+        resource: ResourceRef,
+        namespace: &str,
+        name: &str,
+        object: &T,
     ) -> Result<Arc<Object>> {
-        todo!()
+        let body = self.call(Target::object(resource, namespace, name, "status").send_json(Method::PUT, object)?).await?;
+        response::object(resource, &body)
     }
 
     /// `subresource` is empty for the object itself.
-    pub async fn patch(
-        &self,
-        _resource: ResourceRef,
-        _namespace: &str,
-        _name: &str,
-        _subresource: &str,
-        _patch: &Patch,
-    ) -> Result<Arc<Object>> {
-        todo!()
+    pub async fn patch(&self, resource: ResourceRef, namespace: &str, name: &str, subresource: &str, patch: &Patch) -> Result<Arc<Object>> {
+        let body = self.call(Target::object(resource, namespace, name, subresource).patch(patch)?).await?;
+        response::object(resource, &body)
     }
 
     /// The object as it now is, if it is not gone yet (grace, finalizers).
-    pub async fn delete(
-        &self,
-        _resource: ResourceRef,
-        _namespace: &str,
-        _name: &str,
-        _options: &DeleteOptions,
-    ) -> Result<Option<Arc<Object>>> {
-        todo!()
+    pub async fn delete(&self, resource: ResourceRef, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
+        let body = self.call(Target::object(resource, namespace, name, "").delete(options)?).await?;
+        response::deleted(resource, &body)
     }
 
     /// POSTs to a subresource, such as `binding` or `eviction`.
     pub async fn post<T: Serialize + Sync>(
         &self,
-        _resource: ResourceRef,
-        _namespace: &str,
-        _name: &str,
-        _subresource: &str,
-        _body: &T,
+        resource: ResourceRef,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        body: &T,
     ) -> Result<Bytes> {
-        todo!()
+        self.call(Target::object(resource, namespace, name, subresource).send_json(Method::POST, body)?).await
+    }
+
+    /// GETs any path (with its query, if any) as a stream, such as a container's log.
+    pub async fn stream_get(&self, path: &str) -> Result<ResponseBody> {
+        self.stream(request::request(Method::GET, path, None)?).await
+    }
+
+    async fn call(&self, request: http::Request<Bytes>) -> Result<Bytes> {
+        response::collect(self.stream(request).await?).await
+    }
+
+    async fn stream(&self, mut request: http::Request<Bytes>) -> Result<ResponseBody> {
+        if let Some(limiter) = &self.limiter {
+            limiter.wait().await;
+        }
+        request.headers_mut().insert(header::USER_AGENT, self.agent.clone());
+        response::succeed(self.transport.send(request).await?).await
     }
 }
 

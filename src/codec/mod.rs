@@ -20,7 +20,7 @@ use bytes::Bytes;
 pub use decode::{Decoded, conform, decode, decode_kind, strict_error};
 pub use default::default;
 pub use patch::{PatchKind, patch};
-pub use table::{IncludeObject, table};
+pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
 pub use validate::validate;
 
 /// A JSON (or protobuf) answer that is the same for everybody, made once.
@@ -32,18 +32,22 @@ pub struct Document {
 }
 
 impl Document {
-    pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
+    fn new(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        let mut etag = String::from("\"");
-        for byte in &digest.as_ref()[..16] {
-            let _ = write!(etag, "{byte:02X}");
-        }
-        etag.push('"');
+        let etag = format!("\"{}\"", fingerprint(&bytes));
         Self { bytes, etag }
     }
 
-    pub(super) fn json(value: &serde_json::Value) -> Self {
+    fn json(value: &serde_json::Value) -> Self {
         Self::new(value.to_string().into_bytes())
     }
+}
+
+/// Tells contents apart; not for secrets.
+fn fingerprint(bytes: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
+    digest.as_ref()[..16].iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02X}");
+        text
+    })
 }

@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod detect;
+pub mod executor;
 pub mod http;
 pub mod recordio;
 pub mod scheduler;

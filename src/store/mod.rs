@@ -1,6 +1,8 @@
 //! The durable order of objects: a map from keys to JSON, in which every change gets the next revision. It knows bytes, not objects.
 //! Two implementations behind one contract: etcd, and the embedded one.
 
+pub mod embedded;
+
 use std::fmt::Debug;
 use std::time::Duration;
 

@@ -1,0 +1,260 @@
+//! The executor's side of the v1 executor API: a driver that subscribes with the agent, hands out events, keeps status updates until they
+//! are acknowledged, and comes back after the agent was away.
+
+mod environment;
+mod pending;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+
+pub use environment::{Environment, Error as EnvironmentError, parse_duration};
+use pending::Pending;
+
+use super::http::RequestHead;
+use super::session::{self, Queue, Reply, SessionError, Subscription};
+use super::v1::executor::{Call, Event, event};
+use super::v1::{KillPolicy, TaskId, TaskInfo, TaskStatus, task_status};
+use crate::supervise::Supervisor;
+use crate::util::backoff::Backoff;
+
+/// Events that may wait for the executor before the driver stops reading from the agent.
+const BACKLOG: usize = 256;
+/// First and longest pause between attempts to subscribe. An agent that has restarted waits 2 s for its executors by default.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+
+/// What happens to an executor.
+#[derive(Clone, Debug)]
+pub enum ExecutorEvent {
+    /// Subscribed, for the first time or again.
+    Subscribed(Box<event::Subscribed>),
+    Launch(Box<TaskInfo>),
+    /// Tasks that start and end together.
+    LaunchGroup(Vec<TaskInfo>),
+    Kill {
+        task_id: TaskId,
+        kill_policy: Option<KillPolicy>,
+    },
+    /// Bytes from the scheduler.
+    Message(Bytes),
+    /// The agent is away; the executor and its tasks go on.
+    Disconnected(String),
+    /// End all tasks, report them, and exit: the agent asks for it, or is gone for good. If it asked, it kills the executor after
+    /// [`Environment::shutdown_grace_period`].
+    Shutdown(String),
+}
+
+/// Talks to the agent. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Driver(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    environment: Environment,
+    state: Mutex<State>,
+    settled: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pending: Pending,
+    /// Takes calls while there is a subscription.
+    queue: Option<Queue<Call>>,
+}
+
+impl Driver {
+    /// Starts to subscribe, as a task of `supervisor`. It ends after [`ExecutorEvent::Shutdown`] once the agent closes the connection, or
+    /// when the receiver is dropped or the supervisor stops.
+    pub fn start(environment: Environment, supervisor: &Supervisor) -> (Self, mpsc::Receiver<ExecutorEvent>) {
+        let driver = Self(Arc::new(Inner { environment, state: Mutex::default(), settled: Notify::new() }));
+        let (events, receiver) = mpsc::channel(BACKLOG);
+        let (shutdown, run) = (supervisor.shutdown(), Run { driver: driver.0.clone(), events, shutting_down: false });
+        supervisor.spawn("Mesos executor driver", async move {
+            shutdown.run_until_cancelled_owned(run.run()).await;
+            Ok(())
+        });
+        (driver, receiver)
+    }
+
+    /// What the agent told this executor.
+    pub fn environment(&self) -> &Environment {
+        &self.0.environment
+    }
+
+    /// Reports the state of a task. The update is kept, and sent again in every new session, until it is acknowledged. Uuid, source,
+    /// executor and, if it has none, the time are filled in.
+    pub fn update(&self, mut status: TaskStatus) {
+        let Environment { executor_id, framework_id, .. } = &self.0.environment;
+        status.uuid = Some(Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()));
+        status.source = Some(task_status::Source::Executor.into());
+        status.executor_id = Some(executor_id.clone());
+        status.timestamp = status.timestamp.or_else(|| Some(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64()));
+        let state = &mut *self.0.state.lock();
+        if let Some(queue) = &state.queue {
+            queue.send(Call::update(executor_id, framework_id, status.clone()));
+        }
+        state.pending.updated(status, state.queue.is_some());
+    }
+
+    /// Sends bytes to the scheduler. The reply says whether the agent took them; whether they arrive, nobody says.
+    pub fn message(&self, data: Bytes) -> Reply {
+        let Environment { executor_id, framework_id, .. } = &self.0.environment;
+        match &self.0.state.lock().queue {
+            Some(queue) => queue.send(Call::message(executor_id, framework_id, data)),
+            None => Reply::disconnected(),
+        }
+    }
+
+    /// Whether there is a subscription at the moment.
+    pub fn connected(&self) -> bool {
+        self.0.state.lock().queue.is_some()
+    }
+
+    /// Waits until every update so far is acknowledged, such as before the executor exits.
+    pub async fn settled(&self) {
+        loop {
+            let changed = self.0.settled.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.0.state.lock().pending.is_settled() {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+/// How a session, or the attempt at one, came to its end.
+enum End {
+    Lost(SessionError),
+    /// Nobody listens any more.
+    Unheard,
+}
+
+impl From<SessionError> for End {
+    fn from(error: SessionError) -> Self {
+        Self::Lost(error)
+    }
+}
+
+struct Run {
+    driver: Arc<Inner>,
+    events: mpsc::Sender<ExecutorEvent>,
+    /// The agent has asked for it.
+    shutting_down: bool,
+}
+
+impl Run {
+    async fn run(mut self) {
+        let Environment { checkpoint, recovery_timeout, subscription_backoff_max, .. } = self.driver.environment;
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1.min(subscription_backoff_max));
+        let (mut away_since, mut subscribed_before) = (Instant::now(), false);
+        loop {
+            let mut subscribed = false;
+            let Err(end) = self.session(&mut subscribed).await;
+            self.driver.state.lock().queue = None;
+            let End::Lost(error) = end else { return };
+            if subscribed {
+                (away_since, subscribed_before) = (Instant::now(), true);
+                backoff.reset();
+                tracing::warn!("Mesos agent: {error}");
+                if self.report(ExecutorEvent::Disconnected(error.to_string())).await.is_err() {
+                    return;
+                }
+            } else {
+                tracing::debug!("Mesos agent: {error}");
+            }
+            let hopeless = match error {
+                _ if self.shutting_down => return,
+                SessionError::Refused { text, .. } => Some(format!("the agent does not know this executor: {text}")),
+                _ if subscribed_before && !checkpoint => Some(format!("lost the agent, which does not checkpoint: {error}")),
+                _ if away_since.elapsed() >= recovery_timeout => Some(format!("the agent has been away for {recovery_timeout:?}")),
+                _ => None,
+            };
+            if let Some(reason) = hopeless {
+                let _ = self.report(ExecutorEvent::Shutdown(reason)).await;
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause()) => {}
+                () = self.events.closed() => return,
+            }
+        }
+    }
+
+    async fn report(&self, event: ExecutorEvent) -> Result<(), End> {
+        self.events.send(event).await.map_err(|_| End::Unheard)
+    }
+
+    async fn session(&mut self, subscribed: &mut bool) -> Result<Infallible, End> {
+        let Environment { framework_id, executor_id, endpoint, path, token, .. } = &self.driver.environment.clone();
+        let mut head = RequestHead::call(endpoint, path);
+        if let Some(token) = token {
+            head = head.with("Authorization", &format!("Bearer {token}"));
+        }
+        let subscribe = Call::subscribe(executor_id, framework_id, self.driver.state.lock().pending.subscribe());
+        let mut stream = Subscription::<Event>::open(endpoint, &head, &subscribe).await?;
+        let Some(start) = stream.next().await?.subscribed else {
+            return Err(SessionError::Ended.into());
+        };
+        let (queue, mut calls) = Queue::new();
+        {
+            let state = &mut *self.driver.state.lock();
+            for status in state.pending.unsent() {
+                queue.send(Call::update(executor_id, framework_id, status.clone()));
+            }
+            state.queue = Some(queue);
+        }
+        *subscribed = true;
+        self.report(ExecutorEvent::Subscribed(Box::new(start))).await?;
+        tokio::select! {
+            biased;
+            end = self.hand_out(&mut stream) => end,
+            end = session::deliver(endpoint, &head, &mut calls) => Err(end.err().unwrap_or(SessionError::Ended).into()),
+        }
+    }
+
+    async fn hand_out(&mut self, stream: &mut Subscription<Event>) -> Result<Infallible, End> {
+        loop {
+            let event = tokio::select! {
+                event = stream.next() => event?,
+                () = self.events.closed() => return Err(End::Unheard),
+            };
+            let kind = event.r#type();
+            match event {
+                Event { launch: Some(launch), .. } => {
+                    self.driver.state.lock().pending.launched(launch.task.clone());
+                    self.report(ExecutorEvent::Launch(Box::new(launch.task))).await?;
+                }
+                Event { launch_group: Some(group), .. } => {
+                    let tasks = group.task_group.tasks;
+                    tasks.iter().for_each(|task| self.driver.state.lock().pending.launched(task.clone()));
+                    self.report(ExecutorEvent::LaunchGroup(tasks)).await?;
+                }
+                Event { kill: Some(kill), .. } => {
+                    self.report(ExecutorEvent::Kill { task_id: kill.task_id, kill_policy: kill.kill_policy }).await?;
+                }
+                Event { acknowledged: Some(acknowledged), .. } => {
+                    self.driver.state.lock().pending.acknowledged(&acknowledged.task_id.value, &acknowledged.uuid);
+                    self.driver.settled.notify_waiters();
+                }
+                Event { message: Some(message), .. } => self.report(ExecutorEvent::Message(message.data)).await?,
+                Event { error: Some(error), .. } => {
+                    tracing::error!("Mesos agent: {}", error.message);
+                    return Err(SessionError::Ended.into());
+                }
+                _ if kind == event::Type::Shutdown => {
+                    self.shutting_down = true;
+                    self.report(ExecutorEvent::Shutdown("the agent asks for it".into())).await?;
+                }
+                _ if kind == event::Type::Heartbeat => {}
+                other => tracing::debug!("unknown event from the Mesos agent: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Which nodes a pod may run on: by name, labels, node affinity and taints.
+
+use serde::Deserialize;
+
+/// What a pod asks of the node itself, rather than of its resources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Constraints {
+    pub node_name: Option<Box<str>>,
+    /// Labels the node must have, ascending.
+    pub selector: Vec<(Box<str>, Box<str>)>,
+    /// Required node affinity: one of the terms must hold.
+    pub affinity: Option<Vec<Term>>,
+    pub tolerations: Vec<Toleration>,
+}
+
+/// A node as constraints see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub name: Box<str>,
+    /// Ascending by key.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    pub taints: Vec<Taint>,
+    pub unschedulable: bool,
+}
+
+/// Why a node will not do for a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mismatch {
+    Name,
+    Selector,
+    Affinity,
+    Unschedulable,
+    Taint,
+}
+
+/// Requirements that hold together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Term {
+    #[serde(default)]
+    pub match_expressions: Vec<Expression>,
+    /// On fields of the node; `metadata.name` is the only one.
+    #[serde(default)]
+    pub match_fields: Vec<Expression>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub struct Expression {
+    pub key: Box<str>,
+    pub operator: Operator,
+    #[serde(default)]
+    pub values: Vec<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum Operator {
+    In,
+    NotIn,
+    Exists,
+    DoesNotExist,
+    Gt,
+    Lt,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub struct Taint {
+    pub key: Box<str>,
+    #[serde(default)]
+    pub value: Box<str>,
+    pub effect: Box<str>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+pub struct Toleration {
+    #[serde(default)]
+    pub key: Box<str>,
+    /// `Equal` (the default) or `Exists`.
+    #[serde(default)]
+    pub operator: Box<str>,
+    #[serde(default)]
+    pub value: Box<str>,
+    /// Empty: every effect.
+    #[serde(default)]
+    pub effect: Box<str>,
+}
+
+/// What the node life cycle puts on a node whose kubelet is silent. An agent without an executor has no kubelet yet: a launch brings it.
+const NO_KUBELET: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
+
+impl Constraints {
+    /// Whether a pod may be put on the node. `has_kubelet`: an executor of ours runs there.
+    ///
+    /// # Errors
+    /// The first thing that is in the way.
+    pub fn admit(&self, node: &NodeFacts, has_kubelet: bool) -> Result<(), Mismatch> {
+        if self.node_name.as_ref().is_some_and(|it| *it != node.name) {
+            return Err(Mismatch::Name);
+        }
+        if !self.selector.iter().all(|(key, value)| node.label(key) == Some(value)) {
+            return Err(Mismatch::Selector);
+        }
+        if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
+            return Err(Mismatch::Affinity);
+        }
+        let cordon = Taint { key: UNSCHEDULABLE.into(), value: "".into(), effect: "NoSchedule".into() };
+        if node.unschedulable && !self.tolerates(&cordon) {
+            return Err(Mismatch::Unschedulable);
+        }
+        let barred = node.taints.iter().any(|taint| {
+            matches!(&*taint.effect, "NoSchedule" | "NoExecute")
+                && (has_kubelet || !NO_KUBELET.contains(&&*taint.key))
+                && !self.tolerates(taint)
+        });
+        if barred { Err(Mismatch::Taint) } else { Ok(()) }
+    }
+
+    fn tolerates(&self, taint: &Taint) -> bool {
+        self.tolerations.iter().any(|it| {
+            (it.effect.is_empty() || it.effect == taint.effect)
+                && (it.key == taint.key || it.key.is_empty() && &*it.operator == "Exists")
+                && (&*it.operator == "Exists" || it.value == taint.value)
+        })
+    }
+}
+
+impl NodeFacts {
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.labels.binary_search_by(|(it, _)| (**it).cmp(key)).ok().map(|at| &*self.labels[at].1)
+    }
+}
+
+impl Term {
+    /// A term that asks for nothing matches nothing.
+    fn holds(&self, node: &NodeFacts) -> bool {
+        let asks = !self.match_expressions.is_empty() || !self.match_fields.is_empty();
+        asks && self.match_expressions.iter().all(|it| it.holds(node.label(&it.key)))
+            && self.match_fields.iter().all(|it| it.holds((&*it.key == "metadata.name").then_some(&*node.name)))
+    }
+}
+
+impl Expression {
+    fn holds(&self, value: Option<&str>) -> bool {
+        let listed = |it: &str| self.values.iter().any(|candidate| **candidate == *it);
+        let compare = || Some((value?.parse::<i64>().ok()?, self.values.first()?.parse::<i64>().ok()?));
+        match self.operator {
+            Operator::In => value.is_some_and(listed),
+            Operator::NotIn => !value.is_some_and(listed),
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::Gt => compare().is_some_and(|(value, bound)| value > bound),
+            Operator::Lt => compare().is_some_and(|(value, bound)| value < bound),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{from_value, json};
+
+    use super::*;
+
+    fn node() -> NodeFacts {
+        let labels = vec![("gen".into(), "2015".into()), ("rack".into(), "7".into())];
+        NodeFacts { name: "h1".into(), labels, ..NodeFacts::default() }
+    }
+
+    #[test]
+    fn affinity_terms() {
+        for (term, holds) in [
+            (json!({"matchExpressions": [{"key": "rack", "operator": "In", "values": ["7", "8"]}]}), true),
+            (json!({"matchExpressions": [{"key": "rack", "operator": "NotIn", "values": ["7"]}]}), false),
+            (json!({"matchExpressions": [{"key": "none", "operator": "NotIn", "values": ["7"]}]}), true),
+            (json!({"matchExpressions": [{"key": "gen", "operator": "Gt", "values": ["2014"]}]}), true),
+            (json!({"matchExpressions": [{"key": "gen", "operator": "Lt", "values": ["2014"]}]}), false),
+            (json!({"matchExpressions": [{"key": "gen", "operator": "Exists"}, {"key": "none", "operator": "Exists"}]}), false),
+            (json!({"matchExpressions": [{"key": "none", "operator": "DoesNotExist"}]}), true),
+            (json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["h1"]}]}), true),
+            (json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["h2"]}]}), false),
+            (json!({}), false),
+        ] {
+            let constraints = Constraints { affinity: Some(vec![from_value(term.clone()).unwrap()]), ..Constraints::default() };
+            assert_eq!(constraints.admit(&node(), true).is_ok(), holds, "{term}");
+        }
+        let none = Constraints { affinity: Some(Vec::new()), ..Constraints::default() };
+        assert_eq!(none.admit(&node(), true), Err(Mismatch::Affinity));
+    }
+
+    #[test]
+    fn taints_bar_and_tolerations_lift() {
+        let taint = |key: &str, value: &str| Taint { key: key.into(), value: value.into(), effect: "NoSchedule".into() };
+        let tainted = |taint| NodeFacts { taints: vec![taint], ..node() };
+        let tolerating = |toleration| Constraints { tolerations: vec![from_value(toleration).unwrap()], ..Constraints::default() };
+        for (toleration, ok) in [
+            (json!({"key": "a", "value": "1"}), true),
+            (json!({"key": "a", "operator": "Exists"}), true),
+            (json!({"operator": "Exists"}), true),
+            (json!({"key": "a", "value": "2"}), false),
+            (json!({"key": "a", "value": "1", "effect": "NoExecute"}), false),
+        ] {
+            assert_eq!(tolerating(toleration.clone()).admit(&tainted(taint("a", "1")), true).is_ok(), ok, "{toleration}");
+        }
+        let cordoned = NodeFacts { unschedulable: true, ..node() };
+        assert_eq!(Constraints::default().admit(&cordoned, true), Err(Mismatch::Unschedulable));
+        assert_eq!(tolerating(json!({"operator": "Exists"})).admit(&cordoned, true), Ok(()));
+        let silent = tainted(taint("node.kubernetes.io/unreachable", ""));
+        assert_eq!(Constraints::default().admit(&silent, true), Err(Mismatch::Taint));
+        assert_eq!(Constraints::default().admit(&silent, false), Ok(()));
+    }
+
+    #[test]
+    fn names_and_selectors() {
+        let named = Constraints { node_name: Some("h2".into()), ..Constraints::default() };
+        assert_eq!(named.admit(&node(), true), Err(Mismatch::Name));
+        let selecting = |value: &str| Constraints { selector: vec![("rack".into(), value.into())], ..Constraints::default() };
+        assert_eq!(selecting("7").admit(&node(), true), Ok(()));
+        assert_eq!(selecting("8").admit(&node(), true), Err(Mismatch::Selector));
+    }
+}

@@ -1,0 +1,448 @@
+//! The scheduler as one state machine: what happens goes in as [`Input`]s, what is to be done comes out as [`Action`]s, time is passed in.
+//! It does no I/O and draws its chances from a seed, so a run can be repeated step by step.
+
+mod launching;
+mod pods;
+mod statuses;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+
+use super::demand::Rules;
+use super::executorinfo::Prototype;
+use super::metrics::Metrics;
+use super::nodes::{Node, Nodes};
+use super::offers::Book;
+use super::pace::{Appetite, Tell};
+use super::placement::Spread;
+use super::queue::Queue;
+use super::reconcile::{Ask, Pace, Reconciler};
+use super::tasks::{State, Task, Tasks};
+use crate::mesos::v1::scheduler::{Call, Event, event};
+use crate::mesos::v1::{AgentId, DurationInfo, ExecutorInfo, KillPolicy, TaskId, TaskStatus};
+use crate::object::{Name, Object};
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A pod, new or changed. Before the first `Subscribed`, those that are bound are taken for running.
+    Pod(Arc<Object>),
+    /// A pod is gone; its last state.
+    PodGone(Arc<Object>),
+    Node(Arc<Object>),
+    /// The node of this name is gone.
+    NodeGone(Box<str>),
+    /// Subscribed under this framework id, for the first time or again.
+    Subscribed(String),
+    Disconnected,
+    Event(Box<Event>),
+    /// What became of [`Action::DeletePod`]: whether the pod is gone, or will be.
+    PodDeletion {
+        pod: Name,
+        done: bool,
+    },
+    /// What became of [`Action::WriteNode`].
+    NodeWritten {
+        host: Box<str>,
+        done: bool,
+    },
+    /// Somebody asks for a reconciliation.
+    WantExplicit,
+    WantImplicit,
+}
+
+/// Something to be done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send a call to the Mesos master. Calls keep their order.
+    Call(Box<Call>),
+    /// Keep the framework id for the next start.
+    KeepFrameworkId(String),
+    /// Create the node, or give it these attribute labels and no others. Answered by [`Input::NodeWritten`].
+    WriteNode { host: Box<str>, labels: BTreeMap<String, String> },
+    /// Delete a pod at once, if it still has this uid. Answered by [`Input::PodDeletion`].
+    DeletePod { pod: Name, uid: Box<str> },
+    /// Record an event about a pod.
+    Tell { pod: Arc<Object>, warning: bool, reason: &'static str, message: String },
+}
+
+/// What the core is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub rules: Rules,
+    pub prototype: Prototype,
+    pub discovery: bool,
+    pub offer_ttl: Duration,
+    pub initial_pod_backoff: Duration,
+    pub max_pod_backoff: Duration,
+    pub reconcile: Pace,
+    /// A framework id was kept from an earlier run, so tasks of that run may exist of which the API server does not know yet.
+    pub resumed: bool,
+    pub seed: u64,
+}
+
+/// How long what Mesos does not want back at once is refused: it offers an agent again sooner when more of it becomes free.
+const REFUSE_SECONDS: f64 = 120.0;
+/// How long offers are refused that will do when a node or an executor has reported.
+const REFUSE_BRIEFLY_SECONDS: f64 = 5.0;
+/// Events about waiting pods, at most so many a second.
+const TELL_AT_ONCE: usize = 20;
+const TELL_PAUSE: Duration = Duration::from_secs(1);
+/// How long the tasks of an earlier run are waited for, before pods are launched.
+const GATE: Duration = Duration::from_secs(5);
+/// A launch that Mesos does not know so soon may still be on its way.
+const SETTLED: Duration = Duration::from_secs(5);
+const DELETE_AGAIN: Duration = Duration::from_secs(2);
+/// A task that no pod of ours can have: Mesos answers for it when it has answered for all others.
+const FENCE: &str = "fence.";
+
+/// The scheduler without its I/O.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    framework: Option<String>,
+    connected: bool,
+    started: bool,
+    gate: Option<Gate>,
+    nodes: Nodes,
+    /// Hosts whose node is being written.
+    writing: HashSet<Box<str>>,
+    /// Every agent ever offered, with its host name.
+    agents: HashMap<Arc<str>, Arc<str>>,
+    /// The executor that runs, or was last started, on each agent.
+    executors: HashMap<Arc<str>, Arc<ExecutorInfo>>,
+    book: Book,
+    queue: Queue,
+    tasks: Tasks,
+    spread: Spread,
+    reconciler: Reconciler,
+    appetite: Appetite,
+    /// Resources went back to Mesos that may be had again.
+    leftovers: bool,
+    deletions: HashMap<Name, Deletion>,
+    tell_not_before: Duration,
+    rng: StdRng,
+    metrics: Metrics,
+    out: Vec<Action>,
+}
+
+/// Until when no pod is launched, unless Mesos has answered for the fence before.
+#[derive(Debug)]
+struct Gate {
+    until: Duration,
+    fence: String,
+}
+
+/// A pod being deleted by us, with the status updates that are acknowledged when that is done.
+#[derive(Debug)]
+struct Deletion {
+    uid: Box<str>,
+    acknowledge: Vec<TaskStatus>,
+    again_at: Option<Duration>,
+    pause: Duration,
+}
+
+impl Core {
+    pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        Self {
+            queue: Queue::new(settings.initial_pod_backoff, settings.max_pod_backoff),
+            reconciler: Reconciler::new(settings.reconcile),
+            rng: StdRng::seed_from_u64(settings.seed),
+            framework: None,
+            connected: false,
+            started: false,
+            gate: None,
+            nodes: Nodes::default(),
+            writing: HashSet::new(),
+            agents: HashMap::new(),
+            executors: HashMap::new(),
+            book: Book::default(),
+            tasks: Tasks::default(),
+            spread: Spread::default(),
+            appetite: Appetite::default(),
+            leftovers: false,
+            deletions: HashMap::new(),
+            tell_not_before: Duration::ZERO,
+            metrics,
+            out: Vec::new(),
+            settings,
+        }
+    }
+
+    /// Takes in what happened. What follows from it is done by the next [`Core::act`], so several inputs can be taken in before.
+    pub fn input(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::Pod(pod) => self.pod(now, pod),
+            Input::PodGone(pod) => self.pod_gone(now, &pod),
+            Input::Node(node) => self.node(&node),
+            Input::NodeGone(host) => self.node_gone(&host),
+            Input::Subscribed(framework) => self.subscribed(now, framework),
+            Input::Disconnected => self.disconnected(),
+            Input::Event(event) => self.event(now, *event),
+            Input::PodDeletion { pod, done } => self.deletion(now, &pod, done),
+            Input::NodeWritten { host, done } => self.node_written(&host, done),
+            Input::WantExplicit => {
+                self.metrics.reconciliation_requested("explicit");
+                self.reconciler.want_explicit();
+            }
+            Input::WantImplicit => {
+                self.metrics.reconciliation_requested("implicit");
+                self.reconciler.want_implicit();
+            }
+        }
+    }
+
+    /// Does what is due, and hands out everything there is to do.
+    pub fn act(&mut self, now: Duration) -> Vec<Action> {
+        if self.gate.as_ref().is_some_and(|gate| now >= gate.until) {
+            tracing::warn!("Mesos has not said which tasks it has within {GATE:?}, launching pods all the same");
+            self.gate = None;
+        }
+        self.queue.release(now);
+        self.retry_deletions(now);
+        if self.connected {
+            self.reconcile(now);
+            self.launch_round(now);
+            self.give_back_expired(now);
+            let (hungry, news) = (self.hungry(), self.queue.take_new_groups() || std::mem::take(&mut self.leftovers));
+            match self.appetite.decide(now, hungry, news, self.book.is_empty(), self.agents.len()) {
+                Some(Tell::Revive) => self.call(Call::revive(Vec::new())),
+                Some(Tell::Suppress) => self.call(Call::suppress(Vec::new())),
+                None => {}
+            }
+            for id in self.tasks.due_kills(now) {
+                let task = self.tasks.get(&id).expect("tasks to be killed are known");
+                let call = kill_call(task);
+                self.call(call);
+            }
+        }
+        self.tell_waiting(now);
+        self.metrics.sizes(self.queue.len(), self.tasks.len(), self.book.len());
+        std::mem::take(&mut self.out)
+    }
+
+    /// When [`Core::act`] is next to be called, if nothing happens before.
+    pub fn wake_at(&self) -> Option<Duration> {
+        let mut due = vec![
+            self.queue.next_release(),
+            self.queue.next_tell().map(|at| at.max(self.tell_not_before)),
+            self.gate.as_ref().map(|gate| gate.until),
+            self.deletions.values().filter_map(|it| it.again_at).min(),
+        ];
+        if self.connected {
+            let appetite = self.appetite.next_due(self.hungry());
+            due.extend([self.book.next_expiry(), self.tasks.next_kill(), self.reconciler.next_due(), appetite]);
+        }
+        due.into_iter().flatten().min()
+    }
+
+    /// Whether pods could be launched that no offer held does for.
+    fn hungry(&self) -> bool {
+        self.gate.is_none() && self.queue.ready() > 0
+    }
+
+    fn call(&mut self, call: Call) {
+        if self.connected {
+            self.out.push(Action::Call(Box::new(call)));
+        }
+    }
+
+    fn subscribed(&mut self, now: Duration, framework: String) {
+        if self.framework.as_ref() != Some(&framework) {
+            self.out.push(Action::KeepFrameworkId(framework.clone()));
+        }
+        self.framework = Some(framework);
+        self.connected = true;
+        self.book.clear();
+        self.queue.forget_tried();
+        self.appetite.connected(now, self.agents.len());
+        self.reconciler.connected(now);
+        self.tasks.repeat_kills(now);
+        if !std::mem::replace(&mut self.started, true) && self.settings.resumed && !self.queue.is_empty() {
+            let fence = format!("{FENCE}{:016x}", self.rng.random::<u64>());
+            self.call(Call::reconcile([]));
+            self.call(Call::reconcile([(TaskId::from(fence.as_str()), None)]));
+            self.gate = Some(Gate { until: now + GATE, fence });
+        }
+    }
+
+    fn disconnected(&mut self) {
+        self.connected = false;
+        self.book.clear();
+        self.reconciler.disconnected();
+    }
+
+    fn event(&mut self, now: Duration, event: Event) {
+        match event.r#type() {
+            event::Type::Offers => {
+                for offer in event.offers.into_iter().flat_map(|it| it.offers) {
+                    self.offer(now, offer);
+                }
+            }
+            event::Type::Rescind => {
+                let Some(id) = event.rescind.map(|it| it.offer_id.value) else { return };
+                let (_, useless) = self.book.rescind(&id);
+                self.decline(useless, REFUSE_BRIEFLY_SECONDS);
+            }
+            event::Type::Update => {
+                if let Some(update) = event.update {
+                    self.status(now, update.status);
+                }
+            }
+            event::Type::Failure => {
+                let Some(failure) = event.failure else { return };
+                let Some(agent) = failure.agent_id else { return };
+                match failure.executor_id {
+                    None => {
+                        tracing::warn!("agent {agent} is gone");
+                        self.book.lose_agent(&agent.value);
+                        self.executors.remove(&*agent.value);
+                    }
+                    Some(executor) => {
+                        tracing::warn!("executor {executor} on agent {agent} ended, status {}", failure.status.unwrap_or_default());
+                        self.executors.remove(&*agent.value);
+                    }
+                }
+            }
+            other => tracing::debug!("nothing to do for {other:?} from the Mesos master"),
+        }
+    }
+
+    fn node(&mut self, object: &Object) {
+        match Node::read(object, self.settings.rules.product) {
+            Ok(node) => {
+                let host = node.facts.name.clone();
+                if self.nodes.put(node) {
+                    self.book.renew_host(&host);
+                    // Its offers may have been declined because it did not do for pods that it does for now.
+                    self.leftovers = true;
+                }
+            }
+            Err(error) => tracing::warn!("node {}: {error}", object.name()),
+        }
+    }
+
+    fn node_gone(&mut self, host: &str) {
+        self.nodes.remove(host);
+        let gone: Vec<_> = self.agents.iter().filter(|(_, of)| &***of == host).map(|(agent, _)| agent.clone()).collect();
+        for agent in gone {
+            if !self.tasks.any_on(&agent) {
+                self.executors.remove(&agent);
+            }
+            if let Some(ids) = self.book.forget_agent(&agent) {
+                // Offered again, the agent gets a new node.
+                self.decline(ids, 0.0);
+            }
+        }
+    }
+
+    fn node_written(&mut self, host: &str, done: bool) {
+        self.writing.remove(host);
+        // A provisional node that is not in the API server is made again from the next offer.
+        if !done && self.nodes.get(host).is_some_and(|it| it.provisional) {
+            self.nodes.remove(host);
+        }
+    }
+
+    fn reconcile(&mut self, now: Duration) {
+        let tasks = &self.tasks;
+        let known = || {
+            let settled = |it: &&Task| it.state != State::Finished && now >= it.launched_at + SETTLED;
+            let mut known: Vec<_> = tasks.iter().filter(settled).map(|it| (it.id.clone(), it.agent.clone())).collect();
+            known.sort_unstable();
+            known
+        };
+        match self.reconciler.due(now, known) {
+            Some(Ask::Implicit) => self.call(Call::reconcile([])),
+            Some(Ask::Explicit(tasks)) => {
+                let tasks = tasks.iter().map(|(task, agent)| (TaskId::from(&**task), Some(AgentId::from(&**agent))));
+                self.call(Call::reconcile(tasks.collect::<Vec<_>>()));
+            }
+            None => {}
+        }
+        self.metrics.reconciliations(&mut self.reconciler);
+    }
+
+    /// What pods' users are told while nothing happens.
+    fn tell_waiting(&mut self, now: Duration) {
+        if now < self.tell_not_before {
+            return;
+        }
+        let due = self.queue.untold(now, TELL_AT_ONCE);
+        if due.len() == TELL_AT_ONCE {
+            self.tell_not_before = now + TELL_PAUSE;
+        }
+        for name in due {
+            let waiting = self.queue.get(&name).expect("it waits");
+            let why = if self.connected { self.queue.explain(waiting) } else { "not connected to a Mesos master".to_owned() };
+            let pod = waiting.pod.clone();
+            self.out.push(Action::Tell { pod, warning: true, reason: "FailedScheduling", message: format!("Error scheduling: {why}") });
+        }
+    }
+
+    /// One line for each waiting pod.
+    pub fn debug_queue(&self) -> String {
+        let line = |name: &Name, at: Option<Duration>| {
+            let deadline = at.map_or("<none>".to_owned(), |at| format!("{at:?}"));
+            format!("{{pod:{name}, deadline:{deadline}}}\n")
+        };
+        let mut lines: Vec<String> = self.queue.iter().map(|(waiting, at)| line(&waiting.name, at)).collect();
+        lines.sort_unstable();
+        lines.concat()
+    }
+
+    /// A count, then one line for each task: id, pod, state as a number, offer.
+    pub fn debug_tasks(&self) -> String {
+        let line = |task: &Task| {
+            let state = match task.state {
+                State::Launched | State::Starting => 0,
+                State::Running => 1,
+                State::Finished => 2,
+            };
+            format!("{}\t{}\t{state}\t{}\n", task.id, task.pod, task.offer)
+        };
+        let mut lines: Vec<String> = self.tasks.iter().map(line).collect();
+        lines.sort_unstable();
+        format!("task_count={}\n{}", lines.len(), lines.concat())
+    }
+
+    /// Asks every executor known to end itself if it has no pods. One line for each.
+    pub fn kamikaze(&mut self) -> String {
+        let mut agents: Vec<_> = self.agents.iter().map(|(agent, host)| (agent.clone(), host.clone())).collect();
+        agents.sort_unstable();
+        let mut report = String::new();
+        for (agent, host) in agents {
+            let Some(executor) = self.nodes.get(&host).and_then(|it| it.executor_id.clone()) else { continue };
+            report.push_str(&format!("kamikaze message sent to executor {executor:?} on slave {agent:?}\n"));
+            self.call(Call::message((&*executor).into(), (&*agent).into(), bytes::Bytes::from_static(b"kamikaze")));
+        }
+        report + "OK\n"
+    }
+
+    /// Whether there is a subscription now.
+    pub fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// Whether there ever was a subscription.
+    pub fn is_started(&self) -> bool {
+        self.started
+    }
+}
+
+fn kill_call(task: &Task) -> Call {
+    let policy = task.kill.as_ref().map(|kill| {
+        let nanoseconds = kill.grace.max(0).saturating_mul(1_000_000_000);
+        KillPolicy { grace_period: Some(DurationInfo { nanoseconds }) }
+    });
+    Call::kill((&*task.id).into(), Some((&*task.agent).into()), policy)
+}
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

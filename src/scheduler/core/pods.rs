@@ -1,0 +1,165 @@
+//! What pods' changes mean for queue and tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Action, Core, DELETE_AGAIN, Deletion};
+use crate::mesos::v1::TaskStatus;
+use crate::mesos::v1::scheduler::Call;
+use crate::object::{Name, Object};
+use crate::scheduler::demand::PodFacts;
+use crate::scheduler::tasks::{State, Task};
+
+/// A bound pod that went away is expected to have been stopped by its executor, whose last word is waited for this long.
+const LAST_WORD: Duration = Duration::from_secs(2);
+
+impl Core {
+    pub(super) fn pod(&mut self, now: Duration, pod: Arc<Object>) {
+        let name = &pod.meta().name;
+        match self.tasks.of_pod(name).map(|task| (task.id.clone(), task.uid == pod.meta().uid)) {
+            Some((id, true)) => return self.launched_pod(now, &id, pod),
+            // The name was used again before the end of its former pod was seen.
+            Some((id, false)) => self.abandon(now, &id, 0),
+            None => {}
+        }
+        let facts = match PodFacts::read(&pod, &self.settings.rules) {
+            Ok(facts) => facts,
+            Err(error) => return tracing::warn!("pod {name}: {error}"),
+        };
+        if facts.binding.host.is_some() && !facts.ended && !facts.mirror {
+            self.queue.remove(name);
+            self.adopt_bound(now, facts, pod);
+        } else if facts.mirror || facts.foreign || facts.ended || facts.binding.host.is_some() {
+            self.queue.remove(name);
+        } else if facts.deleting.is_some() {
+            self.queue.remove(name);
+            if facts.node_name.is_some() {
+                // It was never launched: no executor will end its deletion.
+                self.delete_pod(&facts.name, &facts.uid, None);
+            }
+        } else {
+            self.queue.put(now, facts, pod);
+        }
+    }
+
+    /// A pod with a task changed: it is bound by now, or to be deleted.
+    fn launched_pod(&mut self, now: Duration, id: &str, pod: Arc<Object>) {
+        let bound = self.tasks.get(id).is_some_and(|task| task.bound)
+            || PodFacts::read(&pod, &self.settings.rules).is_ok_and(|facts| facts.binding.task.as_deref() == Some(id));
+        let deleting = pod.meta().is_deleted().then(|| pod.meta().deletion_grace_seconds.unwrap_or_default());
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.object = Some(pod);
+        if bound && !task.bound {
+            (task.bound, task.state) = (true, task.state.max(State::Starting));
+        }
+        if let Some(grace) = deleting {
+            self.tasks.kill(now, id, grace);
+        }
+    }
+
+    /// A bound pod without a task: one of an earlier run, or of another scheduler of this framework. Its task is believed to run.
+    fn adopt_bound(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
+        let binding = facts.binding;
+        let (Some(host), Some(id), Some(agent), Some(offer)) = (binding.host, binding.task, binding.agent, binding.offer) else {
+            tracing::warn!("pod {} is bound without saying to which task, it is deleted", facts.name);
+            return self.delete_pod(&facts.name, &facts.uid, None);
+        };
+        let task = Task {
+            id: id.into(),
+            pod: facts.name,
+            uid: facts.uid,
+            object: Some(pod),
+            owner: facts.owner,
+            agent: agent.into(),
+            host: host.into(),
+            offer,
+            state: State::Starting,
+            bound: true,
+            attempts: 0,
+            launched_at: now,
+            kill: None,
+        };
+        self.agents.entry(task.agent.clone()).or_insert_with(|| task.host.clone());
+        self.spread.add(task.owner.as_deref(), &task.host);
+        let id = task.id.clone();
+        self.tasks.insert(task);
+        if let Some(grace) = facts.deleting {
+            self.tasks.kill(now, &id, grace);
+        }
+        if self.started {
+            self.reconciler.want_explicit();
+        }
+    }
+
+    pub(super) fn pod_gone(&mut self, now: Duration, pod: &Object) {
+        let name = &pod.meta().name;
+        if self.queue.get(name).is_some_and(|waiting| waiting.uid == pod.meta().uid) {
+            self.queue.remove(name);
+        }
+        if self.deletions.get(name).is_some_and(|it| it.uid == pod.meta().uid) {
+            self.deletion(now, name, true);
+        }
+        let Some(task) = self.tasks.of_pod(name).filter(|task| task.uid == pod.meta().uid) else { return };
+        let (id, graceful) = (task.id.clone(), task.bound && pod.meta().is_deleted());
+        let wait = if graceful { LAST_WORD } else { Duration::ZERO };
+        self.abandon(now + wait, &id, if graceful { pod.meta().deletion_grace_seconds.unwrap_or_default() } else { 0 });
+    }
+
+    /// The pod of a task is gone: so must be the task.
+    fn abandon(&mut self, at: Duration, id: &str, grace: i64) {
+        let Some(task) = self.tasks.get_mut(id) else { return };
+        task.object = None;
+        if task.state == State::Finished {
+            self.tasks.remove(id);
+        } else {
+            self.tasks.kill(at, id, grace);
+        }
+    }
+
+    /// Deletes a pod without grace. The status update that made it necessary is acknowledged when that is done.
+    pub(super) fn delete_pod(&mut self, pod: &Name, uid: &str, because: Option<TaskStatus>) {
+        let fresh = self.deletions.get(pod).is_none_or(|it| *it.uid != *uid);
+        let mut acknowledge = Vec::new();
+        if fresh {
+            let old = self.deletions.remove(pod);
+            acknowledge = old.map(|it| it.acknowledge).unwrap_or_default();
+            self.out.push(Action::DeletePod { pod: pod.clone(), uid: uid.into() });
+        }
+        let deletion = self.deletions.entry(pod.clone()).or_insert_with(|| Deletion {
+            uid: uid.into(),
+            acknowledge,
+            again_at: None,
+            pause: DELETE_AGAIN,
+        });
+        deletion.acknowledge.extend(because);
+    }
+
+    pub(super) fn deletion(&mut self, now: Duration, pod: &Name, done: bool) {
+        if !done {
+            if let Some(deletion) = self.deletions.get_mut(pod) {
+                deletion.again_at = Some(now + deletion.pause);
+                deletion.pause = (deletion.pause * 2).min(self.settings.max_pod_backoff);
+            }
+            return;
+        }
+        let Some(deletion) = self.deletions.remove(pod) else { return };
+        for status in &deletion.acknowledge {
+            self.acknowledge(status);
+        }
+    }
+
+    pub(super) fn retry_deletions(&mut self, now: Duration) {
+        for (pod, deletion) in &mut self.deletions {
+            if deletion.again_at.is_some_and(|at| now >= at) {
+                deletion.again_at = None;
+                self.out.push(Action::DeletePod { pod: pod.clone(), uid: deletion.uid.clone() });
+            }
+        }
+    }
+
+    pub(super) fn acknowledge(&mut self, status: &TaskStatus) {
+        if let Some(call) = Call::acknowledge(status) {
+            self.call(call);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What Mesos says of tasks, and what follows from it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::RngExt as _;
+
+use super::Core;
+use crate::mesos::v1::scheduler::Call;
+use crate::mesos::v1::task_status::{Reason, Source};
+use crate::mesos::v1::{TaskState, TaskStatus};
+use crate::scheduler::demand::PodFacts;
+use crate::scheduler::tasks::{State, Task};
+
+/// Messages of executors that say the pod's containers are no more.
+const CONTAINERS_GONE: [&str; 2] = ["containers-disappeared", "kubelet-pod-launch-failed"];
+const TASK_KILLED: &str = "task-killed";
+
+impl Core {
+    /// Acts on a status update, then acknowledges it: at once, or when the pod's deletion that follows from it is done.
+    pub(super) fn status(&mut self, now: Duration, status: TaskStatus) {
+        let id = status.task_id.value.clone();
+        if self.gate.as_ref().is_some_and(|gate| gate.fence == id) {
+            self.gate = None;
+            return;
+        }
+        self.metrics.status_update(&status);
+        self.reconciler.answered(now, &id);
+        if self.tasks.get(&id).is_none() && !self.adopt(now, &status) {
+            self.unknown(&status);
+            self.acknowledge(&status);
+            return;
+        }
+        match status.state() {
+            TaskState::TaskStaging | TaskState::TaskKilling => {}
+            TaskState::TaskStarting => self.bound(now, &id, State::Starting),
+            TaskState::TaskRunning => self.bound(now, &id, State::Running),
+            TaskState::TaskUnreachable => tracing::warn!("task {id}: its agent is unreachable"),
+            TaskState::TaskFinished => self.finished(&id),
+            TaskState::TaskFailed
+            | TaskState::TaskError
+            | TaskState::TaskLost
+            | TaskState::TaskKilled
+            | TaskState::TaskDropped
+            | TaskState::TaskGone
+            | TaskState::TaskGoneByOperator
+            | TaskState::TaskUnknown => return self.ended(now, &id, status),
+        }
+        self.acknowledge(&status);
+    }
+
+    /// The executor has the task: what it launched is, or is about to be, bound.
+    fn bound(&mut self, now: Duration, id: &str, state: State) {
+        let Some(task) = self.tasks.get_mut(id).filter(|it| it.state != State::Finished) else { return };
+        if task.state == State::Launched {
+            self.metrics.bind_latency(now.saturating_sub(task.launched_at));
+        }
+        (task.bound, task.state) = (true, task.state.max(state));
+    }
+
+    fn finished(&mut self, id: &str) {
+        let Some(task) = self.tasks.get(id).filter(|it| it.state != State::Finished) else { return };
+        self.spread.remove(task.owner.as_deref(), &task.host);
+        if task.object.is_some() {
+            self.tasks.finish(id);
+        } else {
+            self.tasks.remove(id);
+        }
+    }
+
+    /// A task ended otherwise than by itself. Its pod is launched again if it was never bound; if it was, it is deleted where nobody
+    /// else will ever do that, so that its controller makes another.
+    fn ended(&mut self, now: Duration, id: &str, status: TaskStatus) {
+        if self.tasks.get(id).is_some_and(|it| it.state == State::Finished) {
+            return self.acknowledge(&status);
+        }
+        let Some(task) = self.tasks.remove(id) else { return };
+        self.spread.remove(task.owner.as_deref(), &task.host);
+        let (state, why) = (status.state().as_str_name(), status.message());
+        tracing::info!("task {id} of pod {} ended: {state} {why}", task.pod);
+        let Some(pod) = task.object.clone() else { return self.acknowledge(&status) };
+        let deleting = pod.meta().is_deleted();
+        let by_executor = status.source == Some(Source::Executor.into());
+        if !task.bound {
+            if !deleting {
+                self.launch_again(now, &task, &status);
+            } else if pod.field("spec.nodeName").is_some_and(|it| !it.is_empty()) {
+                return self.delete_pod(&task.pod, &task.uid, Some(status));
+            }
+        } else if containers_are_gone(&task, &status) || deleting && !by_executor {
+            return self.delete_pod(&task.pod, &task.uid, Some(status));
+        } else if matches!(status.reason(), Reason::ExecutorTerminated | Reason::ExecutorUnregistered) && status.reason.is_some() {
+            self.reconciler.want_explicit();
+        } else if status.state() == TaskState::TaskLost
+            && task.state == State::Running
+            && let (Some(executor), Some(agent)) = (status.executor_id.clone(), status.agent_id.clone())
+        {
+            self.call(Call::message(executor, agent, Bytes::from(format!("task-lost:{id}"))));
+        }
+        // Its pod is still there and keeps the state that its executor wrote: remembered, so that it is not taken for a running one.
+        if task.bound {
+            self.tasks.insert(task);
+            self.tasks.finish(id);
+        }
+        self.acknowledge(&status);
+    }
+
+    /// Queues a pod again whose task ended before its executor had bound it.
+    fn launch_again(&mut self, now: Duration, task: &Task, status: &TaskStatus) {
+        let Some(pod) = &task.object else { return };
+        let Ok(facts) = PodFacts::read(pod, &self.settings.rules) else { return };
+        let attempts = task.attempts + 1;
+        let longest = self.settings.initial_pod_backoff.saturating_mul(1 << task.attempts.min(20)).min(self.settings.max_pod_backoff);
+        let delay = longest.mul_f64(self.rng.random::<f64>());
+        let message = format!("Binding rejected: {} {}", status.state().as_str_name(), status.message());
+        self.tell(pod.clone(), true, "FailedScheduling", message.trim_end().to_owned());
+        self.queue.requeue(now, facts, pod.clone(), attempts, delay);
+    }
+
+    /// Takes in a living task of an earlier run whose pod still waits here, because the run ended before the pod was bound.
+    fn adopt(&mut self, now: Duration, status: &TaskStatus) -> bool {
+        if status.state().is_terminal() || status.state() == TaskState::TaskUnknown {
+            return false;
+        }
+        let id = &status.task_id.value;
+        let (Some(waiting), Some(agent)) = (self.queue.of_task(id), &status.agent_id) else { return false };
+        let name = waiting.name.clone();
+        let waiting = self.queue.remove(&name).expect("it waits");
+        let host = self.agents.get(&*agent.value).cloned().unwrap_or_else(|| "".into());
+        tracing::info!("task {id}: it is that of pod {name}, launched earlier");
+        self.spread.add(waiting.owner.as_deref(), &host);
+        self.tasks.insert(Task {
+            id: id.as_str().into(),
+            pod: name,
+            uid: waiting.uid,
+            object: Some(waiting.pod),
+            owner: waiting.owner,
+            agent: agent.value.as_str().into(),
+            host,
+            offer: "".into(),
+            state: State::Launched,
+            bound: false,
+            attempts: waiting.attempts,
+            launched_at: now,
+            kill: None,
+        });
+        true
+    }
+
+    /// A task that belongs to no pod, or to one that has another: it must not live.
+    fn unknown(&mut self, status: &TaskStatus) {
+        let alive = matches!(status.state(), TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning);
+        if !alive {
+            return;
+        }
+        tracing::warn!("task {} belongs to no pod, it is killed", status.task_id);
+        self.call(Call::kill(status.task_id.clone(), status.agent_id.clone(), None));
+    }
+}
+
+/// Whether a task's end means that its pod has no containers any more and nobody writes its status.
+fn containers_are_gone(task: &Task, status: &TaskStatus) -> bool {
+    if matches!(status.state(), TaskState::TaskGone | TaskState::TaskGoneByOperator) {
+        return true;
+    }
+    let (Some(source), message) = (status.source.map(|_| status.source()), status.message()) else { return false };
+    let reason = status.reason.map(|_| status.reason());
+    match source {
+        Source::Master => reason == Some(Reason::Reconciliation),
+        Source::Agent => matches!(reason, Some(Reason::ExecutorTerminated | Reason::ExecutorUnregistered)),
+        Source::Executor => CONTAINERS_GONE.contains(&message) || message == TASK_KILLED && task.kill.is_none(),
+    }
+}

@@ -1,0 +1,337 @@
+//! What a pod asks of an agent, read from the pod once. Pods of one controller ask for the same and share one [`Demand`].
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::constraints::{Constraints, Term, Toleration};
+use super::limits::{Defaults, Limits};
+use crate::object::{Name, Object};
+use crate::util::product::Product;
+
+/// Everything that decides whether an agent's offer will do. Equal demands fit the same agents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Demand {
+    /// Thousandths of a core.
+    pub cpu: u64,
+    /// Thousandths of a megabyte.
+    pub mem: u64,
+    /// Thousandths of a GPU.
+    pub gpus: u64,
+    /// Host ports the pod names, ascending.
+    pub fixed_ports: Vec<u16>,
+    /// How many more host ports it wants, whichever they are.
+    pub any_ports: u32,
+    /// Whose resources it may take, in order of preference. Empty: none will do.
+    pub roles: Vec<Box<str>>,
+    pub constraints: Constraints,
+}
+
+/// What reading pods takes from the configuration.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub product: &'static Product,
+    pub limits: Defaults,
+    pub framework_roles: Vec<Box<str>>,
+    pub default_pod_roles: Vec<Box<str>>,
+    /// `--host-port-endpoints`: host ports that a pod leaves open are chosen for it, unless its label says otherwise.
+    pub any_port_by_default: bool,
+}
+
+/// A pod as the scheduler sees it.
+#[derive(Clone, Debug)]
+pub struct PodFacts {
+    pub name: Name,
+    pub uid: Box<str>,
+    pub demand: Demand,
+    pub priority: i32,
+    /// Uid of the controller that made it; its pods are spread over agents.
+    pub owner: Option<Box<str>>,
+    pub node_name: Option<Box<str>>,
+    /// Seconds, if the pod is being deleted.
+    pub deleting: Option<i64>,
+    /// Succeeded or Failed.
+    pub ended: bool,
+    /// The copy of a static pod that an executor shows; nobody schedules it.
+    pub mirror: bool,
+    /// `spec.schedulerName` names some other scheduler.
+    pub foreign: bool,
+    pub binding: Binding,
+}
+
+/// What the annotations of a launched pod say, by which it is found again after a restart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Binding {
+    pub host: Option<Box<str>>,
+    pub task: Option<Box<str>>,
+    pub agent: Option<Box<str>>,
+    pub offer: Option<Box<str>>,
+    pub executor: Option<Box<str>>,
+}
+
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
+const SCHEDULER_NAME: &str = "default-scheduler";
+
+impl PodFacts {
+    /// Reads a pod.
+    ///
+    /// # Errors
+    /// If the object is not shaped like a pod.
+    pub fn read(pod: &Object, rules: &Rules) -> Result<Self, serde_json::Error> {
+        let wire: Wire<'_> = serde_json::from_slice(pod.body())?;
+        let (meta, spec) = (pod.meta(), wire.spec);
+        let notes = wire.metadata.annotations.unwrap_or_default();
+        let note = |name: &str| notes.get(rules.product.annotation(name).as_str()).map(|it| Box::from(&**it));
+        let binding = Binding {
+            host: note("bindingHost"),
+            task: note("taskId"),
+            agent: note("slaveId"),
+            offer: note("offerId"),
+            executor: note("executorId"),
+        };
+        let wildcard = match meta.label(&rules.product.annotation("portMapping")) {
+            Some("fixed") => false,
+            Some("wildcard") => true,
+            Some(other) => {
+                tracing::warn!("pod {}: unknown port mapping {other:?}, taking the default", meta.name);
+                rules.any_port_by_default
+            }
+            None => rules.any_port_by_default,
+        };
+        let (fixed_ports, any_ports) = ports(&spec, wildcard);
+        let limits = sum(&spec, rules.limits);
+        let affinity = spec.affinity.and_then(|it| it.node_affinity).and_then(|it| it.required).map(|it| it.terms);
+        let mut selector: Vec<_> = spec.node_selector.unwrap_or_default().into_iter().collect();
+        selector.sort_unstable();
+        let demand = Demand {
+            cpu: limits.cpu,
+            mem: limits.mem,
+            gpus: limits.gpus,
+            fixed_ports,
+            any_ports,
+            roles: roles(note("roles").as_deref(), rules),
+            constraints: Constraints {
+                node_name: spec.node_name.as_deref().filter(|it| !it.is_empty()).map(Into::into),
+                selector,
+                affinity,
+                tolerations: spec.tolerations.unwrap_or_default(),
+            },
+        };
+        Ok(Self {
+            name: meta.name.clone(),
+            uid: meta.uid.clone(),
+            node_name: demand.constraints.node_name.clone(),
+            demand,
+            priority: spec.priority.unwrap_or_default(),
+            owner: meta.controller().map(|owner| owner.uid.clone()),
+            deleting: meta.is_deleted().then(|| meta.deletion_grace_seconds.unwrap_or_default()),
+            ended: matches!(pod.field("status.phase"), Some("Succeeded" | "Failed")),
+            mirror: notes.contains_key(MIRROR),
+            foreign: spec.scheduler_name.is_some_and(|it| !it.is_empty() && it != SCHEDULER_NAME && it != rules.product.scheduler_service),
+            binding,
+        })
+    }
+}
+
+/// The roles of the annotation that the framework has too, without blanks and repetitions; without the annotation, the default ones.
+fn roles(annotation: Option<&str>, rules: &Rules) -> Vec<Box<str>> {
+    let Some(text) = annotation else { return rules.default_pod_roles.clone() };
+    let mut roles: Vec<Box<str>> = Vec::new();
+    for role in text.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+        if rules.framework_roles.iter().any(|it| **it == *role) && !roles.iter().any(|it| **it == *role) {
+            roles.push(role.into());
+        }
+    }
+    roles
+}
+
+/// The host ports named, and how many are left to choose. A port that TCP and UDP share counts once: Mesos does not tell them apart.
+fn ports(spec: &Spec<'_>, wildcard: bool) -> (Vec<u16>, u32) {
+    let mut fixed = BTreeSet::new();
+    let mut any = 0;
+    for port in spec.containers.iter().chain(spec.sidecars()).flat_map(|it| it.ports.iter().flatten()) {
+        match port.host_port {
+            Some(named) if named > 0 => {
+                fixed.insert(named);
+            }
+            _ if wildcard => any += 1,
+            _ => {}
+        }
+    }
+    (fixed.into_iter().collect(), any)
+}
+
+/// Containers add up; an init container runs alone, so the largest of them counts, over what the sidecars before it hold.
+fn sum(spec: &Spec<'_>, defaults: Defaults) -> Limits {
+    let of = |container: &Container| Limits::of(container.resources.as_ref().unwrap_or(&Value::Null), defaults);
+    let (mut held, mut peak) = (Limits::default(), Limits::default());
+    for container in spec.init_containers.iter().flatten() {
+        if container.is_sidecar() {
+            held = held.plus(of(container));
+            peak = peak.max(held);
+        } else {
+            peak = peak.max(held.plus(of(container)));
+        }
+    }
+    spec.containers.iter().fold(held, |total, container| total.plus(of(container))).max(peak)
+}
+
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    metadata: WireMeta<'a>,
+    #[serde(borrow)]
+    spec: Spec<'a>,
+}
+
+#[derive(Deserialize)]
+struct WireMeta<'a> {
+    #[serde(borrow, default)]
+    annotations: Option<HashMap<Cow<'a, str>, Cow<'a, str>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec<'a> {
+    #[serde(default)]
+    containers: Vec<Container>,
+    #[serde(default)]
+    init_containers: Option<Vec<Container>>,
+    #[serde(borrow, default)]
+    node_name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    scheduler_name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    node_selector: Option<HashMap<Box<str>, Box<str>>>,
+    #[serde(default)]
+    affinity: Option<Affinity>,
+    #[serde(default)]
+    tolerations: Option<Vec<Toleration>>,
+    #[serde(default)]
+    priority: Option<i32>,
+}
+
+impl Spec<'_> {
+    fn sidecars(&self) -> impl Iterator<Item = &Container> {
+        self.init_containers.iter().flatten().filter(|it| it.is_sidecar())
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    resources: Option<Value>,
+    #[serde(default)]
+    ports: Option<Vec<Port>>,
+    #[serde(default)]
+    restart_policy: Option<Box<str>>,
+}
+
+impl Container {
+    /// An init container that keeps running beside the others.
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Port {
+    #[serde(default)]
+    host_port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    #[serde(default)]
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Deserialize)]
+struct NodeAffinity {
+    #[serde(default, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<Required>,
+}
+
+#[derive(Deserialize)]
+struct Required {
+    #[serde(default, rename = "nodeSelectorTerms")]
+    terms: Vec<Term>,
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::resource;
+    use crate::util::product::KUBERNETES;
+
+    pub(in crate::scheduler) fn rules() -> Rules {
+        let roles = vec![Box::from("*"), Box::from("public")];
+        Rules {
+            product: KUBERNETES,
+            limits: Defaults::default(),
+            framework_roles: roles.clone(),
+            default_pod_roles: roles,
+            any_port_by_default: true,
+        }
+    }
+
+    pub(in crate::scheduler) fn object(pod: &Value) -> Arc<Object> {
+        Object::from_stored(&resource::POD, pod.to_string().as_bytes(), 1).unwrap()
+    }
+
+    fn read(pod: &Value) -> PodFacts {
+        PodFacts::read(&object(pod), &rules()).unwrap()
+    }
+
+    #[test]
+    fn containers_add_up_and_init_containers_peak() {
+        let cpu = |it: &str| json!({"limits": {"cpu": it}});
+        let facts = read(&json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {
+            "initContainers": [
+                {"name": "s", "restartPolicy": "Always", "resources": cpu("100m")},
+                {"name": "i", "resources": cpu("2")}],
+            "containers": [{"name": "b", "resources": cpu("500m")}, {"name": "c"}]}}));
+        assert_eq!(facts.demand.cpu, 2100);
+        assert_eq!(facts.demand.mem, 3 * 64_000);
+    }
+
+    #[test]
+    fn ports_are_named_or_left_to_choose() {
+        let pod = |label: &str| {
+            read(&json!({"metadata": {"name": "a", "labels": {"k8s.mesosphere.io/portMapping": label}}, "spec": {"containers": [
+                {"name": "b", "ports": [{"containerPort": 53, "hostPort": 53}, {"containerPort": 53, "protocol": "UDP", "hostPort": 53},
+                    {"containerPort": 80}, {"containerPort": 81, "hostPort": 0}]}]}}))
+            .demand
+        };
+        assert_eq!((pod("wildcard").fixed_ports, pod("wildcard").any_ports), (vec![53], 2));
+        assert_eq!((pod("fixed").fixed_ports, pod("fixed").any_ports), (vec![53], 0));
+        assert_eq!(pod("odd").any_ports, 2);
+    }
+
+    #[test]
+    fn roles_are_those_the_framework_has() {
+        let pod = |roles: &str| {
+            read(&json!({"metadata": {"name": "a", "annotations": {"k8s.mesosphere.io/roles": roles}}, "spec": {}})).demand.roles
+        };
+        assert_eq!(pod(" public ,, other,public,*"), [Box::from("public"), Box::from("*")]);
+        assert_eq!(pod("other"), []);
+    }
+
+    #[test]
+    fn bindings_and_exceptions_are_seen() {
+        let facts = read(&json!({"metadata": {"name": "a", "annotations": {
+                "k8s.mesosphere.io/bindingHost": "h", "k8s.mesosphere.io/taskId": "t", "kubernetes.io/config.mirror": ""}},
+            "spec": {"schedulerName": "mine", "nodeName": "h"}, "status": {"phase": "Failed"}}));
+        assert_eq!((facts.binding.host.as_deref(), facts.binding.task.as_deref(), facts.binding.agent), (Some("h"), Some("t"), None));
+        assert!(facts.mirror && facts.foreign && facts.ended && facts.node_name.as_deref() == Some("h"));
+    }
+}

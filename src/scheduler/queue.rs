@@ -1,0 +1,336 @@
+//! Pods waiting to be launched, grouped by what they ask for. A group that found nothing sleeps until there is an offer it has not seen.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::demand::{Demand, PodFacts};
+use super::taskid;
+use crate::object::{Name, Object};
+
+/// Where a group of pods with equal demands is in the queue.
+pub type GroupId = usize;
+
+/// Higher priority first, then first come first served.
+pub type Order = (Reverse<i32>, u64);
+
+/// A pod that waits.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub pod: Arc<Object>,
+    pub name: Name,
+    pub uid: Box<str>,
+    pub owner: Option<Box<str>>,
+    pub demand: Arc<Demand>,
+    /// When it was first queued.
+    pub since: Duration,
+    /// Launches that came to nothing.
+    pub attempts: u32,
+    order: Order,
+    group: GroupId,
+    /// Not before this time, while it backs off.
+    not_before: Option<Duration>,
+    /// When its user is next told that it still waits, and how often that was done.
+    tell_at: Duration,
+    told: u32,
+}
+
+/// Pods with equal demands.
+#[derive(Debug)]
+pub struct Group {
+    pub demand: Arc<Demand>,
+    /// Lots up to this generation have been tried in vain.
+    pub tried: u64,
+    /// Why agents would not do: the last verdict on each.
+    pub verdicts: HashMap<Arc<str>, super::placement::Unfit>,
+    ready: BTreeMap<Order, Name>,
+    members: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Queue {
+    pods: HashMap<Name, Waiting>,
+    groups: Vec<Option<Group>>,
+    free: Vec<GroupId>,
+    by_demand: HashMap<Arc<Demand>, GroupId>,
+    by_task_stem: HashMap<taskid::Stem, Name>,
+    delayed: BTreeSet<(Duration, Name)>,
+    tell: BTreeSet<(Duration, Name)>,
+    next: u64,
+    ready: usize,
+    /// Groups made since this was last asked.
+    new_groups: bool,
+    first_tell: Duration,
+    longest_tell: Duration,
+}
+
+impl Queue {
+    /// The user is told about a waiting pod after `first_tell`, then less and less often, at least every `longest_tell`.
+    pub fn new(first_tell: Duration, longest_tell: Duration) -> Self {
+        Self { first_tell, longest_tell, ..Self::default() }
+    }
+
+    /// Queues a pod, or takes in its new state; a pod that waits already keeps its place.
+    pub fn put(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
+        let old = self.remove(&facts.name).filter(|old| old.uid == facts.uid);
+        let (since, attempts, not_before, tell_at, told, seq) = match &old {
+            Some(old) => (old.since, old.attempts, old.not_before, old.tell_at, old.told, old.order.1),
+            None => {
+                self.next += 1;
+                (now, 0, None, now + self.first_tell, 0, self.next)
+            }
+        };
+        let demand = match old {
+            Some(old) if *old.demand == facts.demand => old.demand,
+            _ => Arc::new(facts.demand),
+        };
+        let order = (Reverse(facts.priority), seq);
+        let (name, uid, owner) = (facts.name, facts.uid, facts.owner);
+        self.insert(Waiting { pod, name, uid, owner, demand, since, attempts, order, group: 0, not_before, tell_at, told });
+    }
+
+    /// Queues a pod again whose launch came to nothing.
+    pub fn requeue(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>, attempts: u32, delay: Duration) {
+        let name = facts.name.clone();
+        self.put(now, facts, pod);
+        let mut waiting = self.remove(&name).expect("it was just put");
+        (waiting.attempts, waiting.not_before) = (attempts, Some(now + delay));
+        self.insert(waiting);
+    }
+
+    fn insert(&mut self, mut waiting: Waiting) {
+        let id = match self.by_demand.get(&waiting.demand) {
+            Some(id) => *id,
+            None => self.open(waiting.demand.clone()),
+        };
+        waiting.group = id;
+        let group = self.groups[id].as_mut().expect("the index points at groups");
+        waiting.demand = group.demand.clone();
+        group.members += 1;
+        match waiting.not_before {
+            Some(at) => {
+                self.delayed.insert((at, waiting.name.clone()));
+            }
+            None => {
+                group.ready.insert(waiting.order, waiting.name.clone());
+                self.ready += 1;
+            }
+        }
+        self.tell.insert((waiting.tell_at, waiting.name.clone()));
+        self.by_task_stem.insert(taskid::stem(&waiting.uid), waiting.name.clone());
+        self.pods.insert(waiting.name.clone(), waiting);
+    }
+
+    fn open(&mut self, demand: Arc<Demand>) -> GroupId {
+        let group = Group { demand: demand.clone(), tried: 0, verdicts: HashMap::new(), ready: BTreeMap::new(), members: 0 };
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.groups.push(None);
+            self.groups.len() - 1
+        });
+        self.groups[id] = Some(group);
+        self.by_demand.insert(demand, id);
+        self.new_groups = true;
+        id
+    }
+
+    /// Takes a pod out, because it was launched or is gone.
+    pub fn remove(&mut self, name: &Name) -> Option<Waiting> {
+        let waiting = self.pods.remove(name)?;
+        self.by_task_stem.remove(&taskid::stem(&waiting.uid));
+        self.tell.remove(&(waiting.tell_at, name.clone()));
+        if let Some(at) = waiting.not_before {
+            self.delayed.remove(&(at, name.clone()));
+        }
+        let group = self.groups[waiting.group].as_mut().expect("a pod's group lasts as long as the pod");
+        if group.ready.remove(&waiting.order).is_some() {
+            self.ready -= 1;
+        }
+        group.members -= 1;
+        if group.members == 0 {
+            self.by_demand.remove(&waiting.demand);
+            self.groups[waiting.group] = None;
+            self.free.push(waiting.group);
+        }
+        Some(waiting)
+    }
+
+    /// Ends the back-off of pods whose time has come.
+    pub fn release(&mut self, now: Duration) {
+        while let Some((at, _)) = self.delayed.first()
+            && *at <= now
+        {
+            let (_, name) = self.delayed.pop_first().expect("seen above");
+            let waiting = self.pods.get_mut(&name).expect("delayed pods are queued");
+            waiting.not_before = None;
+            let group = self.groups[waiting.group].as_mut().expect("a pod's group lasts as long as the pod");
+            group.ready.insert(waiting.order, name);
+            self.ready += 1;
+        }
+    }
+
+    /// The groups with pods that could be launched now, each with its first pod's place in line.
+    pub fn heads(&self) -> impl Iterator<Item = (Order, GroupId)> {
+        let head = |(id, group): (GroupId, &Option<Group>)| Some((*group.as_ref()?.ready.first_key_value()?.0, id));
+        self.groups.iter().enumerate().filter_map(head)
+    }
+
+    /// The place in line of a group's first pod.
+    pub fn head(&self, id: GroupId) -> Option<Order> {
+        Some(*self.group(id)?.ready.first_key_value()?.0)
+    }
+
+    pub fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id)?.as_ref()
+    }
+
+    pub fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+        self.groups.get_mut(id)?.as_mut()
+    }
+
+    /// The first pod of a group that could be launched now.
+    pub fn first(&self, id: GroupId) -> Option<&Waiting> {
+        self.group(id)?.ready.first_key_value().map(|(_, name)| &self.pods[name])
+    }
+
+    /// Pods whose users are due to hear that they still wait, at most `limit`.
+    pub fn untold(&mut self, now: Duration, limit: usize) -> Vec<Name> {
+        let mut due = Vec::new();
+        while due.len() < limit
+            && let Some((at, _)) = self.tell.first()
+            && *at <= now
+        {
+            let (_, name) = self.tell.pop_first().expect("seen above");
+            let waiting = self.pods.get_mut(&name).expect("pods to tell about are queued");
+            waiting.told += 1;
+            waiting.tell_at = now + self.first_tell.saturating_mul(1 << waiting.told.min(20)).min(self.longest_tell);
+            self.tell.insert((waiting.tell_at, name.clone()));
+            due.push(name);
+        }
+        due
+    }
+
+    /// Why a pod waits, by the agents that have been looked at for it.
+    pub fn explain(&self, waiting: &Waiting) -> String {
+        super::placement::explain(self.group(waiting.group).into_iter().flat_map(|it| it.verdicts.values()))
+    }
+
+    /// All groups look at all offers again.
+    pub fn forget_tried(&mut self) {
+        for group in self.groups.iter_mut().flatten() {
+            group.tried = 0;
+            group.verdicts.clear();
+        }
+    }
+
+    /// Whether there came demands that no pod had before, since this was last asked.
+    pub fn take_new_groups(&mut self) -> bool {
+        std::mem::take(&mut self.new_groups)
+    }
+
+    pub fn get(&self, name: &Name) -> Option<&Waiting> {
+        self.pods.get(name)
+    }
+
+    /// The waiting pod that a task was launched for, by an earlier run of this program.
+    pub fn of_task(&self, task: &str) -> Option<&Waiting> {
+        self.by_task_stem.get(&taskid::stem_of(task)?).map(|name| &self.pods[name])
+    }
+
+    /// The waiting pods, in no order, each with the time before which it is not tried.
+    pub fn iter(&self) -> impl Iterator<Item = (&Waiting, Option<Duration>)> {
+        self.pods.values().map(|it| (it, it.not_before))
+    }
+
+    /// Pods that could be launched now.
+    pub fn ready(&self) -> usize {
+        self.ready
+    }
+
+    pub fn len(&self) -> usize {
+        self.pods.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pods.is_empty()
+    }
+
+    /// When the next back-off ends.
+    pub fn next_release(&self) -> Option<Duration> {
+        self.delayed.first().map(|(at, _)| *at)
+    }
+
+    /// When a user is next to be told.
+    pub fn next_tell(&self) -> Option<Duration> {
+        self.tell.first().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::demand::tests::{object, rules};
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn put(queue: &mut Queue, now: Duration, name: &str, cpu: &str, priority: i32) {
+        let pod = object(&json!({"metadata": {"name": name, "namespace": "n", "uid": name}, "spec": {"priority": priority,
+            "containers": [{"name": "c", "resources": {"limits": {"cpu": cpu}}}]}}));
+        queue.put(now, PodFacts::read(&pod, &rules()).unwrap(), pod);
+    }
+
+    fn name(it: &str) -> Name {
+        Name::new("n", it)
+    }
+
+    #[test]
+    fn alike_pods_share_a_group_in_order() {
+        let mut queue = Queue::new(S, S * 60);
+        put(&mut queue, S, "a", "1", 0);
+        put(&mut queue, S, "b", "1", 5);
+        put(&mut queue, S, "c", "2", 0);
+        let mut heads: Vec<_> = queue.heads().collect();
+        heads.sort_unstable();
+        assert_eq!(heads.iter().map(|(_, id)| &*queue.first(*id).unwrap().name.name).collect::<Vec<_>>(), ["b", "c"]);
+        assert!(queue.take_new_groups() && !queue.take_new_groups());
+        put(&mut queue, S * 2, "a", "1", 0);
+        assert!(!queue.take_new_groups());
+        assert_eq!(queue.get(&name("a")).unwrap().since, S, "an update keeps the place");
+        put(&mut queue, S * 2, "a", "2", 0);
+        assert_eq!((queue.ready(), queue.len()), (3, 3));
+        for pod in ["a", "b", "c"] {
+            queue.remove(&name(pod)).unwrap();
+        }
+        assert_eq!((queue.heads().count(), queue.ready(), queue.next_tell()), (0, 0, None));
+    }
+
+    #[test]
+    fn back_off_and_notices() {
+        let mut queue = Queue::new(S, S * 4);
+        put(&mut queue, S, "a", "1", 0);
+        let waiting = queue.remove(&name("a")).unwrap();
+        let facts = PodFacts::read(&waiting.pod, &rules()).unwrap();
+        queue.requeue(S * 2, facts, waiting.pod, 1, S);
+        assert_eq!((queue.ready(), queue.get(&name("a")).unwrap().attempts), (0, 1));
+        queue.release(S * 3);
+        assert_eq!(queue.ready(), 1);
+        assert_eq!(queue.untold(S * 2, 9).len(), 0);
+        let mut told = Vec::new();
+        for second in 0..20 {
+            if !queue.untold(S * second, 9).is_empty() {
+                told.push(second);
+            }
+        }
+        assert_eq!(told, [3, 5, 9, 13, 17]);
+    }
+
+    #[test]
+    fn tasks_lead_to_their_pods() {
+        let mut queue = Queue::new(S, S);
+        put(&mut queue, S, "a", "1", 0);
+        assert_eq!(&*queue.of_task(&taskid::task_id("a", 7)).unwrap().name.name, "a");
+        assert!(queue.of_task(&taskid::task_id("b", 7)).is_none() && queue.of_task("x").is_none());
+    }
+}

@@ -1,0 +1,265 @@
+//! The task registry: every pod that was handed to Mesos, from its launch to the end of its task.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::object::{Name, Object};
+
+/// How far a task has come. A pod that waits is in the queue and has no task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum State {
+    /// Sent to Mesos; nothing was heard of it.
+    Launched,
+    /// Its executor has bound the pod, or is about to.
+    Starting,
+    Running,
+    /// Ended by itself. Kept for a while, for those who ask.
+    Finished,
+}
+
+/// A pod's task.
+#[derive(Clone, Debug)]
+pub struct Task {
+    pub id: Arc<str>,
+    pub pod: Name,
+    pub uid: Box<str>,
+    /// The pod's newest state; `None` when it is gone from the API server.
+    pub object: Option<Arc<Object>>,
+    pub owner: Option<Box<str>>,
+    pub agent: Arc<str>,
+    pub host: Arc<str>,
+    /// The first of the offers it was launched with.
+    pub offer: Box<str>,
+    pub state: State,
+    /// The pod is bound: what it is and where it runs is written in the API server.
+    pub bound: bool,
+    /// Launches of this pod that came to nothing before.
+    pub attempts: u32,
+    pub launched_at: Duration,
+    /// Being killed because its pod is deleted.
+    pub kill: Option<Kill>,
+}
+
+/// A kill that has been asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kill {
+    /// Seconds the containers get to stop.
+    pub grace: i64,
+    /// When the call is sent: Mesos may lose it, so it is repeated until the task ends.
+    pub next: Duration,
+    pause: Duration,
+}
+
+/// Finished tasks that are remembered.
+const REMEMBERED: usize = 1024;
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
+
+#[derive(Debug, Default)]
+pub struct Tasks {
+    by_id: HashMap<Arc<str>, Task>,
+    by_pod: HashMap<Name, Arc<str>>,
+    /// Unfinished tasks by agent.
+    live: HashMap<Arc<str>, usize>,
+    finished: VecDeque<Arc<str>>,
+    kills: BTreeSet<(Duration, Arc<str>)>,
+}
+
+impl Tasks {
+    /// Takes in a task that was launched, or found again.
+    pub fn insert(&mut self, task: Task) {
+        self.by_pod.insert(task.pod.clone(), task.id.clone());
+        *self.live.entry(task.agent.clone()).or_default() += 1;
+        self.by_id.insert(task.id.clone(), task);
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Task> {
+        self.by_id.get(id)
+    }
+
+    pub fn get_mut(&mut self, id: &str) -> Option<&mut Task> {
+        self.by_id.get_mut(id)
+    }
+
+    /// The unfinished or finished task of a pod.
+    pub fn of_pod(&self, pod: &Name) -> Option<&Task> {
+        self.by_id.get(self.by_pod.get(pod)?)
+    }
+
+    /// Takes a task out that has ended otherwise than by itself, or whose pod is gone.
+    pub fn remove(&mut self, id: &str) -> Option<Task> {
+        let task = self.by_id.remove(id)?;
+        if self.by_pod.get(&task.pod) == Some(&task.id) {
+            self.by_pod.remove(&task.pod);
+        }
+        self.end(&task);
+        Some(task)
+    }
+
+    /// Notes that a task ended by itself.
+    pub fn finish(&mut self, id: &str) {
+        let Some(mut task) = self.by_id.get(id).cloned() else { return };
+        if task.state == State::Finished {
+            return;
+        }
+        self.end(&task);
+        (task.state, task.kill) = (State::Finished, None);
+        self.finished.push_back(task.id.clone());
+        self.by_id.insert(task.id.clone(), task);
+        if self.finished.len() > REMEMBERED
+            && let Some(oldest) = self.finished.pop_front()
+        {
+            self.remove(&oldest);
+        }
+    }
+
+    fn end(&mut self, task: &Task) {
+        if let Some(kill) = &task.kill {
+            self.kills.remove(&(kill.next, task.id.clone()));
+        }
+        if task.state == State::Finished {
+            self.finished.retain(|it| *it != task.id);
+        } else if let Some(count) = self.live.get_mut(&task.agent) {
+            *count -= 1;
+            if *count == 0 {
+                self.live.remove(&task.agent);
+            }
+        }
+    }
+
+    /// Notes that a task is to be killed, unless it ends by itself before `at`. Whether that is news: it is not if it was asked for
+    /// already, with no longer a grace (in seconds).
+    pub fn kill(&mut self, at: Duration, id: &str, grace: i64) -> bool {
+        let Some(task) = self.by_id.get_mut(id).filter(|it| it.state != State::Finished) else { return false };
+        let sooner = task.kill.as_ref().is_none_or(|kill| grace < kill.grace);
+        if !sooner {
+            return false;
+        }
+        if let Some(kill) = &task.kill {
+            self.kills.remove(&(kill.next, task.id.clone()));
+        }
+        let pause = FIRST_PAUSE + Duration::from_secs(grace.max(0).unsigned_abs());
+        let kill = Kill { grace, next: at, pause };
+        self.kills.insert((kill.next, task.id.clone()));
+        task.kill = Some(kill);
+        true
+    }
+
+    /// Tasks for which a KILL is to be sent now, for the first time or because it has had no effect.
+    pub fn due_kills(&mut self, now: Duration) -> Vec<Arc<str>> {
+        let mut due = Vec::new();
+        while let Some((at, _)) = self.kills.first()
+            && *at <= now
+        {
+            let (_, id) = self.kills.pop_first().expect("seen above");
+            let kill = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()).expect("tasks to be killed are known");
+            kill.next = now + kill.pause;
+            kill.pause = (kill.pause * 2).min(LONGEST_PAUSE);
+            self.kills.insert((kill.next, id.clone()));
+            due.push(id);
+        }
+        due
+    }
+
+    /// Makes every KILL due again: those sent before may be lost.
+    pub fn repeat_kills(&mut self, now: Duration) {
+        for (_, id) in std::mem::take(&mut self.kills) {
+            if let Some(kill) = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()) {
+                kill.next = kill.next.min(now);
+                self.kills.insert((kill.next, id));
+            }
+        }
+    }
+
+    pub fn next_kill(&self) -> Option<Duration> {
+        self.kills.first().map(|(at, _)| *at)
+    }
+
+    /// Whether any task that has not ended is on the agent.
+    pub fn any_on(&self, agent: &str) -> bool {
+        self.live.contains_key(agent)
+    }
+
+    /// Agents with tasks, each once.
+    pub fn agents(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.live.keys()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Task> {
+        self.by_id.values()
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn task(id: &str) -> Task {
+        Task {
+            id: id.into(),
+            pod: Name::new("n", id),
+            uid: id.into(),
+            object: None,
+            owner: None,
+            agent: "a".into(),
+            host: "h".into(),
+            offer: "o".into(),
+            state: State::Launched,
+            bound: false,
+            attempts: 0,
+            launched_at: S,
+            kill: None,
+        }
+    }
+
+    #[test]
+    fn agents_are_free_when_their_tasks_ended() {
+        let mut tasks = Tasks::default();
+        tasks.insert(task("1"));
+        tasks.insert(task("2"));
+        tasks.finish("1");
+        tasks.finish("1");
+        assert!(tasks.any_on("a"));
+        tasks.remove("2");
+        assert!(!tasks.any_on("a"));
+        assert_eq!(tasks.of_pod(&Name::new("n", "1")).unwrap().state, State::Finished);
+        tasks.remove("1");
+        assert!(tasks.is_empty() && tasks.finished.is_empty() && tasks.live.is_empty());
+    }
+
+    #[test]
+    fn finished_tasks_are_forgotten_in_the_end() {
+        let mut tasks = Tasks::default();
+        for number in 0..REMEMBERED + 10 {
+            let id = number.to_string();
+            tasks.insert(task(&id));
+            tasks.finish(&id);
+        }
+        assert_eq!(tasks.len(), REMEMBERED);
+        assert!(tasks.get("9").is_none() && tasks.get("10").is_some());
+    }
+
+    #[test]
+    fn kills_are_repeated_until_the_end() {
+        let mut tasks = Tasks::default();
+        tasks.insert(task("1"));
+        assert!(tasks.kill(S, "1", 30) && !tasks.kill(S, "1", 30));
+        assert_eq!((tasks.due_kills(S), tasks.next_kill()), (vec!["1".into()], Some(S * 36)));
+        assert!(tasks.kill(S * 2, "1", 0), "a shorter grace is news");
+        assert_eq!((tasks.due_kills(S * 2), tasks.next_kill()), (vec!["1".into()], Some(S * 7)));
+        assert_eq!((tasks.due_kills(S * 7), tasks.next_kill()), (vec!["1".into()], Some(S * 17)));
+        tasks.finish("1");
+        assert_eq!((tasks.next_kill(), tasks.kill(S, "1", 0)), (None, false));
+    }
+}

@@ -1,0 +1,168 @@
+//! What watchers read: the newest changes from memory, older ones from disk. Watchers pull, so a slow one costs nothing but its own
+//! place, and never holds up a write.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures_util::stream::{self, BoxStream, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::disk::Disk;
+use super::tables::{self, Positions};
+use crate::object::Revision;
+use crate::store::{Batch, Change, Result, StoreError};
+
+/// How much of the newest changes is kept in memory. Their values are mostly shared with whoever caches them.
+const RECENT_BYTES: usize = 4 << 20;
+/// How many changes a watcher looks through at once.
+const CHUNK: usize = 1024;
+
+/// What watchers wait for.
+#[derive(Clone, Copy, Debug)]
+struct State {
+    head: Revision,
+    compacted: Revision,
+    /// How often progress was asked for.
+    progress: u64,
+    closed: bool,
+}
+
+pub(super) struct Feed {
+    state: watch::Sender<State>,
+    recent: Mutex<Recent>,
+}
+
+/// The newest changes: one a revision, without a gap.
+#[derive(Default)]
+struct Recent {
+    changes: VecDeque<Change>,
+    bytes: usize,
+}
+
+impl Feed {
+    pub(super) fn new(positions: Positions) -> Self {
+        let state = State { head: positions.head, compacted: positions.compacted, progress: 0, closed: false };
+        Self { state: watch::Sender::new(state), recent: Mutex::default() }
+    }
+
+    /// Shows committed changes to every watcher.
+    pub(super) fn publish(&self, positions: Positions, changes: Vec<Change>) {
+        self.recent.lock().push(changes);
+        self.state.send_if_modified(|state| {
+            let news = state.head != positions.head;
+            (state.head, state.compacted) = (positions.head, positions.compacted);
+            news
+        });
+    }
+
+    pub(super) fn head(&self) -> Revision {
+        self.state.borrow().head
+    }
+
+    pub(super) fn request_progress(&self) {
+        self.state.send_modify(|state| state.progress += 1);
+    }
+
+    /// Ends every watch.
+    pub(super) fn close(&self) {
+        self.state.send_modify(|state| state.closed = true);
+    }
+
+    pub(super) fn watch(self: Arc<Self>, disk: Arc<Disk>, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {
+        let mut state = self.state.subscribe();
+        let State { compacted, progress, closed, .. } = *state.borrow_and_update();
+        if closed {
+            return Err(disk.closed());
+        }
+        if after < compacted {
+            return Err(StoreError::Compacted { asked: after, oldest: compacted });
+        }
+        let watcher = Watcher { feed: self, disk, state, prefix: prefix.into(), position: after, progress };
+        let batches = stream::unfold(Some(watcher), |watcher| async {
+            let mut watcher = watcher?;
+            match watcher.next().await {
+                Ok(batch) => Some((Ok(batch), Some(watcher))),
+                Err(error) => Some((Err(error), None)),
+            }
+        });
+        Ok(batches.boxed())
+    }
+}
+
+impl Recent {
+    fn push(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            self.bytes += size(&change);
+            self.changes.push_back(change);
+        }
+        while self.bytes > RECENT_BYTES
+            && let Some(oldest) = self.changes.pop_front()
+        {
+            self.bytes -= size(&oldest);
+        }
+    }
+
+    /// What comes after `position`; `None` if that is no longer here.
+    fn after(&self, prefix: &str, position: Revision) -> Option<Batch> {
+        let skip = (position + 1).checked_sub(self.changes.front()?.revision)?;
+        let next = self.changes.iter().skip(usize::try_from(skip).ok()?).take(CHUNK);
+        let mut batch = Batch { changes: Vec::new(), revision: position };
+        for change in next {
+            batch.revision = change.revision;
+            if change.key.starts_with(prefix) {
+                batch.changes.push(change.clone());
+            }
+        }
+        Some(batch)
+    }
+}
+
+/// About how much memory a change takes.
+fn size(change: &Change) -> usize {
+    size_of::<Change>() + change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len)
+}
+
+/// One watch.
+struct Watcher {
+    feed: Arc<Feed>,
+    disk: Arc<Disk>,
+    state: watch::Receiver<State>,
+    prefix: Arc<str>,
+    /// Everything up to here has been delivered.
+    position: Revision,
+    progress: u64,
+}
+
+impl Watcher {
+    async fn next(&mut self) -> Result<Batch> {
+        loop {
+            let State { head, progress, closed, .. } = *self.state.borrow_and_update();
+            if closed {
+                return Err(self.disk.closed());
+            }
+            if self.position < head {
+                let recent = self.feed.recent.lock().after(&self.prefix, self.position);
+                let batch = match recent {
+                    Some(batch) => batch,
+                    None => self.history().await?,
+                };
+                self.position = batch.revision;
+                if !batch.changes.is_empty() {
+                    return Ok(batch);
+                }
+            } else if self.progress != progress {
+                self.progress = progress;
+                return Ok(Batch { changes: Vec::new(), revision: self.position });
+            } else if self.state.changed().await.is_err() {
+                return Err(self.disk.closed());
+            }
+        }
+    }
+
+    async fn history(&self) -> Result<Batch> {
+        let (disk, prefix, position) = (self.disk.clone(), self.prefix.clone(), self.position);
+        let read = move || disk.read(|tx| tables::history(tx, &prefix, position, CHUNK));
+        super::blocking(read).await
+    }
+}

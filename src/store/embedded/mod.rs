@@ -1,0 +1,219 @@
+//! The store of a single machine: one directory, one process, no server. Writes are collected by one thread into transactions of a
+//! redb file, each made durable once for all of its writers.
+
+mod disk;
+mod feed;
+mod tables;
+mod writer;
+
+use std::fmt;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{Read, Write as _};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, oneshot};
+
+use self::disk::Disk;
+use self::feed::Feed;
+use self::writer::{Message, Request, Retention, Write, Writer};
+use super::{Batch, Entry, Expect, Outcome, Page, Result, Store, StoreError};
+use crate::object::Revision;
+
+/// KiB of requests that may wait for the writer. Who comes then waits before handing in his.
+const ROOM: u32 = 64 << 10;
+
+/// Where the embedded store is and how much it keeps.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory; created if absent.
+    pub dir: PathBuf,
+    /// History older than this is forgotten (it may live up to twice as long).
+    pub history_age: Duration,
+    /// … and so is history of more changes than this.
+    pub history_revisions: u64,
+    /// Memory for parts of the file.
+    pub cache_bytes: usize,
+}
+
+impl Config {
+    /// The defaults: five minutes of history, as a Kubernetes API server keeps in etcd.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into(), history_age: Duration::from_secs(300), history_revisions: 500_000, cache_bytes: 16 << 20 }
+    }
+}
+
+/// An open embedded store. Dropping it, or [`Embedded::close`], finishes the writes already asked for and closes the file.
+pub struct Embedded {
+    disk: Arc<Disk>,
+    feed: Arc<Feed>,
+    inbox: mpsc::Sender<Message>,
+    room: Arc<Semaphore>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Embedded {
+    /// Opens the store in `config.dir`, creating it if there is none.
+    ///
+    /// # Errors
+    /// If another process has it open, if the file is damaged (the error names it), or if the directory cannot be used.
+    pub fn open(config: Config) -> Result<Arc<Self>> {
+        let lock = lock(&config.dir).map_err(StoreError::Failed)?;
+        let (disk, positions) = Disk::open(config.dir.join("store.redb"), config.cache_bytes)?;
+        // The file's own name must be durable too.
+        File::open(&config.dir)
+            .and_then(|dir| dir.sync_all())
+            .with_context(|| config.dir.display().to_string())
+            .map_err(StoreError::Failed)?;
+        let (disk, feed) = (Arc::new(disk), Arc::new(Feed::new(positions)));
+        let (inbox, messages) = mpsc::channel();
+        let retention = Retention { age: config.history_age, revisions: config.history_revisions };
+        let writer = Writer::new(disk.clone(), feed.clone(), positions, retention);
+        let closing = Closing { disk: disk.clone(), feed: feed.clone(), _lock: lock };
+        let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
+            let _closing = closing;
+            writer.run(&messages);
+        });
+        let thread = thread.context("starting the store's thread").map_err(StoreError::Failed)?;
+        Ok(Arc::new(Self { disk, feed, inbox, room: Arc::new(Semaphore::new(ROOM as usize)), writer: Mutex::new(Some(thread)) }))
+    }
+
+    /// Finishes the writes already asked for and closes the file; every later call fails, every watch ends. May be called twice.
+    pub async fn close(&self) {
+        let writer = self.stop();
+        let _ = blocking(move || Ok(join(writer))).await;
+    }
+
+    fn stop(&self) -> Option<JoinHandle<()>> {
+        // The thread may have ended.
+        let _ = self.inbox.send(Message::Stop);
+        self.writer.lock().take()
+    }
+
+    async fn write(&self, write: Write) -> Result<Outcome> {
+        let size = u32::try_from(write.size() / 1024).unwrap_or(ROOM).clamp(1, ROOM);
+        let room = self.room.clone().acquire_many_owned(size).await.map_err(|_| self.disk.closed())?;
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Request(Request { write, reply, _room: room })).map_err(|_| self.disk.closed())?;
+        answer.await.map_err(|_| self.disk.closed())?
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        join(self.stop());
+    }
+}
+
+fn join(writer: Option<JoinHandle<()>>) {
+    if let Some(writer) = writer
+        && writer.join().is_err()
+    {
+        tracing::error!("the store's thread panicked");
+    }
+}
+
+/// Closes the file, and lets go of the directory, when the writer's thread ends, in whatever way.
+struct Closing {
+    disk: Arc<Disk>,
+    feed: Arc<Feed>,
+    _lock: File,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.feed.close();
+        self.disk.close();
+    }
+}
+
+/// Runs what may wait for the disk where it holds up nobody.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(StoreError::Failed(error.into())),
+    }
+}
+
+/// Takes the directory for this process, for as long as the file returned is open.
+fn lock(dir: &Path) -> anyhow::Result<File> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let path = dir.join("lock");
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .with_context(|| format!("opening {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            // Only for the message below: nothing is lost if the disk is full.
+            let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            let holder = holder.trim();
+            anyhow::bail!("{} is in use by another process{}{holder}", dir.display(), if holder.is_empty() { "" } else { ": " })
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").field("path", &self.disk.path()).field("head", &self.feed.head()).finish_non_exhaustive()
+    }
+}
+
+impl Store for Embedded {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
+        // Two look-ups, mostly in memory: not worth another thread.
+        async move { self.disk.read(|tx| Ok(tables::get(tx, key)?)) }.boxed()
+    }
+
+    fn range<'a>(&'a self, prefix: &'a str, start: &'a str, limit: usize, at: Revision) -> BoxFuture<'a, Result<Page>> {
+        let (disk, prefix, start) = (self.disk.clone(), prefix.to_owned(), start.to_owned());
+        blocking(move || disk.read(|tx| tables::range(tx, &prefix, &start, limit, at))).boxed()
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>> {
+        self.write(Write::Put { key: key.to_owned(), value, expect, ttl }).boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a str, revision: Revision) -> BoxFuture<'a, Result<Outcome>> {
+        self.write(Write::Delete { key: key.to_owned(), revision }).boxed()
+    }
+
+    fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<BoxStream<'static, Result<Batch>>>> {
+        async move { self.feed.clone().watch(self.disk.clone(), prefix, after) }.boxed()
+    }
+
+    fn revision(&self) -> BoxFuture<'_, Result<Revision>> {
+        async move { Ok(self.feed.head()) }.boxed()
+    }
+
+    fn request_progress(&self) -> BoxFuture<'_, Result<()>> {
+        async move {
+            self.feed.request_progress();
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {
+        async move { self.write(Write::Compact { revision }).await.map(drop) }.boxed()
+    }
+}

@@ -1,0 +1,42 @@
+//! Starts the real parts that tests run against, each on a host of its own (a network namespace without a way out), and stops them again.
+
+#![allow(dead_code, reason = "every area uses some of it")]
+
+pub mod cluster;
+pub mod docker;
+pub mod host;
+pub mod process;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// The executable under test.
+pub fn km() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_km"))
+}
+
+/// A path in the source tree.
+pub fn source(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Asks again and again until there is an answer: for states of other programs, which nobody announces.
+///
+/// # Panics
+/// With `what` and what was last seen, when `deadline` has passed.
+pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        match look() {
+            Ok(found) => return found,
+            Err(seen) if start.elapsed() > deadline => panic!("{what}: not within {deadline:?}; last seen: {seen}"),
+            Err(_) => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+}
+
+/// A port that nothing listens on.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
