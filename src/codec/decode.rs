@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::conform::{self, Conforming, Failure};
+use super::protobuf;
 use super::scalar::Spelling;
 use crate::object::schema::{self, Type};
 use crate::object::{ResourceRef, Status};
@@ -35,6 +36,7 @@ pub fn decode_kind(kind: (&str, &str, &str), content_type: &str, body: &Bytes) -
     match media_type.to_ascii_lowercase().as_str() {
         "" | "application/json" => kind.json(body),
         "application/yaml" => kind.yaml(body),
+        "application/vnd.kubernetes.protobuf" => kind.protobuf(body),
         _ => Err(unsupported()),
     }
 }
@@ -104,6 +106,14 @@ impl<'a> Expected<'a> {
         self.finish(outcome, body, || serde_norway::from_slice(body).unwrap_or_default())
     }
 
+    fn protobuf(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
+        let envelope = protobuf::open(body).map_err(|why| self.unrecognized(why, body))?;
+        self.check(envelope.api_version, envelope.kind)?;
+        let outcome = envelope.decode(self.schema).map_err(|why| Failure::Shape(why.to_owned()));
+        let outcome = outcome.and_then(|value| conform::conform(self.schema, value, Spelling::Json));
+        self.finish(outcome, body, || Value::Null)
+    }
+
     /// `unchecked` reads the body whatever it holds, to tell an object of another kind from a wrong one of this kind.
     fn finish<E: std::fmt::Display>(
         &self,
@@ -132,10 +142,15 @@ impl<'a> Expected<'a> {
     }
 
     fn check_kind(&self, value: &Value) -> Result<(), Box<Status>> {
-        let text = |name| value.get(name).and_then(Value::as_str).filter(|it| !it.is_empty());
-        let kind = text("kind").unwrap_or(self.kind);
+        let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
+        self.check(text("apiVersion"), text("kind"))
+    }
+
+    /// What is empty is what it should be.
+    fn check(&self, found: &str, kind: &str) -> Result<(), Box<Status>> {
         let expected = api_version(self.group, self.version);
-        let found = text("apiVersion").unwrap_or(&expected);
+        let found = if found.is_empty() { &expected } else { found };
+        let kind = if kind.is_empty() { self.kind } else { kind };
         let version = found.rsplit('/').next().unwrap_or(found);
         if kind != self.kind {
             let why = match schema::of_kind(found, kind) {

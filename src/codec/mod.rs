@@ -9,6 +9,7 @@ pub mod discovery;
 mod fitting;
 pub mod openapi;
 mod patch;
+mod protobuf;
 mod scalar;
 mod table;
 mod validate;
