@@ -57,9 +57,8 @@ impl Table {
         let mut wake = Vec::new();
         let revision = {
             let mut state = self.state.write();
-            let seen = state.revision;
             for change in changes {
-                if change.revision > seen {
+                if !state.has(&change) {
                     state.set(&change.key.name, change.object, change.revision, &mut wake);
                     state.history.trim();
                     state.revision = state.revision.max(change.revision);
@@ -161,6 +160,12 @@ impl Table {
 }
 
 impl State {
+    /// Whether a change is in already. Several keys may have changed at one revision.
+    fn has(&self, change: &Change) -> bool {
+        let Name { namespace, name } = &change.key.name;
+        change.revision < self.revision || self.rows.get(namespace, name).is_some_and(|known| known.revision() >= change.revision)
+    }
+
     fn set(&mut self, name: &Name, new: Option<Arc<Object>>, revision: Revision, wake: &mut Vec<Arc<Notify>>) {
         let old = match &new {
             Some(object) => self.rows.put(object.clone()),

@@ -1,22 +1,28 @@
 //! How components read and write the API: the same client code over HTTP to a server elsewhere, or straight into an API server in this
 //! process.
 
+mod feeder;
+mod http;
+pub mod kubeconfig;
 mod limit;
 mod request;
 mod response;
+mod verify;
 mod watch;
 
 use std::sync::Arc;
 
+use ::http::{HeaderValue, Method, Request, Response, header};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use http::{HeaderValue, Method, header};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::cache::{Listing, Query};
 use crate::object::{Object, ResourceRef, Revision, Status};
+pub use feeder::Feeder;
+pub use http::Http;
 use limit::Limiter;
 use request::Target;
 use response::ListPage;
@@ -24,7 +30,7 @@ pub use watch::{WatchEvent, WatchStream};
 
 /// Sends requests to an API server. Requests carry a path and query (no scheme or host); the transport adds what it needs.
 pub trait Transport: std::fmt::Debug + Send + Sync {
-    fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<ResponseBody>>>;
+    fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<ResponseBody>>>;
 }
 
 /// A body as it arrives: one chunk, or for watches and logs as many as come.
@@ -202,11 +208,11 @@ impl Client {
         self.stream(request::request(Method::GET, path, None)?).await
     }
 
-    async fn call(&self, request: http::Request<Bytes>) -> Result<Bytes> {
+    async fn call(&self, request: Request<Bytes>) -> Result<Bytes> {
         response::collect(self.stream(request).await?).await
     }
 
-    async fn stream(&self, mut request: http::Request<Bytes>) -> Result<ResponseBody> {
+    async fn stream(&self, mut request: Request<Bytes>) -> Result<ResponseBody> {
         if let Some(limiter) = &self.limiter {
             limiter.wait().await;
         }
