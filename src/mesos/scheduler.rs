@@ -25,6 +25,8 @@ const MISSED_HEARTBEATS: u32 = 4;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long the first event may take after the answer to SUBSCRIBE.
 const SUBSCRIBED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the answers to calls may take once the event stream has ended.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// First and longest pause between attempts to subscribe.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
@@ -241,11 +243,17 @@ impl Driver {
         self.report(DriverEvent::Subscribed(Subscribed { framework_id, master: master_info })).await?;
 
         let silence = heartbeat_interval_seconds.map_or(HEARTBEAT, Duration::from_secs_f64) * MISSED_HEARTBEATS;
+        let mut delivery = std::pin::pin!(session::deliver(address, &head, &mut calls));
         tokio::select! {
             // The events come first: the reason for a closed connection may be among them.
             biased;
-            end = self.hand_out(&mut stream, silence) => end,
-            end = session::deliver(address, &head, &mut calls) => Err(end.err().unwrap_or(SessionError::Ended).into()),
+            end = self.hand_out(&mut stream, silence) => {
+                // The answer to the last call may be on its way: the one to TEARDOWN always is.
+                *self.calls.0.lock() = None;
+                let _ = tokio::time::timeout(LAST_ANSWERS, delivery).await;
+                end
+            }
+            end = &mut delivery => Err(end.err().unwrap_or(SessionError::Ended).into()),
         }
     }
 

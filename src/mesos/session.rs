@@ -158,7 +158,8 @@ fn authority(url: &str) -> Option<&str> {
     Some(rest.split('/').next().unwrap_or(rest)).filter(|authority| authority.contains(':'))
 }
 
-/// Sends calls as they come and hands out their answers, until the connection ends or the peer no longer leads.
+/// Sends calls as they come and hands out their answers, until the connection ends, the peer no longer leads, or the queue is closed and
+/// all calls are answered.
 pub(super) async fn deliver<C: prost::Message>(
     address: &str,
     head: &RequestHead,
@@ -167,12 +168,11 @@ pub(super) async fn deliver<C: prost::Message>(
     let (mut stream, parser) = Connection::open(address).await?.into_parts();
     let (mut from, mut to) = stream.split();
     let (mut unsent, mut batch, mut answers) = (BytesMut::new(), Vec::with_capacity(BATCH), Answers::new(parser));
-    loop {
+    let mut open = true;
+    while open || !answers.waiting.is_empty() {
         tokio::select! {
-            taken = calls.recv_many(&mut batch, BATCH), if unsent.len() < MAX_UNSENT => {
-                if taken == 0 {
-                    return Ok(());
-                }
+            taken = calls.recv_many(&mut batch, BATCH), if open && unsent.len() < MAX_UNSENT => {
+                open = taken > 0;
                 for Outgoing { call, answer } in batch.drain(..) {
                     head.write(&call, &mut unsent);
                     answers.waiting.push_back(answer);
@@ -189,6 +189,7 @@ pub(super) async fn deliver<C: prost::Message>(
             }
         }
     }
+    Ok(())
 }
 
 /// Matches the answers on a connection to the calls, which are answered in their order.

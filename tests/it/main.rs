@@ -1,5 +1,6 @@
 //! Black-box tests, one binary: a module an area.
 
+mod mesos;
 mod store;
 mod support;
 mod tutorial;
