@@ -63,7 +63,7 @@ impl Drop for Mesos {
 }
 
 fn spawn(port: u16, work: &Path, agents: usize) -> Child {
-    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mesos/mesos"))
+    Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mesos"))
         .args(["start", "--port", &port.to_string(), "--agents", &agents.to_string(), "--work-dir"])
         .arg(work)
         .args(["--resources", "cpus:4;mem:4096;disk:10000;ports:[31000-31009]", "--attributes", "rack:7;zone:a"])
@@ -74,7 +74,7 @@ fn spawn(port: u16, work: &Path, agents: usize) -> Child {
         .stdout(Stdio::null())
         .stderr(std::fs::File::create(work.join("log")).expect("a log file"))
         .spawn()
-        .expect("scripts/mesos/mesos")
+        .expect("scripts/mesos")
 }
 
 /// Runs the executor of [`super::executor`] by calling this test program again.
