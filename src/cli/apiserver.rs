@@ -1,7 +1,16 @@
 //! `km apiserver`: its flags.
 
-use super::Server;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, cloud, common, stores};
+use crate::apiserver::{ApiServer, Config};
+use crate::util::cidr::Cidr;
+use crate::util::product::KUBERNETES as KUBERNETES_PRODUCT;
+use crate::util::version::KUBERNETES;
 
 const FLAGS: &[Flag] = &[
     Flag::new("insecure-bind-address", Kind::Ip, "127.0.0.1", "Address to serve plain HTTP on").alias(&["address"]),
@@ -70,6 +79,51 @@ pub(super) const SERVER: Server = Server {
 };
 
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    let config = config(&values)?;
+    common::run(async move |supervisor| {
+        let store = stores::open(&values).await?;
+        let server = ApiServer::build(config, store)?;
+        server.start(&supervisor).await?;
+        for address in server.addresses() {
+            tracing::info!("serving the Kubernetes API {KUBERNETES} on http://{address}");
+        }
+        supervisor.shutdown().cancelled().await;
+        Ok(())
+    })
+}
+
+fn config(values: &Values) -> anyhow::Result<Config> {
+    if values.integer::<u16>("secure-port")? != 0 {
+        bail!("--secure-port: HTTPS is not supported yet, give 0");
+    }
+    for (flag, only) in [("storage-backend", "etcd3"), ("cloud-provider", "mesos")] {
+        if let Some(other) = values.maybe(flag).filter(|it| it != only) {
+            bail!("--{flag}: {other:?} is not known, expected {only}");
+        }
+    }
+    if let Some(mode) = values.list("authorization-mode").iter().find(|it| *it != "AlwaysAllow") {
+        bail!("--authorization-mode: {mode} is not supported yet, expected AlwaysAllow");
+    }
+    // Only read for mistakes: the API server itself asks nothing of Mesos.
+    cloud::read(values.maybe("cloud-config").as_deref())?;
+    let range = values.maybe("service-cluster-ip-range").context("--service-cluster-ip-range is missing, for example 10.10.10.0/24")?;
+    let range: Cidr = range.parse().context("--service-cluster-ip-range")?;
+    let address = values.ip("insecure-bind-address").unwrap_or(IpAddr::from([127, 0, 0, 1]));
+    let listen = SocketAddr::new(address, values.integer("insecure-port")?);
+    let (low, high) = values.ports("service-node-port-range");
+    let mut admission = values.list("admission-control");
+    admission.retain(|it| it != "AlwaysAdmit");
+    Ok(Config {
+        advertise: values.ip("advertise-address").unwrap_or_else(|| common::reachable(address)),
+        node_ports: low..=high,
+        event_ttl: values.duration("event-ttl"),
+        prefix: values.text("etcd-prefix").trim_end_matches('/').to_owned(),
+        kubelet_timeout: values.duration("kubelet-timeout"),
+        admission,
+        min_watch: Duration::from_secs(values.integer("min-request-timeout")?),
+        max_reads: values.integer("max-requests-inflight")?,
+        max_writes: values.integer("max-mutating-requests-inflight")?,
+        shared: values.maybe("data-dir").is_none(),
+        ..Config::new(KUBERNETES_PRODUCT, listen, range)
+    })
 }

@@ -1,6 +1,7 @@
 //! The flags that every subcommand has, and what several of them share.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::flag::{Flag, Kind, Values};
@@ -26,6 +27,16 @@ pub(super) const FLAGS: &[Flag] = &[
 
 /// How long a component may take to stop after the first signal.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// An address by which others can reach a server that listens on `address`: itself, unless it stands for all of this machine's.
+pub(super) fn reachable(address: IpAddr) -> IpAddr {
+    if !address.is_unspecified() {
+        return address;
+    }
+    // Which address packets to elsewhere would carry; nothing is sent.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|it| it.connect("192.0.2.1:9").map(|()| it));
+    socket.and_then(|it| it.local_addr()).map_or(IpAddr::from([127, 0, 0, 1]), |it| it.ip())
+}
 
 pub(super) fn start_logs(values: &Values) {
     let modules = values.list("vmodule");

@@ -9,6 +9,7 @@ mod flag;
 mod minion;
 mod proxy;
 mod scheduler;
+mod stores;
 mod up;
 mod version;
 

@@ -1,0 +1,29 @@
+//! Which store the flags ask for.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+
+use super::flag::Values;
+use crate::store::Store;
+use crate::store::embedded::{self, Embedded};
+
+/// Opens the store of `--etcd-servers` or `--data-dir`, of which there must be exactly one.
+///
+/// # Errors
+/// Names the flag, and says why the store cannot be used.
+pub(super) async fn open(values: &Values) -> anyhow::Result<Arc<dyn Store>> {
+    let (servers, dir) = (values.list("etcd-servers"), values.maybe("data-dir"));
+    match (servers.is_empty(), dir) {
+        (true, Some(dir)) => embedded_at(&dir),
+        (true, None) => bail!("--etcd-servers is missing: where everything is kept (or --data-dir, for a single API server)"),
+        (false, Some(_)) => bail!("--etcd-servers and --data-dir: only one of them can keep everything"),
+        (false, None) => bail!("etcd: being wired"),
+    }
+}
+
+/// Opens the embedded store in this directory.
+pub(super) fn embedded_at(dir: &str) -> anyhow::Result<Arc<dyn Store>> {
+    let store = Embedded::open(embedded::Config::new(dir)).with_context(|| format!("the store in {dir}"))?;
+    Ok(store)
+}
