@@ -182,3 +182,6 @@ impl ApiServer {
         &self.server.addresses
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! Over real connections: bad clients, several protocols, the drain.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::super::{ApiServer, Config};
+use super::{CONFIG_MAPS, Fixture, start};
+use crate::util::product::KUBERNETES;
+
+async fn raw(it: &Fixture, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn http_1_on_a_socket() {
+    let it = start().await;
+    let version = raw(&it, b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(version.starts_with("HTTP/1.1 200 OK\r\n") && version.contains("\"minor\":\"33\""), "{version}");
+    let ready = raw(&it, b"GET /readyz?verbose HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(ready.contains("[+]etcd ok\n") && ready.ends_with("readyz check passed\n"), "{ready}");
+    let missing = raw(&it, b"GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(missing.contains(" 404 ") && missing.ends_with("404 page not found\n"), "{missing}");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn bad_bodies_are_refused() {
+    let it = start().await;
+    let post = |content_type: &str, body: &str| {
+        let head = format!(
+            "POST {CONFIG_MAPS} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let it = &it;
+        async move { raw(it, head.as_bytes()).await }
+    };
+    assert!(post("application/json", "{").await.starts_with("HTTP/1.1 400 "));
+    assert!(post("application/json", "[]").await.starts_with("HTTP/1.1 400 "));
+    assert!(post("application/json", r#"{"kind":"Pod","apiVersion":"v1"}"#).await.starts_with("HTTP/1.1 400 "));
+    assert!(post("text/plain", "a").await.starts_with("HTTP/1.1 415 "));
+    let huge = format!(r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"a"}},"data":{{"a":"{}"}}}}"#, "x".repeat(4 << 20));
+    let refused = post("application/json", &huge).await;
+    assert!(refused.starts_with("HTTP/1.1 413 ") && refused.contains("RequestEntityTooLarge"), "{}", &refused[..refused.len().min(200)]);
+    it.stop().await;
+}
+
+/// A client that hangs up after its request still has its write done, whole.
+#[tokio::test]
+async fn a_write_outlives_its_client() {
+    let it = start().await;
+    let body = super::config_map("gone").to_string();
+    let mut watch = it.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    let mut stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    let head =
+        format!("POST {CONFIG_MAPS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    stream.write_all(head.as_bytes()).await.unwrap();
+    drop(stream);
+    assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "gone".to_owned()));
+    it.stop().await;
+}
+
+/// Open connections and watches do not hold up the stop.
+#[tokio::test]
+async fn the_stop_ends_watches_and_idle_connections() {
+    let it = start().await;
+    let mut watch = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    watch.write_all(b"GET /api/v1/pods?watch=true HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut head = [0; 15];
+    watch.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200 OK");
+    let _idle = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    let _half = {
+        let mut half = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+        half.write_all(b"GET /api/v1/pods HT").await.unwrap();
+        half
+    };
+    it.supervisor.shutdown().cancel();
+    let mut rest = Vec::new();
+    tokio::time::timeout(Duration::from_secs(8), watch.read_to_end(&mut rest)).await.expect("the watch ends").unwrap();
+    assert!(rest.ends_with(b"0\r\n\r\n"), "the watch ends as it should");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let it = start().await;
+    let taken = it.server.addresses()[0];
+    let config = Config::new(KUBERNETES, taken, "10.10.10.0/24".parse().unwrap());
+    let error = ApiServer::build(config, it.store.clone()).unwrap_err();
+    assert!(format!("{error:#}").starts_with(&format!("cannot listen on {taken}: ")), "{error:#}");
+    it.stop().await;
+}
