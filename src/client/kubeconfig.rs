@@ -10,7 +10,7 @@ use http::Uri;
 use serde::Deserialize;
 
 /// How to reach API servers that are replicas of each other.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
     /// `http://…` or `https://…`, perhaps with a path. The first that answers is used.
     pub servers: Vec<Uri>,
@@ -44,9 +44,20 @@ pub enum Token {
 }
 
 /// Without secrets.
-impl fmt::Debug for Access {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("servers", &self.servers).field("insecure", &self.insecure).finish_non_exhaustive()
+        let kinds = [("token", self.token.is_some()), ("basic", self.basic.is_some()), ("certificate", self.certificate.is_some())];
+        f.debug_list().entries(kinds.iter().filter(|(_, has)| *has).map(|(kind, _)| kind)).finish()
+    }
+}
+
+/// Without secrets.
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(_) => f.write_str("Text"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
     }
 }
 
@@ -125,7 +136,7 @@ impl Access {
 
 /// `host:port` or a URL.
 fn server(text: &str) -> anyhow::Result<Uri> {
-    let text = text.trim().trim_end_matches('/');
+    let text = text.trim();
     let url = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let uri: Uri = url.parse().with_context(|| format!("{text:?} is not the address of an API server"))?;
     match uri.scheme_str() {
@@ -215,8 +226,8 @@ mod tests {
     fn addresses() {
         for (text, uri) in [
             ("10.0.0.1:8888", "http://10.0.0.1:8888/"),
-            ("https://api:6443/", "https://api:6443/"),
-            ("http://proxy/cluster/a/", "http://proxy/cluster/a"),
+            ("https://api:6443", "https://api:6443/"),
+            ("http://proxy/cluster/a/", "http://proxy/cluster/a/"),
             ("[::1]:8080", "http://[::1]:8080/"),
         ] {
             assert_eq!(server(text).unwrap().to_string(), uri);
@@ -252,7 +263,7 @@ users:
         assert_eq!(access.servers[0].to_string(), "https://1.2.3.4:6443/");
         assert_eq!((access.ca.as_deref(), access.server_name.as_deref()), (Some(&b"CA"[..]), Some("kubernetes")));
         assert_eq!(access.credentials.certificate, Some((b"CERT".to_vec(), b"KEY".to_vec())));
-        assert!(access.credentials.token == Some(Token::Text("secret".to_owned())));
+        assert_eq!(access.credentials.token, Some(Token::Text("secret".to_owned())));
         assert_eq!(access.namespace.as_deref(), Some("team"));
         assert!(!format!("{access:?}").contains("secret"));
         for (change, why) in [

@@ -1,9 +1,11 @@
 //! How components read and write the API: the same client code over HTTP to a server elsewhere, or straight into an API server in this
 //! process.
 
+pub mod events;
 mod feeder;
 mod http;
 pub mod kubeconfig;
+pub mod leader;
 mod limit;
 mod request;
 mod response;

@@ -1,0 +1,246 @@
+//! Which reports become new events, which are counted on one that exists, and which are too many. Pure: time comes with the reports.
+
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use serde_json::{Value, json};
+
+use super::{EventType, Report, Source};
+
+/// A report like one of so long ago is counted on its event.
+const WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// After so many different messages for one reason within the window, the next share one event.
+const SIMILAR: usize = 10;
+/// So many events about one object at once, and then one in this time.
+const BURST: i64 = 25;
+const REFILL: SignedDuration = SignedDuration::from_mins(5);
+/// No more of anything is remembered than this.
+const REMEMBERED: usize = 4_096;
+
+/// What is to be written.
+#[derive(Clone, Debug)]
+pub(super) enum Write {
+    Create(Arc<Event>),
+    Count { namespace: String, name: String, patch: Value },
+}
+
+/// What a reason is about: object, type, reason.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Topic {
+    object: Subject,
+    kind: EventType,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Subject {
+    kind: String,
+    namespace: String,
+    name: String,
+    uid: String,
+    field_path: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Correlator {
+    source: Source,
+    events: HashMap<(Topic, String), Counted>,
+    messages: HashMap<Topic, Messages>,
+    /// When the bucket of each object would be full again.
+    full_at: HashMap<Subject, Timestamp>,
+    last_stamp: i128,
+}
+
+#[derive(Debug)]
+struct Counted {
+    name: String,
+    count: i32,
+    last: Timestamp,
+}
+
+#[derive(Debug)]
+struct Messages {
+    last: Timestamp,
+    distinct: HashSet<String>,
+}
+
+impl Correlator {
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, events: HashMap::new(), messages: HashMap::new(), full_at: HashMap::new(), last_stamp: 0 }
+    }
+
+    /// `None` if the object said too much already.
+    pub(super) fn observe(&mut self, report: &Report) -> Option<Write> {
+        let (key, message) = self.key(report);
+        if !self.allowed(&key.0.object, report.at) {
+            return None;
+        }
+        if let Some(counted) = self.events.get_mut(&key)
+            && report.at.duration_since(counted.last) < WINDOW
+        {
+            counted.count += 1;
+            counted.last = counted.last.max(report.at);
+            return Some(Write::Count {
+                namespace: namespace(&report.about),
+                name: counted.name.clone(),
+                patch: json!({"count": counted.count, "lastTimestamp": Time(counted.last), "message": message}),
+            });
+        }
+        Some(Write::Create(Arc::new(self.begin(report))))
+    }
+
+    /// A new event, whatever was before.
+    pub(super) fn begin(&mut self, report: &Report) -> Event {
+        let (key, message) = self.key(report);
+        let name = self.name(report);
+        forget(&mut self.events, |counted| counted.last);
+        self.events.insert(key, Counted { name: name.clone(), count: 1, last: report.at });
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Event {
+            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace(&report.about)), ..ObjectMeta::default() },
+            involved_object: report.about.clone(),
+            type_: Some(format!("{:?}", report.kind)),
+            reason: Some(report.reason.clone()),
+            message: Some(message),
+            count: Some(1),
+            first_timestamp: Some(Time(report.at)),
+            last_timestamp: Some(Time(report.at)),
+            source: Some(EventSource { component: text(&self.source.component), host: text(&self.source.host) }),
+            reporting_component: text(&self.source.component),
+            reporting_instance: text(&self.source.host),
+            ..Event::default()
+        }
+    }
+
+    /// Which event a report belongs to, and the message to show.
+    fn key(&mut self, report: &Report) -> ((Topic, String), String) {
+        let topic = Topic { object: subject(&report.about), kind: report.kind, reason: report.reason.clone() };
+        forget(&mut self.messages, |messages| messages.last);
+        let new = || Messages { last: report.at, distinct: HashSet::new() };
+        let messages = self.messages.entry(topic.clone()).or_insert_with(new);
+        if report.at.duration_since(messages.last) >= WINDOW {
+            *messages = new();
+        }
+        messages.last = report.at;
+        if messages.distinct.contains(&report.message) || messages.distinct.len() < SIMILAR {
+            messages.distinct.insert(report.message.clone());
+            ((topic, report.message.clone()), report.message.clone())
+        } else {
+            ((topic, String::new()), format!("(combined from similar events): {}", report.message))
+        }
+    }
+
+    fn allowed(&mut self, subject: &Subject, now: Timestamp) -> bool {
+        forget(&mut self.full_at, |full_at| *full_at);
+        let full_at = self.full_at.entry(subject.clone()).or_insert(now);
+        let next = (*full_at).max(now) + REFILL;
+        let allowed = next.duration_since(now) <= REFILL * i32::try_from(BURST).unwrap_or(i32::MAX);
+        if allowed {
+            *full_at = next;
+        }
+        allowed
+    }
+
+    /// Unique, and in order of time.
+    fn name(&mut self, report: &Report) -> String {
+        self.last_stamp = report.at.as_nanosecond().max(self.last_stamp + 1);
+        format!("{}.{:x}", report.about.name.as_deref().unwrap_or_default(), self.last_stamp)
+    }
+}
+
+/// Makes room by dropping the older half when there are too many.
+fn forget<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, last: impl Fn(&V) -> Timestamp) {
+    if map.len() < REMEMBERED {
+        return;
+    }
+    let mut times: Vec<Timestamp> = map.values().map(&last).collect();
+    let (_, median, _) = times.select_nth_unstable(REMEMBERED / 2);
+    let median = *median;
+    map.retain(|_, value| last(value) > median);
+}
+
+/// Events about objects without a namespace are kept in `default`.
+fn namespace(about: &ObjectReference) -> String {
+    about.namespace.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| "default".to_owned())
+}
+
+fn subject(about: &ObjectReference) -> Subject {
+    let text = |it: &Option<String>| it.clone().unwrap_or_default();
+    Subject {
+        kind: text(&about.kind),
+        namespace: text(&about.namespace),
+        name: text(&about.name),
+        uid: text(&about.uid),
+        field_path: text(&about.field_path),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(name: &str, message: &str, second: i64) -> Report {
+        let about = ObjectReference { name: Some(name.to_owned()), namespace: Some("a".to_owned()), ..ObjectReference::default() };
+        let at = Timestamp::from_second(1_700_000_000 + second).unwrap();
+        Report { about, kind: EventType::Warning, reason: "Failed".to_owned(), message: message.to_owned(), at }
+    }
+
+    fn correlator() -> Correlator {
+        Correlator::new(Source { component: "scheduler".to_owned(), host: String::new() })
+    }
+
+    fn run(correlator: &mut Correlator, report: &Report) -> String {
+        match correlator.observe(report) {
+            None => "dropped".to_owned(),
+            Some(Write::Create(event)) => format!("create {}", event.message.as_deref().unwrap()),
+            Some(Write::Count { patch, .. }) => format!("{} {}", patch["count"], patch["message"].as_str().unwrap()),
+        }
+    }
+
+    #[test]
+    fn repetitions_are_counted_for_ten_minutes() {
+        let mut correlator = correlator();
+        for (second, expected) in [(0, "create m"), (1, "2 m"), (600, "3 m"), (1_200, "create m"), (1_201, "2 m")] {
+            assert_eq!(run(&mut correlator, &report("web", "m", second)), expected, "{second}");
+        }
+        assert_eq!(run(&mut correlator, &report("db", "m", 1_201)), "create m");
+    }
+
+    #[test]
+    fn similar_reports_share_an_event() {
+        let mut correlator = correlator();
+        for at in 0..10 {
+            assert_eq!(run(&mut correlator, &report("web", &format!("m{at}"), at)), format!("create m{at}"));
+        }
+        assert_eq!(run(&mut correlator, &report("web", "m10", 11)), "create (combined from similar events): m10");
+        assert_eq!(run(&mut correlator, &report("web", "m11", 12)), "2 (combined from similar events): m11");
+        assert_eq!(run(&mut correlator, &report("web", "m3", 13)), "2 m3");
+    }
+
+    #[test]
+    fn an_object_is_cut_short() {
+        let mut correlator = correlator();
+        let outcomes: Vec<_> = (0..30).map(|_| run(&mut correlator, &report("web", "m", 0))).collect();
+        assert_eq!(outcomes.iter().filter(|it| *it == "dropped").count(), 5);
+        assert_eq!(run(&mut correlator, &report("web", "m", 299)), "dropped");
+        assert_eq!(run(&mut correlator, &report("web", "m", 300)), "26 m");
+        assert_eq!(run(&mut correlator, &report("db", "m", 0)), "create m");
+    }
+
+    #[test]
+    fn names_are_unique_and_memory_is_bounded() {
+        let mut correlator = correlator();
+        let mut names = HashSet::new();
+        for at in 0..20_000 {
+            let Some(Write::Create(event)) = correlator.observe(&report(&format!("x{at}"), "m", at / 1_000)) else {
+                panic!("a new object gets a new event");
+            };
+            assert!(names.insert(event.metadata.name.clone()));
+        }
+        assert!(correlator.events.len() <= REMEMBERED && correlator.messages.len() <= REMEMBERED && correlator.full_at.len() <= REMEMBERED);
+    }
+}
