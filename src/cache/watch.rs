@@ -160,12 +160,28 @@ impl Watch {
 
     /// Everything that concerns this watch up to this revision has been given out: what a bookmark may say.
     pub fn revision(&self) -> Revision {
-        if self.unfilled || self.initial_end.is_some() || !self.taken.is_empty() {
+        if self.unfilled || self.initial_end.is_some() {
             return self.delivered;
         }
         let progress = self.progress.get();
         let state = self.table.state.read();
-        if self.has_news(&state) { self.delivered } else { state.revision.max(progress).max(self.delivered) }
+        // Several changes may have one revision: it is not done before the last of them is.
+        let before = |revision: Option<Revision>| self.delivered.min(revision.map_or(self.delivered, |it| it.saturating_sub(1)));
+        if let Some(entry) = self.taken.front() {
+            return before(Some(entry.revision));
+        }
+        if self.has_news(&state) {
+            return before(self.first_untaken(&state));
+        }
+        state.revision.max(progress).max(self.delivered)
+    }
+
+    fn first_untaken(&self, state: &State) -> Option<Revision> {
+        let seq = match state.interests.topic(&self.interest) {
+            None => self.next,
+            Some(topic) => topic.since(self.next)?.next()?,
+        };
+        state.history.at(seq).map(|entry| entry.revision)
     }
 
     fn step(&mut self) -> Result<Option<Step>, Expired> {
