@@ -54,16 +54,6 @@ pub fn conform(resource: ResourceRef, value: Value) -> Result<Decoded, String> {
     }
 }
 
-/// The refusal of a body with unknown or duplicate fields under `fieldValidation=Strict`.
-pub fn strict_error(resource: ResourceRef, errors: &[String]) -> Status {
-    Status::bad_request(format!(
-        "{kind} in version {:?} cannot be handled as a {kind}: strict decoding error: {}",
-        resource.version,
-        errors.join(", "),
-        kind = resource.kind
-    ))
-}
-
 fn unsupported() -> Box<Status> {
     Box::new(Status::failure(
         415,
@@ -313,10 +303,6 @@ mod tests {
                 "spec": {"containers": [{"name": "c"}, {"env": [{}]}]},
                 "metadata": {"labels": {"a": "2"}},
             })
-        );
-        assert_eq!(
-            strict_error(&resource::POD, &decoded.strict_errors[..2]).message,
-            r#"Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field "spec.foo", unknown field "spec.containers[0].imagee""#
         );
     }
 

@@ -61,15 +61,18 @@ fn is_zero(value: &Value) -> bool {
 fn computed(name: &str, map: &mut Fields) {
     match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
         "core.v1.Pod" => pod(map),
+        "core.v1.PodSpec" => pod_spec(map),
         "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy(map),
         "core.v1.Volume" => volume(map),
         "core.v1.ServiceSpec" => service(map),
         "core.v1.ServicePort" => service_port(map),
         "core.v1.ReplicationController" => replication_controller(map),
         "core.v1.Namespace" => namespace(map),
+        "core.v1.NodeSpec" => node_spec(map),
         "core.v1.NodeStatus" => node_status(map),
         "core.v1.LimitRangeItem" => limit_range_item(map),
         "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy(map),
+        "apps.v1.StatefulSetSpec" => stateful_set_spec(map),
         "batch.v1.Job" => job(map),
         "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler(map),
         "networking.v1.NetworkPolicySpec" => network_policy(map),
@@ -128,6 +131,18 @@ fn pod(pod: &mut Fields) {
             let Some(requests) = fields_or_new(resources, "requests") else { continue };
             limits.into_iter().for_each(|(name, limit)| set_absent(requests, &name, limit));
         }
+    }
+}
+
+/// The service account has two names, of which the newer one counts.
+fn pod_spec(spec: &mut Fields) {
+    let older = text(spec, "serviceAccount").to_owned();
+    if !older.is_empty() {
+        set(spec, "serviceAccountName", older);
+    }
+    let name = text(spec, "serviceAccountName").to_owned();
+    if !name.is_empty() {
+        spec.insert("serviceAccount".to_owned(), name.into());
     }
 }
 
@@ -205,6 +220,16 @@ fn namespace(namespace: &mut Fields) {
     }
 }
 
+/// The range and the first of the ranges are the same.
+fn node_spec(spec: &mut Fields) {
+    if let Some(first) = spec.get("podCIDRs").and_then(|it| it.get(0)).cloned() {
+        set(spec, "podCIDR", first);
+    } else if !text(spec, "podCIDR").is_empty() {
+        let range = spec["podCIDR"].clone();
+        set(spec, "podCIDRs", vec![range]);
+    }
+}
+
 fn node_status(status: &mut Fields) {
     if let Some(capacity) = status.get("capacity").cloned() {
         set_absent(status, "allocatable", capacity);
@@ -226,6 +251,14 @@ fn limit_range_item(item: &mut Fields) {
 fn update_strategy(strategy: &mut Fields) {
     if text(strategy, "type") == "RollingUpdate" {
         set_absent(strategy, "rollingUpdate", Fields::new());
+    }
+}
+
+/// The claims say what they are, as objects of their own do.
+fn stateful_set_spec(spec: &mut Fields) {
+    for claim in items(spec, "volumeClaimTemplates") {
+        set(claim, "apiVersion", "v1");
+        set(claim, "kind", "PersistentVolumeClaim");
     }
 }
 
@@ -311,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_completed() {
-        let pod = json!({"metadata": {"name": "a"}, "spec": {"hostNetwork": true, "restartPolicy": "",
+        let pod = json!({"metadata": {"name": "a"}, "spec": {"hostNetwork": true, "serviceAccount": "sa", "restartPolicy": "",
             "volumes": [{"name": "v"}, {"name": "s", "secret": {"secretName": "s"}}, {"name": "h", "hostPath": {"path": "/"}}],
             "containers": [{"name": "c", "image": "nginx:1", "ports": [{"containerPort": 80}],
                 "readinessProbe": {"httpGet": {"port": 80}, "periodSeconds": 0},
@@ -320,7 +353,7 @@ mod tests {
         assert_eq!(
             defaulted(&resource::POD, pod)["spec"],
             json!({
-                "hostNetwork": true, "restartPolicy": "Always",
+                "hostNetwork": true, "serviceAccount": "sa", "serviceAccountName": "sa", "restartPolicy": "Always",
                 "volumes": [
                     {"name": "v", "emptyDir": {}},
                     {"name": "s", "secret": {"secretName": "s", "defaultMode": 420}},
@@ -404,7 +437,7 @@ mod tests {
             (
                 &resource::STATEFUL_SET,
                 json!({"spec": {"volumeClaimTemplates": [{"spec": {}}]}}),
-                json!({"spec": {"volumeClaimTemplates": [{"spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}], "replicas": 1,
+                json!({"spec": {"volumeClaimTemplates": [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}], "replicas": 1,
                     "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}, "revisionHistoryLimit": 10,
                     "podManagementPolicy": "OrderedReady", "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}}),
             ),
@@ -423,6 +456,11 @@ mod tests {
                 &resource::ENDPOINTS,
                 json!({"subsets": [{"ports": [{"port": 1}]}]}),
                 json!({"subsets": [{"ports": [{"port": 1, "protocol": "TCP"}]}]}),
+            ),
+            (
+                &resource::NODE,
+                json!({"spec": {"podCIDR": "10.0.0.0/24"}}),
+                json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
             ),
             (
                 &resource::NODE,

@@ -18,7 +18,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-pub use decode::{Decoded, conform, decode, decode_kind, strict_error};
+pub use decode::{Decoded, conform, decode, decode_kind};
 pub use default::default;
 pub use patch::{PatchKind, patch};
 pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
