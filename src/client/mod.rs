@@ -2,6 +2,8 @@
 //! process.
 
 pub mod events;
+#[cfg(test)]
+mod fake;
 mod feeder;
 mod http;
 pub mod kubeconfig;

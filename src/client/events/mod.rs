@@ -2,6 +2,8 @@
 //! written again, and objects that have too much to say are cut short.
 
 mod correlate;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,23 +106,28 @@ impl EventWriter {
     /// # Errors
     /// None; it has the form of a component's task.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let stop = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        tokio::select! {
+            () = self.write_all(&shutdown) => {}
+            () = stop => {}
+        }
+        Ok(())
+    }
+
+    async fn write_all(&mut self, shutdown: &Shutdown) {
         while let Some(report) = tokio::select! {
             report = self.queue.recv() => report,
             () = shutdown.cancelled() => None,
         } {
-            tokio::select! {
-                () = self.write(&report, ATTEMPTS) => {}
-                () = shutdown.cancelled() => break,
-            }
+            self.write(&report, ATTEMPTS).await;
         }
         self.queue.close();
-        let rest = async {
-            while let Some(report) = self.queue.recv().await {
-                self.write(&report, 1).await;
-            }
-        };
-        let _ = tokio::time::timeout(DRAIN, rest).await;
-        Ok(())
+        while let Some(report) = self.queue.recv().await {
+            self.write(&report, 1).await;
+        }
     }
 
     async fn write(&mut self, report: &Report, attempts: usize) {

@@ -1,6 +1,8 @@
 //! Leader election: of the replicas of a component, the one that holds a Lease works and the others wait.
 
 mod election;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::time::Duration;
