@@ -82,6 +82,8 @@ pub struct Settings {
     pub reconcile: Pace,
     /// A framework id was kept from an earlier run, so tasks of that run may exist of which the API server does not know yet.
     pub resumed: bool,
+    /// How long Mesos may take to name those tasks, before pods are launched all the same: [`GATE`].
+    pub gate: Duration,
     pub seed: u64,
 }
 
@@ -92,9 +94,10 @@ const REFUSE_BRIEFLY_SECONDS: f64 = 5.0;
 /// Events about waiting pods, at most so many a second.
 const TELL_AT_ONCE: usize = 20;
 const TELL_PAUSE: Duration = Duration::from_secs(1);
-/// How long the tasks of an earlier run are waited for, before pods are launched.
-const GATE: Duration = Duration::from_secs(5);
-/// A launch that Mesos does not know so soon may still be on its way.
+/// How long the tasks of an earlier run are waited for, before pods are launched: a master answers at once, unless it has only just come
+/// to lead and waits for its agents itself.
+pub const GATE: Duration = Duration::from_secs(30);
+/// A launch of this session that Mesos does not know so soon may still be on its way.
 const SETTLED: Duration = Duration::from_secs(5);
 const DELETE_AGAIN: Duration = Duration::from_secs(2);
 /// A task that no pod of ours can have: Mesos answers for it when it has answered for all others.
@@ -106,6 +109,8 @@ pub struct Core {
     settings: Settings,
     framework: Option<String>,
     connected: bool,
+    /// When the present session began.
+    subscribed_at: Duration,
     started: bool,
     gate: Option<Gate>,
     nodes: Nodes,
@@ -130,11 +135,12 @@ pub struct Core {
     out: Vec<Action>,
 }
 
-/// Until when no pod is launched, unless Mesos has answered for the fence before.
+/// No pod is launched until Mesos has answered for the fence.
 #[derive(Debug)]
 struct Gate {
-    until: Duration,
     fence: String,
+    /// Or until then; `None` while there is nobody to answer.
+    until: Option<Duration>,
 }
 
 /// A pod being deleted by us, with the status updates that are acknowledged when that is done.
@@ -148,14 +154,17 @@ struct Deletion {
 
 impl Core {
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        let mut rng = StdRng::seed_from_u64(settings.seed);
+        let fence = format!("{FENCE}{:016x}", rng.random::<u64>());
         Self {
             queue: Queue::new(settings.initial_pod_backoff, settings.max_pod_backoff),
             reconciler: Reconciler::new(settings.reconcile),
-            rng: StdRng::seed_from_u64(settings.seed),
+            rng,
+            gate: settings.resumed.then_some(Gate { fence, until: None }),
             framework: None,
             connected: false,
+            subscribed_at: Duration::ZERO,
             started: false,
-            gate: None,
             nodes: Nodes::default(),
             writing: HashSet::new(),
             agents: HashMap::new(),
@@ -198,8 +207,8 @@ impl Core {
 
     /// Does what is due, and hands out everything there is to do.
     pub fn act(&mut self, now: Duration) -> Vec<Action> {
-        if self.gate.as_ref().is_some_and(|gate| now >= gate.until) {
-            tracing::warn!("Mesos has not said which tasks it has within {GATE:?}, launching pods all the same");
+        if self.gate.as_ref().and_then(|gate| gate.until).is_some_and(|until| now >= until) {
+            tracing::warn!("Mesos has not said which tasks it has in time, launching pods all the same");
             self.gate = None;
         }
         self.queue.release(now);
@@ -230,7 +239,7 @@ impl Core {
         let mut due = vec![
             self.queue.next_release(),
             self.queue.next_tell().map(|at| at.max(self.tell_not_before)),
-            self.gate.as_ref().map(|gate| gate.until),
+            self.gate.as_ref().and_then(|gate| gate.until),
             self.deletions.values().filter_map(|it| it.again_at).min(),
         ];
         if self.connected {
@@ -257,16 +266,21 @@ impl Core {
         }
         self.framework = Some(framework);
         self.connected = true;
+        self.subscribed_at = now;
         self.book.clear();
         self.queue.forget_tried();
         self.appetite.connected(now, self.agents.len());
         self.reconciler.connected(now);
         self.tasks.repeat_kills(now);
-        if !std::mem::replace(&mut self.started, true) && self.settings.resumed && !self.queue.is_empty() {
-            let fence = format!("{FENCE}{:016x}", self.rng.random::<u64>());
+        self.started = true;
+        if self.queue.is_empty() {
+            self.gate = None;
+        }
+        if let Some(gate) = &mut self.gate {
+            gate.until = Some(now + self.settings.gate);
+            let fence = TaskId::from(gate.fence.as_str());
             self.call(Call::reconcile([]));
-            self.call(Call::reconcile([(TaskId::from(fence.as_str()), None)]));
-            self.gate = Some(Gate { until: now + GATE, fence });
+            self.call(Call::reconcile([(fence, None)]));
         }
     }
 
@@ -274,6 +288,9 @@ impl Core {
         self.connected = false;
         self.book.clear();
         self.reconciler.disconnected();
+        if let Some(gate) = &mut self.gate {
+            gate.until = None;
+        }
     }
 
     fn event(&mut self, now: Duration, event: Event) {
@@ -305,6 +322,9 @@ impl Core {
                     Some(executor) => {
                         tracing::warn!("executor {executor} on agent {agent} ended, status {}", failure.status.unwrap_or_default());
                         self.executors.remove(&*agent.value);
+                        // Offers made while it ran take it for granted.
+                        let stale = self.book.forget_agent(&agent.value).unwrap_or_default();
+                        self.decline(stale, 0.0);
                     }
                 }
             }
@@ -349,9 +369,10 @@ impl Core {
     }
 
     fn reconcile(&mut self, now: Duration) {
-        let tasks = &self.tasks;
+        let (tasks, session) = (&self.tasks, self.subscribed_at);
         let known = || {
-            let settled = |it: &&Task| it.state != State::Finished && now >= it.launched_at + SETTLED;
+            let arrived = |it: &&Task| it.launched_at <= session || now >= it.launched_at + SETTLED;
+            let settled = |it: &&Task| it.state != State::Finished && arrived(it);
             let mut known: Vec<_> = tasks.iter().filter(settled).map(|it| (it.id.clone(), it.agent.clone())).collect();
             known.sort_unstable();
             known

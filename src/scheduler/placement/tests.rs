@@ -94,10 +94,10 @@ fn pods_of_an_owner_are_spread_and_others_go_where_there_is_room() {
     }
     assert_eq!(world.round(), ["1@a", "2@b", "3@c", "4@a"]);
     let mut world = World::new(&[("a", 4000), ("b", 2000)]);
-    for name in ["1", "2", "3"] {
+    for name in ["1", "2", "3", "4"] {
         world.pod(name, &cpu("1"));
     }
-    assert_eq!(world.round(), ["1@a", "2@a", "3@b"]);
+    assert_eq!(world.round(), ["1@a", "2@a", "3@a", "4@b"]);
 }
 
 #[test]
