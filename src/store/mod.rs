@@ -2,6 +2,7 @@
 //! Two implementations behind one contract: etcd, and the embedded one.
 
 pub mod embedded;
+pub mod etcd;
 
 use std::fmt::Debug;
 use std::time::Duration;

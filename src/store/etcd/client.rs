@@ -1,0 +1,215 @@
+//! Calls to etcd: which member to ask, how long to wait, when to ask another one, and what an error means.
+
+use std::error::Error as _;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::store::{Result, StoreError};
+
+/// A call unanswered for so long has failed; whether it was carried out is unknown.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(2);
+/// A connection is tried with a ping this often (etcd by default does not allow more than one in 5 s) …
+const PING: Duration = Duration::from_secs(10);
+/// … and is given up if the answer takes so long.
+const PONG: Duration = Duration::from_secs(5);
+/// Between attempts to reach any member at the start.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Files with which to talk TLS, in PEM.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// Who signs the servers' certificates.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// The members of an etcd cluster. One is used until it fails, then the next.
+pub(super) struct Members {
+    members: Vec<(String, Client)>,
+    current: AtomicUsize,
+}
+
+/// Whether a call may be made again if it is unknown whether it was carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// It changes nothing, or the same to the same.
+    Repeatable,
+    Once,
+}
+
+/// What an error of the client library says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// There was no connection to send it on.
+    NotSent,
+    /// The member does not answer, or not usefully; another one may.
+    Unreachable,
+    Compacted,
+    LeaseNotFound,
+    Full,
+    Other,
+}
+
+/// A failed call, before it is known what that means to the caller of the store.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The revision that the call is about is compacted.
+    Compacted,
+    LeaseNotFound,
+    Store(StoreError),
+}
+
+impl From<CallError> for StoreError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Store(error) => error,
+            CallError::Compacted => Self::Failed(anyhow::anyhow!("the revision has been compacted")),
+            CallError::LeaseNotFound => Self::Unavailable(anyhow::anyhow!("the lease ended early")),
+        }
+    }
+}
+
+impl Members {
+    /// Prepares connections, without waiting for them.
+    pub(super) async fn new(endpoints: &[String], tls: &Tls) -> anyhow::Result<Self> {
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT)
+            .with_keep_alive(PING, PONG)
+            .with_keep_alive_while_idle(false)
+            .with_require_leader(true);
+        if let Some(tls) = tls.options()? {
+            options = options.with_tls(tls);
+        }
+        let mut members = Vec::new();
+        for endpoint in endpoints {
+            let client = Client::connect([endpoint], Some(options.clone())).await;
+            members.push((endpoint.clone(), client.with_context(|| format!("etcd server {endpoint}"))?));
+        }
+        anyhow::ensure!(!members.is_empty(), "no etcd server is named");
+        Ok(Self { members, current: AtomicUsize::new(0) })
+    }
+
+    /// Waits until a member answers, at most until `deadline`.
+    pub(super) async fn wait(&self, deadline: Duration) -> Result<()> {
+        let deadline = Instant::now() + deadline;
+        loop {
+            let answer = self.call(Call::Repeatable, |client| async move { client.kv_client().get("\0", None).await });
+            let error = match answer.await {
+                Ok(_) => return Ok(()),
+                Err(CallError::Store(error @ StoreError::Unavailable(_))) => error,
+                Err(error) => return Err(error.into()),
+            };
+            if Instant::now() + PAUSE >= deadline {
+                return Err(error);
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Makes a call to the member that answered last, or to the next ones if it cannot be reached.
+    pub(super) async fn call<T, F>(&self, kind: Call, call: impl Fn(Client) -> F) -> std::result::Result<T, CallError>
+    where
+        F: Future<Output = std::result::Result<T, Error>>,
+    {
+        let mut unreachable = Vec::new();
+        loop {
+            let index = self.current.load(Ordering::Relaxed) % self.members.len();
+            let (endpoint, client) = &self.members[index];
+            let (kind_of, text) = match timeout(ANSWER, call(client.clone())).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => (classify(&error), describe(&error)),
+                Err(_) => (Kind::Unreachable, format!("no answer for {ANSWER:?}")),
+            };
+            let text = format!("etcd server {endpoint}: {text}");
+            match kind_of {
+                Kind::Compacted => return Err(CallError::Compacted),
+                Kind::LeaseNotFound => return Err(CallError::LeaseNotFound),
+                Kind::Full => return Err(CallError::Store(StoreError::Full(anyhow::anyhow!(text)))),
+                Kind::Other => return Err(CallError::Store(StoreError::Failed(anyhow::anyhow!(text)))),
+                Kind::NotSent | Kind::Unreachable => {}
+            }
+            let next = (index + 1) % self.members.len();
+            // Another call may already have gone on to the next member.
+            let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
+            unreachable.push(text);
+            if unreachable.len() >= self.members.len() || (kind == Call::Once && kind_of == Kind::Unreachable) {
+                return Err(CallError::Store(StoreError::Unavailable(anyhow::anyhow!(unreachable.join("; ")))));
+            }
+        }
+    }
+
+    /// Says that a connection to the current member broke.
+    pub(super) fn broken(&self, error: &Error) -> StoreError {
+        StoreError::Unavailable(anyhow::anyhow!("the connection to etcd broke: {}", describe(error)))
+    }
+}
+
+impl Tls {
+    fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
+        if self.ca.is_none() && self.identity.is_none() {
+            return Ok(None);
+        }
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("reading {}", path.display()));
+        let mut options = TlsOptions::new();
+        if let Some(ca) = &self.ca {
+            options = options.ca_certificate(Certificate::from_pem(read(ca)?));
+        }
+        if let Some((certificate, key)) = &self.identity {
+            options = options.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(Some(options))
+    }
+}
+
+fn classify(error: &Error) -> Kind {
+    let Error::GRpcStatus(status) = error else {
+        return match error {
+            Error::TransportError(_) | Error::IoError(_) | Error::WatchError(_) => Kind::Unreachable,
+            _ => Kind::Other,
+        };
+    };
+    let message = status.message();
+    // Codes of gRPC. Where etcd has several errors under one code, its messages tell them apart.
+    match i32::from(status.code()) {
+        11 if message.contains("compacted") => Kind::Compacted,
+        5 if message.contains("lease not found") => Kind::LeaseNotFound,
+        8 if message.contains("space") => Kind::Full,
+        1 | 4 | 8 | 14 if causes(error).any(|cause| cause.starts_with("tcp connect error") || cause.starts_with("dns error")) => {
+            Kind::NotSent
+        }
+        // Cancelled, unknown, deadline exceeded, too many requests, aborted, unavailable.
+        1 | 2 | 4 | 8 | 10 | 14 => Kind::Unreachable,
+        _ => Kind::Other,
+    }
+}
+
+/// The texts of an error's causes.
+fn causes(error: &Error) -> impl Iterator<Item = String> {
+    let first = match error {
+        Error::GRpcStatus(status) => status.source(),
+        Error::TransportError(error) => error.source(),
+        error => error.source(),
+    };
+    std::iter::successors(first, |cause| (*cause).source()).map(ToString::to_string)
+}
+
+/// An error in one line: etcd's own words, or the innermost cause.
+fn describe(error: &Error) -> String {
+    let own = match error {
+        Error::GRpcStatus(status) => status.message().to_owned(),
+        error => error.to_string(),
+    };
+    match causes(error).last() {
+        Some(cause) if !own.contains(&cause) => format!("{own}: {cause}"),
+        _ => own,
+    }
+}

@@ -1,0 +1,63 @@
+//! Forgets old history in etcd, as every API server that uses it does, without two of them doing it twice.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
+use tokio::time::sleep;
+
+use super::client::{Call, CallError, Members};
+
+/// The key that Kubernetes API servers use for this, so that they and km can share an etcd. Its version counts the turns.
+const KEY: &str = "compact_rev_key";
+
+/// What this process knows of the last turn, whoever took it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turn {
+    version: i64,
+    /// The revision at that time.
+    revision: i64,
+}
+
+/// Every `interval`, forgets the history that was old at the last turn, so that an interval's worth is always kept.
+pub(super) async fn run(members: Arc<Members>, interval: Duration) {
+    let mut turn = Turn::default();
+    loop {
+        sleep(interval).await;
+        match take(&members, turn).await {
+            Ok(next) => turn = next,
+            // Without etcd there is nothing to do, and those who need it say so.
+            Err(error) => tracing::debug!("compacting etcd: {error:?}"),
+        }
+    }
+}
+
+/// Takes the next turn if nobody has since `last`.
+async fn take(members: &Members, last: Turn) -> Result<Turn, CallError> {
+    let txn = Txn::new()
+        .when([Compare::version(KEY, CompareOp::Equal, last.version)])
+        .and_then([TxnOp::put(KEY, last.revision.to_string(), None)])
+        .or_else([TxnOp::get(KEY, Some(GetOptions::new()))]);
+    let call = |client: Client| {
+        let txn = txn.clone();
+        async move { client.kv_client().txn(txn).await }
+    };
+    let answer = members.call(Call::Once, call).await?;
+    let revision = answer.header().map_or(0, |header| header.revision());
+    if !answer.succeeded() {
+        let version = answer.op_responses().iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().map(|kv| kv.version()),
+            _ => None,
+        });
+        return Ok(Turn { version: version.unwrap_or(0), revision });
+    }
+    if last.revision > 0 {
+        let compact = |client: Client| async move { client.kv_client().compact(last.revision, None).await };
+        match members.call(Call::Repeatable, compact).await {
+            Ok(_) => tracing::debug!("compacted etcd up to revision {}", last.revision),
+            Err(CallError::Compacted) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Turn { version: last.version + 1, revision })
+}

@@ -1,0 +1,48 @@
+//! The newest revision, read once for all who ask at the same time.
+
+use std::sync::Arc;
+
+use etcd_client::{Client, GetOptions};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use parking_lot::Mutex;
+
+use super::client::{Call, Members};
+use super::to_revision;
+use crate::object::Revision;
+use crate::store::{Result, StoreError};
+
+type Read = Shared<BoxFuture<'static, std::result::Result<Revision, Arc<StoreError>>>>;
+
+/// Reads that have not begun can be joined by whoever comes; one that has begun may miss his writes.
+pub(super) struct Newest {
+    members: Arc<Members>,
+    /// The next read, as long as it has not begun.
+    next: Arc<Mutex<Option<Read>>>,
+    /// Held by the read that is under way.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Newest {
+    pub(super) fn new(members: Arc<Members>) -> Self {
+        Self { members, next: Arc::default(), turn: Arc::default() }
+    }
+
+    /// A revision at least that of every write acknowledged before the call.
+    pub(super) async fn read(&self) -> Result<Revision> {
+        let read = self.next.lock().get_or_insert_with(|| self.prepare()).clone();
+        read.await.map_err(|error| StoreError::Unavailable(anyhow::anyhow!("{error}")))
+    }
+
+    fn prepare(&self) -> Read {
+        let (members, next, turn) = (self.members.clone(), self.next.clone(), self.turn.clone());
+        let read = async move {
+            let _turn = turn.lock().await;
+            next.lock().take();
+            let get = |client: Client| async move { client.kv_client().get("\0", Some(GetOptions::new().with_count_only())).await };
+            let answer = members.call(Call::Repeatable, get).await.map_err(|error| Arc::new(error.into()))?;
+            Ok(answer.header().map_or(0, |header| to_revision(header.revision())))
+        };
+        read.boxed().shared()
+    }
+}
