@@ -91,6 +91,7 @@ impl Members {
         }
         let mut members = Vec::new();
         for endpoint in endpoints {
+            check_endpoint(endpoint)?;
             let client = Client::connect([endpoint], Some(options.clone())).await;
             members.push((endpoint.clone(), client.with_context(|| format!("etcd server {endpoint}"))?));
         }
@@ -153,6 +154,18 @@ impl Members {
     }
 }
 
+/// Refuses what no server can have as its address. Without a scheme, `http` is meant (with TLS options `https`).
+fn check_endpoint(endpoint: &str) -> anyhow::Result<()> {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
+    let authority = rest.trim_end_matches('/').parse::<http::uri::Authority>().with_context(|| format!("etcd server {endpoint:?}"))?;
+    let port = authority.as_str().strip_prefix(authority.host()).and_then(|rest| rest.strip_prefix(':'));
+    anyhow::ensure!(
+        matches!(scheme, "http" | "https") && !authority.host().is_empty() && port.is_none_or(|port| port.parse::<u16>().is_ok()),
+        "etcd server {endpoint:?}: expected http://host:port or https://host:port"
+    );
+    Ok(())
+}
+
 impl Tls {
     fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
         if self.ca.is_none() && self.identity.is_none() {
@@ -211,5 +224,21 @@ fn describe(error: &Error) -> String {
     match causes(error).last() {
         Some(cause) if !own.contains(&cause) => format!("{own}: {cause}"),
         _ => own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for good in ["http://127.0.0.1:4001/", "https://etcd.example:2379", "etcd-1", "[::1]:2379", "http://[::1]:2379"] {
+            check_endpoint(good).unwrap();
+        }
+        for bad in ["", "http://", "http://:2379", "127.0.0.1:port", "ftp://etcd:1", "http://etcd:99999", "http://etcd:2379/path", "a b"] {
+            let error = check_endpoint(bad).unwrap_err().to_string();
+            assert!(error.contains(&format!("{bad:?}")), "{error}");
+        }
     }
 }

@@ -418,6 +418,33 @@ pub(super) async fn progress(store: Shared) {
     assert_eq!(idle.until(next).await.unwrap(), [change("/idle/a", Some("x"), next)]);
 }
 
+pub(super) async fn progress_never_overtakes(store: Shared) {
+    let start = store.revision().await.unwrap();
+    let mut follower = Follower::new(&store, "/t/", start).await;
+    let mut writers = JoinSet::new();
+    for writer in 0..4 {
+        let store = store.clone();
+        writers.spawn(async move {
+            for n in 0..100 {
+                create(&store, &format!("/{}/{writer}-{n}", if n % 2 == 0 { "t" } else { "other" }), "x").await;
+            }
+        });
+    }
+    let asking = store.clone();
+    let mut asker = JoinSet::new();
+    asker.spawn(async move {
+        loop {
+            asking.request_progress().await.unwrap();
+        }
+    });
+    let mut seen = 0;
+    while seen < 200 {
+        seen += follower.next().await.unwrap().changes.len();
+    }
+    writers.join_all().await;
+    asker.shutdown().await;
+}
+
 pub(super) async fn time_to_live(store: Shared) {
     let ttl = Some(Duration::from_secs(2));
     let put = async |key: &str, expect, ttl| done(store.put(key, "x".into(), expect, ttl).await);

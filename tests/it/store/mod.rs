@@ -4,7 +4,7 @@
 macro_rules! contract_tests {
     ($open:path) => {
         contract_tests!($open: an_empty_store, compare_and_swap, revisions_increase, ranges, paging_is_consistent, the_past_can_be_read,
-            large_values, compaction, watching, watch_resumes_anywhere, watch_under_concurrent_writers, watch_of_one_prefix, progress,
+            large_values, compaction, watching, watch_resumes_anywhere, watch_under_concurrent_writers, watch_of_one_prefix, progress, progress_never_overtakes,
             time_to_live, cancelled_calls);
     };
     ($open:path: $($name:ident),*) => {
@@ -16,5 +16,7 @@ macro_rules! contract_tests {
     };
 }
 mod contract;
+mod crash;
 mod embedded;
+mod etcd;
 mod model;
