@@ -68,12 +68,21 @@ fn port(server: &Server) -> u16 {
 pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
     let mut sign = None;
+    let mut failures = 0_u32;
     loop {
         let watches = [watch(&server, &ENDPOINTS), watch(&server, &ENDPOINT_SLICE), watch(&server, &SERVICE)];
         let retry = match reconcile(&server, &mut sign).await {
-            Ok(()) => None,
+            Ok(()) => {
+                failures = 0;
+                None
+            }
+            // A service that was just deleted still has its address for a moment.
+            Err(_) if failures == 0 => {
+                failures = 1;
+                Some(RETRY_AFTER / 10)
+            }
             Err(status) => {
-                tracing::warn!("the endpoints of the API server: {status}");
+                tracing::warn!("the service of the API server: {status}");
                 Some(RETRY_AFTER)
             }
         };

@@ -1,5 +1,6 @@
 //! Black-box tests, one binary: a module an area.
 
+mod api;
 mod client;
 mod mesos;
 mod store;

@@ -1,0 +1,207 @@
+//! The API server as its users meet it: `km apiserver` on an embedded store, driven by the kubectl on the PATH.
+
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use super::support::process::Process;
+use super::support::{free_port, km, wait_for};
+
+struct Server {
+    url: String,
+    dir: tempfile::TempDir,
+    process: Process,
+}
+
+impl Server {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let port = free_port();
+        let mut command = Command::new(km());
+        command.arg("apiserver").arg(format!("--port={port}")).arg(format!("--data-dir={}", dir.path().join("data").display()));
+        command.args(["--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24"]);
+        command.arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
+        let process = Process::start("apiserver", &mut command, &dir.path().join("apiserver.log"));
+        let mut server = Self { url: format!("http://127.0.0.1:{port}"), dir, process };
+        wait_for("the API server", Duration::from_secs(30), || {
+            assert!(server.process.ended().is_none(), "the API server ended: {}", server.process.said());
+            let output = server.kubectl(&["get", "--raw", "/readyz"]);
+            if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+        });
+        server
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        command.arg(format!("--server={}", self.url)).args(args);
+        command.env("HOME", self.dir.path()).env("KUBECONFIG", self.dir.path().join("none"));
+        command
+    }
+
+    fn kubectl(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().expect("kubectl is installed")
+    }
+
+    /// What a command prints, which must succeed.
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.kubectl(args);
+        assert!(output.status.success(), "kubectl {args:?}: {}\n{}", text(&output.stderr), self.process.said());
+        text(&output.stdout)
+    }
+
+    /// What a command complains of, which must fail.
+    #[track_caller]
+    fn fails(&self, args: &[&str]) -> String {
+        let output = self.kubectl(args);
+        assert!(!output.status.success(), "kubectl {args:?}: {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// As [`Server::kubectl`], with a manifest as standard input.
+    fn with(&self, args: &[&str], manifest: &str) -> Output {
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("kubectl is installed");
+        child.stdin.take().expect("piped").write_all(manifest.as_bytes()).expect("kubectl reads");
+        child.wait_with_output().expect("kubectl ends")
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const NGINX: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: nginx
+  labels: {app: nginx}
+spec:
+  containers:
+  - {name: nginx, image: nginx, ports: [{containerPort: 80}]}
+";
+
+#[test]
+fn kubectl_reads_and_writes() {
+    let it = Server::start();
+    assert!(it.ok(&["version"]).contains("Server Version: v1.33."));
+    assert!(
+        it.ok(&["get", "services"])
+            .lines()
+            .any(|line| line.starts_with("kubernetes ") && line.contains("10.10.10.1 ") && line.contains("443/TCP"))
+    );
+    let resources = it.ok(&["api-resources"]);
+    for known in ["pods ", "deployments ", "endpointslices "] {
+        assert!(resources.lines().any(|line| line.starts_with(known)), "{known}: {resources}");
+    }
+    assert_eq!(text(&it.with(&["create", "-f", "-"], NGINX).stdout), "pod/nginx created\n");
+    assert!(it.ok(&["get", "pods"]).contains("nginx   0/1     Pending   0"), "{}", it.ok(&["get", "pods"]));
+    assert!(it.ok(&["get", "pod", "nginx", "-o", "yaml"]).contains("  dnsPolicy: ClusterFirst\n"));
+    assert!(it.ok(&["describe", "pod", "nginx"]).contains("Status:       Pending"));
+    it.ok(&["label", "pod", "nginx", "tier=front"]);
+    it.ok(&["annotate", "pod", "nginx", "note=1"]);
+    it.ok(&["patch", "pod", "nginx", "-p", r#"{"metadata":{"labels":{"app":"patched"}}}"#]);
+    assert_eq!(it.ok(&["get", "pods", "-l", "app=patched,tier", "-o", "name"]), "pod/nginx\n");
+    assert!(it.ok(&["explain", "pod.spec.containers"]).contains("image\t<string>"));
+    assert_eq!(it.ok(&["get", "pods", "--field-selector", "status.phase=Running", "-o", "name"]), "");
+    assert!(it.fails(&["get", "pods", "--field-selector", "spec.none=1"]).contains("field label not supported: spec.none"));
+    it.ok(&["delete", "pod", "nginx"]);
+    assert_eq!(it.fails(&["get", "pod", "nginx"]), "Error from server (NotFound): pods \"nginx\" not found\n");
+}
+
+#[test]
+fn kubectl_makes_and_scales_workloads() {
+    let it = Server::start();
+    it.ok(&["create", "deployment", "web", "--image=nginx", "--replicas=2"]);
+    it.ok(&["scale", "deployment", "web", "--replicas=5", "--current-replicas=2"]);
+    assert_eq!(it.ok(&["get", "deployment", "web", "-o", "jsonpath={.spec.replicas}"]), "5");
+    it.ok(&["set", "image", "deployment/web", "nginx=nginx:2"]);
+    assert_eq!(it.ok(&["get", "deployment", "web", "-o", "jsonpath={.metadata.generation}"]), "3");
+    it.ok(&["rollout", "pause", "deployment", "web"]);
+    it.ok(&["expose", "deployment", "web", "--port=80", "--type=NodePort"]);
+    assert!(it.ok(&["get", "service", "web"]).contains("NodePort"));
+    for kind in [
+        &["configmap", "c", "--from-literal=a=b"] as &[&str],
+        &["secret", "generic", "s", "--from-literal=a=b"],
+        &["serviceaccount", "robot"],
+        &["job", "j", "--image=busybox"],
+        &["cronjob", "cj", "--image=busybox", "--schedule=*/5 * * * *"],
+        &["poddisruptionbudget", "p", "--selector=app=web", "--min-available=1"],
+        &["quota", "q", "--hard=pods=5"],
+        &["namespace", "team"],
+    ] {
+        it.ok(&[&["create"], kind].concat());
+    }
+    assert!(it.ok(&["get", "all"]).contains("deployment.apps/web"));
+    it.ok(&["delete", "namespace", "team", "--wait=false"]);
+    assert!(it.ok(&["get", "namespace", "team"]).contains("Terminating"));
+    assert!(it.fails(&["create", "configmap", "x", "-n", "team"]).contains("because it is being terminated"));
+}
+
+#[test]
+fn kubectl_applies_and_is_told_of_mistakes() {
+    let it = Server::start();
+    assert_eq!(text(&it.with(&["apply", "-f", "-"], NGINX).stdout), "pod/nginx created\n");
+    assert_eq!(text(&it.with(&["apply", "-f", "-"], NGINX).stdout), "pod/nginx unchanged\n");
+    let labelled = NGINX.replace("{app: nginx}", "{app: nginx, more: '1'}");
+    assert_eq!(text(&it.with(&["apply", "-f", "-"], &labelled).stdout), "pod/nginx configured\n");
+    assert!(it.with(&["diff", "-f", "-"], &labelled).status.success(), "no difference");
+    let dry = it.with(&["apply", "--dry-run=server", "-f", "-"], NGINX);
+    assert_eq!(text(&dry.stdout), "pod/nginx configured (server dry run)\n");
+    let unknown = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndataa: {}\n";
+    let strict = it.with(&["create", "-f", "-"], unknown);
+    assert!(text(&strict.stderr).contains("strict decoding error: unknown field \"dataa\""), "{}", text(&strict.stderr));
+    let warned = it.with(&["create", "--validate=warn", "-f", "-"], unknown);
+    assert_eq!(text(&warned.stderr), "Warning: unknown field \"dataa\"\n");
+    assert!(it.fails(&["create", "configmap", "x"]).contains("configmaps \"x\" already exists"));
+}
+
+#[test]
+fn kubectl_watches() {
+    let it = Server::start();
+    let mut watching =
+        it.command(&["get", "configmaps", "-w", "--output-watch-events", "--no-headers"]).stdout(Stdio::piped()).spawn().expect("kubectl");
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(watching.stdout.take().expect("piped")));
+    let writing = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            it.ok(&["create", "configmap", "a", "--from-literal=x=1"]);
+            it.ok(&["patch", "configmap", "a", "-p", r#"{"data":{"y":"2"}}"#]);
+            it.ok(&["delete", "configmap", "a"]);
+        });
+        let seen: Vec<String> = lines.map_while(Result::ok).filter(|it| it.contains(" a ")).take(3).collect();
+        writer.join().expect("the writer");
+        seen
+    });
+    let kinds: Vec<&str> = writing.iter().filter_map(|it| it.split_whitespace().next()).collect();
+    assert_eq!(kinds, ["ADDED", "MODIFIED", "DELETED"]);
+    let _ = watching.kill();
+    let _ = watching.wait();
+}
+
+/// Objects are there again after a stop, and after `kill -9`.
+#[test]
+fn a_restart_loses_nothing() {
+    let mut it = Server::start();
+    it.ok(&["create", "configmap", "a", "--from-literal=x=1"]);
+    for kill in [false, true] {
+        let port = it.url.rsplit(':').next().expect("a port").to_owned();
+        let mut command = Command::new(km());
+        command.arg("apiserver").arg(format!("--port={port}")).arg(format!("--data-dir={}", it.dir.path().join("data").display()));
+        command.args(["--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24", "--admission-control=NamespaceLifecycle"]);
+        let old = {
+            let log = it.dir.path().join("apiserver.log");
+            if kill {
+                it.process.signal(nix::sys::signal::Signal::SIGKILL);
+            } else {
+                it.process.signal(nix::sys::signal::Signal::SIGTERM);
+            }
+            wait_for("the end of the API server", Duration::from_secs(30), || it.process.ended().ok_or_else(|| "it runs".to_owned()));
+            std::mem::replace(&mut it.process, Process::start("apiserver", &mut command, &log))
+        };
+        drop(old);
+        wait_for("the API server", Duration::from_secs(30), || {
+            let output = it.kubectl(&["get", "configmap", "a", "-o", "jsonpath={.data.x}"]);
+            if text(&output.stdout) == "1" { Ok(()) } else { Err(text(&output.stderr)) }
+        });
+    }
+}
