@@ -4,6 +4,7 @@ pub mod call;
 pub mod detect;
 pub mod executor;
 pub mod http;
+pub mod local;
 pub mod recordio;
 pub mod scheduler;
 mod session;

@@ -2,6 +2,7 @@
 
 mod executor;
 mod framework;
+mod local;
 mod real;
 
 use km::mesos::executor::Environment;
@@ -13,6 +14,7 @@ use km::mesos::{CallError, Reply};
 
 use executor::{CRASH, FINISH};
 use framework::{Framework, scalar};
+use local::Local;
 use real::Mesos;
 
 /// Not a test: the executor of the real agent is this program, told to run this.
@@ -199,39 +201,75 @@ async fn refusals_are_told(master: &str) {
     framework.wait("error", |event| if let DriverEvent::Error(error) = event { Some(error.clone()) } else { None }).await;
 }
 
-mod on_mesos {
-    use super::*;
+/// Every test of the suite, on the real Mesos and on ours.
+macro_rules! suite {
+    ($($test:ident)*) => {
+        mod on_mesos {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    super::$test(&super::Mesos::start(1).await.address()).await;
+                }
+            )*
+        }
 
-    macro_rules! suite {
-        ($($test:ident)*) => {$(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() {
-                super::$test(&Mesos::start(1).await.address()).await;
-            }
-        )*};
-    }
+        mod on_local {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $test() {
+                    let local = super::Local::start().await;
+                    super::$test(&local.address()).await;
+                    local.stop().await;
+                }
+            )*
+        }
+    };
+}
 
-    suite! {
-        offers_hold_what_the_agent_has
-        tasks_run_finish_and_are_killed
-        wrong_launches_are_reported
-        reconciliation_tells_states
-        an_executors_end_ends_its_tasks
-        a_successor_takes_over
-        unacknowledged_updates_are_repeated
-        refusals_are_told
-    }
+suite! {
+    offers_hold_what_the_agent_has
+    tasks_run_finish_and_are_killed
+    wrong_launches_are_reported
+    reconciliation_tells_states
+    an_executors_end_ends_its_tasks
+    a_successor_takes_over
+    unacknowledged_updates_are_repeated
+    refusals_are_told
+}
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn an_executor_outlives_its_agent() {
-        let mut mesos = Mesos::start(1).await;
-        let mut framework = Framework::subscribe(&mesos.address(), framework::info()).await;
-        let offer = framework.run("e", "t").await;
-        mesos.restart().await;
-        framework.subscribed().await;
-        assert_eq!(framework.state("t").await, (TaskState::TaskRunning, Source::Master, Some(Reason::AgentReregistered)));
-        framework.calls.send(Call::kill("t".into(), Some(offer.agent_id.clone()), None)).await.unwrap();
-        assert_eq!(framework.state("t").await, (TaskState::TaskKilled, Source::Executor, None));
-        framework.teardown().await;
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_executor_outlives_the_real_agent() {
+    let mut mesos = Mesos::start(1).await;
+    let mut framework = Framework::subscribe(&mesos.address(), framework::info()).await;
+    let offer = framework.run("e", "t").await;
+    mesos.restart().await;
+    framework.subscribed().await;
+    assert_eq!(framework.state("t").await, (TaskState::TaskRunning, Source::Master, Some(Reason::AgentReregistered)));
+    framework.calls.send(Call::kill("t".into(), Some(offer.agent_id.clone()), None)).await.unwrap();
+    assert_eq!(framework.state("t").await, (TaskState::TaskKilled, Source::Executor, None));
+    framework.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_local_cluster_remembers() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = Local::start_in(Some(directory.path()), "127.0.0.1:0".parse().unwrap()).await;
+    let address = before.cluster.address();
+    let mut framework = Framework::subscribe(&before.address(), framework::info()).await;
+    let id = framework.id.clone();
+    let offer = framework.run("e", "t").await;
+    before.stop().await;
+
+    // the executor is launched again, and told of its task again
+    let after = Local::start_in(Some(directory.path()), address).await;
+    assert_eq!(framework.subscribed().await, id);
+    assert_eq!(framework.state("t").await, (TaskState::TaskRunning, Source::Executor, None));
+    framework.calls.send(Call::kill("t".into(), Some(offer.agent_id.clone()), None)).await.unwrap();
+    assert_eq!(framework.state("t").await, (TaskState::TaskKilled, Source::Executor, None));
+
+    framework.run("e", "u").await;
+    after.cluster.remove_agent(0);
+    assert_eq!(framework.state("u").await, (TaskState::TaskUnreachable, Source::Master, Some(Reason::AgentRemoved)));
+    framework.teardown().await;
+    after.stop().await;
 }
