@@ -1,5 +1,6 @@
 //! The command line: which subcommand, its flags, and what they come to. Components know nothing of flags.
 
+mod access;
 mod apiserver;
 mod cloud;
 mod common;

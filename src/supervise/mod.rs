@@ -1,5 +1,7 @@
 //! Owned tasks: every background task of a component belongs to a [`Supervisor`], is told to stop by one token, and is waited for.
 
+pub mod http;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

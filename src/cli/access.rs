@@ -1,0 +1,40 @@
+//! How a component of its own process reaches the API server.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::flag::Values;
+use crate::cache::{Cache, Query};
+use crate::client::kubeconfig::Access;
+use crate::client::Client;
+use crate::client::Feeder;
+use crate::client::Http;
+use crate::object::ResourceRef;
+use crate::supervise::Supervisor;
+
+/// How many changes of each resource a component's own cache keeps for its watches.
+const HISTORY: usize = 1024;
+
+/// A client for the servers that `flag` names, or that the file of `--kubeconfig` does.
+///
+/// # Errors
+/// If neither names a server, or one is not understood.
+pub(super) fn client(values: &Values, flag: &str, component: &'static str) -> anyhow::Result<Client> {
+    let kubeconfig = values.maybe("kubeconfig");
+    let servers = values.list(flag);
+    if servers.is_empty() && kubeconfig.is_none() {
+        anyhow::bail!("--{flag} is missing: where the API server is, as host:port or a URL (or --kubeconfig)");
+    }
+    let access = Access::load(&servers, kubeconfig.as_deref().map(Path::new))?;
+    Ok(Client::new(Arc::new(Http::new(&access)?)).named(component))
+}
+
+/// A cache of these resources, fed by `client` until the supervisor stops. A query limits what is fed of its resource.
+pub(super) fn cache(client: &Client, resources: impl IntoIterator<Item = (ResourceRef, Query)>, supervisor: &Supervisor) -> Arc<Cache> {
+    let cache = Cache::new(HISTORY);
+    for (resource, query) in resources {
+        let feeder = Feeder { client: client.clone(), cache: cache.clone(), resource, query };
+        supervisor.spawn(format!("watching {}", resource.plural), feeder.run(supervisor.shutdown()));
+    }
+    cache
+}

@@ -1,0 +1,114 @@
+//! A small HTTP/1.1 server for what components say of themselves: health, metrics, artifacts, the kubelet's API.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::Supervisor;
+
+/// An answer's body, ready-made or streamed.
+pub type Body = BoxBody<Bytes, anyhow::Error>;
+
+/// How long a client may take for its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Binds an address; nothing is served yet. Port 0 takes a free one.
+///
+/// # Errors
+/// If the address is taken or not this machine's; the error names it.
+pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
+    listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Serves until the supervisor stops; each connection is a task of the supervisor, and is let finish what it answers.
+///
+/// # Errors
+/// None; it has the form of a component's task.
+pub async fn serve<H, F>(listener: TcpListener, supervisor: Supervisor, handler: H) -> anyhow::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
+    let shutdown = supervisor.shutdown();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Such as too many open files: some will be closed.
+                tracing::warn!("accepting a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let (handler, shutdown) = (handler.clone(), shutdown.clone());
+        supervisor.spawn_quiet(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let answer = handler(request);
+                async move { Ok::<_, Infallible>(answer.await) }
+            });
+            let mut builder = hyper::server::conn::http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+}
+
+/// A whole body.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed()
+}
+
+/// An answer in plain text.
+pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
+    let mut response = Response::new(full(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn serves_and_drains() {
+        let supervisor = Supervisor::default();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        assert!(bind(address).unwrap_err().to_string().contains(&address.to_string()));
+        let handler = |request: Request<Incoming>| async move { text(StatusCode::OK, request.uri().path()) };
+        supervisor.spawn("serving", serve(listener, supervisor.clone(), handler));
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut head = vec![0; 512];
+        let count = stream.read(&mut head).await.unwrap();
+        assert!(String::from_utf8_lossy(&head[..count]).ends_with("\r\n\r\n/healthz"));
+        // An idle connection does not hold up the end.
+        supervisor.shutdown().cancel();
+        supervisor.wait(Duration::from_secs(5)).await.unwrap();
+    }
+}
