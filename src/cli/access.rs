@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::flag::Values;
 use crate::cache::{Cache, Query};
-use crate::client::kubeconfig::Access;
 use crate::client::Client;
 use crate::client::Feeder;
 use crate::client::Http;
+use crate::client::kubeconfig::Access;
 use crate::object::ResourceRef;
 use crate::supervise::Supervisor;
 
