@@ -1,1 +1,64 @@
-//! (being written)
+//! The controllers: each a pure plan (`plan.rs`) over the cache, run by one driver (`driver.rs`).
+
+mod deployment;
+mod driver;
+mod endpoints;
+mod gc;
+mod namespace;
+pub mod node;
+mod plan;
+mod pod_gc;
+mod pods;
+mod queue;
+mod replicas;
+mod service_account;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use driver::Context;
+
+use crate::supervise::Supervisor;
+use crate::util::product::Product;
+use plan::Controller;
+
+/// What the controllers are told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub product: &'static Product,
+    /// `--host-port-endpoints`: services lead to the hosts' ports.
+    pub host_port_endpoints: bool,
+    /// `--node-monitor-period`.
+    pub node_monitor_period: Duration,
+    /// `--node-monitor-grace-period`.
+    pub node_monitor_grace_period: Duration,
+    /// `--pod-eviction-timeout`.
+    pub pod_eviction_timeout: Duration,
+    /// `--terminated-pod-gc-threshold`; 0 keeps all.
+    pub terminated_pod_gc_threshold: usize,
+}
+
+/// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.
+pub fn start(config: &Config, context: &Context, agents: node::Agents, supervisor: &Supervisor) {
+    let all: Vec<Arc<dyn Controller>> = vec![
+        Arc::new(replicas::Replicas::replication_controllers()),
+        Arc::new(replicas::Replicas::replica_sets()),
+        Arc::new(deployment::DeploymentController),
+        Arc::new(endpoints::EndpointsController { product: config.product, host_ports: config.host_port_endpoints }),
+        Arc::new(node::NodeController {
+            agents,
+            period: config.node_monitor_period,
+            grace: config.node_monitor_grace_period,
+            eviction: config.pod_eviction_timeout,
+            seen: parking_lot::Mutex::default(),
+        }),
+        Arc::new(namespace::NamespaceController),
+        Arc::new(service_account::ServiceAccountController),
+        Arc::new(pod_gc::PodGc { threshold: config.terminated_pod_gc_threshold }),
+        Arc::new(gc::GarbageCollector),
+    ];
+    for controller in all {
+        let name = controller.name();
+        supervisor.spawn(name, driver::run(controller, context.clone(), supervisor.shutdown()));
+    }
+}

@@ -1,0 +1,244 @@
+//! Runs a controller: watches its sources, queues the keys they lead to, asks for plans and carries them out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::plan::{Controller, Note, Plan, Source, Write};
+use super::queue::Queue;
+use crate::cache::{Cache, Event};
+use crate::client::events::Recorder;
+use crate::client::{Client, ClientError};
+use crate::object::{Object, ObjectKey, ResourceRef, Revision};
+use crate::supervise::Shutdown;
+
+/// Keys of one controller at work at a time.
+const WORKERS: usize = 16;
+/// Writes of one plan under way at a time.
+const WRITES: usize = 32;
+/// How long a plan's own writes may take to come back through the cache before the next plan is made without them.
+const ECHO: Duration = Duration::from_secs(5);
+
+/// What controllers work with.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub client: Client,
+    pub cache: Arc<Cache>,
+    pub events: Recorder,
+}
+
+/// Runs `controller` until `shutdown`.
+pub async fn run(controller: Arc<dyn Controller>, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
+    let sources = controller.sources();
+    let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads().iter().copied()).collect();
+    tokio::select! {
+        () = context.cache.wait_synced(&needed) => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    let inbox = Arc::new(Inbox::default());
+    let mut tasks = JoinSet::new();
+    for source in sources {
+        tasks.spawn(follow(source, context.cache.clone(), inbox.clone(), shutdown.clone()));
+    }
+    work(controller, context, inbox, &shutdown).await;
+    // Watches end at once; keys at work have been waited for.
+    tasks.shutdown().await;
+    Ok(())
+}
+
+/// Keys that wait for work, and a bell for the worker loop.
+#[derive(Debug, Default)]
+struct Inbox {
+    queue: Mutex<Queue<ObjectKey>>,
+    bell: Notify,
+}
+
+impl Inbox {
+    fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
+        let mut queue = self.queue.lock();
+        for key in keys {
+            queue.add(key);
+        }
+        drop(queue);
+        self.bell.notify_one();
+    }
+}
+
+/// Turns the changes of one source into keys, until the shutdown.
+async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, shutdown: Shutdown) {
+    let mut before: HashMap<ObjectKey, Vec<ObjectKey>> = HashMap::new();
+    let mut after: Revision = 0;
+    while !shutdown.is_cancelled() {
+        let Ok(mut watch) = cache.watch(source.resource, source.query.clone(), after) else {
+            after = 0;
+            continue;
+        };
+        loop {
+            let event = tokio::select! {
+                event = watch.next() => event,
+                () = shutdown.cancelled() => return,
+            };
+            let (object, gone) = match event {
+                Ok(Event::Added(object) | Event::Modified(object)) => (object, false),
+                Ok(Event::Deleted(object)) => (object, true),
+                Ok(Event::Bookmark(_)) => continue,
+                // Fell behind: begin again with everything there is. What was deleted meanwhile is found by the keys of what it led to.
+                Err(_) => {
+                    after = 0;
+                    break;
+                }
+            };
+            inbox.add(lead(&source, &cache, &object, gone, &mut before));
+        }
+        inbox.add(before.values().flatten().cloned());
+    }
+}
+
+fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mut HashMap<ObjectKey, Vec<ObjectKey>>) -> Vec<ObjectKey> {
+    let keys = (source.keys)(cache, object);
+    if !source.remember {
+        return keys;
+    }
+    let last = if gone || keys.is_empty() { before.remove(&object.key()) } else { before.insert(object.key(), keys.clone()) };
+    let mut all = last.unwrap_or_default();
+    all.extend(keys);
+    all
+}
+
+/// Works on queued keys, several at a time, until the shutdown; then waits for those at work.
+async fn work(controller: Arc<dyn Controller>, context: Context, inbox: Arc<Inbox>, shutdown: &Shutdown) {
+    let mut at_work = JoinSet::new();
+    loop {
+        while at_work.len() < WORKERS {
+            let Some(key) = inbox.queue.lock().take(Instant::now()) else { break };
+            let (controller, context) = (controller.clone(), context.clone());
+            at_work.spawn(async move {
+                let outcome = reconcile(&*controller, &context, &key).await;
+                (key, outcome)
+            });
+        }
+        let due = inbox.queue.lock().next_due();
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            () = inbox.bell.notified(), if at_work.len() < WORKERS => {}
+            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && at_work.len() < WORKERS => {}
+            Some(ended) = at_work.join_next() => settle(&*controller, &inbox, ended),
+        }
+    }
+    while at_work.join_next().await.is_some() {}
+}
+
+fn settle(controller: &dyn Controller, inbox: &Inbox, ended: Result<(ObjectKey, Result<Option<Duration>, ClientError>), tokio::task::JoinError>) {
+    let (key, outcome) = match ended {
+        Ok(ended) => ended,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    };
+    let (mut queue, now) = (inbox.queue.lock(), Instant::now());
+    match outcome {
+        Ok(again) => {
+            queue.done(&key);
+            if let Some(pause) = again {
+                queue.add_at(key, now + pause);
+            }
+        }
+        Err(error) => {
+            let pause = queue.failed(&key, now);
+            // A conflict only means that the object changed meanwhile.
+            if error.is("Conflict") {
+                tracing::debug!("{}: {key}: {error}", controller.name());
+            } else {
+                tracing::warn!("{}: {key}: {error}; trying again in {pause:?}", controller.name());
+            }
+        }
+    }
+}
+
+async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Option<Duration>, ClientError> {
+    let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
+    for Note { about, kind, reason, message } in notes {
+        context.events.record(&about, kind, reason, &message);
+    }
+    let mut seen: HashMap<ResourceRef, Revision> = HashMap::new();
+    let mut first_error = None;
+    let mut outcomes = futures_util::stream::iter(writes).map(|write| carry_out(context, write)).buffer_unordered(WRITES);
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
+            Ok(Some(object)) => {
+                let newest = seen.entry(object.resource()).or_default();
+                *newest = object.revision().max(*newest);
+            }
+            Ok(None) => {}
+            Err(error) => drop(first_error.get_or_insert(error)),
+        }
+    }
+    // The next plan for this key must see what this one did.
+    for (resource, revision) in seen {
+        if tokio::time::timeout(ECHO, context.cache.wait_for(resource, revision)).await.is_err() {
+            tracing::warn!("{}: {} did not reach revision {revision} within {ECHO:?}", controller.name(), resource.plural);
+        }
+    }
+    first_error.map_or(Ok(again), Err)
+}
+
+/// Does one write; the object as it then is, if there is one.
+async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>>, ClientError> {
+    let client = &context.client;
+    match write {
+        Write::Create { resource, namespace, object, owner } => {
+            let created = client.create(resource, &namespace, &object).await;
+            if let Some(owner) = owner {
+                match &created {
+                    Ok(created) => {
+                        context.events.record(&owner, "Normal", "SuccessfulCreate", &format!("Created {}: {}", resource.singular, created.name()));
+                    }
+                    Err(error) => context.events.record(&owner, "Warning", "FailedCreate", &format!("Error creating: {error}")),
+                }
+            }
+            match created {
+                // Somebody (perhaps this controller, before a restart) was faster: that is what was wanted.
+                Err(error) if error.is("AlreadyExists") && object["metadata"]["name"].is_string() => Ok(None),
+                created => created.map(Some),
+            }
+        }
+        Write::Patch { key, subresource, patch } => {
+            gone_is_fine(client.patch(key.resource, &key.name.namespace, &key.name.name, subresource, &patch).await)
+        }
+        Write::Replace { key, subresource, object } => {
+            let name = &key.name;
+            gone_is_fine(client.replace(key.resource, &name.namespace, &name.name, subresource, &object).await)
+        }
+        Write::Delete { key, options, owner } => {
+            let name = &key.name;
+            let deleted = client.delete(key.resource, &name.namespace, &name.name, &options).await;
+            if let (Some(owner), Ok(_)) = (owner, &deleted) {
+                context.events.record(&owner, "Normal", "SuccessfulDelete", &format!("Deleted {}: {}", key.resource.singular, name.name));
+            }
+            deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
+        }
+        Write::DeleteUnlessFound { key, options, owners } => {
+            for (owner, uid) in owners {
+                match client.get(owner.resource, &owner.name.namespace, &owner.name.name).await {
+                    Ok(found) if *found.meta().uid == *uid => return Ok(None),
+                    Err(error) if !error.is("NotFound") => return Err(error),
+                    _ => {}
+                }
+            }
+            let deleted = client.delete(key.resource, &key.name.namespace, &key.name.name, &options).await;
+            deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
+        }
+    }
+}
+
+fn gone_is_fine(outcome: Result<Arc<Object>, ClientError>) -> Result<Option<Arc<Object>>, ClientError> {
+    match outcome {
+        Err(error) if error.is("NotFound") => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
