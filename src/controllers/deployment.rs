@@ -58,7 +58,7 @@ impl Controller for DeploymentController {
                 if set.meta().controller().is_some() {
                     return controller_key(set, &resource::DEPLOYMENT).into_iter().collect();
                 }
-                let query = Query { namespace: Some(set.namespace().to_owned()), ..Query::default() };
+                let query = Query::namespace(set.namespace());
                 let all = cache.list(&resource::DEPLOYMENT, &query).objects;
                 all.iter().filter(|it| selector(it).is_some_and(|it| it.matches(set))).map(|it| it.key()).collect()
             }),
@@ -427,7 +427,7 @@ fn claim(cache: &Cache, deployment: &Arc<Object>, selector: &LabelSelector, plan
 
 fn selector(deployment: &Object) -> Option<LabelSelector> {
     let spec = deployment.typed::<Deployment>().ok()?.spec.as_ref()?;
-    LabelSelector::from_api(&spec.selector).ok()
+    LabelSelector::from_spec(&spec.selector).ok()
 }
 
 /// Whether a ReplicaSet was made from this template: equal but for the hash label.

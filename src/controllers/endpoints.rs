@@ -226,7 +226,8 @@ fn delete(object: &Object) -> Write {
 }
 
 fn slices(cache: &Cache, namespace: &str, service: &str) -> Vec<std::sync::Arc<Object>> {
-    let labels = LabelSelector::of([(SLICE_SERVICE, service), (SLICE_MANAGER, OURS)]);
+    let pairs = BTreeMap::from([(SLICE_SERVICE.to_owned(), service.to_owned()), (SLICE_MANAGER.to_owned(), OURS.to_owned())]);
+    let labels = LabelSelector::from_pairs(&pairs);
     cache.list(&resource::ENDPOINT_SLICE, &Query { namespace: Some(namespace.to_owned()), labels, ..Query::default() }).objects
 }
 
@@ -236,7 +237,7 @@ fn labels(service: &Object) -> Value {
 
 fn selector(service: &Service) -> Option<LabelSelector> {
     let labels = service.spec.as_ref()?.selector.as_ref().filter(|it| !it.is_empty())?;
-    Some(LabelSelector::of(labels.iter().map(|(key, value)| (key.as_str(), value.as_str()))))
+    Some(LabelSelector::from_pairs(labels))
 }
 
 /// The container port that a service's port leads to.
@@ -302,7 +303,7 @@ fn subsets<'a>(service: &Object, backends: impl Iterator<Item = &'a Backend>) ->
 
 /// The services that select a pod.
 fn services_of(cache: &Cache, pod: &Object) -> Vec<ObjectKey> {
-    let query = Query { namespace: Some(pod.namespace().to_owned()), ..Query::default() };
+    let query = Query::namespace(pod.namespace());
     let services = cache.list(&resource::SERVICE, &query).objects;
     let selecting = services.iter().filter(|it| it.typed::<Service>().ok().and_then(selector).is_some_and(|it| it.matches(pod)));
     selecting.map(|it| it.key()).collect()

@@ -30,7 +30,7 @@ impl Controller for NamespaceController {
     fn plan(&self, cache: &Cache, key: &ObjectKey, _now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(namespace) = cache.get(&resource::NAMESPACE, "", &key.name.name).filter(|it| it.meta().is_deleted()) else { return plan };
-        let query = Query { namespace: Some(namespace.name().to_owned()), ..Query::default() };
+        let query = Query::namespace(namespace.name());
         let mut empty = true;
         for resource in contents() {
             for object in cache.list(resource, &query).objects {

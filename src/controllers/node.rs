@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::plan::{Controller, Note, Plan, Source, Write, tree};
 use crate::cache::{Cache, Query};
 use crate::client::{DeleteOptions, Patch};
-use crate::object::selector::FieldSelector;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
 /// What the cloud provider knows of the agents, kept up to date by whoever asks Mesos.
@@ -159,8 +158,7 @@ impl NodeController {
 }
 
 fn pods_of(cache: &Cache, node: &str) -> Vec<Arc<Object>> {
-    let fields = FieldSelector::of([("spec.nodeName", node)]);
-    cache.list(&resource::POD, &Query { fields, ..Query::default() }).objects
+    cache.list(&resource::POD, &Query::field("spec.nodeName", node)).objects
 }
 
 /// A strategic merge patch of the condition `Ready`.

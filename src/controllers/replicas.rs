@@ -54,7 +54,7 @@ impl Desired {
         Some(Self {
             replicas: usize::try_from(spec["replicas"].as_i64().unwrap_or(1)).unwrap_or_default(),
             min_ready: Duration::from_secs(spec["minReadySeconds"].as_u64().unwrap_or_default()),
-            selector: LabelSelector::from_api(&selector).ok()?,
+            selector: LabelSelector::from_spec(&selector).ok()?,
             template: spec["template"].take(),
             status: tree["status"].take(),
         })
@@ -174,7 +174,7 @@ fn owners_of(cache: &Cache, pod: &Object, resource: ResourceRef) -> Vec<ObjectKe
     if pod.meta().controller().is_some() {
         return controller_key(pod, resource).into_iter().collect();
     }
-    let query = Query { namespace: Some(pod.namespace().to_owned()), ..Query::default() };
+    let query = Query::namespace(pod.namespace());
     let candidates = cache.list(resource, &query).objects;
     let matching = candidates.iter().filter(|it| Desired::read(it).is_some_and(|it| !it.selector.requirements.is_empty() && it.selector.matches(pod)));
     matching.map(|it| it.key()).collect()
