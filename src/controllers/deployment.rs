@@ -66,8 +66,8 @@ impl Controller for DeploymentController {
     }
 
     /// The strategy `Recreate` waits for the pods of older versions to be gone.
-    fn reads(&self) -> &'static [crate::object::ResourceRef] {
-        &[&resource::POD]
+    fn reads(&self) -> Vec<crate::object::ResourceRef> {
+        vec![&resource::POD]
     }
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {

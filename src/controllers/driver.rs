@@ -37,7 +37,7 @@ pub struct Context {
 /// Runs `controller` until `shutdown`.
 pub async fn run(controller: Arc<dyn Controller>, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
     let sources = controller.sources();
-    let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads().iter().copied()).collect();
+    let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads()).collect();
     tokio::select! {
         () = context.cache.wait_synced(&needed) => {}
         () = shutdown.cancelled() => return Ok(()),

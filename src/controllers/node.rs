@@ -68,8 +68,8 @@ impl Controller for NodeController {
         vec![Source::own(&resource::NODE)]
     }
 
-    fn reads(&self) -> &'static [ResourceRef] {
-        &[&resource::LEASE, &resource::POD]
+    fn reads(&self) -> Vec<ResourceRef> {
+        vec![&resource::LEASE, &resource::POD]
     }
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {

@@ -19,8 +19,8 @@ pub trait Controller: Send + Sync + 'static {
     fn sources(&self) -> Vec<Source>;
 
     /// Resources that plans read without being woken by them.
-    fn reads(&self) -> &'static [ResourceRef] {
-        &[]
+    fn reads(&self) -> Vec<ResourceRef> {
+        Vec::new()
     }
 
     /// What is to be done so that the object of `key` becomes, or comes nearer to, what it should be. Reads the cache and nothing else.

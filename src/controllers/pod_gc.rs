@@ -33,8 +33,8 @@ impl Controller for PodGc {
         ]
     }
 
-    fn reads(&self) -> &'static [ResourceRef] {
-        &[&resource::POD]
+    fn reads(&self) -> Vec<ResourceRef> {
+        vec![&resource::POD]
     }
 
     fn plan(&self, cache: &Cache, _key: &ObjectKey, now: Timestamp) -> Plan {
