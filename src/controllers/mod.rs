@@ -62,3 +62,8 @@ pub fn start(config: &Config, context: &Context, agents: node::Agents, superviso
         supervisor.spawn(name, driver::run(controller, context.clone(), supervisor.shutdown()));
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! A cluster in a test's hand: plans are carried out on a cache at once, pods become ready when the test says so.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::plan::{Controller, Plan, Write};
+use crate::cache::{Cache, Change, Event, Query};
+use crate::client::Patch;
+use crate::object::{Object, ObjectKey, ResourceRef, Revision, resource};
+
+/// The cache, with the controllers that run on it.
+pub(super) struct World {
+    pub cache: Arc<Cache>,
+    pub now: Timestamp,
+    revision: Revision,
+    controllers: Vec<Box<dyn Controller>>,
+}
+
+impl World {
+    pub(super) fn new(controllers: Vec<Box<dyn Controller>>) -> Self {
+        let cache = Cache::new(10_000);
+        for resource in resource::ALL {
+            cache.replace(resource, Vec::new(), 1);
+        }
+        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers }
+    }
+
+    /// Puts an object as a server would: with a uid, a time of creation, and a new revision.
+    pub(super) fn put(&mut self, resource: ResourceRef, namespace: &str, mut object: Value) -> Arc<Object> {
+        self.revision += 1;
+        let metadata = &mut object["metadata"];
+        if metadata["name"].is_null() {
+            metadata["name"] = format!("{}{}", metadata["generateName"].as_str().unwrap_or("x-"), self.revision).into();
+        }
+        if metadata["uid"].is_null() {
+            metadata["uid"] = format!("uid-{}", self.revision).into();
+            metadata["creationTimestamp"] = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+            metadata["generation"] = 1.into();
+        }
+        metadata.as_object_mut().unwrap().shift_remove("resourceVersion");
+        if resource.namespaced {
+            metadata["namespace"] = namespace.into();
+        }
+        let object = Object::from_stored(resource, object.to_string().as_bytes(), self.revision).unwrap();
+        self.change(object.key(), Some(object.clone()));
+        object
+    }
+
+    fn change(&self, key: ObjectKey, object: Option<Arc<Object>>) {
+        self.cache.apply(vec![Change { key, revision: self.revision, object }], self.revision);
+    }
+
+    pub(super) fn patch(&mut self, key: &ObjectKey, patch: &Value) {
+        let Some(object) = self.cache.get(key.resource, &key.name.namespace, &key.name.name) else { return };
+        let mut tree: Value = serde_json::from_slice(object.body()).unwrap();
+        json_patch::merge(&mut tree, patch);
+        if object.meta().is_deleted() && tree["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+            self.remove(key);
+        } else {
+            self.put(key.resource, &key.name.namespace, tree);
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: &ObjectKey) {
+        self.revision += 1;
+        self.change(key.clone(), None);
+    }
+
+    pub(super) fn delete(&mut self, key: &ObjectKey, propagation: Option<&str>) {
+        let Some(object) = self.cache.get(key.resource, &key.name.namespace, &key.name.name) else { return };
+        let finalizer = match propagation {
+            Some("Foreground") => Some("foregroundDeletion"),
+            Some("Orphan") => Some("orphan"),
+            _ => None,
+        };
+        let mut finalizers: Vec<Value> = object.meta().finalizers.iter().map(|it| (**it).into()).collect();
+        finalizers.extend(finalizer.map(Value::from));
+        if finalizers.is_empty() {
+            return self.remove(key);
+        }
+        let stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        self.patch(key, &json!({"metadata": {"deletionTimestamp": stamp, "finalizers": finalizers}}));
+    }
+
+    pub(super) fn list(&self, resource: ResourceRef) -> Vec<Arc<Object>> {
+        self.cache.list(resource, &Query::default()).objects
+    }
+
+    pub(super) fn pass(&mut self, seconds: i64) {
+        self.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// Says of every pod that it runs and is ready.
+    pub(super) fn make_ready(&mut self, pods: &[Arc<Object>]) {
+        for pod in pods {
+            let stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": stamp}]);
+            self.patch(&pod.key(), &json!({"status": {"phase": "Running", "conditions": ready}}));
+        }
+    }
+
+    /// Lets every controller work until none has anything left to do; `check` sees the cluster after every write.
+    pub(super) fn settle(&mut self, mut check: impl FnMut(&Self)) {
+        for _ in 0..1000 {
+            if !self.step(&mut check) {
+                return;
+            }
+        }
+        panic!("the controllers never come to rest");
+    }
+
+    fn step(&mut self, check: &mut impl FnMut(&Self)) -> bool {
+        let controllers = std::mem::take(&mut self.controllers);
+        let mut busy = false;
+        for controller in &controllers {
+            let mut keys: VecDeque<ObjectKey> = VecDeque::new();
+            for source in controller.sources() {
+                let mut watch = self.cache.watch(source.resource, source.query.clone(), 0).unwrap();
+                while let Ok(Some(event)) = watch.try_next() {
+                    if let Event::Added(object) = event {
+                        keys.extend((source.keys)(&self.cache, &object));
+                    }
+                }
+            }
+            let mut done = std::collections::HashSet::new();
+            for key in keys {
+                if done.insert(key.clone()) {
+                    let plan = controller.plan(&self.cache, &key, self.now);
+                    busy |= !plan.writes.is_empty();
+                    self.carry_out(plan, check);
+                }
+            }
+        }
+        self.controllers = controllers;
+        busy
+    }
+
+    fn carry_out(&mut self, plan: Plan, check: &mut impl FnMut(&Self)) {
+        for write in plan.writes {
+            match write {
+                Write::Create { resource, namespace, object, .. } => drop(self.put(resource, &namespace, object)),
+                Write::Patch { key, patch, .. } => match patch {
+                    Patch::Merge(patch) | Patch::Strategic(patch) => self.patch(&key, &patch),
+                    Patch::Json(_) => panic!("no controller uses JSON patches"),
+                },
+                Write::Replace { key, object, .. } => {
+                    let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+                    if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }
+                }
+                Write::Delete { key, options, .. } | Write::DeleteUnlessFound { key, options, .. } => self.delete(&key, options.propagation),
+            }
+            check(self);
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The workload controllers, on a simulated cluster.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::deployment::DeploymentController;
+use super::gc::GarbageCollector;
+use super::namespace::NamespaceController;
+use super::replicas::Replicas;
+use super::service_account::ServiceAccountController;
+use super::simulation::World;
+use crate::object::{ObjectKey, resource};
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+fn replication_controller(replicas: u32) -> Value {
+    json!({"metadata": {"name": "rc"}, "spec": {"replicas": replicas, "selector": {"app": "a"}, "template": template("i")}})
+}
+
+fn deployment(replicas: u32, surge: Value, unavailable: Value) -> Value {
+    json!({
+        "metadata": {"name": "web"},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "a"}},
+            "template": template("i:1"),
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}},
+        },
+    })
+}
+
+fn workloads() -> Vec<Box<dyn super::plan::Controller>> {
+    vec![
+        Box::new(Replicas::replication_controllers()),
+        Box::new(Replicas::replica_sets()),
+        Box::new(DeploymentController),
+        Box::new(GarbageCollector),
+    ]
+}
+
+fn status(world: &World, resource: crate::object::ResourceRef, name: &str) -> Value {
+    super::plan::tree(&world.cache.get(resource, "default", name).unwrap())["status"].take()
+}
+
+#[test]
+fn a_replication_controller_keeps_its_number() {
+    let mut world = World::new(workloads());
+    let rc = world.put(&resource::REPLICATION_CONTROLLER, "default", replication_controller(3));
+    world.settle(|_| ());
+    let pods = world.list(&resource::POD);
+    assert_eq!(pods.len(), 3);
+    assert!(pods.iter().all(|it| it.meta().controller().is_some_and(|it| it.uid == rc.meta().uid) && it.meta().label("app") == Some("a")));
+
+    world.make_ready(&pods[..2]);
+    world.settle(|_| ());
+    let seen = status(&world, &resource::REPLICATION_CONTROLLER, "rc");
+    assert_eq!((&seen["replicas"], &seen["readyReplicas"], &seen["availableReplicas"]), (&json!(3), &json!(2), &json!(2)));
+
+    world.remove(&pods[0].key());
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::POD).len(), 3);
+
+    // Those that are not ready go first.
+    world.patch(&rc.key(), &json!({"spec": {"replicas": 1}}));
+    world.settle(|_| ());
+    let left = world.list(&resource::POD);
+    assert_eq!(left.iter().map(|it| it.name()).collect::<Vec<_>>(), [pods[1].name()]);
+}
+
+#[test]
+fn matching_orphans_are_adopted_and_strays_let_go() {
+    let mut world = World::new(workloads());
+    let orphan = world.put(&resource::POD, "default", json!({"metadata": {"name": "orphan", "labels": {"app": "a"}}}));
+    world.put(&resource::POD, "other", json!({"metadata": {"name": "elsewhere", "labels": {"app": "a"}}}));
+    world.put(&resource::REPLICATION_CONTROLLER, "default", replication_controller(1));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::POD).len(), 2);
+    world.patch(&orphan.key(), &json!({"metadata": {"labels": {"app": "b"}}}));
+    world.settle(|_| ());
+    let orphan = world.cache.get(&resource::POD, "default", "orphan").unwrap();
+    assert!(orphan.meta().owners.is_empty());
+    assert_eq!(world.list(&resource::POD).len(), 3);
+}
+
+#[test]
+fn deletion_takes_or_leaves_the_dependents_as_asked() {
+    for (propagation, left) in [(Some("Background"), 0), (Some("Foreground"), 0), (Some("Orphan"), 2)] {
+        let mut world = World::new(workloads());
+        let deployment = world.put(&resource::DEPLOYMENT, "default", deployment(2, json!(1), json!(0)));
+        world.settle(|_| ());
+        assert_eq!(world.list(&resource::POD).len(), 2);
+        world.delete(&deployment.key(), propagation);
+        world.settle(|_| ());
+        assert!(world.list(&resource::DEPLOYMENT).is_empty(), "{propagation:?}");
+        assert_eq!(world.list(&resource::POD).len(), left, "{propagation:?}");
+    }
+}
+
+#[test]
+fn a_namespace_is_emptied_before_it_goes() {
+    let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
+    let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::SERVICE_ACCOUNT).len(), 1);
+    world.put(&resource::CONFIG_MAP, "n", json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}));
+    world.put(&resource::POD, "n", json!({"metadata": {"name": "p"}}));
+    world.patch(&namespace.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["keep"]}}));
+    world.settle(|_| ());
+    assert_eq!((world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()), (0, 1, 1));
+    world.patch(&ObjectKey::new(&resource::CONFIG_MAP, "n", "held"), &json!({"metadata": {"finalizers": null}}));
+    world.settle(|_| ());
+    assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// A rollout never has more pods than the surge allows nor fewer available than the strategy promises, and ends.
+    #[test]
+    fn rollouts_stay_within_their_limits(
+        replicas in 1_u32..8,
+        surge in 0_u32..3,
+        unavailable in 0_u32..3,
+        order in proptest::collection::vec(0_usize..100, 1..40),
+    ) {
+        let mut world = World::new(workloads());
+        let key = world.put(&resource::DEPLOYMENT, "default", deployment(replicas, json!(surge), json!(unavailable))).key();
+        world.settle(|_| ());
+        let pods = world.list(&resource::POD);
+        prop_assert_eq!(pods.len(), replicas as usize);
+        world.make_ready(&pods);
+        world.settle(|_| ());
+        let unavailable = if surge == 0 && unavailable == 0 { 1 } else { unavailable };
+        world.patch(&key, &json!({"metadata": {"generation": 2}, "spec": {"template": template("i:2")}}));
+        let check = |world: &World| {
+            let pods = world.list(&resource::POD);
+            let available = pods.iter().filter(|it| super::pods::is_ready(it)).count();
+            assert!(pods.len() <= (replicas + surge) as usize, "{} pods, {replicas} + {surge} allowed", pods.len());
+            assert!(available >= replicas.saturating_sub(unavailable) as usize, "{available} available of {replicas} - {unavailable}");
+        };
+        world.settle(check);
+        for at in order.iter().cycle().take(200) {
+            let waiting: Vec<_> = world.list(&resource::POD).into_iter().filter(|it| !super::pods::is_ready(it)).collect();
+            if waiting.is_empty() {
+                break;
+            }
+            world.make_ready(&waiting[at % waiting.len()..][..1]);
+            world.pass(1);
+            world.settle(check);
+        }
+        let pods = world.list(&resource::POD);
+        prop_assert_eq!(pods.len(), replicas as usize);
+        let new = |it: &std::sync::Arc<crate::object::Object>| super::plan::tree(it)["spec"]["containers"][0]["image"] == "i:2";
+        prop_assert!(pods.iter().all(new));
+        let seen = status(&world, &resource::DEPLOYMENT, "web");
+        prop_assert_eq!(&seen["updatedReplicas"], &json!(replicas));
+        let progressing = seen["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Progressing").unwrap();
+        prop_assert_eq!(&progressing["reason"], &json!("NewReplicaSetAvailable"));
+    }
+}
