@@ -179,7 +179,19 @@ impl Client {
         name: &str,
         object: &T,
     ) -> Result<Arc<Object>> {
-        let body = self.call(Target::object(resource, namespace, name, "status").send_json(Method::PUT, object)?).await?;
+        self.replace(resource, namespace, name, "status", object).await
+    }
+
+    /// Replaces a subresource, such as a namespace's `finalize`.
+    pub async fn replace<T: Serialize + Sync>(
+        &self,
+        resource: ResourceRef,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        object: &T,
+    ) -> Result<Arc<Object>> {
+        let body = self.call(Target::object(resource, namespace, name, subresource).send_json(Method::PUT, object)?).await?;
         response::object(resource, &body)
     }
 
