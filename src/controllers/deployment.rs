@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Controller, Note, Plan, Source, Write, controller_key, controller_reference, covers, tree};
 use crate::cache::{Cache, Query};
+use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, resource};
@@ -212,7 +213,7 @@ impl Version {
 
 fn scaling(deployment: &Arc<Object>, direction: &str, set: &str, from: i64, to: i64) -> Note {
     let message = format!("Scaled {direction} replica set {set} from {from} to {to}");
-    Note { about: deployment.clone(), kind: "Normal", reason: "ScalingReplicaSet", message }
+    Note { about: deployment.clone(), kind: EventType::Normal, reason: "ScalingReplicaSet", message }
 }
 
 /// After a change of `spec.replicas`, or while paused: one version follows at once, several share the difference by their sizes.

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::plan::{Controller, Note, Plan, Source, Write};
 use super::queue::Queue;
 use crate::cache::{Cache, Event};
-use crate::client::events::Recorder;
+use crate::client::events::{EventRecorder, EventType};
 use crate::client::{Client, ClientError};
 use crate::object::{Object, ObjectKey, ResourceRef, Revision};
 use crate::supervise::Shutdown;
@@ -26,16 +26,16 @@ const WRITES: usize = 32;
 /// How long a plan's own writes may take to come back through the cache before the next plan is made without them.
 const ECHO: Duration = Duration::from_secs(5);
 
-/// What controllers work with.
+/// What a controller works with.
 #[derive(Clone, Debug)]
-pub struct Context {
+pub(super) struct Context {
     pub client: Client,
     pub cache: Arc<Cache>,
-    pub events: Recorder,
+    pub events: EventRecorder,
 }
 
 /// Runs `controller` until `shutdown`.
-pub async fn run(controller: Arc<dyn Controller>, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
+pub(super) async fn run(controller: Arc<dyn Controller>, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
     let sources = controller.sources();
     let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads()).collect();
     tokio::select! {
@@ -163,7 +163,7 @@ fn settle(controller: &dyn Controller, inbox: &Inbox, ended: Result<(ObjectKey, 
 async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Option<Duration>, ClientError> {
     let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
     for Note { about, kind, reason, message } in notes {
-        context.events.record(&about, kind, reason, &message);
+        context.events.event(&about, kind, reason, message);
     }
     let mut seen: HashMap<ResourceRef, Revision> = HashMap::new();
     let mut first_error = None;
@@ -196,9 +196,9 @@ async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>
             if let Some(owner) = owner {
                 match &created {
                     Ok(created) => {
-                        context.events.record(&owner, "Normal", "SuccessfulCreate", &format!("Created {}: {}", resource.singular, created.name()));
+                        context.events.event(&owner, EventType::Normal, "SuccessfulCreate", format!("Created {}: {}", resource.singular, created.name()));
                     }
-                    Err(error) => context.events.record(&owner, "Warning", "FailedCreate", &format!("Error creating: {error}")),
+                    Err(error) => context.events.event(&owner, EventType::Warning, "FailedCreate", format!("Error creating: {error}")),
                 }
             }
             match created {
@@ -218,7 +218,7 @@ async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>
             let name = &key.name;
             let deleted = client.delete(key.resource, &name.namespace, &name.name, &options).await;
             if let (Some(owner), Ok(_)) = (owner, &deleted) {
-                context.events.record(&owner, "Normal", "SuccessfulDelete", &format!("Deleted {}: {}", key.resource.singular, name.name));
+                context.events.event(&owner, EventType::Normal, "SuccessfulDelete", format!("Deleted {}: {}", key.resource.singular, name.name));
             }
             deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
         }

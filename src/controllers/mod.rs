@@ -16,10 +16,12 @@ mod service_account;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use driver::Context;
-
+use crate::cache::Cache;
+use crate::client::{Client, events};
+use crate::object::{ResourceRef, resource};
 use crate::supervise::Supervisor;
 use crate::util::product::Product;
+use driver::Context;
 use plan::Controller;
 
 /// What the controllers are told.
@@ -38,8 +40,13 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
 }
 
+/// Everything that the controllers read: what a cache of its own must be fed with.
+pub fn reads() -> impl Iterator<Item = ResourceRef> {
+    resource::ALL.iter().copied().filter(|it| it.allows("watch") && *it != &resource::EVENT)
+}
+
 /// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.
-pub fn start(config: &Config, context: &Context, agents: node::Agents, supervisor: &Supervisor) {
+pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, supervisor: &Supervisor) {
     let all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(replicas::Replicas::replication_controllers()),
         Arc::new(replicas::Replicas::replica_sets()),
@@ -59,7 +66,10 @@ pub fn start(config: &Config, context: &Context, agents: node::Agents, superviso
     ];
     for controller in all {
         let name = controller.name();
-        supervisor.spawn(name, driver::run(controller, context.clone(), supervisor.shutdown()));
+        let (events, writer) = events::recorder(client.clone(), name, "");
+        let context = Context { client: client.clone(), cache: cache.clone(), events };
+        supervisor.spawn(format!("events of {name}"), writer.run(supervisor.shutdown()));
+        supervisor.spawn(name, driver::run(controller, context, supervisor.shutdown()));
     }
 }
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Controller, Note, Plan, Source, Write, tree};
 use crate::cache::{Cache, Query};
+use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
@@ -142,7 +143,7 @@ impl NodeController {
                 let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), ..DeleteOptions::default() };
                 plan.writes.push(Write::Delete { key: pod.key(), options, owner: None });
                 let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
-                plan.notes.push(Note { about: pod.clone(), kind: "Normal", reason: "TaintManagerEviction", message });
+                plan.notes.push(Note { about: pod.clone(), kind: EventType::Normal, reason: "TaintManagerEviction", message });
             } else if super::pods::is_ready(&pod) {
                 let mut conditions = tree(&pod)["status"]["conditions"].take();
                 for condition in conditions.as_array_mut().into_iter().flatten().filter(|it| it["type"] == "Ready") {
@@ -190,7 +191,7 @@ fn set_unknown(node: &Arc<Object>, typed: &Node, now: Timestamp, plan: &mut Plan
     }
     set_ready(node, typed, "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.", None, now, plan);
     let message = format!("Node {} status is now: NodeNotReady", node.name());
-    plan.notes.push(Note { about: node.clone(), kind: "Normal", reason: "NodeNotReady", message });
+    plan.notes.push(Note { about: node.clone(), kind: EventType::Normal, reason: "NodeNotReady", message });
 }
 
 /// Keeps the two taints that tell of a node's readiness.
@@ -225,5 +226,5 @@ fn remove(cache: &Cache, node: &Arc<Object>, plan: &mut Plan) {
     let options = DeleteOptions { uid: Some(node.meta().uid.to_string()), ..DeleteOptions::default() };
     plan.writes.push(Write::Delete { key: node.key(), options, owner: None });
     let message = format!("Deleting node {} because it does not exist in the cloud provider", node.name());
-    plan.notes.push(Note { about: node.clone(), kind: "Normal", reason: "DeletingNode", message });
+    plan.notes.push(Note { about: node.clone(), kind: EventType::Normal, reason: "DeletingNode", message });
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cache::{Cache, Query};
+use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef};
 
@@ -99,8 +100,7 @@ pub enum Write {
 #[derive(Debug)]
 pub struct Note {
     pub about: Arc<Object>,
-    /// `Normal` or `Warning`.
-    pub kind: &'static str,
+    pub kind: EventType,
     pub reason: &'static str,
     pub message: String,
 }
@@ -117,10 +117,6 @@ impl Plan {
             let patch = Patch::Merge(serde_json::json!({ "status": status }));
             self.writes.push(Write::Patch { key, subresource: "status", patch });
         }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.writes.is_empty() && self.notes.is_empty()
     }
 }
 
