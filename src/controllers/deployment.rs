@@ -319,7 +319,9 @@ fn status(
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
         let stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let was = find(kind);
-        let time = |it: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| it.map_or(stamp.clone(), |it| it.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let time = |it: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Time>| {
+            it.map_or(stamp.clone(), |it| it.0.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+        };
         let transition = time(was.filter(|it| it.status == status).and_then(|it| it.last_transition_time.as_ref()));
         let same = was.filter(|it| it.status == status && it.reason.as_deref() == Some(reason) && it.message.as_deref() == Some(message));
         let update = time(same.and_then(|it| it.last_update_time.as_ref()));
@@ -348,7 +350,8 @@ fn status(
         condition("Progressing", "True", "NewReplicaSetAvailable", &format!("ReplicaSet \"{name}\" has successfully progressed."))
     } else if new.is_none() {
         condition("Progressing", "True", "NewReplicaSetCreated", "A new replica set is being created.")
-    } else if progressed || was_reason.is_none_or(|it| matches!(it, "NewReplicaSetAvailable" | "DeploymentPaused" | "NewReplicaSetCreated")) {
+    } else if progressed || was_reason.is_none_or(|it| matches!(it, "NewReplicaSetAvailable" | "DeploymentPaused" | "NewReplicaSetCreated"))
+    {
         // A change of the message would not renew the update time, so the numbers are not in it; progress itself is noted by a new time.
         let mut renewed = condition("Progressing", "True", "ReplicaSetUpdated", &format!("ReplicaSet \"{name}\" is progressing."));
         renewed["lastUpdateTime"] = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();

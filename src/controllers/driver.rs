@@ -135,7 +135,11 @@ async fn work(controller: Arc<dyn Controller>, context: Context, inbox: Arc<Inbo
     while at_work.join_next().await.is_some() {}
 }
 
-fn settle(controller: &dyn Controller, inbox: &Inbox, ended: Result<(ObjectKey, Result<Option<Duration>, ClientError>), tokio::task::JoinError>) {
+fn settle(
+    controller: &dyn Controller,
+    inbox: &Inbox,
+    ended: Result<(ObjectKey, Result<Option<Duration>, ClientError>), tokio::task::JoinError>,
+) {
     let (key, outcome) = match ended {
         Ok(ended) => ended,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
@@ -196,7 +200,12 @@ async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>
             if let Some(owner) = owner {
                 match &created {
                     Ok(created) => {
-                        context.events.event(&owner, EventType::Normal, "SuccessfulCreate", format!("Created {}: {}", resource.singular, created.name()));
+                        context.events.event(
+                            &owner,
+                            EventType::Normal,
+                            "SuccessfulCreate",
+                            format!("Created {}: {}", resource.singular, created.name()),
+                        );
                     }
                     Err(error) => context.events.event(&owner, EventType::Warning, "FailedCreate", format!("Error creating: {error}")),
                 }
@@ -218,7 +227,12 @@ async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>
             let name = &key.name;
             let deleted = client.delete(key.resource, &name.namespace, &name.name, &options).await;
             if let (Some(owner), Ok(_)) = (owner, &deleted) {
-                context.events.event(&owner, EventType::Normal, "SuccessfulDelete", format!("Deleted {}: {}", key.resource.singular, name.name));
+                context.events.event(
+                    &owner,
+                    EventType::Normal,
+                    "SuccessfulDelete",
+                    format!("Deleted {}: {}", key.resource.singular, name.name),
+                );
             }
             deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
         }

@@ -184,7 +184,8 @@ impl EndpointsController {
         let mut unused = slices(cache, service.namespace(), service.name());
         for (ports, backends) in by_ports {
             let endpoints: Vec<Value> = backends.iter().map(|it| endpoint(service, it)).collect();
-            let ports: Vec<Value> = ports.iter().map(|(name, protocol, port)| json!({"name": name, "protocol": protocol, "port": port})).collect();
+            let ports: Vec<Value> =
+                ports.iter().map(|(name, protocol, port)| json!({"name": name, "protocol": protocol, "port": port})).collect();
             let mut labels = labels(service);
             labels[SLICE_SERVICE] = service.name().into();
             labels[SLICE_MANAGER] = OURS.into();
@@ -242,7 +243,8 @@ fn selector(service: &Service) -> Option<LabelSelector> {
 
 /// The container port that a service's port leads to.
 fn declared_port<'a>(containers: &'a [Container], port: &ServicePort, protocol: &str) -> Option<&'a ContainerPort> {
-    let mut all = containers.iter().flat_map(|it| it.ports.iter().flatten()).filter(|it| it.protocol.as_deref().unwrap_or("TCP") == protocol);
+    let mut all =
+        containers.iter().flat_map(|it| it.ports.iter().flatten()).filter(|it| it.protocol.as_deref().unwrap_or("TCP") == protocol);
     match &port.target_port {
         Some(IntOrString::String(name)) => all.find(|it| it.name.as_ref() == Some(name)),
         Some(IntOrString::Int(number)) if *number != 0 => all.find(|it| it.container_port == *number),
@@ -275,7 +277,8 @@ fn subsets<'a>(service: &Object, backends: impl Iterator<Item = &'a Backend>) ->
     }
     let mut by_ports: BTreeMap<Vec<(&str, i32, &str)>, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
     for ((address, pod), (ready, node, ports)) in ports_of {
-        let mut entry = json!({ "ip": address, "targetRef": { "kind": "Pod", "namespace": service.namespace(), "name": pod.0, "uid": pod.1 } });
+        let mut entry =
+            json!({ "ip": address, "targetRef": { "kind": "Pod", "namespace": service.namespace(), "name": pod.0, "uid": pod.1 } });
         if !node.is_empty() {
             entry["nodeName"] = node.into();
         }
@@ -286,7 +289,11 @@ fn subsets<'a>(service: &Object, backends: impl Iterator<Item = &'a Backend>) ->
         let ports: Vec<Value> = ports
             .into_iter()
             .map(|(name, port, protocol)| {
-                if name.is_empty() { json!({"port": port, "protocol": protocol}) } else { json!({"name": name, "port": port, "protocol": protocol}) }
+                if name.is_empty() {
+                    json!({"port": port, "protocol": protocol})
+                } else {
+                    json!({"name": name, "port": port, "protocol": protocol})
+                }
             })
             .collect();
         let mut subset = json!({ "ports": ports });

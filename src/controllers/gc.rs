@@ -34,7 +34,12 @@ impl Controller for GarbageCollector {
     }
 
     fn sources(&self) -> Vec<Source> {
-        resource::ALL.iter().copied().filter(|it| it.allows("delete") && *it != &resource::EVENT).map(|it| Source::leading_to(it, concerned)).collect()
+        resource::ALL
+            .iter()
+            .copied()
+            .filter(|it| it.allows("delete") && *it != &resource::EVENT)
+            .map(|it| Source::leading_to(it, concerned))
+            .collect()
     }
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, _now: Timestamp) -> Plan {
@@ -110,7 +115,8 @@ fn judge(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
         return;
     }
     // A dependent with dependents of its own that block it goes in the foreground too.
-    let blocked = waits && cache.owned_by(&uid).iter().any(|it| it.meta().owners.iter().any(|it| *it.uid == *uid && it.block_owner_deletion == Some(true)));
+    let blocked = waits
+        && cache.owned_by(&uid).iter().any(|it| it.meta().owners.iter().any(|it| *it.uid == *uid && it.block_owner_deletion == Some(true)));
     let propagation = if blocked { "Foreground" } else { "Background" };
     let options = DeleteOptions { uid: Some(uid), propagation: Some(propagation), ..DeleteOptions::default() };
     // A cache that is fed by several watches may know a dependent before its owner: ask before deleting.
@@ -136,7 +142,8 @@ fn finish_deletion(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
 
 fn without_owners(object: &Object, drop: impl Fn(&str) -> bool) -> Write {
     let owners = tree(object)["metadata"]["ownerReferences"].take();
-    let kept: Vec<Value> = owners.as_array().into_iter().flatten().filter(|it| !drop(it["uid"].as_str().unwrap_or_default())).cloned().collect();
+    let kept: Vec<Value> =
+        owners.as_array().into_iter().flatten().filter(|it| !drop(it["uid"].as_str().unwrap_or_default())).cloned().collect();
     let kept = if kept.is_empty() { Value::Null } else { kept.into() };
     patch(object, json!({ "ownerReferences": kept }))
 }

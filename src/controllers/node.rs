@@ -163,7 +163,16 @@ fn pods_of(cache: &Cache, node: &str) -> Vec<Arc<Object>> {
 }
 
 /// A strategic merge patch of the condition `Ready`.
-fn set_ready(node: &Object, typed: &Node, status: &str, reason: &str, message: &str, heartbeat: Option<Timestamp>, now: Timestamp, plan: &mut Plan) {
+fn set_ready(
+    node: &Object,
+    typed: &Node,
+    status: &str,
+    reason: &str,
+    message: &str,
+    heartbeat: Option<Timestamp>,
+    now: Timestamp,
+    plan: &mut Plan,
+) {
     let was = ready(typed);
     let mut condition = json!({ "type": "Ready", "status": status, "reason": reason, "message": message });
     if let Some(at) = heartbeat {

@@ -49,7 +49,11 @@ impl Controller for PodGc {
         }
         for pod in &all {
             let node = pod.field("spec.nodeName").unwrap_or_default();
-            let settled = pod.meta().created.parse::<Timestamp>().is_ok_and(|it| Duration::try_from(now.duration_since(it)).unwrap_or_default() > PERIOD);
+            let settled = pod
+                .meta()
+                .created
+                .parse::<Timestamp>()
+                .is_ok_and(|it| Duration::try_from(now.duration_since(it)).unwrap_or_default() > PERIOD);
             if !node.is_empty() && settled && cache.get(&resource::NODE, "", node).is_none() {
                 plan.writes.push(remove(pod));
             }

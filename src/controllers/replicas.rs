@@ -176,6 +176,7 @@ fn owners_of(cache: &Cache, pod: &Object, resource: ResourceRef) -> Vec<ObjectKe
     }
     let query = Query::namespace(pod.namespace());
     let candidates = cache.list(resource, &query).objects;
-    let matching = candidates.iter().filter(|it| Desired::read(it).is_some_and(|it| !it.selector.requirements.is_empty() && it.selector.matches(pod)));
+    let matching =
+        candidates.iter().filter(|it| Desired::read(it).is_some_and(|it| !it.selector.requirements.is_empty() && it.selector.matches(pod)));
     matching.map(|it| it.key()).collect()
 }

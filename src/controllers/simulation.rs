@@ -150,7 +150,9 @@ impl World {
                     let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
                     if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }
                 }
-                Write::Delete { key, options, .. } | Write::DeleteUnlessFound { key, options, .. } => self.delete(&key, options.propagation),
+                Write::Delete { key, options, .. } | Write::DeleteUnlessFound { key, options, .. } => {
+                    self.delete(&key, options.propagation)
+                }
             }
             check(self);
         }

@@ -108,7 +108,10 @@ fn a_namespace_is_emptied_before_it_goes() {
     world.put(&resource::POD, "n", json!({"metadata": {"name": "p"}}));
     world.patch(&namespace.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["keep"]}}));
     world.settle(|_| ());
-    assert_eq!((world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()), (0, 1, 1));
+    assert_eq!(
+        (world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()),
+        (0, 1, 1)
+    );
     world.patch(&ObjectKey::new(&resource::CONFIG_MAP, "n", "held"), &json!({"metadata": {"finalizers": null}}));
     world.settle(|_| ());
     assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());
