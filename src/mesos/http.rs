@@ -303,6 +303,12 @@ impl Connection {
     }
 }
 
+/// `host:port` of an absolute or scheme-relative URL.
+pub fn authority(url: &str) -> Option<&str> {
+    let rest = &url[url.find("//")? + 2..];
+    Some(rest.split('/').next().unwrap_or(rest)).filter(|authority| authority.contains(':'))
+}
+
 /// GETs a page in one go.
 ///
 /// # Errors
@@ -361,6 +367,19 @@ mod tests {
             let mut parser = Parser::default();
             parser.buffer().extend_from_slice(&bytes);
             while let Ok(Some(_)) = parser.next_piece() {}
+        }
+    }
+
+    #[test]
+    fn the_leader_is_read_out_of_a_location() {
+        for (url, leader) in [
+            ("//10.0.0.1:5050/api/v1/scheduler", Some("10.0.0.1:5050")),
+            ("http://m1.example:5050", Some("m1.example:5050")),
+            ("//[::1]:5050/x", Some("[::1]:5050")),
+            ("/api/v1/scheduler", None),
+            ("//host/api", None),
+        ] {
+            assert_eq!(authority(url), leader, "{url}");
         }
     }
 

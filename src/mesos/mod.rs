@@ -5,6 +5,7 @@ pub mod detect;
 pub mod executor;
 pub mod http;
 pub mod local;
+pub mod operator;
 pub mod recordio;
 pub mod scheduler;
 mod session;

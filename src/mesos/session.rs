@@ -127,7 +127,7 @@ impl<E: prost::Message + Default> Subscription<E> {
                 let stream_id = answer.header("mesos-stream-id").map(str::to_owned);
                 Ok(Self { connection, decoder: Decoder::default(), stream_id, events: PhantomData })
             }
-            307 => Err(SessionError::NotLeading(answer.header("location").and_then(authority).map(str::to_owned))),
+            307 => Err(SessionError::NotLeading(answer.header("location").and_then(http::authority).map(str::to_owned))),
             status @ (400..=499) if !matches!(status, 404 | 408 | 429) => {
                 Err(SessionError::Refused { status, text: connection.error_text().await })
             }
@@ -150,12 +150,6 @@ impl<E: prost::Message + Default> Subscription<E> {
             self.decoder.push(&bytes);
         }
     }
-}
-
-/// `host:port` of an absolute or scheme-relative URL.
-fn authority(url: &str) -> Option<&str> {
-    let rest = &url[url.find("//")? + 2..];
-    Some(rest.split('/').next().unwrap_or(rest)).filter(|authority| authority.contains(':'))
 }
 
 /// Sends calls as they come and hands out their answers, until the connection ends, the peer no longer leads, or the queue is closed and
@@ -224,7 +218,7 @@ impl Answers {
         let result = match status {
             200..=299 => Ok(()),
             // `waiting` is dropped: disconnected
-            307 => return Err(SessionError::NotLeading(self.head.header("location").and_then(authority).map(str::to_owned))),
+            307 => return Err(SessionError::NotLeading(self.head.header("location").and_then(http::authority).map(str::to_owned))),
             503 => return Err(SessionError::Unavailable { status, text }),
             _ => Err(CallError::Refused { status, text }),
         };
@@ -238,19 +232,6 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_leader_is_read_out_of_a_location() {
-        for (url, leader) in [
-            ("//10.0.0.1:5050/api/v1/scheduler", Some("10.0.0.1:5050")),
-            ("http://m1.example:5050", Some("m1.example:5050")),
-            ("//[::1]:5050/x", Some("[::1]:5050")),
-            ("/api/v1/scheduler", None),
-            ("//host/api", None),
-        ] {
-            assert_eq!(authority(url), leader, "{url}");
-        }
-    }
 
     #[test]
     fn answers_go_to_the_calls_in_order() {

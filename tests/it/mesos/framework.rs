@@ -45,7 +45,7 @@ pub(super) fn scalar(name: &str, value: f64) -> Resource {
 }
 
 impl Framework {
-    /// Subscribes; with an id in `info`, as a successor.
+    /// Subscribes with the master at an address, or elected through ZooKeeper; with an id in `info`, as a successor.
     pub(super) async fn subscribe(master: &str, info: FrameworkInfo) -> Self {
         let mut framework = Self::start(master, info);
         framework.id = framework.subscribed().await;

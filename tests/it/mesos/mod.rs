@@ -4,18 +4,26 @@ mod executor;
 mod framework;
 mod local;
 mod real;
+mod zookeeper;
 
+use std::time::Duration;
+
+use km::mesos::detect::{self, MasterAddress};
 use km::mesos::executor::Environment;
+use km::mesos::operator::{self, Operator};
 use km::mesos::scheduler::DriverEvent;
 use km::mesos::v1::scheduler::{Call, Event};
 use km::mesos::v1::task_status::{Reason, Source};
 use km::mesos::v1::{FrameworkInfo, TaskState, TaskStatus};
 use km::mesos::{CallError, Reply};
+use km::supervise::Supervisor;
+use tokio::sync::watch;
 
 use executor::{CRASH, FINISH};
 use framework::{Framework, scalar};
 use local::Local;
 use real::Mesos;
+use zookeeper::ZooKeeper;
 
 /// Not a test: the executor of the real agent is this program, told to run this.
 #[tokio::test]
@@ -272,4 +280,55 @@ async fn a_local_cluster_remembers() {
     assert_eq!(framework.state("u").await, (TaskState::TaskUnreachable, Source::Master, Some(Reason::AgentRemoved)));
     framework.teardown().await;
     after.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_leader_is_followed_through_zookeeper() {
+    let mut zookeeper = ZooKeeper::start().await;
+    let supervisor = Supervisor::default();
+    let mut masters = detect::watch(zookeeper.url("/deep/mesos").parse().unwrap(), &supervisor);
+    let json = |port: u16| format!(r#"{{"id":"m","ip":16777343,"port":{port},"address":{{"ip":"127.0.0.1","port":{port}}}}}"#);
+    let mut client = zookeeper.client().await;
+    for node in ["/deep", "/deep/mesos", "/deep/mesos/log_replicas"] {
+        client.create(node, b"").await.unwrap();
+    }
+    client.create("/deep/mesos/json.info_0000000002", json(5052).as_bytes()).await.unwrap();
+    let leads = async |masters: &mut watch::Receiver<Option<MasterAddress>>, port: Option<u16>| {
+        let found = masters.wait_for(|master| master.as_ref().map(|master| master.port) == port);
+        drop(tokio::time::timeout(Duration::from_secs(20), found).await.expect("another leader").unwrap());
+    };
+    leads(&mut masters, Some(5052)).await;
+    client.create("/deep/mesos/json.info_0000000001", json(5051).as_bytes()).await.unwrap();
+    leads(&mut masters, Some(5051)).await;
+
+    // without ZooKeeper the leader stands; afterwards changes are seen again
+    zookeeper.restart().await;
+    assert_eq!(masters.borrow().as_ref().unwrap().port, 5051);
+    let mut client = zookeeper.client().await;
+    client.delete("/deep/mesos/json.info_0000000001").await.unwrap();
+    leads(&mut masters, Some(5052)).await;
+    client.set("/deep/mesos/json.info_0000000002", b"").await.unwrap();
+    assert_eq!(client.data("/deep/mesos/json.info_0000000002").await.unwrap(), "");
+    client.delete("/deep/mesos/json.info_0000000002").await.unwrap();
+    leads(&mut masters, None).await;
+    client.close().await;
+    supervisor.shutdown().cancel();
+    supervisor.wait(Duration::from_secs(10)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_elected_through_zookeeper_is_found() {
+    let zookeeper = ZooKeeper::start().await;
+    let mesos = Mesos::start_with(1, Some(&zookeeper.url("/mesos"))).await;
+    let mut framework = Framework::subscribe(&zookeeper.url("/mesos"), framework::info()).await;
+    framework.run("e", "t").await;
+    let supervisor = Supervisor::default();
+    let masters = detect::watch(mesos.address().parse().unwrap(), &supervisor);
+    let operator = Operator::new(masters, None, Duration::from_secs(10), Duration::from_secs(5));
+    let state = operator.state().await.unwrap();
+    let [agent] = &state.agents[..] else { panic!("{state:?}") };
+    assert_eq!((agent.cpus, agent.mem), (4.0, 4096.0));
+    assert_eq!(agent.executors, [operator::Executor { framework_id: framework.id.to_string(), id: "e".into(), name: String::new() }]);
+    assert_eq!(operator.state().await.unwrap(), state);
+    framework.teardown().await;
 }

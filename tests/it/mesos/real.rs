@@ -19,8 +19,13 @@ pub(super) struct Mesos {
 impl Mesos {
     /// Starts a cluster and waits for its agents.
     pub(super) async fn start(agents: usize) -> Self {
+        Self::start_with(agents, None).await
+    }
+
+    /// Likewise, with the master elected through ZooKeeper, if there is one.
+    pub(super) async fn start_with(agents: usize, zookeeper: Option<&str>) -> Self {
         let (port, work) = (free_port(), tempfile::tempdir().expect("a work directory"));
-        let mesos = Self { process: spawn(port, work.path(), agents), port, work, agents };
+        let mesos = Self { process: spawn(port, work.path(), agents, zookeeper), port, work, agents };
         mesos.ready().await;
         mesos
     }
@@ -32,7 +37,7 @@ impl Mesos {
     /// Kills Master and Agents, and starts them again on what they kept.
     pub(super) async fn restart(&mut self) {
         self.kill();
-        self.process = spawn(self.port, self.work.path(), self.agents);
+        self.process = spawn(self.port, self.work.path(), self.agents, None);
         self.ready().await;
     }
 
@@ -62,10 +67,11 @@ impl Drop for Mesos {
     }
 }
 
-fn spawn(port: u16, work: &Path, agents: usize) -> Child {
+fn spawn(port: u16, work: &Path, agents: usize, zookeeper: Option<&str>) -> Child {
     Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mesos"))
         .args(["start", "--port", &port.to_string(), "--agents", &agents.to_string(), "--work-dir"])
         .arg(work)
+        .args(zookeeper.into_iter().flat_map(|url| ["--zk", url]))
         .args(["--resources", "cpus:4;mem:4096;disk:10000;ports:[31000-31009]", "--attributes", "rack:7;zone:a"])
         .env("MESOS_ALLOCATION_INTERVAL", "100ms")
         // how long an executor that the test leaves behind waits for its agent
@@ -87,6 +93,6 @@ pub(super) fn executor_command() -> CommandInfo {
 }
 
 /// A port that nobody listens on at the moment.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
