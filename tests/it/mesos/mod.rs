@@ -209,6 +209,20 @@ async fn refusals_are_told(master: &str) {
     framework.wait("error", |event| if let DriverEvent::Error(error) = event { Some(error.clone()) } else { None }).await;
 }
 
+async fn the_operator_sees_agents_and_executors(master: &str) {
+    let mut framework = Framework::subscribe(master, framework::info()).await;
+    framework.run("e", "t").await;
+    let supervisor = Supervisor::default();
+    let masters = detect::watch(master.parse().unwrap(), &supervisor);
+    let operator = Operator::new(masters, None, Duration::from_secs(10), Duration::from_secs(5));
+    let state = operator.state().await.unwrap();
+    let [agent] = &state.agents[..] else { panic!("{state:?}") };
+    assert_eq!((agent.cpus, agent.mem), (4.0, 4096.0));
+    assert_eq!(agent.executors, [operator::Executor { framework_id: framework.id.to_string(), id: "e".into(), name: String::new() }]);
+    assert_eq!(operator.state().await.unwrap(), state);
+    framework.teardown().await;
+}
+
 /// Every test of the suite, on the real Mesos and on ours.
 macro_rules! suite {
     ($($test:ident)*) => {
@@ -243,6 +257,7 @@ suite! {
     a_successor_takes_over
     unacknowledged_updates_are_repeated
     refusals_are_told
+    the_operator_sees_agents_and_executors
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -319,16 +334,58 @@ async fn the_leader_is_followed_through_zookeeper() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_master_elected_through_zookeeper_is_found() {
     let zookeeper = ZooKeeper::start().await;
-    let mesos = Mesos::start_with(1, Some(&zookeeper.url("/mesos"))).await;
+    let _mesos = Mesos::start_with(1, Some(&zookeeper.url("/mesos"))).await;
     let mut framework = Framework::subscribe(&zookeeper.url("/mesos"), framework::info()).await;
     framework.run("e", "t").await;
-    let supervisor = Supervisor::default();
-    let masters = detect::watch(mesos.address().parse().unwrap(), &supervisor);
-    let operator = Operator::new(masters, None, Duration::from_secs(10), Duration::from_secs(5));
-    let state = operator.state().await.unwrap();
-    let [agent] = &state.agents[..] else { panic!("{state:?}") };
-    assert_eq!((agent.cpus, agent.mem), (4.0, 4096.0));
-    assert_eq!(agent.executors, [operator::Executor { framework_id: framework.id.to_string(), id: "e".into(), name: String::new() }]);
-    assert_eq!(operator.state().await.unwrap(), state);
     framework.teardown().await;
+}
+
+/// How many tasks a second go from ACCEPT to acknowledged TASK_RUNNING; the executors do nothing.
+async fn launch_rate(master: &str) {
+    const TASKS: usize = 3000;
+    let mut framework = Framework::subscribe(master, framework::info()).await;
+    let offer = framework.offer().await;
+    framework.calls.send(Call::launch(vec![offer.id.clone()], vec![framework.task(&offer, "e", "first", b"")], Some(0.0))).await.unwrap();
+    framework.state("first").await;
+    let start = std::time::Instant::now();
+    let (mut launched, mut running) = (0, 0);
+    while running < TASKS {
+        match framework.next().await {
+            DriverEvent::Event(Event { offers: Some(offers), .. }) => {
+                for offer in offers.offers {
+                    let mut tasks = Vec::new();
+                    while launched < TASKS && tasks.len() < 100 {
+                        let mut task = framework.task(&offer, "e", &format!("t{launched}"), b"");
+                        task.resources = vec![scalar("cpus", 0.001), scalar("mem", 1.0)];
+                        tasks.push(task);
+                        launched += 1;
+                    }
+                    drop(framework.calls.send(Call::launch(vec![offer.id], tasks, Some(0.0))));
+                }
+            }
+            DriverEvent::Event(Event { update: Some(update), .. }) => {
+                assert_eq!(update.status.state(), TaskState::TaskRunning, "{:?}", update.status);
+                drop(framework.calls.send(Call::acknowledge(&update.status).unwrap()));
+                running += 1;
+            }
+            DriverEvent::Connected(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    println!("{:.0} tasks a second", TASKS as f64 / start.elapsed().as_secs_f64());
+    framework.teardown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn launch_rate_of_mesos() {
+    launch_rate(&Mesos::start(1).await.address()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn launch_rate_of_local() {
+    let local = Local::start().await;
+    launch_rate(&local.address()).await;
+    local.stop().await;
 }
