@@ -40,16 +40,16 @@ impl Transport for Line {
 }
 
 impl Server {
-    fn answer(&self, request: &Request<Bytes>) -> std::result::Result<Value, Status> {
+    fn answer(&self, request: &Request<Bytes>) -> std::result::Result<Value, Box<Status>> {
         let (path, mut objects) = (request.uri().path().to_owned(), self.objects.lock());
         let body = || serde_json::from_slice::<Value>(request.body()).unwrap();
-        let missing = || Status::failure(404, "NotFound", "not found");
+        let missing = || Box::new(Status::failure(404, "NotFound", "not found"));
         let (path, mut object) = match request.method().as_str() {
             "GET" => return objects.get(&path).cloned().ok_or_else(missing),
             "POST" => {
                 let path = format!("{path}/{}", body()["metadata"]["name"].as_str().unwrap());
                 if objects.contains_key(&path) {
-                    return Err(Status::failure(409, "AlreadyExists", "it exists"));
+                    return Err(Box::new(Status::failure(409, "AlreadyExists", "it exists")));
                 }
                 (path, body())
             }
@@ -57,7 +57,7 @@ impl Server {
                 let (mut object, patch) = (objects.get(&path).cloned().ok_or_else(missing)?, body());
                 let wanted = &patch["metadata"]["resourceVersion"];
                 if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
-                    return Err(Status::failure(409, "Conflict", "it changed"));
+                    return Err(Box::new(Status::failure(409, "Conflict", "it changed")));
                 }
                 json_patch::merge(&mut object, &patch);
                 (path, object)
