@@ -93,9 +93,9 @@ impl History {
         self.next - self.entries.len() as u64
     }
 
-    /// The oldest revision after which every change is known.
-    pub(super) fn base(&self) -> Revision {
-        self.base
+    /// What to tell a watch that needs changes from before what is kept.
+    pub(super) fn expired(&self, asked: Revision) -> Expired {
+        Expired { asked, oldest: self.base }
     }
 
     /// Adds an entry. It does not drop old ones: see [`History::trim`].
@@ -131,7 +131,7 @@ impl History {
     /// The seq of the first entry after a revision.
     pub(super) fn position(&self, after: Revision) -> Result<u64, Expired> {
         if after < self.base {
-            return Err(Expired { asked: after, oldest: self.base });
+            return Err(self.expired(after));
         }
         // Entries from `base_seq` on are in revision order; those before need not be.
         let at = self.entries.partition_point(|entry| entry.seq < self.base_seq || entry.revision <= after);

@@ -51,16 +51,23 @@ impl Watch {
     pub(super) fn new(table: Arc<Table>, progress: Arc<Progress>, query: Query, after: Revision) -> Result<Self, Expired> {
         let interest = Interest::of(table.resource, &query);
         let now = progress.get();
-        let mut state = table.state.write();
-        let next = state.history.next();
-        let mut taken = VecDeque::new();
+        let (mut taken, mut seen) = (VecDeque::new(), 0);
+        let concerns = |entry: &&Arc<Entry>| entry.seen_by(&query).is_some();
         if after > 0 {
-            if !state.synced {
-                return Err(Expired { asked: after, oldest: state.history.base() });
-            }
-            let missed = state.history.since(state.history.position(after)?);
-            taken.extend(missed.filter(|entry| entry.seen_by(&query).is_some()).cloned());
+            // Most of what was missed is looked through without holding up the writer.
+            let state = table.state.read();
+            let position = if state.synced { state.history.position(after)? } else { return Err(state.history.expired(after)) };
+            taken.extend(state.history.since(position).filter(concerns).cloned());
+            seen = state.history.next();
         }
+        let mut state = table.state.write();
+        if after > 0 {
+            if seen < state.history.first() {
+                return Err(state.history.expired(after));
+            }
+            taken.extend(state.history.since(seen).filter(concerns).cloned());
+        }
+        let next = state.history.next();
         let wake = state.interests.enter(&interest, next);
         // A revision from the future: what comes before it is not wanted.
         let wanted_after = if after > state.revision.max(now) { after } else { 0 };
@@ -230,7 +237,7 @@ impl Watch {
             return Ok(!self.unfilled);
         }
         let state = self.table.state.read();
-        let expired = Expired { asked: self.delivered, oldest: state.history.base() };
+        let expired = state.history.expired(self.delivered);
         match state.interests.topic(&self.interest) {
             None => {
                 if self.next < state.history.first() {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Client, ClientError, Result, WatchEvent};
 use crate::cache::{Cache, Change, Query};
 use crate::object::{Object, ResourceRef, Revision};
-use crate::supervise::Shutdown;
+use crate::supervise::{Shutdown, Supervisor};
 use crate::util::backoff::Backoff;
 
 /// The first and the longest pause after a failure.
@@ -26,6 +26,14 @@ pub struct Feeder {
     pub resource: ResourceRef,
     /// What to select; the cache will hold nothing else of the resource.
     pub query: Query,
+}
+
+/// Keeps all of these resources of a cache filled, as long as `tasks` run.
+pub fn feed(tasks: &Supervisor, client: &Client, cache: &Arc<Cache>, resources: &[ResourceRef]) {
+    for resource in resources {
+        let feeder = Feeder::new(client.clone(), cache.clone(), resource);
+        tasks.spawn(format!("feed {}", resource.plural), feeder.run(tasks.shutdown()));
+    }
 }
 
 impl Feeder {

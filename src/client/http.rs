@@ -12,7 +12,7 @@ use base64::Engine as _;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, TryFutureExt, TryStreamExt};
-use http::{HeaderValue, Request, Response, Uri, header};
+use http::{HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -109,7 +109,7 @@ impl Http {
             // The next server from here on, unless somebody found that out before.
             let _ = self.current.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);
             failure = error.context(server.to_string());
-            if sent {
+            if sent && head.method != Method::GET {
                 // It may have been carried out: whether to try again is for the caller to decide.
                 break;
             }

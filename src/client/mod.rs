@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::cache::{Listing, Query};
 use crate::object::{Object, ResourceRef, Revision, Status};
-pub use feeder::Feeder;
+pub use feeder::{Feeder, feed};
 pub use http::Http;
 use limit::Limiter;
 use request::Target;

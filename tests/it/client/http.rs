@@ -30,9 +30,12 @@ async fn the_next_server_is_asked_when_one_is_gone() {
     let steady = serve(&tasks, always(404, r#"{"kind":"Status","status":"Failure","reason":"NotFound","message":"no","code":404}"#)).await;
     let client = client(&[format!("127.0.0.1:{}", free_port()), wobbly.to_string(), steady.to_string()]);
     assert_eq!(client.get(&resource::POD, "a", "web").await.unwrap().revision(), 7);
-    // A connection that breaks within a request leaves open what became of it: this call fails, the next asks another server.
+    // A connection that breaks within a write leaves open what became of it: the call fails, the next asks another server.
     *first.lock() = false;
-    assert!(matches!(client.get(&resource::POD, "a", "web").await, Err(ClientError::Unreachable(_))));
+    assert!(matches!(client.create(&resource::POD, "a", &1).await, Err(ClientError::Unreachable(_))));
+    assert!(client.create(&resource::POD, "a", &1).await.unwrap_err().is("NotFound"));
+    // A read is simply asked of the next server.
+    let client = super::server::client(&[wobbly.to_string(), steady.to_string()]);
     assert!(client.get(&resource::POD, "a", "web").await.unwrap_err().is("NotFound"));
     tasks.shutdown().cancel();
     let gone = super::server::client(&[format!("127.0.0.1:{}", free_port())]);
