@@ -64,7 +64,7 @@ impl Envelope<'_> {
                 map.insert(name.to_owned(), text.into());
             }
         }
-        message(kind, None, self.raw, &mut map, DEPTH)?;
+        message(kind, &[], self.raw, &mut map, DEPTH)?;
         Ok(Value::Object(map))
     }
 }
@@ -134,21 +134,17 @@ fn utf8(bytes: &[u8]) -> Result<&str, Error> {
     std::str::from_utf8(bytes).map_err(|_| "a protobuf string is not UTF-8")
 }
 
-/// Reads a message into the fields of its type; `within` is the embedded message that is being read, if one is.
-fn message(kind: &'static Type, within: Option<u32>, bytes: &[u8], map: &mut Map<String, Value>, depth: u32) -> Result<(), Error> {
+/// Reads a message into the fields of its type; `within` is the path of the embedded message that is being read, if one is.
+fn message(kind: &'static Type, within: &[u32], bytes: &[u8], map: &mut Map<String, Value>, depth: u32) -> Result<(), Error> {
     let depth = depth.checked_sub(1).ok_or("protobuf messages are nested too deep")?;
     for part in parts(bytes) {
         let (number, wire) = part?;
-        let tagged = |within, number| move |field: &&Field| field.tag == Some(schema::Tag { within, number });
-        match (kind.fields.iter().find(tagged(within, number)), wire) {
-            (Some(field), wire) => self::field(field, wire, map, depth)?,
-            (None, Wire::Bytes(inner)) if within.is_none() => {
-                if kind.fields.iter().any(|field| field.tag.is_some_and(|tag| tag.within == Some(number))) {
-                    message(kind, Some(number), inner, map, depth)?;
-                }
-            }
+        let below = |field: &&Field| field.tag.strip_prefix(within).is_some_and(|rest| rest.first() == Some(&number));
+        match (kind.fields.iter().find(below), wire) {
+            (Some(found), _) if found.tag.len() == within.len() + 1 => field(found, wire, map, depth)?,
+            (Some(found), Wire::Bytes(inner)) => message(kind, &found.tag[..=within.len()], inner, map, depth)?,
             // A field of a later release.
-            (None, _) => {}
+            _ => {}
         }
     }
     Ok(())
@@ -228,7 +224,7 @@ fn value(shape: &'static Shape, wire: Wire<'_>, depth: u32) -> Result<Value, Err
         (Shape::Object(name), Wire::Bytes(bytes)) => {
             let mut map = Map::new();
             let kind = schema::get(name).ok_or("a type is not described")?;
-            message(kind, None, bytes, &mut map, depth)?;
+            message(kind, &[], bytes, &mut map, depth)?;
             Value::Object(map)
         }
         // A list that is a map's value is a message with its items.
@@ -384,15 +380,14 @@ mod tests {
     fn encode_message(kind: &Type, value: &Value) -> Vec<u8> {
         let mut bytes = Vec::new();
         for field in &kind.fields {
-            let (Some(tag), Some(value)) = (field.tag, value.get(field.name)) else { continue };
-            match tag.within {
-                None => encode(&field.shape, tag.number, value, &mut bytes),
-                Some(within) => {
-                    let mut inner = Vec::new();
-                    encode(&field.shape, tag.number, value, &mut inner);
-                    length_delimited(within, &inner, &mut bytes);
-                }
+            let (Some((number, within)), Some(value)) = (field.tag.split_last(), value.get(field.name)) else { continue };
+            let mut inner = Vec::new();
+            encode(&field.shape, *number, value, &mut inner);
+            for outer in within.iter().rev() {
+                let content = std::mem::take(&mut inner);
+                length_delimited(*outer, &content, &mut inner);
             }
+            bytes.extend(inner);
         }
         bytes
     }

@@ -29,8 +29,9 @@ pub struct Type {
 pub struct Field {
     /// As it is written in JSON.
     pub name: &'static str,
-    /// Where it is in the type's protobuf message; `None` for a field that only JSON has.
-    pub tag: Option<Tag>,
+    /// Its number in the type's protobuf message, behind those of the embedded messages that it is in, which JSON does not show. Empty
+    /// for a field that only JSON has.
+    pub tag: &'static [u32],
     pub doc: &'static str,
     pub shape: Shape,
     pub required: bool,
@@ -48,14 +49,6 @@ pub struct Field {
     pub patch_merge: bool,
     /// `x-kubernetes-patch-strategy: retainKeys`.
     pub retain_keys: bool,
-}
-
-/// A protobuf field number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    /// The number of the embedded message that holds the field, if its declaration is shared between types; JSON does not show it.
-    pub within: Option<u32>,
-    pub number: u32,
 }
 
 /// What a value looks like.
@@ -196,6 +189,6 @@ mod tests {
         let finalizers = get("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta").and_then(|it| it.field("finalizers")).expect("known");
         assert!(finalizers.patch_merge && finalizers.patch_key.is_none() && finalizers.merge == Merge::Set);
         let config_map = get("io.k8s.api.core.v1.SecretKeySelector").and_then(|it| it.field("name")).expect("known");
-        assert_eq!(config_map.tag, Some(Tag { within: Some(1), number: 1 }));
+        assert_eq!(config_map.tag, [1, 1]);
     }
 }

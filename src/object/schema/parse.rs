@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use super::{Field, Merge, Shape, Tag, Type};
+use super::{Field, Merge, Shape, Type};
 
 type Types = HashMap<&'static str, Type>;
 type Enums = HashMap<&'static str, &'static [&'static str]>;
@@ -102,12 +102,8 @@ fn field(line: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums)
     field
 }
 
-fn tag(text: &str) -> Option<Tag> {
-    let (within, number) = match text.split_once('/') {
-        Some((within, number)) => (within.parse().ok(), number),
-        None => (None, text),
-    };
-    number.parse().ok().filter(|number| *number != 0).map(|number| Tag { within, number })
+fn tag(text: &str) -> &'static [u32] {
+    text.split('/').filter_map(|number| number.parse().ok()).filter(|number| *number != 0).collect::<Vec<_>>().leak()
 }
 
 fn shape(text: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums, allowed: &mut &'static [&'static str]) -> Shape {

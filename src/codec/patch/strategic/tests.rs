@@ -10,7 +10,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
     static TYPES: std::sync::OnceLock<Vec<Type>> = std::sync::OnceLock::new();
     let field = |name, shape| Field {
         name,
-        tag: None,
+        tag: &[],
         doc: "",
         shape,
         required: false,
