@@ -7,22 +7,19 @@ use super::path::Route;
 use super::respond::{self, Response};
 use crate::codec::{discovery, openapi};
 
-const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-const OPENAPI_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
-
 /// The document at a path; `None` if there is none.
 pub(crate) fn serve(route: &Route, path: &str, headers: &HeaderMap) -> Option<Response> {
     const JSON: &str = "application/json";
     let document = match route {
         Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
-            return Some(respond::document(headers, AGGREGATED, discovery::aggregated(*legacy)));
+            return Some(respond::document(headers, discovery::AGGREGATED, discovery::aggregated(*legacy)));
         }
         Route::Groups { legacy: true } => discovery::api_versions(),
         Route::Groups { legacy: false } => discovery::group_list(),
         Route::Group(name) => discovery::group(name)?,
         Route::Resources { group, version } => discovery::resources(group, version)?,
         _ => match path.trim_end_matches('/').strip_prefix("/openapi/")? {
-            "v2" if wants_protobuf(headers) => return Some(respond::document(headers, OPENAPI_PROTOBUF, openapi::v2_protobuf())),
+            "v2" if wants_protobuf(headers) => return Some(respond::document(headers, openapi::V2_PROTOBUF, openapi::v2_protobuf())),
             "v2" => openapi::v2_json(),
             "v3" => openapi::index(),
             deeper => match deeper.split('/').collect::<Vec<_>>().as_slice() {

@@ -15,10 +15,7 @@ use super::discovery::{self, served};
 use super::{Document, fingerprint};
 use crate::object::{ResourceRef, schema};
 
-/// What clients accept that ask for [`v2_protobuf`].
-pub const V2_PROTOBUF_ACCEPT: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
-
-/// The media type of [`v2_protobuf`]. It differs from what they accept in a character that no media type may have.
+/// The media type of [`v2_protobuf`]. Clients accept one with an `@` for the second-last dot, which no media type may have.
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What the API is a version of, as the documents' `info` has it.
