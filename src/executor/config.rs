@@ -1,0 +1,75 @@
+//! What an executor is told at its start.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::runtime::LogRotation;
+use crate::util::product::{KUBERNETES, Product};
+
+/// Everything the command line (and the agent's environment) says. Build it from [`Config::new`] and change what differs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub product: &'static Product,
+    /// The agent's host name, which the scheduler gives; the Node object has it as its name.
+    pub node_name: String,
+    /// The address pods and users reach the node by.
+    pub node_ip: IpAddr,
+    /// Where the kubelet API listens; port 0 picks a free one.
+    pub address: IpAddr,
+    pub port: u16,
+    /// Volumes and what else of pods is on disk goes below it.
+    pub root_dir: PathBuf,
+    /// Tells this executor's containers from those of others on the same engine: the framework's id and the node's name.
+    pub owner: String,
+    /// The file the pause image is made of: the running executable.
+    pub executable: PathBuf,
+    /// Another pause image than the one made of `executable`; it has to be there, or to be pulled.
+    pub pause_image: Option<String>,
+    pub cluster_dns: Vec<String>,
+    pub cluster_domain: String,
+    /// cgroup below which containers are put; empty for the engine's own.
+    pub cgroup_parent: String,
+    /// Mesos' id of the container that the executor runs in; empty without Mesos.
+    pub container_uuid: String,
+    pub allow_privileged: bool,
+    /// Zero means never.
+    pub suicide_timeout: Duration,
+    /// Zero means for ever.
+    pub launch_grace_period: Duration,
+    pub node_status_period: Duration,
+    pub log: LogRotation,
+    pub max_pods: u32,
+    /// Whether log and exec requests are served.
+    pub debugging_handlers: bool,
+    /// `.docker/config.json` or `.dockercfg`, with what registries ask for.
+    pub docker_config: Option<PathBuf>,
+}
+
+impl Config {
+    pub fn new(node_name: &str, node_ip: IpAddr, root_dir: PathBuf) -> Self {
+        Self {
+            product: KUBERNETES,
+            node_name: node_name.to_owned(),
+            node_ip,
+            address: node_ip,
+            port: 10250,
+            root_dir,
+            owner: node_name.to_owned(),
+            executable: PathBuf::from("/proc/self/exe"),
+            pause_image: None,
+            cluster_dns: Vec::new(),
+            cluster_domain: String::new(),
+            cgroup_parent: String::new(),
+            container_uuid: String::new(),
+            allow_privileged: false,
+            suicide_timeout: Duration::from_mins(20),
+            launch_grace_period: Duration::from_mins(5),
+            node_status_period: Duration::from_secs(10),
+            log: LogRotation { max_size: 10 << 20, max_files: 5 },
+            max_pods: 110,
+            debugging_handlers: true,
+            docker_config: None,
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! A pod's volumes: what each holds (pure), and in `disk` how that comes to be on the node's disk.
+
+pub mod disk;
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, DownwardAPIVolumeFile, KeyToPath, Pod, ProjectedVolumeSource, Secret, Volume as VolumeSpec, VolumeMount,
+};
+
+use super::env::{Needs, References};
+use super::expand::expand;
+use super::fields::{self, Facts};
+use crate::util::quantity::Quantity;
+
+const DEFAULT_MODE: i32 = 0o644;
+
+/// What a volume is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume {
+    EmptyDir {
+        /// On a tmpfs rather than on disk.
+        memory: bool,
+        /// Bytes; a tmpfs is made no larger.
+        size: Option<i64>,
+    },
+    HostPath {
+        path: String,
+        /// `Directory`, `FileOrCreate` and so on; empty for no check.
+        kind: String,
+    },
+    /// A directory of files that the executor writes, by path below it.
+    Files(BTreeMap<String, File>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub data: Vec<u8>,
+    pub mode: u32,
+}
+
+/// Why a pod's volumes cannot be made: with the sentence for the user.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("MountVolume.SetUp failed for volume {volume:?} : {why}")]
+pub struct VolumeError {
+    pub volume: String,
+    pub why: String,
+}
+
+impl Volume {
+    /// The directory's name below the pod's volumes, as a kubelet has it.
+    pub fn plugin(&self) -> &'static str {
+        match self {
+            Self::EmptyDir { .. } => "kubernetes.io~empty-dir",
+            Self::HostPath { .. } => "kubernetes.io~host-path",
+            Self::Files(_) => "kubernetes.io~projected",
+        }
+    }
+}
+
+/// The ConfigMaps and Secrets that the pod's volumes are made of.
+pub fn needs(pod: &Pod) -> Needs {
+    let mut needs = Needs::default();
+    let mut projected = |source: &ProjectedVolumeSource| {
+        for source in source.sources.iter().flatten() {
+            needs.config_maps.extend(source.config_map.iter().map(|it| it.name.clone()));
+            needs.secrets.extend(source.secret.iter().map(|it| it.name.clone()));
+        }
+    };
+    let volumes = || pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes().filter_map(|volume| volume.projected.as_ref()).for_each(&mut projected);
+    for volume in volumes() {
+        needs.config_maps.extend(volume.config_map.iter().map(|it| it.name.clone()));
+        needs.secrets.extend(volume.secret.iter().filter_map(|it| it.secret_name.clone()));
+    }
+    needs
+}
+
+/// The pod's volumes by name.
+///
+/// # Errors
+/// For a kind of volume this node cannot make, or a reference that is not optional and leads nowhere.
+pub fn plan(pod: &Pod, facts: &Facts, references: &References) -> Result<Vec<(String, Volume)>, VolumeError> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes
+        .map(|volume| {
+            let made = one(pod, facts, references, volume).map_err(|why| VolumeError { volume: volume.name.clone(), why })?;
+            Ok((volume.name.clone(), made))
+        })
+        .collect()
+}
+
+fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -> Result<Volume, String> {
+    if let Some(source) = &volume.empty_dir {
+        let size = source.size_limit.as_ref().and_then(|size| size.0.parse::<Quantity>().ok()).map(Quantity::value);
+        return Ok(Volume::EmptyDir { memory: source.medium.as_deref() == Some("Memory"), size });
+    }
+    if let Some(source) = &volume.host_path {
+        return Ok(Volume::HostPath { path: source.path.clone(), kind: source.type_.clone().unwrap_or_default() });
+    }
+    let mut files = BTreeMap::new();
+    if let Some(source) = &volume.config_map {
+        let map = references.config_maps.get(&source.name).and_then(Option::as_ref);
+        let content = map.map(config_map_content);
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        select(&mut files, content, source.items.as_deref(), mode, source.optional, &format!("configmap {:?}", source.name))?;
+    } else if let Some(source) = &volume.secret {
+        let name = source.secret_name.clone().unwrap_or_default();
+        let content = references.secrets.get(&name).and_then(Option::as_ref).map(secret_content);
+        let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+        select(&mut files, content, source.items.as_deref(), mode, source.optional, &format!("secret {name:?}"))?;
+    } else if let Some(source) = &volume.downward_api {
+        downward(&mut files, pod, facts, source.items.as_deref(), source.default_mode.unwrap_or(DEFAULT_MODE))?;
+    } else if let Some(source) = &volume.projected {
+        projected(&mut files, pod, facts, references, source)?;
+    } else {
+        return Err("this node has emptyDir, hostPath, configMap, secret, downwardAPI and projected volumes only".to_owned());
+    }
+    Ok(Volume::Files(files))
+}
+
+fn projected(
+    files: &mut BTreeMap<String, File>,
+    pod: &Pod,
+    facts: &Facts,
+    references: &References,
+    source: &ProjectedVolumeSource,
+) -> Result<(), String> {
+    let mode = source.default_mode.unwrap_or(DEFAULT_MODE);
+    for source in source.sources.iter().flatten() {
+        if let Some(source) = &source.config_map {
+            let content = references.config_maps.get(&source.name).and_then(Option::as_ref).map(config_map_content);
+            select(files, content, source.items.as_deref(), mode, source.optional, &format!("configmap {:?}", source.name))?;
+        } else if let Some(source) = &source.secret {
+            let content = references.secrets.get(&source.name).and_then(Option::as_ref).map(secret_content);
+            select(files, content, source.items.as_deref(), mode, source.optional, &format!("secret {:?}", source.name))?;
+        } else if let Some(source) = &source.downward_api {
+            downward(files, pod, facts, source.items.as_deref(), mode)?;
+        } else {
+            return Err("a projected volume on this node is made of configMap, secret and downwardAPI sources only".to_owned());
+        }
+    }
+    Ok(())
+}
+
+fn config_map_content(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
+    let text = map.data.iter().flatten().map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    text.chain(map.binary_data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone()))).collect()
+}
+
+fn secret_content(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+    secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
+}
+
+/// Adds the entries of a ConfigMap or Secret: all, or those that `items` name.
+fn select(
+    files: &mut BTreeMap<String, File>,
+    content: Option<BTreeMap<String, Vec<u8>>>,
+    items: Option<&[KeyToPath]>,
+    mode: i32,
+    optional: Option<bool>,
+    what: &str,
+) -> Result<(), String> {
+    let optional = optional == Some(true);
+    let Some(mut content) = content else {
+        return if optional { Ok(()) } else { Err(format!("{what} not found")) };
+    };
+    let Some(items) = items.filter(|items| !items.is_empty()) else {
+        files.extend(content.into_iter().map(|(key, data)| (key, file(data, mode))));
+        return Ok(());
+    };
+    for item in items {
+        match content.remove(&item.key) {
+            Some(data) => _ = files.insert(below(&item.path)?, file(data, item.mode.unwrap_or(mode))),
+            None if optional => {}
+            None => return Err(format!("references non-existent config key: {}", item.key)),
+        }
+    }
+    Ok(())
+}
+
+fn downward(
+    files: &mut BTreeMap<String, File>,
+    pod: &Pod,
+    facts: &Facts,
+    items: Option<&[DownwardAPIVolumeFile]>,
+    mode: i32,
+) -> Result<(), String> {
+    for item in items.unwrap_or_default() {
+        let value = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(selector), _) => {
+                fields::field(pod, facts, &selector.field_path).ok_or_else(|| format!("unsupported fieldPath: {}", selector.field_path))?
+            }
+            (None, Some(selector)) => fields::resource(pod, None, facts, selector)
+                .ok_or_else(|| format!("unsupported container resource: {}", selector.resource))?,
+            (None, None) => continue,
+        };
+        files.insert(below(&item.path)?, file(value.into_bytes(), item.mode.unwrap_or(mode)));
+    }
+    Ok(())
+}
+
+fn file(data: Vec<u8>, mode: i32) -> File {
+    File { data, mode: u32::try_from(mode).unwrap_or(0o644) & 0o7777 }
+}
+
+/// A path that stays below its directory.
+fn below(path: &str) -> Result<String, String> {
+    let safe = !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !matches!(part, ".." | "" | "."));
+    if safe { Ok(path.to_owned()) } else { Err(format!("the path {path:?} leads out of the volume")) }
+}
+
+/// The path inside the volume that a mount shows, if not all of it.
+///
+/// # Errors
+/// If it leads out of the volume.
+pub fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, String> {
+    let path = match (&mount.sub_path_expr, &mount.sub_path) {
+        (Some(text), _) if !text.is_empty() => {
+            expand(text, |name| env.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str()))
+        }
+        (_, Some(text)) if !text.is_empty() => text.clone(),
+        _ => return Ok(None),
+    };
+    below(path.trim_end_matches('/')).map(Some)
+}
+
+/// The mounts of a container whose volumes the pod has.
+pub fn mounts(container: &Container) -> impl Iterator<Item = &VolumeMount> {
+    container.volume_mounts.iter().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn files_come_from_references() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web", "labels": {"a": "b"}},
+            "spec": {"containers": [], "volumes": [
+                {"name": "all", "configMap": {"name": "m"}},
+                {"name": "one", "projected": {"defaultMode": 256, "sources": [
+                    {"secret": {"name": "s", "items": [{"key": "k", "path": "sub/k"}]}},
+                    {"downwardAPI": {"items": [{"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}, "mode": 292}]}},
+                ]}},
+                {"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+            ]},
+        }))
+        .unwrap();
+        let references = References {
+            config_maps: [("m".to_owned(), serde_json::from_value(json!({"data": {"x": "1"}, "binaryData": {"y": "AAE="}})).ok())].into(),
+            secrets: [("s".to_owned(), serde_json::from_value(json!({"data": {"k": "aGk=", "l": ""}})).ok())].into(),
+        };
+        assert_eq!(needs(&pod).secrets.into_iter().collect::<Vec<_>>(), ["s"]);
+        let volumes = plan(&pod, &Facts::default(), &references).unwrap();
+        let file = |data: &[u8], mode| File { data: data.to_vec(), mode };
+        let expected = [
+            ("all", Volume::Files([("x".to_owned(), file(b"1", 0o644)), ("y".to_owned(), file(&[0, 1], 0o644))].into())),
+            ("one", Volume::Files([("sub/k".to_owned(), file(b"hi", 0o400)), ("labels".to_owned(), file(b"a=\"b\"", 0o444))].into())),
+            ("ram", Volume::EmptyDir { memory: true, size: Some(1 << 20) }),
+        ];
+        assert_eq!(volumes, expected.map(|(name, volume)| (name.to_owned(), volume)));
+        let error = plan(&pod, &Facts::default(), &References::default()).unwrap_err();
+        assert_eq!(error.to_string(), "MountVolume.SetUp failed for volume \"all\" : configmap \"m\" not found");
+    }
+
+    #[test]
+    fn paths_stay_inside() {
+        for (path, fine) in [("a", true), ("a/b", true), ("../a", false), ("a/../b", false), ("/a", false), ("a//b", false), ("", false)] {
+            assert_eq!(below(path).is_ok(), fine, "{path}");
+        }
+    }
+}
