@@ -25,7 +25,7 @@ pub struct Host {
 /// What a container that ended said last, by container id.
 pub type Messages = std::collections::BTreeMap<String, String>;
 
-/// The pod's status now. Transition times of conditions that did not change, and conditions of others, are taken over from `last`.
+/// The pod's status now. Transition times of conditions that did not change are taken over from `last`. It has our conditions only.
 pub fn pod_status(view: &View<'_>, host: &Host, messages: &Messages, last: Option<&PodStatus>, now: Timestamp) -> PodStatus {
     let phase = phase(view);
     let statuses = |init: bool| -> Vec<ContainerStatus> {
@@ -153,7 +153,9 @@ fn terminated(exit: &Exit, id: String, message: Option<&String>) -> ContainerSta
 }
 
 fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Timestamp) -> Vec<PodCondition> {
-    let old = last.and_then(|last| last.conditions.clone()).unwrap_or_default();
+    let old = last.and_then(|last| last.conditions.as_deref()).unwrap_or_default();
+    // Readiness gates are opened by others, in the API.
+    let others = view.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let containers = containers_ready(view, phase);
     let completed = Some(("PodCompleted".to_owned(), String::new())).filter(|_| phase == "Succeeded");
     let unfinished = || {
@@ -165,7 +167,7 @@ fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Times
     let gates = view.pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
     let closed: Vec<&str> = gates
         .map(|gate| gate.condition_type.as_str())
-        .filter(|gate| !old.iter().any(|condition| condition.type_ == *gate && condition.status == "True"))
+        .filter(|gate| !others.iter().any(|condition| condition.type_ == *gate && condition.status == "True"))
         .collect();
     let ready = match (&containers, closed.is_empty()) {
         (None, false) => {
@@ -180,21 +182,19 @@ fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Times
         ("ContainersReady", containers.is_none(), containers),
         ("PodScheduled", true, None),
     ];
-    let mut conditions: Vec<PodCondition> =
-        old.iter().filter(|condition| !ours.iter().any(|(kind, ..)| condition.type_ == *kind)).cloned().collect();
-    for (kind, holds, why) in ours {
+    let condition = |(kind, holds, why): (&str, bool, Option<(String, String)>)| {
         let status = if holds { "True" } else { "False" };
         let before = old.iter().find(|condition| condition.type_ == kind && condition.status == status);
-        conditions.push(PodCondition {
+        PodCondition {
             type_: kind.to_owned(),
             status: status.to_owned(),
             last_transition_time: before.and_then(|before| before.last_transition_time.clone()).or(Some(whole_seconds(now))),
             reason: why.as_ref().map(|(reason, _)| reason.clone()),
             message: why.map(|(_, message)| message).filter(|message| !message.is_empty()),
             ..PodCondition::default()
-        });
-    }
-    conditions
+        }
+    };
+    ours.map(condition).into()
 }
 
 /// Why not all containers are ready; `None` if they are.

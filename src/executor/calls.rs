@@ -1,0 +1,235 @@
+//! Probes and hooks, as they are carried out: a command inside a container, an HTTP request, a TCP connection.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::probes::Outcome;
+use crate::runtime::{ExecSpec, Runtime};
+
+/// How much of an answer is shown to users.
+const SHOWN: usize = 10 * 1024;
+
+/// Where a call goes.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub runtime: Arc<dyn Runtime>,
+    /// The container's id.
+    pub id: String,
+    /// The pod's address.
+    pub ip: String,
+    pub container: Container,
+}
+
+/// What a call came to: `Ok` with its output if it went well, `Err` with why not.
+type Answer = Result<Result<String, String>, anyhow::Error>;
+
+/// Runs a probe once.
+pub async fn probe(target: &Target, probe: &Probe) -> Outcome {
+    let timeout = Duration::from_secs(u64::try_from(probe.timeout_seconds.unwrap_or(1)).unwrap_or(1).max(1));
+    let call = async {
+        if let Some(action) = &probe.exec {
+            command(target, action.command.as_deref().unwrap_or_default()).await
+        } else if let Some(action) = &probe.http_get {
+            http_get(target, action).await
+        } else if let Some(action) = &probe.tcp_socket {
+            tcp(target, action.host.as_deref(), &action.port).await
+        } else {
+            anyhow::bail!("this node probes by command, HTTP or TCP only")
+        }
+    };
+    match tokio::time::timeout(timeout, call).await {
+        Ok(Ok(Ok(_))) => Outcome::Success,
+        Ok(Ok(Err(why))) => Outcome::Failure(why),
+        Ok(Err(error)) => Outcome::Unknown(format!("{error:#}")),
+        Err(_) => Outcome::Failure(match &probe.exec {
+            Some(action) => format!("command timed out: {:?} timed out after {}s", action.command.as_deref().unwrap_or_default().join(" "), timeout.as_secs()),
+            None => "context deadline exceeded".to_owned(),
+        }),
+    }
+}
+
+/// Runs a hook to its end.
+///
+/// # Errors
+/// With what to tell the user.
+pub async fn hook(target: &Target, handler: &LifecycleHandler) -> Result<(), String> {
+    let answer = if let Some(action) = &handler.exec {
+        command(target, action.command.as_deref().unwrap_or_default()).await
+    } else if let Some(action) = &handler.http_get {
+        http_get(target, action).await
+    } else if let Some(action) = &handler.sleep {
+        tokio::time::sleep(Duration::from_secs(u64::try_from(action.seconds).unwrap_or_default())).await;
+        Ok(Ok(String::new()))
+    } else if let Some(action) = &handler.tcp_socket {
+        tcp(target, action.host.as_deref(), &action.port).await
+    } else {
+        Ok(Ok(String::new()))
+    };
+    answer.map_err(|error| format!("{error:#}"))?.map(drop)
+}
+
+async fn command(target: &Target, command: &[String]) -> Answer {
+    let spec = ExecSpec { command: command.to_vec(), ..ExecSpec::default() };
+    let mut session = match target.runtime.exec(&target.id, &spec).await {
+        Ok(session) => session,
+        Err(error @ crate::runtime::RuntimeError::Unavailable(_)) => return Err(error.into()),
+        Err(error) => return Ok(Err(error.to_string())),
+    };
+    let mut output = Vec::new();
+    while let Some(chunk) = session.output.next().await {
+        let chunk = chunk?.data;
+        output.extend_from_slice(&chunk[..chunk.len().min(SHOWN - output.len().min(SHOWN))]);
+    }
+    let output = String::from_utf8_lossy(&output).into_owned();
+    // The engine may notice the end a moment after the output has ended.
+    for pause in [0, 5, 20, 80, 300, 1000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        match target.runtime.exec_exit_code(&session.id).await? {
+            Some(0) => return Ok(Ok(output)),
+            Some(code) if output.trim().is_empty() => return Ok(Err(format!("command exited with {code}"))),
+            Some(_) => return Ok(Err(output)),
+            None => {}
+        }
+    }
+    anyhow::bail!("the engine does not say how the command ended")
+}
+
+/// The number of a port given by number or by the name that the container gives it.
+fn port(container: &Container, port: &IntOrString) -> anyhow::Result<u16> {
+    let number = match port {
+        IntOrString::Int(number) => Some(*number),
+        IntOrString::String(name) => {
+            let named = container.ports.iter().flatten().find(|it| it.name.as_deref() == Some(name));
+            named.map(|it| it.container_port).or_else(|| name.parse().ok())
+        }
+    };
+    number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0).ok_or_else(|| anyhow::anyhow!("no such port: {port:?}"))
+}
+
+async fn connect(target: &Target, host: Option<&str>, at: &IntOrString) -> anyhow::Result<Result<(TcpStream, String), String>> {
+    let host = host.filter(|host| !host.is_empty()).unwrap_or(&target.ip);
+    anyhow::ensure!(!host.is_empty(), "the pod has no address yet");
+    let port = port(&target.container, at)?;
+    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    Ok(match TcpStream::connect((host, port)).await {
+        Ok(stream) => Ok((stream, shown)),
+        Err(error) => Err(format!("dial tcp {shown}: {error}")),
+    })
+}
+
+async fn tcp(target: &Target, host: Option<&str>, at: &IntOrString) -> Answer {
+    Ok(connect(target, host, at).await?.map(|_| String::new()))
+}
+
+async fn http_get(target: &Target, action: &HTTPGetAction) -> Answer {
+    let (stream, authority) = match connect(target, action.host.as_deref(), &action.port).await? {
+        Ok(connected) => connected,
+        Err(why) => return Ok(Err(why)),
+    };
+    if action.scheme.as_deref() == Some("HTTPS") {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(unverified::config()?));
+        let name = rustls::pki_types::ServerName::try_from(action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone()))?;
+        match connector.connect(name, stream).await {
+            Ok(stream) => request(stream, &authority, action).await,
+            Err(error) => Ok(Err(format!("Get \"https://{authority}\": {error}"))),
+        }
+    } else {
+        request(stream, &authority, action).await
+    }
+}
+
+async fn request<S>(stream: S, authority: &str, action: &HTTPGetAction) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let mut request = http::Request::get(path);
+    let headers = action.http_headers.as_deref().unwrap_or_default();
+    for header in headers {
+        request = request.header(&header.name, &header.value);
+    }
+    for (name, value) in [("Host", authority), ("User-Agent", "kube-probe/1.33"), ("Accept", "*/*"), ("Connection", "close")] {
+        if !headers.iter().any(|header| header.name.eq_ignore_ascii_case(name)) {
+            request = request.header(name, value);
+        }
+    }
+    let request = request.body(Empty::<Bytes>::new())?;
+    let exchange = async {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let answer = async {
+            let response = sender.send_request(request).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            Ok::<_, hyper::Error>((status, body))
+        };
+        tokio::select! {
+            answer = answer => answer,
+            // The connection only ends first if it breaks.
+            ended = connection => Err(match ended {
+                Err(error) => error,
+                Ok(()) => return Ok(Err("the connection was closed before the answer".to_owned())),
+            }),
+        }
+        .map(Ok)
+    };
+    Ok(match exchange.await {
+        Ok(Ok((status, body))) if status.as_u16() < 400 => Ok(String::from_utf8_lossy(&body).into_owned()),
+        Ok(Ok((status, _))) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
+        Ok(Err(why)) => Err(why),
+        Err(error) => Err(format!("Get \"http://{authority}\": {error}")),
+    })
+}
+
+/// TLS as probes speak it: no certificate is checked, as the kubelet does not either.
+mod unverified {
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
+
+    #[derive(Debug)]
+    struct Anyone(Arc<CryptoProvider>);
+
+    pub(super) fn config() -> Result<ClientConfig, Error> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth())
+    }
+
+    impl ServerCertVerifier for Anyone {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        }
+
+        fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
+}

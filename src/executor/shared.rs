@@ -1,0 +1,169 @@
+//! What all pod workers of a node use together.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use parking_lot::RwLock;
+use tokio::sync::mpsc;
+
+use super::config::Config;
+use super::env::{Needs, References};
+use super::fields::Facts;
+use super::images::Registries;
+use super::pod::{Failure, Happening};
+use super::spec::Node;
+use super::statuses::Statuses;
+use super::volumes::disk;
+use crate::cache::{Cache, Query};
+use crate::client::Client;
+use crate::object::{Object, ResourceRef, resource};
+use crate::runtime::{Runtime, pause};
+
+/// What is known of the engine, from the last time it answered.
+#[derive(Clone, Debug, Default)]
+pub struct Engine {
+    /// `docker`; empty until it has answered once.
+    pub name: String,
+    pub cgroup_paths: bool,
+}
+
+/// What the node can give to pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Capacity {
+    /// Thousandths of a CPU.
+    pub cpu: i64,
+    /// Bytes.
+    pub memory: i64,
+}
+
+#[derive(Debug)]
+pub struct Shared {
+    pub config: Config,
+    pub runtime: Arc<dyn Runtime>,
+    pub client: Client,
+    pub cache: Arc<Cache>,
+    pub statuses: Statuses,
+    pub events: mpsc::UnboundedSender<(Arc<Pod>, Happening)>,
+    pub engine: RwLock<Engine>,
+    pub capacity: RwLock<Capacity>,
+    /// Whether this process may lower scores by which the kernel chooses what to kill.
+    pub may_protect: bool,
+    /// Held while the pause image is made, so that it is made once.
+    pub pausing: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    pub fn node(&self) -> Node<'_> {
+        Node {
+            config: &self.config,
+            memory: self.capacity.read().memory,
+            may_protect: self.may_protect,
+            cgroup_paths: self.engine.read().cgroup_paths,
+        }
+    }
+
+    pub fn facts(&self, pod_ips: Vec<String>) -> Facts {
+        let capacity = *self.capacity.read();
+        Facts {
+            node_name: self.config.node_name.clone(),
+            host_ip: self.config.node_ip.to_string(),
+            pod_ips,
+            node_cpu: capacity.cpu,
+            node_memory: capacity.memory,
+        }
+    }
+
+    pub fn pod_dir(&self, uid: &str) -> PathBuf {
+        disk::pod_dir(&self.config.root_dir, uid)
+    }
+
+    /// Tells users what happened to a pod. Never waits: telling is less important than doing.
+    pub fn tell(&self, pod: &Arc<Pod>, happening: Happening) {
+        let _ = self.events.send((pod.clone(), happening));
+    }
+
+    /// The image of sandboxes, which is there when this returns.
+    ///
+    /// # Errors
+    /// If it cannot be made, or pulled.
+    pub async fn pause_image(&self) -> Result<String, Failure> {
+        let failed = |error: crate::runtime::RuntimeError| Failure::new("FailedCreatePodSandBox", format!("the pause image: {error}"));
+        let _held = self.pausing.lock().await;
+        let Some(image) = &self.config.pause_image else {
+            pause::ensure(&*self.runtime, &self.config.executable).await.map_err(failed)?;
+            return Ok(pause::reference());
+        };
+        if self.runtime.image(image).await.map_err(failed)?.is_none() {
+            self.runtime.pull(image, None, &|_| ()).await.map_err(failed)?;
+        }
+        Ok(image.clone())
+    }
+
+    /// The ConfigMaps and Secrets of a namespace, as they are now.
+    ///
+    /// # Errors
+    /// If the API server does not say whether they are there.
+    pub async fn references(&self, namespace: &str, needs: &Needs) -> Result<References, Failure> {
+        let mut references = References::default();
+        for name in &needs.config_maps {
+            let found = self.get::<ConfigMap>(&resource::CONFIG_MAP, namespace, name).await?;
+            references.config_maps.insert(name.clone(), found);
+        }
+        for name in &needs.secrets {
+            let found = self.get::<Secret>(&resource::SECRET, namespace, name).await?;
+            references.secrets.insert(name.clone(), found);
+        }
+        Ok(references)
+    }
+
+    async fn get<T>(&self, resource: ResourceRef, namespace: &str, name: &str) -> Result<Option<T>, Failure>
+    where
+        T: serde::de::DeserializeOwned + Clone + std::any::Any + Send + Sync,
+    {
+        let failed = |why: String| Failure::new("CreateContainerConfigError", why);
+        match self.client.get(resource, namespace, name).await {
+            Ok(object) => object.typed::<T>().cloned().map(Some).map_err(|error| failed(format!("{}: {error}", object.key()))),
+            Err(error) if error.is("NotFound") => Ok(None),
+            Err(error) => Err(failed(format!("{} {namespace}/{name}: {error}", resource.singular))),
+        }
+    }
+
+    /// The services that a pod's containers are told of: those of its namespace, and the API server's.
+    pub fn services(&self, namespace: &str) -> Vec<Arc<Object>> {
+        let query = |namespace: &str| Query { namespace: Some(namespace.to_owned()), ..Query::default() };
+        let mut services = self.cache.list(&resource::SERVICE, &query(namespace)).objects;
+        let api = self.config.product.api_service;
+        if !services.iter().any(|service| service.name() == api) {
+            services.extend(self.cache.get(&resource::SERVICE, "default", api));
+        }
+        services
+    }
+
+    /// What registries ask for: the node's own file, and the pod's pull secrets. A secret that is not there is left out.
+    pub async fn registries(&self, pod: &Pod) -> Registries {
+        let mut registries = Registries::default();
+        if let Some(path) = &self.config.docker_config
+            && let Ok(content) = tokio::fs::read(path).await
+        {
+            registries.add_file(&content);
+        }
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let secrets = pod.spec.iter().flat_map(|spec| spec.image_pull_secrets.iter().flatten());
+        for secret in secrets {
+            match self.get::<Secret>(&resource::SECRET, namespace, &secret.name).await {
+                Ok(Some(secret)) => registries.add_secret(&secret),
+                Ok(None) => tracing::warn!("pull secret {namespace}/{} is not there", secret.name),
+                Err(failure) => tracing::warn!("pull secret: {}", failure.message),
+            }
+        }
+        registries
+    }
+}
+
+/// Borrowed typed services, for [`super::env::environment`].
+pub fn typed_services(objects: &[Arc<Object>]) -> Vec<&Service> {
+    let by_name: BTreeMap<&str, &Arc<Object>> = objects.iter().map(|object| (object.name(), object)).collect();
+    by_name.into_values().filter_map(|object| object.typed::<Service>().ok()).collect()
+}
