@@ -1,21 +1,159 @@
-//! The executor: the kubelet of its Mesos agent. It turns the pods bound to its node into containers, and reports what becomes of them.
+//! The executor: the kubelet of its Mesos agent. It turns the pods bound to its node into containers, and reports what becomes of them:
+//! to the API server, and to Mesos.
+//!
+//! [`pod`] decides for one pod, [`tasks`] for the Mesos tasks, both without I/O. Around them: a [`worker`] for each pod, [`statuses`] and
+//! [`node`] towards the API, [`engine`] towards the container engine, and the loop in [`run`] that ties them together.
 
 mod backoff;
+mod bind;
 mod calls;
 mod config;
+mod engine;
 mod env;
+mod events;
 mod expand;
 mod fields;
 mod images;
+pub mod minion;
 mod names;
+mod node;
 mod observe;
 mod pod;
 mod probes;
+mod run;
+mod server;
 mod shared;
 mod spec;
 mod status;
 mod statuses;
+mod tasks;
 mod volumes;
 mod worker;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::cache::Cache;
+use crate::client::Client;
+use crate::mesos::executor::{Driver, ExecutorEvent};
+use crate::mesos::v1::TaskStatus;
+use crate::runtime::Runtime;
+use crate::supervise::{Shutdown, Supervisor};
+
 pub use config::Config;
+use shared::{Engine, Shared};
+
+/// Where task updates go: the Mesos driver, or a test.
+pub trait TaskUpdates: std::fmt::Debug + Send + Sync {
+    fn update(&self, status: TaskStatus);
+}
+
+impl TaskUpdates for Driver {
+    fn update(&self, status: TaskStatus) {
+        Self::update(self, status);
+    }
+}
+
+/// The connection to the agent.
+#[derive(Debug)]
+pub struct Mesos {
+    pub updates: Arc<dyn TaskUpdates>,
+    pub events: mpsc::Receiver<ExecutorEvent>,
+}
+
+/// An executor that is ready to run.
+#[derive(Debug)]
+pub struct Executor {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+    writer: statuses::Writer,
+    gone: mpsc::UnboundedReceiver<names::PodId>,
+    happenings: mpsc::UnboundedReceiver<events::Told>,
+    mesos: Option<Mesos>,
+}
+
+impl Executor {
+    /// Binds the kubelet API's port; nothing runs yet. `cache` must be fed with the pods of this node (or more) and with services.
+    /// Without Mesos every pod bound to the node is run.
+    ///
+    /// # Errors
+    /// If the port is taken.
+    pub async fn build(
+        config: Config,
+        client: Client,
+        cache: Arc<Cache>,
+        runtime: Arc<dyn Runtime>,
+        mesos: Option<Mesos>,
+    ) -> anyhow::Result<Self> {
+        let at = SocketAddr::new(config.address, config.port);
+        let listener = TcpListener::bind(at).await.with_context(|| format!("the kubelet API cannot be served on {at}"))?;
+        let (gone_sender, gone) = mpsc::unbounded_channel();
+        let (statuses, writer) = statuses::statuses(client.clone(), gone_sender);
+        let (events, happenings) = mpsc::unbounded_channel();
+        let capacity = node::Registration::default().capacity();
+        let shared = Arc::new(Shared {
+            config,
+            runtime,
+            client,
+            cache,
+            statuses,
+            events,
+            engine: RwLock::new(Engine::default()),
+            capacity: RwLock::new(capacity),
+            may_protect: shared::may_protect(),
+            pausing: tokio::sync::Mutex::default(),
+        });
+        Ok(Self { shared, listener, writer, gone, happenings, mesos })
+    }
+
+    /// Where the kubelet API is served.
+    ///
+    /// # Errors
+    /// If the socket has no address any more.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Runs until `shutdown`, which leaves all containers as they are, or until Mesos ends the executor, which ends its pods.
+    ///
+    /// # Errors
+    /// If a part of it fails.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let Self { shared, listener, writer, gone, happenings, mesos } = self;
+        let supervisor = Supervisor::new(shutdown.child_token());
+        let port = listener.local_addr()?.port();
+        let (registration, registrations) = watch::channel(node::Registration::default());
+        let (engine_state, engine_states) = watch::channel(None);
+        let (signs_sender, signs) = mpsc::unbounded_channel();
+        let (reports_sender, reports) = mpsc::unbounded_channel();
+        let stop = supervisor.shutdown();
+        supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), stop.clone()));
+        supervisor.spawn_quiet(engine::watch(shared.clone(), engine_state, signs_sender, stop.clone()));
+        supervisor.spawn_quiet(events::record(shared.clone(), happenings, stop.clone()));
+        // What the pods' end leaves to be written is written before the writer stops.
+        let written = Shutdown::new();
+        supervisor.spawn_quiet(writer.run(written.clone()));
+        let main = run::Run::new(shared.clone(), mesos, reports_sender);
+        let inputs = run::Inputs { reports, signs, gone };
+        supervisor.spawn("executor", {
+            let stop = stop.clone();
+            async move {
+                let (has_mesos, node_stop) = (main.has_mesos(), stop.clone());
+                let node = node::run(shared, port, registrations, engine_states, !has_mesos, node_stop);
+                let ran = tokio::select! {
+                    ran = main.run(inputs, registration, stop.clone()) => ran,
+                    () = async { node.await; std::future::pending::<()>().await } => Ok(()),
+                };
+                written.cancel();
+                stop.cancel();
+                ran
+            }
+        });
+        supervisor.wait(run::STOP_TIMEOUT).await
+    }
+}

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::config::Config;
 use super::env::{Needs, References};
+use super::events::Told;
 use super::fields::Facts;
 use super::images::Registries;
 use super::pod::{Failure, Happening};
@@ -45,7 +46,7 @@ pub struct Shared {
     pub client: Client,
     pub cache: Arc<Cache>,
     pub statuses: Statuses,
-    pub events: mpsc::UnboundedSender<(Arc<Pod>, Happening)>,
+    pub events: mpsc::UnboundedSender<Told>,
     pub engine: RwLock<Engine>,
     pub capacity: RwLock<Capacity>,
     /// Whether this process may lower scores by which the kernel chooses what to kill.
@@ -166,4 +167,12 @@ impl Shared {
 pub fn typed_services(objects: &[Arc<Object>]) -> Vec<&Service> {
     let by_name: BTreeMap<&str, &Arc<Object>> = objects.iter().map(|object| (object.name(), object)).collect();
     by_name.into_values().filter_map(|object| object.typed::<Service>().ok()).collect()
+}
+
+/// Whether this process may set negative OOM scores: the capability `CAP_SYS_RESOURCE`.
+pub fn may_protect() -> bool {
+    const CAP_SYS_RESOURCE: u64 = 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    effective.is_some_and(|mask| mask & (1 << CAP_SYS_RESOURCE) != 0)
 }

@@ -28,11 +28,13 @@ pub enum Notice {
     Changed,
 }
 
-/// What a worker tells: the pod's phase, whenever it changes.
+/// What a worker tells: the pod's status, whenever it changes.
 #[derive(Debug)]
 pub struct Report {
     pub pod: PodId,
     pub status: PodStatus,
+    /// Whether the pod is on its way out.
+    pub ending: bool,
 }
 
 /// What came of something begun.
@@ -155,8 +157,8 @@ impl Worker {
                     Outcome::Looked(Input::Seen { epoch, containers }, messages)
                 }
                 Err(error) => {
-                    tracing::warn!(pod = %id, "its containers cannot be listed: {error}");
-                    Outcome::Input(Input::Blind)
+                    tracing::debug!(pod = %id, "its containers cannot be listed: {error}");
+                    Outcome::Input(Input::Blind(error.to_string()))
                 }
             }
         }
@@ -166,7 +168,7 @@ impl Worker {
     /// Publishes the pod's status if it is another than the last.
     fn publish(&mut self) {
         let view = self.machine.view();
-        if !view.observed && self.published.is_some() {
+        if self.machine.is_gone() || (!view.observed && self.published.is_some()) {
             return;
         }
         let host = Host { ip: self.shared.config.node_ip.to_string(), engine: self.shared.engine.read().name.clone() };
@@ -179,7 +181,7 @@ impl Worker {
         if self.published.as_ref().and_then(|last| last.phase.as_ref()) != status.phase.as_ref() {
             tracing::info!(pod = %id, "{}", status.phase.as_deref().unwrap_or_default());
         }
-        let _ = self.reports.send(Report { pod: id.clone(), status: status.clone() });
+        let _ = self.reports.send(Report { pod: id.clone(), status: status.clone(), ending: self.machine.is_ending() });
         self.published = Some(status);
     }
 }

@@ -20,7 +20,7 @@ pub use types::*;
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The engine does not answer at all.
-    #[error("the container engine is out of reach: {0}")]
+    #[error("the container engine is out of reach: {0:#}")]
     Unavailable(#[source] anyhow::Error),
     /// No such container or image.
     #[error("{0}")]

@@ -18,6 +18,8 @@ pub struct Version {
     pub os: String,
     pub os_image: String,
     pub arch: String,
+    /// Whether a container's cgroup parent is a path, rather than a systemd slice.
+    pub cgroup_paths: bool,
 }
 
 /// A local image.

@@ -371,7 +371,7 @@ impl Machine {
             }
             return;
         }
-        if self.ending.is_some() && !self.finished {
+        if self.ending.is_some() && !self.finished && !self.gone {
             self.finished = true;
             actions.push(Action::Finish);
         }

@@ -51,8 +51,8 @@ pub enum Input {
         epoch: u64,
         containers: Vec<runtime::Container>,
     },
-    /// The runtime did not answer; it is looked at again on the next [`Input::Changed`].
-    Blind,
+    /// The runtime did not answer, for this reason; it is looked at again on the next [`Input::Changed`].
+    Blind(String),
     /// An operation ended.
     Done(Op, Result<(), Failure>),
     Probed {
@@ -229,6 +229,8 @@ pub struct Machine {
     /// Something happened since the look under way began.
     changed: bool,
     blind: bool,
+    /// Why the runtime did not answer, as users were told.
+    told_blind: Option<String>,
     busy: BTreeSet<Op>,
     /// Operations not to be tried again before a time.
     cooling: BTreeMap<Op, Timestamp>,
@@ -261,6 +263,7 @@ impl Machine {
             looking: false,
             changed: false,
             blind: false,
+            told_blind: None,
             busy: BTreeSet::new(),
             cooling: BTreeMap::new(),
             sandbox_tries: Backoff::brisk(),
@@ -308,6 +311,11 @@ impl Machine {
         self.ending.is_some()
     }
 
+    /// Whether the API knows the pod no more.
+    pub fn is_gone(&self) -> bool {
+        self.gone
+    }
+
     /// Takes one input in and says what to do now.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
@@ -323,16 +331,17 @@ impl Machine {
                 self.blind = false;
             }
             Input::Seen { epoch, containers } => {
-                self.looking = false;
-                self.seen = Some(epoch);
+                (self.looking, self.seen, self.told_blind) = (false, Some(epoch), None);
                 if epoch == self.epoch {
                     self.observed = Observed::new(containers);
                 }
             }
-            Input::Blind => {
-                self.looking = false;
-                self.seen = None;
-                self.blind = true;
+            Input::Blind(why) => {
+                if self.told_blind.as_ref() != Some(&why) {
+                    let (reason, message) = ("ContainerRuntimeDown", format!("The pod waits for its node's container engine: {why}"));
+                    actions.push(Action::Event(Happening { warning: true, reason, message, container: None }));
+                }
+                (self.looking, self.seen, self.blind, self.told_blind) = (false, None, true, Some(why));
             }
             Input::Done(op, result) => self.done(op, result, now, &mut actions),
             Input::Probed { container, id, kind, outcome } => self.probed(&container, &id, kind, &outcome, now, &mut actions),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use super::{
@@ -23,6 +24,8 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// What stopping may take beyond the grace period.
 const STOP_SLACK: Duration = Duration::from_secs(30);
+/// How far back a stream of events begins.
+const EVENTS_OVERLAP: Duration = Duration::from_secs(2);
 
 /// A Docker engine at `unix:///path` or `tcp://host:port`.
 #[derive(Debug)]
@@ -246,7 +249,9 @@ impl Runtime for Docker {
             ("label".to_owned(), vec![label.to_owned()]),
             ("event".to_owned(), ["start", "die", "oom", "destroy"].map(str::to_owned).to_vec()),
         ];
-        let options = query::EventsOptions { filters: Some(filters.into()), ..Default::default() };
+        // From a moment ago: what happens while the request is on its way must not be missed, and may be told twice.
+        let since = (Timestamp::now() - EVENTS_OVERLAP).as_second().to_string();
+        let options = query::EventsOptions { since: Some(since), filters: Some(filters.into()), ..Default::default() };
         deferred(self.client(), move |api| {
             api.events(Some(options)).filter_map(async |event| event.map(observe::event).map_err(translate).transpose())
         })

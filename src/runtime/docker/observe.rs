@@ -18,6 +18,7 @@ pub(super) fn version(version: SystemVersion, info: SystemInfo) -> Version {
         os: version.os.unwrap_or_default(),
         os_image: info.operating_system.unwrap_or_default(),
         arch: version.arch.unwrap_or_default(),
+        cgroup_paths: info.cgroup_driver == Some(bollard::models::SystemInfoCgroupDriverEnum::CGROUPFS),
     }
 }
 

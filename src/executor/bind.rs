@@ -1,0 +1,79 @@
+//! Binding a launched pod to this node, in the API.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::names::PodId;
+use super::shared::Shared;
+use super::tasks::{ANNOTATION_UPDATE_FAILURE, BindFailure, CREATE_BINDING_FAILURE};
+use crate::client::{ClientError, Patch};
+use crate::object::resource;
+
+/// Pauses between tries while the API server does not answer.
+const PAUSES: [Duration; 6] = [
+    Duration::from_millis(200),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
+
+/// Gives the pod its node and the scheduler's annotations. The result is the pod as it is to be run, whether or not the watch has shown
+/// it yet.
+///
+/// # Errors
+/// If the API server refuses, or does not answer for long.
+pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure> {
+    let named_node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
+    let failure = if named_node.is_some() { ANNOTATION_UPDATE_FAILURE } else { CREATE_BINDING_FAILURE };
+    let id = PodId::of(&pod);
+    let mut pauses = PAUSES.iter();
+    loop {
+        let error = match attempt(shared, &id, &pod, named_node.is_some()).await {
+            Ok(()) => break,
+            Err(error) => error,
+        };
+        let refused = matches!(&error, ClientError::Api(status) if status.code < 500 && status.code != 429);
+        // A try that seemed to fail may have succeeded.
+        if refused && is_bound(shared, &id, &pod).await {
+            break;
+        }
+        tracing::warn!(pod = %id, "the pod cannot be bound: {error}");
+        match pauses.next() {
+            Some(pause) if !refused => tokio::time::sleep(*pause).await,
+            _ => return Err(failure),
+        }
+    }
+    if let Some(spec) = &mut pod.spec {
+        spec.node_name = Some(shared.config.node_name.clone());
+    }
+    Ok(Arc::new(pod))
+}
+
+async fn attempt(shared: &Shared, id: &PodId, pod: &Pod, has_node: bool) -> Result<(), ClientError> {
+    let (client, annotations) = (&shared.client, &pod.metadata.annotations);
+    if has_node {
+        let patch = Patch::Merge(json!({"metadata": {"uid": id.uid, "annotations": annotations}}));
+        return client.patch(&resource::POD, &id.namespace, &id.name, "", &patch).await.map(drop);
+    }
+    let host = annotations.as_ref().and_then(|it| it.get(&shared.config.product.annotation("bindingHost")));
+    let binding = json!({
+        "kind": "Binding",
+        "apiVersion": "v1",
+        "metadata": {"namespace": id.namespace, "name": id.name, "uid": id.uid, "annotations": annotations},
+        "target": {"kind": "Node", "name": host.unwrap_or(&shared.config.node_name)},
+    });
+    client.post(&resource::POD, &id.namespace, &id.name, "binding", &binding).await.map(drop)
+}
+
+/// Whether the pod is this task's, on this node, already.
+async fn is_bound(shared: &Shared, id: &PodId, pod: &Pod) -> bool {
+    let Ok(object) = shared.client.get(&resource::POD, &id.namespace, &id.name).await else { return false };
+    let Ok(there) = object.typed::<Pod>() else { return false };
+    let task = |pod: &Pod| pod.metadata.annotations.as_ref()?.get(&shared.config.product.annotation("taskId")).cloned();
+    object.field("spec.nodeName") == Some(&shared.config.node_name) && task(there) == task(pod) && object.meta().uid == id.uid.as_str().into()
+}
