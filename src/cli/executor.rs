@@ -77,5 +77,5 @@ fn run(values: Values) -> anyhow::Result<()> {
 }
 
 fn pause(_: Values) -> anyhow::Result<()> {
-    anyhow::bail!("being wired")
+    Ok(crate::runtime::pause::run()?)
 }

@@ -75,5 +75,7 @@ async fn is_bound(shared: &Shared, id: &PodId, pod: &Pod) -> bool {
     let Ok(object) = shared.client.get(&resource::POD, &id.namespace, &id.name).await else { return false };
     let Ok(there) = object.typed::<Pod>() else { return false };
     let task = |pod: &Pod| pod.metadata.annotations.as_ref()?.get(&shared.config.product.annotation("taskId")).cloned();
-    object.field("spec.nodeName") == Some(&shared.config.node_name) && task(there) == task(pod) && object.meta().uid == id.uid.as_str().into()
+    object.field("spec.nodeName") == Some(&shared.config.node_name)
+        && task(there) == task(pod)
+        && object.meta().uid == id.uid.as_str().into()
 }

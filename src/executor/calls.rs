@@ -51,7 +51,11 @@ pub async fn probe(target: &Target, probe: &Probe) -> Outcome {
         Ok(Ok(Err(why))) => Outcome::Failure(why),
         Ok(Err(error)) => Outcome::Unknown(format!("{error:#}")),
         Err(_) => Outcome::Failure(match &probe.exec {
-            Some(action) => format!("command timed out: {:?} timed out after {}s", action.command.as_deref().unwrap_or_default().join(" "), timeout.as_secs()),
+            Some(action) => format!(
+                "command timed out: {:?} timed out after {}s",
+                action.command.as_deref().unwrap_or_default().join(" "),
+                timeout.as_secs()
+            ),
             None => "context deadline exceeded".to_owned(),
         }),
     }
@@ -137,7 +141,8 @@ async fn http_get(target: &Target, action: &HTTPGetAction) -> Answer {
     };
     if action.scheme.as_deref() == Some("HTTPS") {
         let connector = tokio_rustls::TlsConnector::from(Arc::new(unverified::config()?));
-        let name = rustls::pki_types::ServerName::try_from(action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone()))?;
+        let name =
+            rustls::pki_types::ServerName::try_from(action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone()))?;
         match connector.connect(name, stream).await {
             Ok(stream) => request(stream, &authority, action).await,
             Err(error) => Ok(Err(format!("Get \"https://{authority}\": {error}"))),
@@ -169,7 +174,8 @@ where
         let answer = async {
             let response = sender.send_request(request).await?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+            let body =
+                Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             Ok::<_, hyper::Error>((status, body))
         };
         tokio::select! {
@@ -220,11 +226,21 @@ mod unverified {
             Ok(ServerCertVerified::assertion())
         }
 
-        fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
         }
 
-        fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, dss: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, Error> {
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            cert: &CertificateDer<'_>,
+            dss: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
             verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
         }
 

@@ -136,7 +136,8 @@ fn from_source(
         (map.is_some(), value, &selector.name, &selector.key, selector.optional, "ConfigMap")
     } else if let Some(selector) = &source.secret_key_ref {
         let secret = references.secrets.get(&selector.name).and_then(Option::as_ref);
-        let value = secret.and_then(|secret| secret.data.as_ref()?.get(&selector.key)).map(|it| String::from_utf8_lossy(&it.0).into_owned());
+        let value =
+            secret.and_then(|secret| secret.data.as_ref()?.get(&selector.key)).map(|it| String::from_utf8_lossy(&it.0).into_owned());
         (secret.is_some(), value, &selector.name, &selector.key, selector.optional, "Secret")
     } else {
         return Ok(Some(String::new()));
@@ -229,7 +230,10 @@ mod tests {
         let pod: Pod = of(json!({"metadata": {"name": "web", "namespace": "a"}}));
         for (container, message) in [
             (json!({"name": "c", "envFrom": [{"secretRef": {"name": "s"}}]}), "secret \"s\" not found"),
-            (json!({"name": "c", "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}), "configmap \"m\" not found"),
+            (
+                json!({"name": "c", "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]}),
+                "configmap \"m\" not found",
+            ),
             (
                 json!({"name": "c", "env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "there", "key": "k"}}}]}),
                 "couldn't find key k in ConfigMap a/there",

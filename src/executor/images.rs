@@ -27,7 +27,9 @@ pub async fn ensure(
 ) -> Result<Image, Failure> {
     let reference = container.image.as_deref().unwrap_or_default();
     if !is_reference(reference) {
-        let message = format!("Failed to apply default image tag {reference:?}: couldn't parse image reference {reference:?}: invalid reference format");
+        let message = format!(
+            "Failed to apply default image tag {reference:?}: couldn't parse image reference {reference:?}: invalid reference format"
+        );
         return Err(Failure::new("InvalidImageName", message));
     }
     let happened = |warning, reason, message| tell(Happening { warning, reason, message, container: Some(container.name.clone()) });
@@ -87,7 +89,9 @@ fn is_reference(text: &str) -> bool {
         inside && ends(part.chars().next()) && ends(part.chars().last())
     };
     path.split('/').all(component)
-        && tag.is_none_or(|tag| !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it)))
+        && tag.is_none_or(|tag| {
+            !tag.is_empty() && tag.len() <= 128 && tag.bytes().all(|it| it.is_ascii_alphanumeric() || b"._-".contains(&it))
+        })
 }
 
 /// Registry and path. A first component is a registry if it looks like a host.
@@ -178,7 +182,9 @@ mod tests {
     #[test]
     fn credentials_are_found_by_registry() {
         let mut registries = Registries::default();
-        registries.add_file(br#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "r.example:5000": {"username": "a", "password": "b"}}}"#);
+        registries.add_file(
+            br#"{"auths": {"https://index.docker.io/v1/": {"auth": "dTpw"}, "r.example:5000": {"username": "a", "password": "b"}}}"#,
+        );
         registries.add_file(b"nonsense");
         assert_eq!(registries.of("nginx").map(|it| (it.user, it.password)), Some(("u".into(), "p".into())));
         assert_eq!(registries.of("r.example:5000/x:1").map(|it| it.user), Some("a".into()));

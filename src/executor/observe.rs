@@ -49,7 +49,8 @@ pub async fn messages(shared: &Shared, uid: &str, specs: &[&Spec], containers: &
         }
         let path = message_path(&shared.pod_dir(uid), &name, names::attempt(container));
         let mut text = tokio::fs::read(&path).await.unwrap_or_default();
-        let falls_back = specs.iter().any(|spec| spec.name == name && spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"));
+        let falls_back =
+            specs.iter().any(|spec| spec.name == name && spec.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"));
         if text.is_empty() && falls_back && exit.code != 0 {
             text = tail(shared, &container.id).await;
         }

@@ -284,7 +284,8 @@ impl Run {
                 continue;
             }
             tracing::info!(pod = %id, uid = id.uid, "is not in the API any more: its containers are removed");
-            let metadata = ObjectMeta { name: Some(id.name), namespace: Some(id.namespace), uid: Some(id.uid.clone()), ..ObjectMeta::default() };
+            let metadata =
+                ObjectMeta { name: Some(id.name), namespace: Some(id.namespace), uid: Some(id.uid.clone()), ..ObjectMeta::default() };
             self.start(Arc::new(Pod { metadata, spec: Some(PodSpec::default()), ..Pod::default() }), 0);
             self.notify(&id.uid, Notice::Gone);
         }

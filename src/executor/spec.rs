@@ -7,9 +7,7 @@ use super::expand::expand;
 use super::names::{self, PodId};
 use super::pod::Failure;
 use super::status::{amount, qos_class};
-use crate::runtime::{
-    ContainerSpec, Dns, Image, Limits, Mount, Namespace, Network, OwnNetwork, PublishedPort, Security,
-};
+use crate::runtime::{ContainerSpec, Dns, Image, Limits, Mount, Namespace, Network, OwnNetwork, PublishedPort, Security};
 
 /// Bytes of `/dev/shm`: the default of Docker itself.
 const SHM: i64 = 64 << 20;
@@ -141,7 +139,8 @@ pub fn host_port(pod: &Pod, port: &ContainerPort, config: &Config) -> Option<u16
 
 fn published_ports(pod: &Pod, config: &Config) -> Vec<PublishedPort> {
     let spec = pod.spec.as_ref();
-    let sidecars = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|it| it.restart_policy.as_deref() == Some("Always"));
+    let sidecars =
+        spec.iter().flat_map(|spec| spec.init_containers.iter().flatten()).filter(|it| it.restart_policy.as_deref() == Some("Always"));
     let containers = sidecars.chain(spec.iter().flat_map(|spec| &spec.containers));
     let ports = containers.flat_map(|container| container.ports.iter().flatten());
     ports
@@ -280,7 +279,9 @@ fn user(spec: &PodSpec, container: &Container, image: &Image) -> Result<Option<S
             (Some(_), _) => {}
             (None, "" | "0" | "root") => return refuse("container has runAsNonRoot and image will run as root".to_owned()),
             (None, name) if name.parse::<u32>().is_err() => {
-                return refuse(format!("container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"));
+                return refuse(format!(
+                    "container has runAsNonRoot and image has non-numeric user ({name}), cannot verify user is non-root"
+                ));
             }
             (None, _) => {}
         }

@@ -18,10 +18,16 @@ use crate::util::product::Product;
 pub enum Command {
     Update(TaskStatus),
     /// Bind the pod to this node, and answer with [`Tasks::bound`].
-    Bind { task: String, pod: Box<Pod> },
+    Bind {
+        task: String,
+        pod: Box<Pod>,
+    },
     Run(Arc<Pod>),
     /// End the pod and delete it. Seconds; `None`: as long as the pod says.
-    Terminate { pod: PodId, grace: Option<i64> },
+    Terminate {
+        pod: PodId,
+        grace: Option<i64>,
+    },
     /// End the executor.
     Shutdown(String),
 }
@@ -33,9 +39,13 @@ pub const ANNOTATION_UPDATE_FAILURE: BindFailure = "annotation-update-failure";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    Binding { killed: bool },
+    Binding {
+        killed: bool,
+    },
     /// Until when it has to be past its start.
-    Starting { until: Option<Timestamp> },
+    Starting {
+        until: Option<Timestamp>,
+    },
     Running,
 }
 
@@ -245,7 +255,9 @@ fn is_under_way(status: &PodStatus) -> bool {
     let statuses = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     statuses.filter_map(|status| status.state.as_ref()).any(|state| {
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref());
-        state.running.is_some() || state.terminated.is_some() || waiting.is_some_and(|it| !matches!(it, "ContainerCreating" | "PodInitializing"))
+        state.running.is_some()
+            || state.terminated.is_some()
+            || waiting.is_some_and(|it| !matches!(it, "ContainerCreating" | "PodInitializing"))
     })
 }
 

@@ -148,7 +148,8 @@ impl Worker {
     }
 
     fn look(&self, epoch: u64) -> BoxFuture<'static, Outcome> {
-        let (shared, id, spec, known) = (self.shared.clone(), self.machine.id().clone(), self.machine.spec().clone(), self.messages.clone());
+        let (shared, id, spec, known) =
+            (self.shared.clone(), self.machine.id().clone(), self.machine.spec().clone(), self.messages.clone());
         async move {
             match observe::containers(&shared, &id.uid).await {
                 Ok(containers) => {

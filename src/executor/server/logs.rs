@@ -66,7 +66,13 @@ fn parse(query: &str, now: Timestamp) -> Result<Wanted, String> {
     let mut wanted = Wanted::default();
     for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
         let value = decode(value);
-        let number = || value.parse::<i64>().ok().filter(|number| *number >= 0).ok_or_else(|| format!("{key}: Invalid value: {value:?}: must be greater than or equal to 0"));
+        let number = || {
+            value
+                .parse::<i64>()
+                .ok()
+                .filter(|number| *number >= 0)
+                .ok_or_else(|| format!("{key}: Invalid value: {value:?}: must be greater than or equal to 0"))
+        };
         match key {
             "follow" => wanted.options.follow = is_true(&value),
             "timestamps" => wanted.options.timestamps = is_true(&value),
@@ -76,7 +82,9 @@ fn parse(query: &str, now: Timestamp) -> Result<Wanted, String> {
             "sinceSeconds" => {
                 wanted.options.since = Some(now.checked_sub(SignedDuration::from_secs(number()?)).unwrap_or(Timestamp::UNIX_EPOCH));
             }
-            "sinceTime" => wanted.options.since = Some(value.parse().map_err(|_| format!("sinceTime: Invalid value: {value:?}: not RFC 3339"))?),
+            "sinceTime" => {
+                wanted.options.since = Some(value.parse().map_err(|_| format!("sinceTime: Invalid value: {value:?}: not RFC 3339"))?)
+            }
             _ => {}
         }
     }

@@ -62,7 +62,8 @@ pub async fn serve(
                 let server = server.clone();
                 async move { Ok::<_, Infallible>(server.answer(request).await) }
             });
-            if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await {
+            if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await
+            {
                 tracing::debug!("a connection broke: {error}");
             }
         });

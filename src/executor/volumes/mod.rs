@@ -216,9 +216,7 @@ fn below(path: &str) -> Result<String, String> {
 /// If it leads out of the volume.
 pub fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<String>, String> {
     let path = match (&mount.sub_path_expr, &mount.sub_path) {
-        (Some(text), _) if !text.is_empty() => {
-            expand(text, |name| env.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str()))
-        }
+        (Some(text), _) if !text.is_empty() => expand(text, |name| env.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())),
         (_, Some(text)) if !text.is_empty() => text.clone(),
         _ => return Ok(None),
     };

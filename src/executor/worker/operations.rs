@@ -49,7 +49,9 @@ impl Operations {
             Action::CreateSandbox { attempt } => self.create_sandbox(attempt).await,
             Action::Start { container, attempt, sandbox } => self.start(&container, attempt, &sandbox).await,
             Action::Stop { container, id, grace } => self.stop(&container, &id, grace).await,
-            Action::Kill { id, .. } => self.shared.runtime.kill(&id).await.map_err(|error| Failure::new("FailedKillPod", error.to_string())),
+            Action::Kill { id, .. } => {
+                self.shared.runtime.kill(&id).await.map_err(|error| Failure::new("FailedKillPod", error.to_string()))
+            }
             Action::Remove { id } => self.shared.runtime.remove(&id).await.map_err(|error| Failure::new("FailedRemove", error.to_string())),
             Action::Probe { .. } | Action::Look(_) | Action::Event(_) | Action::Finish | Action::End => Ok(()),
         };
@@ -93,7 +95,8 @@ impl Operations {
         let group = self.spec.security_context.as_ref().and_then(|context| context.fs_group);
         blocking(move || {
             for (name, volume) in &volumes {
-                disk::set_up(&root, &uid, name, volume, group).map_err(|error| format!("MountVolume.SetUp failed for volume {name:?} : {error:#}"))?;
+                disk::set_up(&root, &uid, name, volume, group)
+                    .map_err(|error| format!("MountVolume.SetUp failed for volume {name:?} : {error:#}"))?;
             }
             Ok(())
         })
@@ -207,7 +210,8 @@ impl Operations {
             wanted.push((path, below, Mount { source: String::new(), target: mount.mount_path.clone(), read_only, propagation }));
         }
         let message = observe::message_path(&disk::pod_dir(&root, &uid), &container.name, attempt);
-        let target = container.termination_message_path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_MESSAGE_PATH.to_owned());
+        let target =
+            container.termination_message_path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_MESSAGE_PATH.to_owned());
         blocking(move || {
             let mut mounts = Vec::with_capacity(wanted.len() + 1);
             for (path, below, mut mount) in wanted {
