@@ -40,6 +40,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::cache::Cache;
 use crate::client::Client;
+use crate::client::events::{EventWriter, recorder as events_of};
 use crate::mesos::executor::{Driver, ExecutorEvent};
 use crate::mesos::v1::TaskStatus;
 use crate::runtime::Runtime;
@@ -73,7 +74,7 @@ pub struct Executor {
     listener: TcpListener,
     writer: statuses::Writer,
     gone: mpsc::UnboundedReceiver<names::PodId>,
-    happenings: mpsc::UnboundedReceiver<events::Told>,
+    events: EventWriter,
     mesos: Option<Mesos>,
 }
 
@@ -94,7 +95,7 @@ impl Executor {
         let listener = TcpListener::bind(at).await.with_context(|| format!("the kubelet API cannot be served on {at}"))?;
         let (gone_sender, gone) = mpsc::unbounded_channel();
         let (statuses, writer) = statuses::statuses(client.clone(), gone_sender);
-        let (events, happenings) = mpsc::unbounded_channel();
+        let (recorder, events) = events_of(client.clone(), "kubelet", &config.node_name);
         let capacity = node::Registration::default().capacity();
         let shared = Arc::new(Shared {
             config,
@@ -102,13 +103,13 @@ impl Executor {
             client,
             cache,
             statuses,
-            events,
+            events: recorder,
             engine: RwLock::new(Engine::default()),
             capacity: RwLock::new(capacity),
             may_protect: shared::may_protect(),
             pausing: tokio::sync::Mutex::default(),
         });
-        Ok(Self { shared, listener, writer, gone, happenings, mesos })
+        Ok(Self { shared, listener, writer, gone, events, mesos })
     }
 
     /// Where the kubelet API is served.
@@ -124,7 +125,7 @@ impl Executor {
     /// # Errors
     /// If a part of it fails.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { shared, listener, writer, gone, happenings, mesos } = self;
+        let Self { shared, listener, writer, gone, events, mesos } = self;
         let supervisor = Supervisor::new(shutdown.child_token());
         let port = listener.local_addr()?.port();
         let (registration, registrations) = watch::channel(node::Registration::default());
@@ -134,7 +135,7 @@ impl Executor {
         let stop = supervisor.shutdown();
         supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), stop.clone()));
         supervisor.spawn_quiet(engine::watch(shared.clone(), engine_state, signs_sender, stop.clone()));
-        supervisor.spawn_quiet(events::record(shared.clone(), happenings, stop.clone()));
+        supervisor.spawn("events", events.run(stop.clone()));
         // What the pods' end leaves to be written is written before the writer stops.
         let written = Shutdown::new();
         supervisor.spawn_quiet(writer.run(written.clone()));

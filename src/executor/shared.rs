@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
 use parking_lot::RwLock;
-use tokio::sync::mpsc;
 
 use super::config::Config;
 use super::env::{Needs, References};
-use super::events::Told;
+use super::events;
 use super::fields::Facts;
 use super::images::Registries;
 use super::pod::{Failure, Happening};
@@ -19,6 +18,7 @@ use super::statuses::Statuses;
 use super::volumes::disk;
 use crate::cache::{Cache, Query};
 use crate::client::Client;
+use crate::client::events::{EventRecorder, EventType};
 use crate::object::{Object, ResourceRef, resource};
 use crate::runtime::{Runtime, pause};
 
@@ -46,7 +46,7 @@ pub struct Shared {
     pub client: Client,
     pub cache: Arc<Cache>,
     pub statuses: Statuses,
-    pub events: mpsc::UnboundedSender<Told>,
+    pub events: EventRecorder,
     pub engine: RwLock<Engine>,
     pub capacity: RwLock<Capacity>,
     /// Whether this process may lower scores by which the kernel chooses what to kill.
@@ -81,8 +81,10 @@ impl Shared {
     }
 
     /// Tells users what happened to a pod. Never waits: telling is less important than doing.
-    pub fn tell(&self, pod: &Arc<Pod>, happening: Happening) {
-        let _ = self.events.send((pod.clone(), happening));
+    pub fn tell(&self, pod: &Pod, happening: Happening) {
+        let kind = if happening.warning { EventType::Warning } else { EventType::Normal };
+        let about = events::reference(pod, happening.container.as_deref());
+        self.events.event_about(about, kind, happening.reason, happening.message);
     }
 
     /// The image of sandboxes, which is there when this returns.

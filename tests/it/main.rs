@@ -2,6 +2,7 @@
 
 mod api;
 mod client;
+mod executor;
 mod mesos;
 mod store;
 mod support;

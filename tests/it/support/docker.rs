@@ -19,10 +19,26 @@ pub struct Docker {
 impl Docker {
     /// Starts an engine; images not found locally come from the registry at `mirror` (`http://host:port`).
     pub fn start(host: &Host, mirror: Option<&str>) -> Self {
-        let root = host.dir().join("docker");
+        Self::start_with(host.command("dockerd"), host.dir(), mirror)
+    }
+
+    /// Starts an engine in the network of the test itself, on a bridge of this name that is there.
+    pub fn start_here(dir: &Path, bridge: &str) -> Self {
+        let mut command = Command::new("dockerd");
+        command.args(["--bridge", bridge, "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
+        Self::start_with(command, dir, None)
+    }
+
+    /// An engine that does not run, where [`Docker::start_here`] would start one.
+    pub fn stopped(dir: &Path) -> Self {
+        let root = dir.join("docker");
+        Self { socket: root.join("docker.sock"), root, engine: None }
+    }
+
+    fn start_with(mut command: Command, dir: &Path, mirror: Option<&str>) -> Self {
+        let root = dir.join("docker");
         std::fs::create_dir_all(&root).expect("a directory for the engine");
         let socket = root.join("docker.sock");
-        let mut command = host.command("dockerd");
         command.args(["--log-level", "warn", "--storage-driver", "overlay2"]);
         for (flag, path) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
             command.arg(flag).arg(root.join(path));
@@ -32,7 +48,7 @@ impl Docker {
             command.arg("--registry-mirror").arg(mirror);
         }
         let mut docker = Self { socket, root, engine: None };
-        let mut engine = Process::start("dockerd", &mut command, &host.dir().join("dockerd.log"));
+        let mut engine = Process::start("dockerd", &mut command, &dir.join("dockerd.log"));
         wait_for("the Docker engine", Duration::from_secs(60), || {
             assert!(engine.ended().is_none(), "dockerd ended: {}", engine.said());
             let answer = docker.command().args(["version", "--format", "{{.Server.Version}}"]).output();
@@ -89,6 +105,9 @@ impl Docker {
 
 impl Drop for Docker {
     fn drop(&mut self) {
+        if self.engine.is_none() {
+            return;
+        }
         // Containers first: they do not end with their engine.
         let all = self.command().args(["ps", "--all", "--quiet"]).output();
         let all = all.map(|it| String::from_utf8_lossy(&it.stdout).into_owned()).unwrap_or_default();
