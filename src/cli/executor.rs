@@ -1,7 +1,21 @@
 //! `km executor`: its flags, most of them the kubelet's; and the hidden `km pause`, which is all that a pod's sandbox runs.
 
-use super::Server;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, access, common};
+use crate::cache::Query;
+use crate::executor::{Config, Executor, Mesos, minion};
+use crate::mesos::executor::{Driver, Environment};
+use crate::object::resource::{POD, SERVICE};
+use crate::object::selector::{FieldSelector, FieldTerm};
+use crate::runtime::docker::Docker;
+use crate::supervise::Supervisor;
 
 const DOCKER_DOES: &str = "Docker does it";
 const NO_CADVISOR: &str = "km does not run cAdvisor";
@@ -71,9 +85,72 @@ pub(super) const PAUSE: Server = Server {
     hidden: true,
 };
 
+/// How long the last task updates may take to be acknowledged.
+const SETTLE: Duration = Duration::from_secs(5);
+
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    common::run(async move |supervisor: Supervisor| {
+        let environment = Environment::of_process()?;
+        let config = config(&values, &environment)?;
+        let client = access::client(&values, "api-servers", "km-executor")?;
+        let ours = FieldTerm { path: "spec.nodeName".to_owned(), value: config.node_name.clone(), equal: true };
+        let ours = Query { fields: FieldSelector { terms: vec![ours] }, ..Query::default() };
+        let cache = access::cache(&client, [(&POD, ours), (&SERVICE, Query::default())], &supervisor);
+        let runtime = Arc::new(Docker::new(&docker_endpoint(&values)));
+        let (driver, events) = Driver::start(environment, &supervisor);
+        let mesos = Mesos { updates: Arc::new(driver.clone()), events };
+        let executor = Executor::build(config, client, cache, runtime, Some(mesos)).await?;
+        let shutdown = supervisor.shutdown();
+        supervisor.spawn("executor", async move {
+            executor.run(shutdown.clone()).await?;
+            if !shutdown.is_cancelled() && tokio::time::timeout(SETTLE, driver.settled()).await.is_err() {
+                tracing::warn!("the agent did not acknowledge the last task updates");
+            }
+            shutdown.cancel();
+            Ok(())
+        });
+        Ok(())
+    })
+}
+
+fn config(values: &Values, environment: &Environment) -> anyhow::Result<Config> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let libprocess_ip: Option<IpAddr> = variable("LIBPROCESS_IP").and_then(|text| text.parse().ok());
+    let address = values.ip("address").or(libprocess_ip).unwrap_or(IpAddr::from([0, 0, 0, 0]));
+    let node_ip = if address.is_unspecified() { libprocess_ip.unwrap_or_else(|| common::reachable(address)) } else { address };
+    let node_name = values.maybe("hostname-override").map_or_else(host_name, Ok)?;
+    let root_dir = values.maybe("root-dir").map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let root_dir = std::path::absolute(&root_dir).with_context(|| format!("--root-dir {}", root_dir.display()))?;
+    let container_uuid = variable("MESOS_EXECUTOR_CONTAINER_UUID");
+    let docker_config = root_dir.join(".dockercfg");
+    let mut config = Config::new(&node_name, node_ip, root_dir);
+    config.address = address;
+    config.port = values.integer("port")?;
+    config.owner = format!("{}/{node_name}", environment.framework_id.value);
+    config.container_uuid = container_uuid.unwrap_or_else(|| minion::container_uuid(environment.directory.to_str()));
+    config.pause_image = values.maybe("pod-infra-container-image");
+    config.cluster_dns = values.ip("cluster-dns").iter().map(IpAddr::to_string).collect();
+    config.cluster_domain = values.text("cluster-domain").trim_end_matches('.').to_owned();
+    config.cgroup_parent = values.text("cgroup-root");
+    config.allow_privileged = values.bool("allow-privileged");
+    config.suicide_timeout = values.duration("suicide-timeout");
+    config.launch_grace_period = values.duration("mesos-launch-grace-period");
+    config.node_status_period = values.duration("node-status-update-frequency");
+    config.max_pods = values.integer("max-pods")?;
+    config.debugging_handlers = values.bool("enable-debugging-handlers");
+    config.docker_config = Some(docker_config).filter(|path| path.exists());
+    Ok(config)
+}
+
+/// `--docker-endpoint`, or what the environment says, or where Docker usually is.
+pub(super) fn docker_endpoint(values: &Values) -> String {
+    let given = values.maybe("docker-endpoint").or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()));
+    given.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
+}
+
+fn host_name() -> anyhow::Result<String> {
+    let name = nix::unistd::gethostname().context("the name of this host")?;
+    Ok(name.to_string_lossy().to_lowercase())
 }
 
 fn pause(_: Values) -> anyhow::Result<()> {

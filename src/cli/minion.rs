@@ -1,7 +1,14 @@
 //! `km minion`: its flags. What Mesos starts on an agent: it runs the executor, and later the proxy.
 
-use super::Server;
+use std::time::Duration;
+
+use anyhow::Context;
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, common, executor};
+use crate::executor::minion::{self, Config, LogLimits};
+use crate::supervise::Supervisor;
+use crate::util::quantity::Quantity;
 
 /// Its own flags; those of the executor come with them and are passed on.
 const OWN: &[Flag] = &[
@@ -44,6 +51,49 @@ pub(super) const SERVER: Server = Server {
 };
 
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    let config = config(&values)?;
+    common::run(async move |supervisor: Supervisor| {
+        let shutdown = supervisor.shutdown();
+        supervisor.spawn("minion", async move {
+            let ran = minion::run(config, shutdown.clone()).await;
+            shutdown.cancel();
+            ran
+        });
+        Ok(())
+    })
+}
+
+fn config(values: &Values) -> anyhow::Result<Config> {
+    let directory = std::env::var("MESOS_DIRECTORY").ok();
+    let container_uuid = minion::container_uuid(directory.as_deref());
+    if container_uuid.is_empty() {
+        tracing::warn!("MESOS_DIRECTORY is not set: is this not started by a Mesos agent?");
+    }
+    let is_executors = |flag: &String| {
+        let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
+        name == "v" || name == "vmodule" || executor::FLAGS.iter().any(|it| it.name == name)
+    };
+    let mut arguments = vec!["executor".to_owned()];
+    arguments.extend(values.given_flags().into_iter().filter(is_executors));
+    let cgroup = minion::cgroup(&values.text("mesos-cgroup-prefix"), &container_uuid);
+    if let Some(cgroup) = cgroup.filter(|_| values.bool("contain-pod-resources") && !values.given("cgroup-root")) {
+        arguments.push(format!("--cgroup-root={cgroup}"));
+    }
+    let size: Quantity = values.text("max-log-size").parse().context("--max-log-size")?;
+    let days: u64 = values.integer("max-log-age")?;
+    let log = LogLimits {
+        size: u64::try_from(size.value()).unwrap_or_default(),
+        age: Duration::from_hours(24 * days),
+        backups: values.integer("max-log-backups")?,
+    };
+    Ok(Config {
+        executable: std::env::current_exe().context("the running executable")?,
+        executor: arguments,
+        // The proxy is a part of km that is still to come.
+        proxy: None,
+        directory: std::env::current_dir().context("the current directory")?,
+        path: values.maybe("path-override"),
+        container_uuid,
+        log,
+    })
 }

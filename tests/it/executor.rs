@@ -14,7 +14,14 @@ use node::{Node, reason, running, terminated};
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_a_pod_share_and_say_what_they_do() {
     let mut node = Node::start().await;
-    node.client.create(&CONFIG_MAP, "default", &json!({"metadata": {"name": "m"}, "data": {"greeting": "hello"}})).await.unwrap();
+    node.client
+        .create(
+            &CONFIG_MAP,
+            "default",
+            &json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "m"}, "data": {"greeting": "hello"}}),
+        )
+        .await
+        .unwrap();
     let host_dir = node.path("on-host");
     let pod = json!({
         "metadata": {"name": "web", "labels": {"app": "web"}},
@@ -56,7 +63,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert!(status.pod_ip.as_deref().is_some_and(|ip| ip.starts_with("172.")), "{:?}", status.pod_ip);
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
-    assert_eq!(node.log_until("web", "client", "", "hello\n", 3).await, "hello web\nhello web\nhello");
+    assert_eq!(node.log_until("web", "client", 3).await, "hello web\nhello web\nhello");
     assert_eq!(std::fs::read_to_string(node.path("on-host").join("got")).unwrap(), "hello web\n");
     assert_eq!(node.log("web", "server", "tailLines=1").await, (200, "serving\n".to_owned()));
     assert_eq!(node.log("web", "none", "").await.0, 404);
