@@ -171,3 +171,45 @@ impl Interests {
         topics.map(|topic| topic.wake.clone()).chain([self.everything.clone()]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::resource;
+
+    #[test]
+    fn the_narrowest_interest_is_taken() {
+        let namespaced = |namespace: &str, query: Query| Query { namespace: Some(namespace.to_owned()), ..query };
+        let name = || Query::field("metadata.name", "x");
+        for (resource, query, interest) in [
+            (&resource::POD, Query::default(), Interest::All),
+            (&resource::POD, Query::namespace("a"), Interest::Namespace("a".into())),
+            (&resource::POD, Query::namespace(""), Interest::All),
+            (&resource::POD, namespaced("a", name()), Interest::Name(Name::new("a", "x"))),
+            (&resource::POD, name(), Interest::All),
+            (&resource::NODE, name(), Interest::Name(Name::new("", "x"))),
+            (&resource::POD, namespaced("a", Query::field("spec.nodeName", "n")), Interest::Field("spec.nodeName", "n".into())),
+        ] {
+            assert_eq!(Interest::of(resource, &query), interest);
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_those_who_left() {
+        let mut interests = Interests::default();
+        let all = [
+            Interest::All,
+            Interest::Namespace("a".into()),
+            Interest::Name(Name::new("a", "x")),
+            Interest::Field("spec.nodeName", "n".into()),
+        ];
+        for interest in all.iter().chain(&all) {
+            interests.enter(interest, 0);
+        }
+        assert_eq!(interests.all().len(), 4);
+        for interest in all.iter().chain(&all) {
+            interests.leave(interest);
+        }
+        assert_eq!((interests.all().len(), interests.fields.len()), (1, 0));
+    }
+}
