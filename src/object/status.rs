@@ -223,6 +223,26 @@ impl Cause {
         Self { reason: "FieldValueDuplicate".to_owned(), message: format!("Duplicate value: {value}"), field: field.into() }
     }
 
+    /// Like [`Cause::invalid`], of a value that is shown as this text (Go's form of it).
+    pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
+        Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
+    }
+
+    /// A reference to something that the object does not have.
+    pub fn not_found(field: impl Into<String>, value: &str) -> Self {
+        Self { reason: "FieldValueNotFound".to_owned(), message: format!("Not found: {value:?}"), field: field.into() }
+    }
+
+    pub fn too_long(field: impl Into<String>, bytes: usize) -> Self {
+        let message = format!("Too long: may not be more than {bytes} bytes");
+        Self { reason: "FieldValueTooLong".to_owned(), message, field: field.into() }
+    }
+
+    pub fn too_many(field: impl Into<String>, found: usize, most: usize) -> Self {
+        let message = format!("Too many: {found}: must have at most {most} items");
+        Self { reason: "FieldValueTooMany".to_owned(), message, field: field.into() }
+    }
+
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
         Self { reason: "FieldValueForbidden".to_owned(), message: format!("Forbidden: {detail}"), field: field.into() }
     }

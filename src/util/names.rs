@@ -94,7 +94,8 @@ pub fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} bytes")
 }
 
-fn is_dns_label(text: &str) -> bool {
+/// Whether a text is one part of a DNS name, its length aside.
+pub fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     spans(text, inner, |byte| inner(byte) || byte == b'-')
 }
@@ -112,7 +113,8 @@ fn spans(text: &str, end: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bo
     }
 }
 
-fn wants(rule: &str, pattern: &str, examples: &[&str]) -> String {
+/// The wording for a text that does not have the shape `rule` tells.
+pub fn wants(rule: &str, pattern: &str, examples: &[&str]) -> String {
     let examples = examples.iter().map(|it| format!("'{it}', ")).collect::<Vec<_>>().join(" or ");
     format!("{rule} (e.g. {examples}regex used for validation is '{pattern}')")
 }

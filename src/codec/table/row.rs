@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self, Time};
 
+use crate::object::selector::LabelSelector;
 use crate::util::duration;
 
 /// What a cell says when there is nothing to say.
@@ -101,33 +102,15 @@ impl<'a> Row<'a> {
     }
 
     /// `a=b,c in (d,e),f,!g`.
-    pub(super) fn selector(&mut self, selector: Option<&LabelSelector>) {
-        self.text_or(selector.map(format_selector).as_deref(), NONE);
+    pub(super) fn selector(&mut self, selector: Option<&v1::LabelSelector>) {
+        let selector = selector.and_then(|it| LabelSelector::from_spec(it).ok());
+        self.text_or(selector.map(|it| it.to_string()).as_deref(), NONE);
     }
 }
 
 /// Time from one moment to another, for people.
 pub(super) fn between(from: Timestamp, to: Timestamp) -> String {
     duration::human(to.as_second() - from.as_second())
-}
-
-fn format_selector(selector: &LabelSelector) -> String {
-    let equalities = selector.match_labels.iter().flatten().map(|(key, value)| (key, format!("{key}={value}")));
-    let expressions = selector.match_expressions.iter().flatten().map(|it| {
-        let mut values = it.values.clone().unwrap_or_default();
-        values.sort_unstable();
-        let (key, values) = (&it.key, values.join(","));
-        let text = match it.operator.as_str() {
-            "In" => format!("{key} in ({values})"),
-            "NotIn" => format!("{key} notin ({values})"),
-            "DoesNotExist" => format!("!{key}"),
-            _ => key.clone(),
-        };
-        (key, text)
-    });
-    let mut terms: Vec<_> = equalities.chain(expressions).collect();
-    terms.sort();
-    terms.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(",")
 }
 
 /// The first few of a list, and how many more there are.

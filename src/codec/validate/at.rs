@@ -1,0 +1,141 @@
+//! A value within an object together with where it is, so that what is wrong with it can be told by its field.
+//!
+//! Nothing here fails: what is absent, or of another type than asked for, reads as empty. The decoder has checked the types before.
+
+use serde_json::Value;
+
+use super::names::{Faults, NOT_NEGATIVE};
+use crate::object::status::Cause;
+
+static NULL: Value = Value::Null;
+
+/// A value, and its path such as `spec.containers[0]`.
+#[derive(Clone, Debug)]
+pub(super) struct At<'a> {
+    pub value: &'a Value,
+    pub path: String,
+}
+
+impl<'a> At<'a> {
+    pub(super) fn root(value: &'a Value) -> Self {
+        Self { value, path: String::new() }
+    }
+
+    /// The path of a field.
+    pub(super) fn path(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The path of an entry of a map.
+    pub(super) fn entry_path(&self, key: &str) -> String {
+        format!("{}[{key}]", self.path)
+    }
+
+    pub(super) fn at(&self, key: &str) -> Self {
+        Self { value: self.get(key), path: self.path(key) }
+    }
+
+    /// The value of a field, null if there is none.
+    pub(super) fn get(&self, key: &str) -> &'a Value {
+        self.value.get(key).unwrap_or(&NULL)
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        !self.get(key).is_null()
+    }
+
+    pub(super) fn is_absent(&self) -> bool {
+        self.value.is_null()
+    }
+
+    pub(super) fn text(&self, key: &str) -> &'a str {
+        self.get(key).as_str().unwrap_or_default()
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<i64> {
+        self.get(key).as_i64()
+    }
+
+    pub(super) fn flag(&self, key: &str) -> bool {
+        self.get(key) == &Value::Bool(true)
+    }
+
+    /// The items of a list field.
+    pub(super) fn list(&self, key: &str) -> &'a [Value] {
+        self.get(key).as_array().map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The items of a list field, each with its path.
+    pub(super) fn items(&self, key: &str) -> impl Iterator<Item = Self> + use<'a> {
+        let path = self.path(key);
+        self.list(key).iter().enumerate().map(move |(at, value)| Self { value, path: format!("{path}[{at}]") })
+    }
+
+    /// The entries of a map field, sorted by key.
+    pub(super) fn entries(&self, key: &str) -> Vec<(&'a str, &'a Value)> {
+        let mut entries: Vec<_> = self.get(key).as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value)).collect();
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries
+    }
+
+    /// The entries of a map of strings, sorted by key.
+    pub(super) fn strings(&self, key: &str) -> Vec<(&'a str, &'a str)> {
+        self.entries(key).into_iter().map(|(key, value)| (key, value.as_str().unwrap_or_default())).collect()
+    }
+
+    pub(super) fn required(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::required(self.path(key), detail));
+    }
+
+    pub(super) fn forbidden(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::forbidden(self.path(key), detail));
+    }
+
+    pub(super) fn invalid(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::invalid(self.path(key), self.get(key), detail));
+    }
+
+    pub(super) fn duplicate(&self, key: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::duplicate(self.path(key), self.get(key)));
+    }
+
+    /// Reports each of `faults` of a field.
+    pub(super) fn faults(&self, key: &str, faults: Faults, out: &mut Vec<Cause>) {
+        for fault in faults {
+            self.invalid(key, &fault, out);
+        }
+    }
+
+    /// Checks a text that has to be there.
+    pub(super) fn must(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
+        match self.text(key) {
+            "" => self.required(key, "", out),
+            text => self.faults(key, check(text), out),
+        }
+    }
+
+    /// Checks a text, if it is there.
+    pub(super) fn may(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
+        match self.text(key) {
+            "" => {}
+            text => self.faults(key, check(text), out),
+        }
+    }
+
+    /// Checks a field that has one of a few values, if it is there.
+    pub(super) fn one_of(&self, key: &str, supported: &[&str], out: &mut Vec<Cause>) {
+        match self.text(key) {
+            "" => {}
+            text if supported.contains(&text) => {}
+            text => out.push(Cause::not_supported(self.path(key), text, supported)),
+        }
+    }
+
+    pub(super) fn not_negative(&self, keys: &[&str], out: &mut Vec<Cause>) {
+        for key in keys {
+            if self.number(key).is_some_and(|it| it < 0) {
+                self.invalid(key, NOT_NEGATIVE, out);
+            }
+        }
+    }
+}

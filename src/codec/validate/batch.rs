@@ -1,0 +1,183 @@
+//! Jobs, and the times at which they are started.
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::IMMUTABLE;
+use super::workload::mismatch;
+use super::{pod, selector};
+use crate::object::status::Cause;
+use crate::util::go;
+
+/// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
+const CRON_JOB_NAME: usize = 52;
+/// What of its template a job may change until it has first been started.
+const DIRECTIVES: [&str; 4] = ["nodeSelector", "tolerations", "affinity", "schedulingGates"];
+
+pub(super) fn job(job: &At<'_>, out: &mut Vec<Cause>) {
+    job_spec(&job.at("spec"), out);
+}
+
+fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
+    spec.not_negative(
+        &[
+            "parallelism",
+            "completions",
+            "activeDeadlineSeconds",
+            "backoffLimit",
+            "backoffLimitPerIndex",
+            "maxFailedIndexes",
+            "ttlSecondsAfterFinished",
+        ],
+        out,
+    );
+    spec.one_of("completionMode", &["Indexed", "NonIndexed"], out);
+    if spec.text("completionMode") == "Indexed" && !spec.has("completions") {
+        spec.required("completions", "when completion mode is Indexed", out);
+    }
+    spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
+    pod::template(&spec.at("template"), out);
+    let pod = spec.at("template").at("spec");
+    match pod.text("restartPolicy") {
+        "Always" => pod.required("restartPolicy", r#"valid values: "OnFailure", "Never""#, out),
+        _ => pod.one_of("restartPolicy", &["OnFailure", "Never"], out),
+    }
+    let selector = spec.at("selector");
+    if !selector.is_absent() {
+        selector::label_selector(&selector, out);
+        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
+            mismatch(spec, out);
+        }
+    }
+}
+
+/// Checks what of a job may not change once it is there.
+pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let waiting = old.at("spec").flag("suspend") && !old.at("status").has("startTime");
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    let elastic = new.text("completionMode") == "Indexed" && new.get("completions") == new.get("parallelism");
+    if new.get("completions") != old.get("completions") && !elastic {
+        new.invalid("completions", IMMUTABLE, out);
+    }
+    for key in ["completionMode", "backoffLimitPerIndex", "podFailurePolicy", "managedBy"] {
+        if new.get(key) != old.get(key) {
+            new.invalid(key, IMMUTABLE, out);
+        }
+    }
+    let selector = new.at("selector");
+    if selector.value != old.get("selector") {
+        out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), IMMUTABLE));
+    }
+    let template = |spec: &At<'_>| {
+        let mut template = spec.get("template").clone();
+        if waiting {
+            for (part, keys) in [("/spec", &DIRECTIVES[..]), ("/metadata", &["labels", "annotations"])] {
+                if let Some(Value::Object(fields)) = template.pointer_mut(part) {
+                    fields.retain(|key, _| !keys.contains(&key.as_str()));
+                }
+            }
+        }
+        template
+    };
+    if template(&new) != template(&old) {
+        new.invalid("template", IMMUTABLE, out);
+    }
+}
+
+pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = job.at("spec");
+    match spec.text("schedule") {
+        "" => spec.required("schedule", "", out),
+        schedule if schedule.contains("TZ") => {
+            spec.invalid("schedule", "cannot use TZ or CRON_TZ in schedule, use timeZone field instead", out);
+        }
+        schedule => spec.faults("schedule", schedule_faults(schedule), out),
+    }
+    if spec.get("timeZone") == &Value::String(String::new()) {
+        spec.invalid("timeZone", "must be nil or non-empty string", out);
+    }
+    spec.not_negative(&["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], out);
+    match spec.text("concurrencyPolicy") {
+        "" => spec.required("concurrencyPolicy", "", out),
+        _ => spec.one_of("concurrencyPolicy", &["Allow", "Forbid", "Replace"], out),
+    }
+    job_spec(&spec.at("jobTemplate").at("spec"), out);
+}
+
+pub(super) fn cron_job_name(metadata: &At<'_>, out: &mut Vec<Cause>) {
+    if metadata.text("name").len() > CRON_JOB_NAME {
+        metadata.invalid("name", &format!("must be no more than {CRON_JOB_NAME} characters"), out);
+    }
+}
+
+const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
+
+/// Why a text is not a schedule: five fields, or a word such as `@daily`.
+fn schedule_faults(schedule: &str) -> Vec<String> {
+    if let Some(word) = schedule.strip_prefix('@') {
+        let every = word.strip_prefix("every ").is_some_and(|it| crate::util::duration::parse(it).is_ok());
+        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"].contains(&word);
+        return if every || known { Vec::new() } else { vec![format!("unrecognized descriptor: {schedule}")] };
+    }
+    let fields: Vec<&str> = schedule.split_whitespace().collect();
+    if fields.len() != 5 {
+        return vec![format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "))];
+    }
+    const NONE: &[&str] = &[];
+    let bounds = [(0, 59, NONE), (0, 23, NONE), (1, 31, NONE), (1, 12, &MONTHS[..]), (0, 6, &DAYS[..])];
+    fields.into_iter().zip(bounds).filter_map(|(field, (low, high, words))| field_fault(field, low, high, words)).take(1).collect()
+}
+
+/// Why one field of a schedule is wrong: a list of ranges with steps.
+fn field_fault(field: &str, low: u32, high: u32, words: &[&str]) -> Option<String> {
+    let number = |text: &str| -> Result<u32, String> {
+        if let Some(at) = words.iter().position(|it| it.eq_ignore_ascii_case(text)) {
+            return Ok(at as u32 + low);
+        }
+        text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax", go::quote(text)))
+    };
+    field.split(',').find_map(|part| {
+        let check = || -> Result<(), String> {
+            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
+            let (start, end) = match range.split_once('-') {
+                _ if matches!(range, "*" | "?") => (low, high),
+                Some((start, end)) => (number(start)?, number(end)?),
+                None if step.is_some() => (number(range)?, high),
+                None => (number(range)?, number(range)?),
+            };
+            match step.map(number).transpose()? {
+                Some(0) => return Err(format!("step of range should be a positive number: {part}")),
+                _ if start < low => return Err(format!("beginning of range ({start}) below minimum ({low}): {part}")),
+                _ if end > high => return Err(format!("end of range ({end}) above maximum ({high}): {part}")),
+                _ if start > end => return Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}")),
+                _ => {}
+            }
+            Ok(())
+        };
+        check().err()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schedules() {
+        for good in ["* * * * *", "*/5 0-6,12 1 JAN-mar ?", "@hourly", "@every 1h30m", "0 0 1/2 * sun"] {
+            assert_eq!(schedule_faults(good), Vec::<String>::new(), "{good}");
+        }
+        for (bad, fault) in [
+            ("* * *", "expected exactly 5 fields, found 3: [* * *]"),
+            ("60 * * * *", "end of range (60) above maximum (59): 60"),
+            ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
+            ("5-3 * * * *", "beginning of range (5) beyond end of range (3): 5-3"),
+            ("*/0 * * * *", "step of range should be a positive number: */0"),
+            ("x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),
+            ("@never", "unrecognized descriptor: @never"),
+        ] {
+            assert_eq!(schedule_faults(bad), [fault], "{bad}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Config maps, secrets, and what limits a namespace.
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, IMMUTABLE};
+use super::resources;
+use crate::object::status::Cause;
+
+/// The most that all values of a config map or secret may take, in bytes.
+const SIZE: usize = 1024 * 1024;
+
+/// How many bytes base64 stands for.
+fn decoded(text: &str) -> usize {
+    text.len() / 4 * 3 - text.bytes().rev().take_while(|it| *it == b'=').count().min(text.len() / 4 * 3)
+}
+
+/// Checks the keys of a map; returns the length of its values.
+fn keys(of: &At<'_>, key: &str, length: fn(&str) -> usize, out: &mut Vec<Cause>) -> usize {
+    let map = of.at(key);
+    let mut size = 0;
+    for (key, value) in of.strings(key) {
+        size += length(value);
+        out.extend(names::config_key(key).iter().map(|fault| Cause::invalid(map.entry_path(key), &key.into(), fault)));
+    }
+    size
+}
+
+pub(super) fn config_map(map: &At<'_>, out: &mut Vec<Cause>) {
+    let size = keys(map, "data", str::len, out) + keys(map, "binaryData", decoded, out);
+    let data = map.at("data");
+    for (key, _) in map.entries("data").into_iter().filter(|(key, _)| map.get("binaryData").get(key).is_some()) {
+        out.push(Cause::invalid(data.entry_path(key), &key.into(), "duplicate of key present in binaryData"));
+    }
+    if size > SIZE {
+        out.push(Cause::too_long("[]", SIZE));
+    }
+}
+
+/// Keys that a secret of a type has to have.
+const REQUIRED: [(&str, &[&str]); 5] = [
+    ("kubernetes.io/dockercfg", &[".dockercfg"]),
+    ("kubernetes.io/dockerconfigjson", &[".dockerconfigjson"]),
+    ("kubernetes.io/ssh-auth", &["ssh-privatekey"]),
+    ("kubernetes.io/tls", &["tls.crt", "tls.key"]),
+    ("kubernetes.io/basic-auth", &[]),
+];
+const ACCOUNT_TOKEN: &str = "kubernetes.io/service-account-token";
+const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
+
+pub(super) fn secret(secret: &At<'_>, out: &mut Vec<Cause>) {
+    if keys(secret, "data", decoded, out) > SIZE {
+        out.push(Cause::too_long("data", SIZE));
+    }
+    let kind = secret.text("type");
+    let data = secret.at("data");
+    if kind == ACCOUNT_TOKEN {
+        let annotations = secret.at("metadata").at("annotations");
+        if annotations.text(ACCOUNT_NAME).is_empty() {
+            out.push(Cause::required(annotations.entry_path(ACCOUNT_NAME), ""));
+        }
+    }
+    if kind == "kubernetes.io/basic-auth" && !data.has("username") && !data.has("password") {
+        for key in ["username", "password"] {
+            out.push(Cause::required(data.entry_path(key), ""));
+        }
+    }
+    for key in REQUIRED.iter().filter(|(it, _)| *it == kind).flat_map(|(_, keys)| *keys) {
+        let missing = if kind == "kubernetes.io/ssh-auth" { data.text(key).is_empty() } else { !data.has(key) };
+        if missing {
+            out.push(Cause::required(data.entry_path(key), ""));
+        } else if key.starts_with(".docker") && !is_json(data.text(key)) {
+            out.push(Cause::invalid(data.entry_path(key), &"<secret contents redacted>".into(), "invalid character in JSON"));
+        }
+    }
+}
+
+fn is_json(base64: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
+    serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).is_ok()
+}
+
+pub(super) fn secret_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if new.get("type") != old.get("type") {
+        new.invalid("type", IMMUTABLE, out);
+    }
+    immutable(new, old, &["data"], out);
+}
+
+/// Checks that what was declared immutable stays so, and as it is.
+pub(super) fn immutable(new: &At<'_>, old: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
+    if !old.flag("immutable") {
+        return;
+    }
+    const WHY: &str = "field is immutable when `immutable` is set";
+    if !new.flag("immutable") {
+        new.forbidden("immutable", WHY, out);
+    }
+    let empty = |it: &Value| it.as_object().is_none_or(serde_json::Map::is_empty);
+    for key in keys {
+        let (after, before) = (new.get(key), old.get(key));
+        if after != before && !(empty(after) && empty(before)) {
+            new.forbidden(key, WHY, out);
+        }
+    }
+}
+
+pub(super) fn limit_range(range: &At<'_>, out: &mut Vec<Cause>) {
+    let mut seen = std::collections::HashSet::new();
+    for item in range.at("spec").items("limits") {
+        item.must("type", qualified_or_standard, out);
+        if !seen.insert(item.text("type")) {
+            item.duplicate("type", out);
+        }
+        if item.text("type") == "Pod" {
+            for key in ["default", "defaultRequest"] {
+                if !item.entries(key).is_empty() {
+                    item.forbidden(key, "may not be specified when `type` is 'Pod'", out);
+                }
+            }
+        }
+        resources::limit_item(&item, out);
+    }
+}
+
+fn qualified_or_standard(kind: &str) -> names::Faults {
+    let faults = names::qualified(kind);
+    if faults.is_empty() && !kind.contains('/') && !["Pod", "Container", "PersistentVolumeClaim"].contains(&kind) {
+        return vec!["must be a standard limit type or fully qualified".to_owned()];
+    }
+    faults
+}
+
+const SCOPES: [&str; 7] =
+    ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating", "VolumeAttributesClass"];
+
+pub(super) fn resource_quota(quota: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = quota.at("spec");
+    resources::amounts(&spec, "hard", out);
+    for (at, scope) in spec.list("scopes").iter().enumerate() {
+        if !scope.as_str().is_some_and(|it| SCOPES.contains(&it)) {
+            out.push(Cause::invalid(format!("spec.scopes[{at}]"), scope, "unsupported scope"));
+        }
+    }
+}
+
+/// The scopes of a quota say what it counts, so they stay.
+pub(super) fn resource_quota_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let sorted = |of: &At<'_>| {
+        let mut scopes: Vec<&str> = of.at("spec").list("scopes").iter().filter_map(Value::as_str).collect();
+        scopes.sort_unstable();
+        scopes.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    if sorted(new) != sorted(old) {
+        new.at("spec").invalid("scopes", IMMUTABLE, out);
+    }
+}

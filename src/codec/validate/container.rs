@@ -1,0 +1,333 @@
+//! Containers: what they run, and what they are given.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, Faults, POSITIVE};
+use super::resources;
+use crate::object::status::Cause;
+
+/// What containers may refer to, and what they may not have in common.
+pub(super) struct Pod<'a> {
+    volumes: HashSet<&'a str>,
+    host_network: bool,
+    names: HashSet<&'a str>,
+    host_ports: HashSet<String>,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn new(volumes: HashSet<&'a str>, host_network: bool) -> Self {
+        Self { volumes, host_network, names: HashSet::new(), host_ports: HashSet::new() }
+    }
+}
+
+/// Which of a pod's lists a container is in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Main,
+    Init,
+    Ephemeral,
+}
+
+pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mut Vec<Cause>) {
+    it.must("name", names::label, out);
+    let name = it.text("name");
+    if !name.is_empty() && !pod.names.insert(name) {
+        it.duplicate("name", out);
+    }
+    match it.text("image") {
+        "" => it.required("image", "", out),
+        image if image.trim() != image => it.invalid("image", "must not have leading or trailing whitespace", out),
+        _ => {}
+    }
+    it.one_of("imagePullPolicy", &["Always", "IfNotPresent", "Never"], out);
+    it.one_of("terminationMessagePolicy", &["FallbackToLogsOnError", "File"], out);
+    ports(it, role, pod, out);
+    environment(it, out);
+    mounts(it, pod, out);
+    resources::requirements(&it.at("resources"), out);
+    security_context(&it.at("securityContext"), out);
+    // Only containers that stay can be probed and hooked into; init containers that stay are sidecars.
+    let sidecar = role == Role::Init && it.text("restartPolicy") == "Always";
+    if role == Role::Init && it.has("restartPolicy") {
+        it.one_of("restartPolicy", &["Always"], out);
+    }
+    for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+        if !it.has(key) {
+            continue;
+        }
+        match (role, key) {
+            (Role::Ephemeral, _) => it.forbidden(key, "cannot be set for an Ephemeral Container", out),
+            (Role::Init, _) if !sidecar => it.forbidden(key, "may not be set for init containers without restartPolicy=Always", out),
+            (_, "lifecycle") => {
+                for hook in ["postStart", "preStop"] {
+                    if it.at(key).has(hook) {
+                        handler(&it.at(key).at(hook), &["exec", "httpGet", "tcpSocket", "sleep"], out);
+                    }
+                }
+            }
+            _ => probe(&it.at(key), key, out),
+        }
+    }
+    if role == Role::Ephemeral {
+        for key in ["ports", "resources"] {
+            if it.get(key).as_array().is_some_and(|it| !it.is_empty()) || it.get(key).as_object().is_some_and(|it| !it.is_empty()) {
+                it.forbidden(key, "cannot be set for an Ephemeral Container", out);
+            }
+        }
+    }
+}
+
+fn ports(container: &At<'_>, role: Role, pod: &mut Pod<'_>, out: &mut Vec<Cause>) {
+    let mut seen = HashSet::new();
+    for port in container.items("ports") {
+        let name = port.text("name");
+        if !name.is_empty() {
+            let faults = names::port_name(name);
+            if faults.is_empty() && !seen.insert(name) {
+                port.duplicate("name", out);
+            }
+            port.faults("name", faults, out);
+        }
+        let number = port.number("containerPort").unwrap_or_default();
+        match number {
+            0 => port.required("containerPort", "", out),
+            number => port.faults("containerPort", names::port_number(number), out),
+        }
+        match port.text("protocol") {
+            "" => port.required("protocol", "", out),
+            _ => port.one_of("protocol", &["SCTP", "TCP", "UDP"], out),
+        }
+        let host = port.number("hostPort").unwrap_or_default();
+        if host == 0 {
+            continue;
+        }
+        port.faults("hostPort", names::port_number(host), out);
+        if pod.host_network && host != number {
+            port.invalid("containerPort", "must match `hostPort` when `hostNetwork` is true", out);
+        }
+        // Init containers run before the others, so they may share ports with them.
+        if role == Role::Main {
+            let claim = format!("{}/{}/{host}", port.text("protocol"), port.text("hostIP"));
+            if !pod.host_ports.insert(claim.clone()) {
+                out.push(Cause::duplicate(port.path("hostPort"), &claim.into()));
+            }
+        }
+    }
+}
+
+const FIELD_PATHS: [&str; 9] = [
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+const RESOURCE_FIELDS: [&str; 6] =
+    ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
+
+fn environment(container: &At<'_>, out: &mut Vec<Cause>) {
+    for source in container.items("envFrom") {
+        source.may("prefix", names::env_name, out);
+        match present(&source, &["configMapRef", "secretRef"])[..] {
+            [] => out.push(Cause::invalid(source.path, &"".into(), "must specify one of: `configMapRef` or `secretRef`")),
+            [one] => source.at(one).must("name", names::subdomain, out),
+            _ => out.push(Cause::invalid(source.path, &"".into(), "may not have more than one field specified at a time")),
+        }
+    }
+    for variable in container.items("env") {
+        variable.must("name", names::env_name, out);
+        if variable.has("valueFrom") {
+            value_from(&variable.at("valueFrom"), !variable.text("value").is_empty(), out);
+        }
+    }
+}
+
+fn value_from(from: &At<'_>, has_value: bool, out: &mut Vec<Cause>) {
+    let sources = present(from, &["fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef"]);
+    for source in &sources {
+        let it = from.at(source);
+        match *source {
+            "fieldRef" => field_reference(&it, &FIELD_PATHS, out),
+            "resourceFieldRef" => resource_reference(&it, out),
+            _ => {
+                it.must("name", names::subdomain, out);
+                it.must("key", names::config_key, out);
+            }
+        }
+    }
+    let why = match (sources.len(), has_value) {
+        (0, _) => "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef` or `secretKeyRef`",
+        (_, true) => "may not be specified when `value` is not empty",
+        (1, _) => return,
+        _ => "may not have more than one field specified at a time",
+    };
+    out.push(Cause::invalid(from.path.as_str(), &"".into(), why));
+}
+
+/// Checks a reference to a field of the pod itself.
+pub(super) fn field_reference(reference: &At<'_>, supported: &[&str], out: &mut Vec<Cause>) {
+    let path = reference.text("fieldPath");
+    if path.is_empty() {
+        return reference.required("fieldPath", "", out);
+    }
+    let subscript = path.strip_suffix("']").and_then(|it| it.split_once("['"));
+    match subscript {
+        Some(("metadata.labels", key)) => reference.faults("fieldPath", names::qualified(key), out),
+        Some(("metadata.annotations", key)) => reference.faults("fieldPath", names::qualified(&key.to_lowercase()), out),
+        Some(_) => reference.invalid("fieldPath", "does not support subscript", out),
+        None => reference.one_of("fieldPath", supported, out),
+    }
+}
+
+/// Checks a reference to a resource limit or request of a container.
+pub(super) fn resource_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
+    match reference.text("resource") {
+        "" => reference.required("resource", "", out),
+        name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
+        _ => reference.one_of("resource", &RESOURCE_FIELDS, out),
+    }
+}
+
+fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
+    let privileged = container.at("securityContext").flag("privileged");
+    let mut paths = HashSet::new();
+    for mount in container.items("volumeMounts") {
+        refers_to_volume(&mount, pod, out);
+        let path = mount.text("mountPath");
+        if path.is_empty() {
+            mount.required("mountPath", "", out);
+        } else if !paths.insert(path) {
+            mount.invalid("mountPath", "must be unique", out);
+        }
+        mount.may("subPath", names::local_path, out);
+        mount.may("subPathExpr", names::local_path, out);
+        if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
+            mount.invalid("subPathExpr", "subPathExpr and subPath are mutually exclusive", out);
+        }
+        mount.one_of("mountPropagation", &["Bidirectional", "HostToContainer", "None"], out);
+        if mount.text("mountPropagation") == "Bidirectional" && !privileged {
+            mount.forbidden("mountPropagation", "Bidirectional mount propagation is available only to privileged containers", out);
+        }
+    }
+    for device in container.items("volumeDevices") {
+        refers_to_volume(&device, pod, out);
+        let path = device.text("devicePath");
+        if path.is_empty() {
+            device.required("devicePath", "", out);
+        } else if names::has_parent(path) {
+            device.invalid("devicePath", "can not contain backsteps ('..')", out);
+        } else if !paths.insert(path) {
+            device.invalid("devicePath", "must be unique", out);
+        }
+    }
+}
+
+fn refers_to_volume(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
+    match it.text("name") {
+        "" => it.required("name", "", out),
+        name if !pod.volumes.contains(name) => out.push(Cause::not_found(it.path("name"), name)),
+        _ => {}
+    }
+}
+
+fn probe(probe: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
+    handler(probe, &["exec", "httpGet", "tcpSocket", "grpc"], out);
+    probe.not_negative(&["initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold"], out);
+    if kind == "readinessProbe" {
+        if probe.has("terminationGracePeriodSeconds") {
+            probe.invalid("terminationGracePeriodSeconds", "must not be set for readinessProbes", out);
+        }
+        return;
+    }
+    if probe.number("successThreshold").is_some_and(|it| it != 1) {
+        probe.invalid("successThreshold", "must be 1", out);
+    }
+    if probe.number("terminationGracePeriodSeconds").is_some_and(|it| it <= 0) {
+        probe.invalid("terminationGracePeriodSeconds", POSITIVE, out);
+    }
+}
+
+/// Checks that there is exactly one way to act, and that way.
+fn handler(of: &At<'_>, kinds: &[&'static str], out: &mut Vec<Cause>) {
+    let present = present(of, kinds);
+    let Some((first, others)) = present.split_first() else {
+        return out.push(Cause::required(of.path.as_str(), "must specify a handler type"));
+    };
+    for other in others {
+        of.forbidden(other, "may not specify more than 1 handler type", out);
+    }
+    let it = of.at(first);
+    match *first {
+        "exec" if it.list("command").is_empty() => it.required("command", "", out),
+        "httpGet" => {
+            if it.text("path").is_empty() {
+                it.required("path", "", out);
+            }
+            port_reference(&it, "port", out);
+            it.one_of("scheme", &["HTTP", "HTTPS"], out);
+            for header in it.items("httpHeaders") {
+                header.faults("name", names::header_name(header.text("name")), out);
+            }
+        }
+        "tcpSocket" => port_reference(&it, "port", out),
+        "grpc" => it.faults("port", names::port_number(it.number("port").unwrap_or_default()), out),
+        "sleep" if it.number("seconds").unwrap_or_default() < 0 => it.invalid("seconds", names::NOT_NEGATIVE, out),
+        _ => {}
+    }
+}
+
+/// Checks a port that is a number or the name of one.
+pub(super) fn port_reference(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    match of.get(key) {
+        Value::String(name) => of.faults(key, names::port_name(name), out),
+        value => {
+            let number = value.as_i64().unwrap_or_default();
+            out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(of.path(key), &number.into(), fault)));
+        }
+    }
+}
+
+fn security_context(context: &At<'_>, out: &mut Vec<Cause>) {
+    ids(context, &["runAsUser", "runAsGroup"], out);
+    let capabilities = context.at("capabilities");
+    let admin = capabilities.list("add").iter().any(|it| matches!(it.as_str(), Some("CAP_SYS_ADMIN" | "SYS_ADMIN")));
+    if context.get("allowPrivilegeEscalation") == &Value::Bool(false) {
+        if context.flag("privileged") {
+            out.push(Cause::invalid(
+                context.path.as_str(),
+                context.value,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            ));
+        }
+        if admin {
+            let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            out.push(Cause::invalid(context.path.as_str(), context.value, why));
+        }
+    }
+}
+
+/// Checks numbers of users and groups.
+pub(super) fn ids(context: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
+    for key in keys {
+        if context.number(key).is_some_and(|it| !(0..=i64::from(i32::MAX)).contains(&it)) {
+            context.invalid(key, &names::between(0, i32::MAX.into()), out);
+        }
+    }
+}
+
+/// Which of these fields there are.
+pub(super) fn present<'k>(of: &At<'_>, keys: &[&'k str]) -> Vec<&'k str> {
+    keys.iter().copied().filter(|key| of.has(key)).collect()
+}
+
+/// Checks that a text is an absolute path.
+pub(super) fn absolute(path: &str) -> Faults {
+    if path.starts_with('/') { Faults::new() } else { vec!["must be an absolute path".to_owned()] }
+}

@@ -1,0 +1,128 @@
+//! `metadata`, which every kind has.
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, Faults, IMMUTABLE};
+use super::selector;
+use crate::object::status::Cause;
+use crate::object::{ResourceRef, resource};
+
+/// The most that all annotations of an object may take, in bytes.
+const ANNOTATIONS: usize = 256 * 1024;
+/// Finalizers that need no domain before them.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// What the names of a resource's objects must be.
+fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
+    if of == &resource::SERVICE {
+        names::label_1035
+    } else if of == &resource::NAMESPACE || of == &resource::STATEFUL_SET {
+        names::label
+    } else {
+        names::subdomain
+    }
+}
+
+/// Checks the metadata. That there is a name at all, and a namespace where there should be one, is for the server to see to.
+pub(super) fn metadata(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>) {
+    let rule = name_rule(of);
+    // What is generated goes on after the base: that may end in a hyphen.
+    let base = metadata.text("generateName");
+    if !base.is_empty() {
+        let probe = if base.len() > 1 && base.ends_with('-') { format!("{}a", &base[..base.len() - 1]) } else { base.to_owned() };
+        metadata.faults("generateName", rule(&probe), out);
+    }
+    metadata.may("name", rule, out);
+    match (of.namespaced, metadata.text("namespace")) {
+        (_, "") => {}
+        (true, namespace) => metadata.faults("namespace", names::label(namespace), out),
+        (false, _) => metadata.forbidden("namespace", "not allowed on this type", out),
+    }
+    metadata.not_negative(&["generation"], out);
+    selector::labels(metadata, "labels", out);
+    annotations(metadata, out);
+    owners(metadata, out);
+    finalizers(metadata, out);
+}
+
+/// Checks the annotations of an object or of a pod template.
+pub(super) fn annotations(metadata: &At<'_>, out: &mut Vec<Cause>) {
+    let path = metadata.path("annotations");
+    let mut size = 0;
+    for (key, value) in metadata.strings("annotations") {
+        size += key.len() + value.len();
+        out.extend(names::qualified(&key.to_lowercase()).iter().map(|fault| Cause::invalid(&path, &key.into(), fault)));
+    }
+    if size > ANNOTATIONS {
+        out.push(Cause::too_long(path, ANNOTATIONS));
+    }
+}
+
+fn owners(metadata: &At<'_>, out: &mut Vec<Cause>) {
+    let mut controller: Option<At<'_>> = None;
+    for owner in metadata.items("ownerReferences") {
+        let api_version = owner.text("apiVersion");
+        if api_version.is_empty() || api_version.ends_with('/') {
+            owner.invalid("apiVersion", "version must not be empty", out);
+        }
+        for key in ["kind", "name", "uid"] {
+            if owner.text(key).is_empty() {
+                out.push(Cause::invalid(owner.path(key), &"".into(), "must not be empty"));
+            }
+        }
+        if api_version == "v1" && owner.text("kind") == "Event" {
+            out.push(Cause::invalid(owner.path.as_str(), owner.value, "/v1, Kind=Event is disallowed from being an owner"));
+        }
+        if owner.flag("controller") {
+            if let Some(first) = &controller {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {} and {}",
+                    first.text("name"),
+                    owner.text("name")
+                );
+                metadata.invalid("ownerReferences", &why, out);
+            }
+            controller = Some(owner);
+        }
+    }
+}
+
+fn finalizers(metadata: &At<'_>, out: &mut Vec<Cause>) {
+    let path = metadata.path("finalizers");
+    let all: Vec<&str> = metadata.list("finalizers").iter().filter_map(Value::as_str).collect();
+    for (at, finalizer) in all.iter().enumerate() {
+        let faults = names::qualified(finalizer);
+        if faults.is_empty() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            out.push(Cause::invalid(format!("{path}[{at}]"), &(*finalizer).into(), why));
+        }
+        out.extend(faults.iter().map(|fault| Cause::invalid(&path, &(*finalizer).into(), fault)));
+    }
+    if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
+        metadata.invalid("finalizers", "finalizer orphan and foregroundDeletion cannot be both set", out);
+    }
+}
+
+/// Checks what may not change. What the new metadata leaves out counts as unchanged.
+pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if old.has("deletionTimestamp") {
+        let had = old.list("finalizers");
+        let added: Vec<String> = new.list("finalizers").iter().filter(|it| !had.contains(it)).map(|it| it.to_string()).collect();
+        if !added.is_empty() {
+            let why = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            new.forbidden("finalizers", &why, out);
+        }
+    }
+    if new.number("generation").zip(old.number("generation")).is_some_and(|(new, old)| new < old) {
+        new.invalid("generation", "must not be decremented", out);
+    }
+    for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if new.has(key) && new.get(key) != old.get(key) {
+            new.invalid(key, IMMUTABLE, out);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What is wrong with an object: a function a kind, by family, each naming fields and wording its complaints as Kubernetes does, because
+//! people's scripts read them.
+//!
+//! An object is decoded and defaulted before it gets here, so shapes are right and defaults are filled in.
+
+mod at;
+mod batch;
+mod config;
+mod container;
+mod event;
+mod meta;
+mod names;
+mod node;
+mod placement;
+mod pod;
+mod policy;
+mod resources;
+mod selector;
+mod service;
+mod storage;
+mod volume;
+mod workload;
+
+use serde_json::Value;
+
+use self::at::At;
+use crate::object::ResourceRef;
+use crate::object::status::Cause;
+
+/// What is wrong with an object about to be created (`old` is `None`) or to replace `old`; empty if nothing is.
+pub fn validate(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let mut out = Vec::new();
+    let new = At::root(new);
+    meta::metadata(resource, &new.at("metadata"), &mut out);
+    object(resource.kind, &new, &mut out);
+    match old.map(At::root) {
+        None => creation(resource.kind, &new, &mut out),
+        Some(old) => {
+            meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
+            update(resource.kind, &new, &old, &mut out);
+        }
+    }
+    out
+}
+
+/// Checks an object for itself.
+fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
+    match kind {
+        "Pod" => pod::spec(&new.at("spec"), out),
+        "PodTemplate" => pod::template(&new.at("template"), out),
+        "ReplicationController" | "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::workload(kind, new, out),
+        "ControllerRevision" => workload::controller_revision(new, out),
+        "Job" => batch::job(new, out),
+        "CronJob" => batch::cron_job(new, out),
+        "Service" => service::service(new, out),
+        "Endpoints" => service::endpoints(new, out),
+        "EndpointSlice" => service::endpoint_slice(new, out),
+        "ConfigMap" => config::config_map(new, out),
+        "Secret" => config::secret(new, out),
+        "LimitRange" => config::limit_range(new, out),
+        "ResourceQuota" => config::resource_quota(new, out),
+        "Node" => node::node(new, out),
+        "Lease" => node::lease(new, out),
+        "Binding" => node::binding(new, out),
+        "PersistentVolume" => storage::persistent_volume(new, out),
+        "PersistentVolumeClaim" => storage::claim(new, out),
+        "PodDisruptionBudget" => policy::budget(new, out),
+        "Event" => event::event(new, out),
+        _ => {}
+    }
+}
+
+/// Checks what holds for new objects only.
+fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
+    match kind {
+        "Pod" => pod::creation(new, out),
+        "CronJob" => batch::cron_job_name(&new.at("metadata"), out),
+        _ => {}
+    }
+}
+
+/// Checks what of an object may not change.
+fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    match kind {
+        "Pod" => pod::update(new, old, out),
+        "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::update(kind, new, old, out),
+        "ControllerRevision" => workload::controller_revision_update(new, old, out),
+        "Job" => batch::job_update(new, old, out),
+        "Service" => service::update(new, old, out),
+        "EndpointSlice" => service::endpoint_slice_update(new, old, out),
+        "ConfigMap" => config::immutable(new, old, &["data", "binaryData"], out),
+        "Secret" => config::secret_update(new, old, out),
+        "ResourceQuota" => config::resource_quota_update(new, old, out),
+        "Node" => node::update(new, old, out),
+        "PersistentVolume" => storage::persistent_volume_update(new, old, out),
+        "PersistentVolumeClaim" => storage::claim_update(new, old, out),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

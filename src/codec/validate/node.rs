@@ -1,0 +1,59 @@
+//! Nodes, the leases they renew, and the binding of pods to them.
+
+use std::collections::HashSet;
+
+use super::at::At;
+use super::names::{self, POSITIVE};
+use super::{placement, resources};
+use crate::object::status::Cause;
+
+pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
+    let mut seen = HashSet::new();
+    for taint in node.at("spec").items("taints") {
+        taint.must("key", names::qualified, out);
+        taint.may("value", names::label_value, out);
+        match taint.text("effect") {
+            "" => taint.required("effect", "", out),
+            _ => taint.one_of("effect", &placement::EFFECTS, out),
+        }
+        let pair = (taint.text("key"), taint.text("effect"));
+        if !seen.insert(pair) {
+            let mut cause = Cause::duplicate(taint.path.as_str(), taint.value);
+            cause.message += ": taints must be unique by key and effect pair";
+            out.push(cause);
+        }
+    }
+    let status = node.at("status");
+    for key in ["capacity", "allocatable"] {
+        resources::amounts(&status, key, out);
+    }
+}
+
+/// What a node is called by others is given once.
+pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    for (key, path, called) in [("providerID", "providerID", "providerID"), ("podCIDR", "podCIDRs", "podCIDR")] {
+        if !old.text(key).is_empty() && new.text(key) != old.text(key) {
+            let why = format!("node updates may not change {called} except from \"\" to valid");
+            new.forbidden(path, &why, out);
+        }
+    }
+}
+
+pub(super) fn lease(lease: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = lease.at("spec");
+    if spec.number("leaseDurationSeconds").is_some_and(|it| it <= 0) {
+        spec.invalid("leaseDurationSeconds", POSITIVE, out);
+    }
+    spec.not_negative(&["leaseTransitions"], out);
+}
+
+pub(super) fn binding(binding: &At<'_>, out: &mut Vec<Cause>) {
+    let target = binding.at("target");
+    if !matches!(target.text("kind"), "" | "Node") {
+        out.push(Cause::not_supported(target.path("kind"), target.text("kind"), &["Node", "<empty>"]));
+    }
+    if target.text("name").is_empty() {
+        target.required("name", "", out);
+    }
+}

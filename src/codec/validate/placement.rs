@@ -1,0 +1,127 @@
+//! Where a pod may run: affinity, tolerations, spreading.
+
+use std::collections::HashSet;
+
+use super::at::At;
+use super::names::{self, POSITIVE};
+use super::selector;
+use crate::object::status::Cause;
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+pub(super) const EFFECTS: [&str; 3] = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+
+pub(super) fn affinity(affinity: &At<'_>, out: &mut Vec<Cause>) {
+    let node = affinity.at("nodeAffinity");
+    if node.has(REQUIRED) {
+        node_selector(&node.at(REQUIRED), out);
+    }
+    for term in node.items(PREFERRED) {
+        weight(&term, out);
+        node_selector_term(&term.at("preference"), out);
+    }
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let pods = affinity.at(kind);
+        for term in pods.items(REQUIRED) {
+            pod_term(&term, out);
+        }
+        for term in pods.items(PREFERRED) {
+            weight(&term, out);
+            pod_term(&term.at("podAffinityTerm"), out);
+        }
+    }
+}
+
+fn weight(term: &At<'_>, out: &mut Vec<Cause>) {
+    if !(1..=100).contains(&term.number("weight").unwrap_or_default()) {
+        term.invalid("weight", "must be in the range 1-100", out);
+    }
+}
+
+/// Checks a `NodeSelector`.
+pub(super) fn node_selector(of: &At<'_>, out: &mut Vec<Cause>) {
+    if of.list("nodeSelectorTerms").is_empty() {
+        of.required("nodeSelectorTerms", "must have at least one node selector term", out);
+    }
+    for term in of.items("nodeSelectorTerms") {
+        node_selector_term(&term, out);
+    }
+}
+
+fn node_selector_term(term: &At<'_>, out: &mut Vec<Cause>) {
+    for requirement in term.items("matchExpressions") {
+        let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
+        selector::expression(&requirement, &operators, "not a valid selector operator", out);
+        requirement.faults("key", names::qualified(requirement.text("key")), out);
+    }
+    for requirement in term.items("matchFields") {
+        if requirement.list("values").len() != 1 && matches!(requirement.text("operator"), "In" | "NotIn") {
+            requirement.required("values", "must be only one value when `operator` is 'In' or 'NotIn' for node field selector", out);
+        } else if !matches!(requirement.text("operator"), "In" | "NotIn") {
+            requirement.invalid("operator", "not a valid selector operator", out);
+        }
+        if requirement.text("key") != "metadata.name" {
+            requirement.invalid("key", "not a valid field selector key", out);
+        }
+    }
+}
+
+fn pod_term(term: &At<'_>, out: &mut Vec<Cause>) {
+    for key in ["labelSelector", "namespaceSelector"] {
+        if term.has(key) {
+            selector::label_selector(&term.at(key), out);
+        }
+    }
+    match term.text("topologyKey") {
+        "" => term.required("topologyKey", "can not be empty", out),
+        key => term.faults("topologyKey", names::qualified(key), out),
+    }
+}
+
+pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
+    for toleration in spec.items("tolerations") {
+        let operator = toleration.text("operator");
+        toleration.may("key", names::qualified, out);
+        if toleration.text("key").is_empty() && operator != "Exists" {
+            let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
+            out.push(Cause::invalid(toleration.path("operator"), &operator.into(), why));
+        }
+        if toleration.has("tolerationSeconds") && toleration.text("effect") != "NoExecute" {
+            let why = "effect must be 'NoExecute' when `tolerationSeconds` is set";
+            out.push(Cause::invalid(toleration.path("effect"), &toleration.text("effect").into(), why));
+        }
+        match operator {
+            "" | "Equal" => toleration.faults("value", names::label_value(toleration.text("value")), out),
+            "Exists" if !toleration.text("value").is_empty() => {
+                toleration.invalid("operator", "value must be empty when `operator` is 'Exists'", out);
+            }
+            _ => toleration.one_of("operator", &["Equal", "Exists"], out),
+        }
+        toleration.one_of("effect", &EFFECTS, out);
+    }
+}
+
+pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let mut seen = HashSet::new();
+    for constraint in spec.items("topologySpreadConstraints") {
+        if constraint.number("maxSkew").unwrap_or_default() <= 0 {
+            constraint.invalid("maxSkew", POSITIVE, out);
+        }
+        match constraint.text("topologyKey") {
+            "" => constraint.required("topologyKey", "can not be empty", out),
+            key => constraint.faults("topologyKey", names::qualified(key), out),
+        }
+        constraint.one_of("whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], out);
+        let pair = (constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));
+        if !seen.insert(pair) {
+            let shown = format!("{{{}, {}}}", pair.0, pair.1);
+            out.push(Cause::duplicate(format!("{}.{{topologyKey, whenUnsatisfiable}}", constraint.path), &shown.into()));
+        }
+        if constraint.has("labelSelector") {
+            selector::label_selector(&constraint.at("labelSelector"), out);
+        }
+        if constraint.number("minDomains").is_some_and(|it| it <= 0) {
+            constraint.invalid("minDomains", POSITIVE, out);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Amounts: requests, limits, capacities and quotas.
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, Faults, NOT_NEGATIVE};
+use crate::object::status::Cause;
+use crate::util::quantity::{Format, Quantity};
+
+const CONTAINER: [&str; 3] = ["cpu", "memory", "ephemeral-storage"];
+/// Resources of a cluster that are not fractions of anything.
+const COUNTED: [&str; 9] = [
+    "pods",
+    "services",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+    "persistentvolumeclaims",
+    "services.nodeports",
+    "services.loadbalancers",
+];
+
+fn is_huge_pages(name: &str) -> bool {
+    name.starts_with("hugepages-")
+}
+
+/// Whether a resource has a domain before its name, other than Kubernetes' own.
+fn is_extended(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
+}
+
+fn container_resource(name: &str) -> Faults {
+    let faults = names::qualified(name);
+    if faults.is_empty() && !name.contains('/') && !CONTAINER.contains(&name) && !is_huge_pages(name) {
+        return vec!["must be a standard resource for containers".to_owned()];
+    }
+    faults
+}
+
+/// An amount as messages show it.
+fn show(quantity: Quantity) -> Value {
+    quantity.to_string().into()
+}
+
+/// Checks an amount that may not be negative; `None` if it is no amount at all, which is reported too.
+pub(super) fn amount(path: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
+    match Quantity::from_json(value) {
+        Ok(quantity) => {
+            if quantity.is_negative() {
+                out.push(Cause::invalid(path, &show(quantity), NOT_NEGATIVE));
+            }
+            Some(quantity)
+        }
+        Err(error) => {
+            out.push(Cause::invalid(path, value, &error.to_string()));
+            None
+        }
+    }
+}
+
+/// Checks an amount that has to be more than nothing.
+pub(super) fn positive(path: &str, value: &Value, detail: &str, out: &mut Vec<Cause>) {
+    match Quantity::from_json(value) {
+        Ok(quantity) if quantity <= Quantity::ZERO => out.push(Cause::invalid(path, &show(quantity), detail)),
+        Ok(_) => {}
+        Err(error) => out.push(Cause::invalid(path, value, &error.to_string())),
+    }
+}
+
+/// Checks the `resources` of a container.
+pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
+    let (limits, requests) = (resources.at("limits"), resources.at("requests"));
+    let mut limited: Vec<(&str, Quantity)> = Vec::new();
+    for (name, value) in resources.entries("limits") {
+        limited.extend(entry(&limits, name, value, out).map(|it| (name, it)));
+    }
+    for (name, value) in resources.entries("requests") {
+        let Some(requested) = entry(&requests, name, value, out) else { continue };
+        let limit = limited.iter().find(|(it, _)| *it == name).map(|(_, limit)| *limit);
+        let exact = is_extended(name) || is_huge_pages(name);
+        let bound = match limit {
+            Some(limit) if exact && requested != limit => Some(("equal to", limit)),
+            Some(limit) if !exact && requested > limit => Some(("less than or equal to", limit)),
+            None if exact => {
+                out.push(Cause::required(limits.path.as_str(), "Limit must be set for non overcommitable resources"));
+                None
+            }
+            _ => None,
+        };
+        if let Some((relation, limit)) = bound {
+            let why = format!("must be {relation} {name} limit of {limit}");
+            out.push(Cause::invalid(requests.path.as_str(), &show(requested), &why));
+        }
+    }
+    let named = || [&limits, &requests].into_iter().flat_map(|it| it.value.as_object()).flatten().map(|(name, _)| name.as_str());
+    if named().any(is_huge_pages) && !named().any(|it| matches!(it, "cpu" | "memory")) {
+        out.push(Cause::forbidden(resources.path.as_str(), "HugePages require cpu or memory"));
+    }
+}
+
+fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
+    let path = of.entry_path(name);
+    out.extend(container_resource(name).iter().map(|fault| Cause::invalid(&path, &name.into(), fault)));
+    let quantity = amount(&path, value, out)?;
+    if is_extended(name) && !quantity.is_integer() {
+        out.push(Cause::invalid(path, &show(quantity), "must be an integer"));
+    }
+    Some(quantity)
+}
+
+/// Checks a map of amounts whose names may be any resource of a cluster (`capacity`, a quota's `hard`).
+pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    let map = of.at(key);
+    for (name, value) in of.entries(key) {
+        let path = map.entry_path(name);
+        out.extend(names::qualified(name).iter().map(|fault| Cause::invalid(&path, &name.into(), fault)));
+        if let Some(quantity) = amount(&path, value, out)
+            && !quantity.is_integer()
+            && (is_extended(name) || name.starts_with("count/") || COUNTED.contains(&name))
+        {
+            out.push(Cause::invalid(path, &show(quantity), "must be an integer"));
+        }
+    }
+}
+
+/// Checks one item of a limit range: each bound against the others.
+pub(super) fn limit_item(item: &At<'_>, out: &mut Vec<Cause>) {
+    let read = |key: &str, name: &str| Quantity::from_json(item.at(key).get(name)).ok();
+    const BOUNDS: [&str; 4] = ["min", "defaultRequest", "default", "max"];
+    for key in BOUNDS {
+        amounts(item, key, out);
+    }
+    let mut resources: Vec<&str> = BOUNDS.iter().flat_map(|key| item.entries(key)).map(|(name, _)| name).collect();
+    resources.sort_unstable();
+    resources.dedup();
+    for name in resources {
+        for (at, low) in BOUNDS.iter().enumerate() {
+            for high in &BOUNDS[at + 1..] {
+                let Some((less, more)) = read(low, name).zip(read(high, name)).filter(|(less, more)| less > more) else { continue };
+                let describe = |key: &str| match key {
+                    "defaultRequest" => "default request value".to_owned(),
+                    "default" => "default value".to_owned(),
+                    other => format!("{other} value"),
+                };
+                let why = format!("{} {less} is greater than {} {more}", describe(low), describe(high));
+                out.push(Cause::invalid(item.at(low).entry_path(name), &show(less), &why));
+            }
+        }
+    }
+    for (name, value) in item.entries("maxLimitRequestRatio") {
+        let path = item.at("maxLimitRequestRatio").entry_path(name);
+        if let Some(ratio) = amount(&path, value, out)
+            && ratio < Quantity::new(1, Format::Decimal)
+        {
+            out.push(Cause::invalid(path, &show(ratio), &format!("ratio {ratio} is less than 1")));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Services and endpoints.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::container::port_reference;
+use super::names;
+use super::selector;
+use crate::object::status::Cause;
+use crate::util::go;
+
+const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+const NONE: &str = "None";
+
+pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = service.at("spec");
+    let kind = spec.text("type");
+    let headless = spec.text("clusterIP") == NONE;
+    let external_name = kind == "ExternalName";
+    if spec.list("ports").is_empty() && !headless && !external_name {
+        spec.required("ports", "", out);
+    }
+    if headless && matches!(kind, "LoadBalancer" | "NodePort") {
+        let why = format!("may not be set to 'None' for {kind} services");
+        out.push(Cause::invalid("spec.clusterIPs[0]", &NONE.into(), &why));
+    }
+    if external_name {
+        if !matches!(spec.text("clusterIP"), "" | NONE) || !spec.list("clusterIPs").is_empty() {
+            spec.forbidden("clusterIPs", "may not be set when `type` is 'ExternalName'", out);
+        }
+        match spec.text("externalName") {
+            "" => spec.required("externalName", "", out),
+            name => spec.faults("externalName", names::subdomain(name.strip_suffix('.').unwrap_or(name)), out),
+        }
+    } else {
+        cluster_ip(&spec, out);
+    }
+    ports(&spec, out);
+    selector::labels(&spec, "selector", out);
+    affinity(&spec, out);
+    spec.one_of("type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
+    spec.one_of("internalTrafficPolicy", &["Cluster", "Local"], out);
+    let outside = matches!(kind, "NodePort" | "LoadBalancer") || !spec.list("externalIPs").is_empty();
+    if spec.has("externalTrafficPolicy") && !outside {
+        spec.invalid("externalTrafficPolicy", "may only be set for externally-accessible services", out);
+    }
+    spec.one_of("externalTrafficPolicy", &["Cluster", "Local"], out);
+    spec.one_of("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"], out);
+    for (at, ip) in spec.list("externalIPs").iter().enumerate() {
+        if !names::ip(ip.as_str().unwrap_or_default()).is_empty() {
+            out.push(Cause::invalid(format!("spec.externalIPs[{at}]"), ip, "must be a valid IP address"));
+        }
+    }
+    if !spec.list("loadBalancerSourceRanges").is_empty() && kind != "LoadBalancer" {
+        spec.forbidden("loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'", out);
+    }
+}
+
+fn cluster_ip(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let (primary, all) = (spec.text("clusterIP"), spec.list("clusterIPs"));
+    if let Some(first) = all.first()
+        && !primary.is_empty()
+        && first != primary
+    {
+        return spec.invalid("clusterIPs", "first value must match `clusterIP`", out);
+    }
+    let stated: Vec<&str> = if all.is_empty() { vec![primary] } else { all.iter().filter_map(Value::as_str).collect() };
+    for (at, ip) in stated.into_iter().enumerate().filter(|(_, ip)| !matches!(*ip, "" | NONE)) {
+        out.extend(names::ip(ip).iter().map(|fault| Cause::invalid(format!("spec.clusterIPs[{at}]"), &ip.into(), fault)));
+    }
+}
+
+fn ports(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let several = spec.list("ports").len() > 1;
+    let (mut seen, mut numbers, mut node_ports) = (HashSet::new(), HashSet::new(), HashSet::new());
+    for port in spec.items("ports") {
+        match port.text("name") {
+            "" if several => port.required("name", "", out),
+            "" => {}
+            name => {
+                port.faults("name", names::label(name), out);
+                if !seen.insert(name) {
+                    port.duplicate("name", out);
+                }
+            }
+        }
+        let number = port.number("port").unwrap_or_default();
+        out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(port.path("port"), &number.into(), fault)));
+        let protocol = port.text("protocol");
+        match protocol {
+            "" => port.required("protocol", "", out),
+            _ => port.one_of("protocol", &PROTOCOLS, out),
+        }
+        if port.has("targetPort") {
+            port_reference(&port, "targetPort", out);
+        }
+        port.may("appProtocol", names::qualified, out);
+        if !numbers.insert((protocol, number)) {
+            let shown = format!(
+                "core.ServicePort{{Name:\"\", Protocol:{}, AppProtocol:(*string)(nil), Port:{number}, \
+                 TargetPort:intstr.IntOrString{{Type:0, IntVal:0, StrVal:\"\"}}, NodePort:0}}",
+                go::quote(protocol)
+            );
+            let cause = Cause::duplicate(port.path.as_str(), &Value::Null);
+            out.push(Cause { message: format!("Duplicate value: {shown}"), ..cause });
+        }
+        let node_port = port.number("nodePort").unwrap_or_default();
+        if node_port != 0 {
+            if spec.text("type") == "ClusterIP" {
+                port.forbidden("nodePort", "may not be used when `type` is 'ClusterIP'", out);
+            }
+            port.faults("nodePort", names::port_number(node_port), out);
+            if !node_ports.insert((protocol, node_port)) {
+                port.duplicate("nodePort", out);
+            }
+        }
+    }
+}
+
+fn affinity(spec: &At<'_>, out: &mut Vec<Cause>) {
+    spec.one_of("sessionAffinity", &["ClientIP", NONE], out);
+    let client = spec.at("sessionAffinityConfig").at("clientIP");
+    match spec.text("sessionAffinity") {
+        "ClientIP" if client.number("timeoutSeconds").is_some_and(|it| !(1..=86400).contains(&it)) => {
+            client.invalid("timeoutSeconds", "must be greater than 0 and less than 86400", out);
+        }
+        NONE if spec.has("sessionAffinityConfig") => {
+            spec.forbidden("sessionAffinityConfig", "must not be set when session affinity is None", out);
+        }
+        _ => {}
+    }
+}
+
+/// An address once given is kept, unless the service changes its type.
+pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    let (before, after) = (old.text("clusterIP"), new.text("clusterIP"));
+    let without_address = |it: &At<'_>| it.text("type") == "ExternalName";
+    if !before.is_empty() && !after.is_empty() && before != after && !without_address(&new) && !without_address(&old) {
+        let shown = format!("[]string{{{}}}", go::quote(after));
+        out.push(Cause::invalid_shown("spec.clusterIPs[0]", &shown, "may not change once set"));
+    }
+}
+
+pub(super) fn endpoints(endpoints: &At<'_>, out: &mut Vec<Cause>) {
+    for subset in endpoints.items("subsets") {
+        if subset.list("addresses").is_empty() && subset.list("notReadyAddresses").is_empty() {
+            out.push(Cause::required(subset.path.as_str(), "must specify `addresses` or `notReadyAddresses`"));
+        }
+        for key in ["addresses", "notReadyAddresses"] {
+            for address in subset.items(key) {
+                address.faults("ip", names::ip(address.text("ip")), out);
+                address.may("hostname", names::label, out);
+                address.may("nodeName", names::subdomain, out);
+            }
+        }
+        endpoint_ports(&subset, true, out);
+    }
+}
+
+fn endpoint_ports(of: &At<'_>, number_required: bool, out: &mut Vec<Cause>) {
+    let several = of.list("ports").len() > 1;
+    let mut seen = HashSet::new();
+    for port in of.items("ports") {
+        let name = port.text("name");
+        if name.is_empty() && several && number_required {
+            port.required("name", "", out);
+        }
+        port.may("name", names::label, out);
+        if !seen.insert(name) && !number_required {
+            out.push(Cause::duplicate(port.path("name"), &name.into()));
+        }
+        if number_required || port.has("port") {
+            let number = port.number("port").unwrap_or_default();
+            out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(port.path("port"), &number.into(), fault)));
+        }
+        match port.text("protocol") {
+            "" => port.required("protocol", "", out),
+            _ => port.one_of("protocol", &PROTOCOLS, out),
+        }
+    }
+}
+
+/// The most endpoints of a slice.
+const ENDPOINTS: usize = 1000;
+
+pub(super) fn endpoint_slice(slice: &At<'_>, out: &mut Vec<Cause>) {
+    match slice.text("addressType") {
+        "" => slice.required("addressType", "", out),
+        _ => slice.one_of("addressType", &["FQDN", "IPv4", "IPv6"], out),
+    }
+    let count = slice.list("endpoints").len();
+    if count > ENDPOINTS {
+        return out.push(Cause::too_many("endpoints", count, ENDPOINTS));
+    }
+    for endpoint in slice.items("endpoints") {
+        let addresses = endpoint.list("addresses");
+        if addresses.is_empty() {
+            endpoint.required("addresses", "must contain at least 1 address", out);
+        } else if addresses.len() > 100 {
+            out.push(Cause::too_many(endpoint.path("addresses"), addresses.len(), 100));
+        }
+        for (at, address) in addresses.iter().enumerate() {
+            let text = address.as_str().unwrap_or_default();
+            let path = || format!("{}[{at}]", endpoint.path("addresses"));
+            match slice.text("addressType") {
+                "IPv4" if text.parse::<std::net::Ipv4Addr>().is_err() => {
+                    out.push(Cause::invalid(path(), address, "must be a valid IPv4 address"));
+                }
+                "IPv6" if text.parse::<std::net::Ipv6Addr>().is_err() => {
+                    out.push(Cause::invalid(path(), address, "must be a valid IPv6 address"));
+                }
+                "FQDN" => out.extend(names::subdomain(text).iter().map(|fault| Cause::invalid(path(), address, fault))),
+                _ => {}
+            }
+        }
+        endpoint.may("hostname", names::label, out);
+        endpoint.may("nodeName", names::subdomain, out);
+    }
+    if slice.list("ports").len() > 20000 {
+        out.push(Cause::too_many("ports", slice.list("ports").len(), 20000));
+    }
+    endpoint_ports(slice, false, out);
+}
+
+pub(super) fn endpoint_slice_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if new.get("addressType") != old.get("addressType") {
+        new.invalid("addressType", names::IMMUTABLE, out);
+    }
+}

@@ -1,0 +1,139 @@
+//! Persistent volumes and the claims to them.
+
+use serde_json::{Map, Value};
+
+use super::at::At;
+use super::names::POSITIVE;
+use super::{placement, pod, resources, selector, volume};
+use crate::object::status::Cause;
+use crate::util::quantity::Quantity;
+
+const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+/// What a volume has beside its source.
+const VOLUME_FIELDS: [&str; 9] = [
+    "accessModes",
+    "capacity",
+    "claimRef",
+    "mountOptions",
+    "nodeAffinity",
+    "persistentVolumeReclaimPolicy",
+    "storageClassName",
+    "volumeAttributesClassName",
+    "volumeMode",
+];
+
+fn access_modes(spec: &At<'_>, out: &mut Vec<Cause>) {
+    for mode in spec.list("accessModes").iter().filter_map(Value::as_str).filter(|mode| !MODES.contains(mode)) {
+        out.push(Cause::not_supported(spec.path("accessModes"), mode, &MODES));
+    }
+    spec.one_of("volumeMode", &["Block", "Filesystem"], out);
+}
+
+fn sources(spec: &At<'_>) -> Map<String, Value> {
+    let mut fields = spec.value.as_object().cloned().unwrap_or_default();
+    fields.retain(|key, value| !VOLUME_FIELDS.contains(&key.as_str()) && !value.is_null());
+    fields
+}
+
+pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = object.at("spec");
+    if spec.list("accessModes").is_empty() {
+        spec.required("accessModes", "", out);
+    }
+    access_modes(&spec, out);
+    let capacity = spec.at("capacity");
+    if spec.entries("capacity").is_empty() {
+        spec.required("capacity", "", out);
+    }
+    for (name, value) in spec.entries("capacity") {
+        if name != "storage" {
+            out.push(Cause::not_supported(capacity.path.as_str(), name, &["storage"]));
+        }
+        resources::positive(&capacity.entry_path(name), value, POSITIVE, out);
+    }
+    spec.one_of("persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], out);
+    let found = sources(&spec);
+    let mut kinds = found.keys();
+    match kinds.next() {
+        None => out.push(Cause::required("spec", "must specify a volume type")),
+        Some(first) => volume::source(&spec.at(first), first, out),
+    }
+    for extra in kinds {
+        spec.forbidden(extra, "may not specify more than 1 volume type", out);
+    }
+    let required = spec.at("nodeAffinity").at("required");
+    if !required.is_absent() {
+        placement::node_selector(&required, out);
+    } else if spec.has("local") {
+        spec.required("nodeAffinity", "Local volume requires node affinity", out);
+    }
+}
+
+pub(super) fn persistent_volume_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    let (after, before) = (Value::Object(sources(&new)), Value::Object(sources(&old)));
+    if after != before {
+        let mut changes = String::new();
+        pod::differences("spec", &before, &after, &mut changes);
+        let why = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
+        out.push(Cause::forbidden("spec.persistentvolumesource", &why));
+    }
+    if new.get("volumeMode") != old.get("volumeMode") {
+        new.invalid("volumeMode", super::names::IMMUTABLE, out);
+    }
+}
+
+pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = object.at("spec");
+    if spec.list("accessModes").is_empty() {
+        spec.required("accessModes", "at least 1 access mode is required", out);
+    }
+    access_modes(&spec, out);
+    if spec.has("selector") {
+        selector::label_selector(&spec.at("selector"), out);
+    }
+    let requests = spec.at("resources").at("requests");
+    let path = spec.at("resources").entry_path("storage");
+    match requests.get("storage") {
+        Value::Null => out.push(Cause::required(path, "")),
+        storage => resources::positive(&path, storage, "must be greater than zero", out),
+    }
+    for key in ["dataSource", "dataSourceRef"] {
+        let source = spec.at(key);
+        for field in ["kind", "name"] {
+            if !source.is_absent() && source.text(field).is_empty() {
+                source.required(field, "", out);
+            }
+        }
+    }
+}
+
+pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let storage = |object: &At<'_>| Quantity::from_json(object.at("spec").at("resources").at("requests").get("storage")).ok();
+    let (was, is) = (storage(old), storage(new));
+    let phase = old.at("status").text("phase");
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    // A claim may be bound, and ask for more once it is.
+    let fixed = |spec: &At<'_>| {
+        let mut fields = spec.value.as_object().cloned().unwrap_or_default();
+        if old.text("volumeName").is_empty() {
+            fields.shift_remove("volumeName");
+        }
+        if phase == "Bound" {
+            fields.shift_remove("volumeAttributesClassName");
+            fields.shift_remove("resources");
+        }
+        Value::Object(fields)
+    };
+    let (after, before) = (fixed(&new), fixed(&old));
+    if after != before {
+        let mut changes = String::new();
+        pod::differences("spec", &before, &after, &mut changes);
+        let why =
+            format!("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}");
+        out.push(Cause::forbidden("spec", &why));
+    }
+    if phase == "Bound" && is < was {
+        out.push(Cause::forbidden("spec.resources.requests.storage", "field can not be less than previous value"));
+    }
+}

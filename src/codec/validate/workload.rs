@@ -1,0 +1,213 @@
+//! What keeps a number of pods running: replication controllers and the kinds of `apps`.
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, IMMUTABLE};
+use super::{pod, selector};
+use crate::object::status::Cause;
+
+/// Checks what all of these kinds have: counts, a selector, and a template it selects.
+pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = object.at("spec");
+    spec.not_negative(&["replicas", "minReadySeconds", "revisionHistoryLimit"], out);
+    match kind {
+        "ReplicationController" => plain_selector(&spec, out),
+        _ => label_selector(kind, &spec, out),
+    }
+    match kind {
+        "Deployment" => deployment(&spec, out),
+        "StatefulSet" => stateful_set(&spec, out),
+        "DaemonSet" => daemon_set(&spec, out),
+        _ => {}
+    }
+}
+
+fn plain_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let selector = spec.strings("selector");
+    if selector.is_empty() {
+        spec.required("selector", "", out);
+    }
+    if !spec.has("template") {
+        return spec.required("template", "", out);
+    }
+    let labels = spec.at("template").at("metadata").at("labels");
+    if selector.iter().any(|(key, value)| labels.text(key) != *value) {
+        mismatch(spec, out);
+    }
+    template("ReplicationController", spec, out);
+}
+
+fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
+    let selector = spec.at("selector");
+    if selector.is_absent() {
+        spec.required("selector", "", out);
+    } else {
+        selector::label_selector(&selector, out);
+        if selector::is_empty(&selector) {
+            let why = format!("empty selector is invalid for {}", kind.to_lowercase());
+            out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), &why));
+        }
+        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
+            mismatch(spec, out);
+        }
+    }
+    template(kind, spec, out);
+}
+
+/// The template's labels are not those selected.
+pub(super) fn mismatch(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let metadata = spec.at("template").at("metadata");
+    let shown = selector::show_labels(&metadata, "labels");
+    out.push(Cause::invalid_shown(metadata.path("labels"), &shown, "`selector` does not match template `labels`"));
+}
+
+/// Pods that are kept running are always restarted, and have no deadline.
+fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
+    let template = spec.at("template");
+    pod::template(&template, out);
+    let pod = template.at("spec");
+    if matches!(pod.text("restartPolicy"), "OnFailure" | "Never") {
+        out.push(Cause::not_supported(pod.path("restartPolicy"), pod.text("restartPolicy"), &["Always"]));
+    }
+    if pod.has("activeDeadlineSeconds") {
+        let of = if kind == "Deployment" { "ReplicaSet" } else { kind };
+        pod.forbidden("activeDeadlineSeconds", &format!("activeDeadlineSeconds in {of} is not Supported"), out);
+    }
+}
+
+fn deployment(spec: &At<'_>, out: &mut Vec<Cause>) {
+    spec.not_negative(&["progressDeadlineSeconds"], out);
+    if spec.number("progressDeadlineSeconds").is_some_and(|it| it <= spec.number("minReadySeconds").unwrap_or_default()) {
+        spec.invalid("progressDeadlineSeconds", "must be greater than minReadySeconds", out);
+    }
+    let strategy = spec.at("strategy");
+    match strategy.text("type") {
+        "" => {}
+        "Recreate" if strategy.has("rollingUpdate") => {
+            strategy.forbidden("rollingUpdate", "may not be specified when strategy `type` is 'Recreate'", out);
+        }
+        "Recreate" => {}
+        "RollingUpdate" => rolling_update(&strategy.at("rollingUpdate"), out),
+        kind => out.push(Cause::not_supported(strategy.path("type"), kind, &["Recreate", "RollingUpdate"])),
+    }
+}
+
+fn rolling_update(rolling: &At<'_>, out: &mut Vec<Cause>) {
+    for key in ["maxUnavailable", "maxSurge"] {
+        count_or_percent(rolling, key, out);
+    }
+    let zero = |key: &str| matches!(rolling.get(key), Value::Number(it) if it.as_i64() == Some(0)) || percent(rolling.get(key)) == Some(0);
+    if zero("maxUnavailable") && zero("maxSurge") {
+        rolling.invalid("maxUnavailable", "may not be 0 when `maxSurge` is 0", out);
+    }
+    if percent(rolling.get("maxUnavailable")).is_some_and(|it| it > 100) {
+        rolling.invalid("maxUnavailable", "must not be greater than 100%", out);
+    }
+}
+
+fn percent(value: &Value) -> Option<i64> {
+    value.as_str()?.strip_suffix('%')?.parse().ok()
+}
+
+/// Checks a count of pods that may be a percentage.
+pub(super) fn count_or_percent(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    match of.get(key) {
+        Value::String(text) => of.faults(key, names::percent(text), out),
+        _ => of.not_negative(&[key], out),
+    }
+}
+
+fn stateful_set(spec: &At<'_>, out: &mut Vec<Cause>) {
+    if !matches!(spec.text("podManagementPolicy"), "" | "OrderedReady" | "Parallel") {
+        spec.invalid("podManagementPolicy", "must be 'OrderedReady' or 'Parallel'", out);
+    }
+    let strategy = spec.at("updateStrategy");
+    match strategy.text("type") {
+        "" => {}
+        "OnDelete" if strategy.has("rollingUpdate") => {
+            strategy.invalid("rollingUpdate", "only allowed for updateStrategy 'RollingUpdate'", out);
+        }
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let rolling = strategy.at("rollingUpdate");
+            rolling.not_negative(&["partition"], out);
+            count_or_percent(&rolling, "maxUnavailable", out);
+        }
+        _ => strategy.invalid("type", "must be 'RollingUpdate' or 'OnDelete'", out),
+    }
+    spec.at("ordinals").not_negative(&["start"], out);
+    let retention = spec.at("persistentVolumeClaimRetentionPolicy");
+    for key in ["whenDeleted", "whenScaled"] {
+        retention.one_of(key, &["Delete", "Retain"], out);
+    }
+}
+
+fn daemon_set(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let strategy = spec.at("updateStrategy");
+    match strategy.text("type") {
+        "" | "OnDelete" => {}
+        "RollingUpdate" => {
+            let rolling = strategy.at("rollingUpdate");
+            for key in ["maxUnavailable", "maxSurge"] {
+                count_or_percent(&rolling, key, out);
+            }
+            let some = |key: &str| rolling.number(key).is_some_and(|it| it != 0) || percent(rolling.get(key)).is_some_and(|it| it != 0);
+            match (some("maxUnavailable"), some("maxSurge")) {
+                (true, true) => rolling.invalid("maxSurge", "may not be set when maxUnavailable is non-zero", out),
+                (false, false) if rolling.has("maxUnavailable") => {
+                    rolling.required("maxUnavailable", "cannot be 0 when maxSurge is 0", out);
+                }
+                _ => {}
+            }
+        }
+        kind => out.push(Cause::not_supported(strategy.path("type"), kind, &["RollingUpdate", "OnDelete"])),
+    }
+}
+
+/// Checks what may not change.
+pub(super) fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    match kind {
+        "StatefulSet" => {
+            const CHANGEABLE: [&str; 7] = [
+                "replicas",
+                "ordinals",
+                "template",
+                "updateStrategy",
+                "revisionHistoryLimit",
+                "persistentVolumeClaimRetentionPolicy",
+                "minReadySeconds",
+            ];
+            let fixed = |spec: &At<'_>| {
+                let mut fields = spec.value.as_object().cloned().unwrap_or_default();
+                fields.retain(|key, _| !CHANGEABLE.contains(&key.as_str()));
+                fields
+            };
+            if fixed(&new) != fixed(&old) {
+                let (most, last) = (CHANGEABLE[..6].join("', '"), CHANGEABLE[6]);
+                let why = format!("updates to statefulset spec for fields other than '{most}' and '{last}' are forbidden");
+                out.push(Cause::forbidden("spec", &why));
+            }
+        }
+        _ => {
+            let selector = new.at("selector");
+            if selector.value != old.get("selector") {
+                out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), IMMUTABLE));
+            }
+        }
+    }
+}
+
+pub(super) fn controller_revision(revision: &At<'_>, out: &mut Vec<Cause>) {
+    if !revision.has("data") {
+        revision.required("data", "data is mandatory", out);
+    }
+    revision.not_negative(&["revision"], out);
+}
+
+pub(super) fn controller_revision_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if new.get("data") != old.get("data") {
+        new.invalid("data", IMMUTABLE, out);
+    }
+}
