@@ -1,11 +1,14 @@
 //! The scheduler: Mesos' offers and Kubernetes' pods in, launches out. The decisions are pure: [`core`] is one state machine; what is
 //! around it does the I/O.
 
+mod artifacts;
 pub mod config;
 pub mod constraints;
 pub mod core;
 pub mod demand;
 pub mod executorinfo;
+pub mod frameworkid;
+mod http;
 pub mod launch;
 pub mod limits;
 pub mod metrics;
@@ -14,8 +17,16 @@ pub mod offers;
 pub mod pace;
 pub mod placement;
 pub mod ports;
+mod publish;
 pub mod queue;
 pub mod reconcile;
+mod register;
 pub mod resources;
+mod shell;
+mod staticpods;
 pub mod taskid;
 pub mod tasks;
+
+pub use config::{Config, ExecutorFlags, Tuning};
+pub use frameworkid::{InStore, StateStore};
+pub use shell::Scheduler;

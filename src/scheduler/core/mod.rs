@@ -53,6 +53,8 @@ pub enum Input {
     /// Somebody asks for a reconciliation.
     WantExplicit,
     WantImplicit,
+    /// Nothing; what waits to be done is done.
+    Tick,
 }
 
 /// Something to be done.
@@ -194,6 +196,7 @@ impl Core {
             Input::Event(event) => self.event(now, *event),
             Input::PodDeletion { pod, done } => self.deletion(now, &pod, done),
             Input::NodeWritten { host, done } => self.node_written(&host, done),
+            Input::Tick => {}
             Input::WantExplicit => {
                 self.metrics.reconciliation_requested("explicit");
                 self.reconciler.want_explicit();
@@ -403,6 +406,17 @@ impl Core {
             let pod = waiting.pod.clone();
             self.out.push(Action::Tell { pod, warning: true, reason: "FailedScheduling", message: format!("Error scheduling: {why}") });
         }
+    }
+
+    /// The last known state of every pod that waits or has a task.
+    pub fn known_pods(&self) -> Vec<Arc<Object>> {
+        let waiting = self.queue.iter().map(|(it, _)| it.pod.clone());
+        waiting.chain(self.tasks.iter().filter_map(|it| it.object.clone())).collect()
+    }
+
+    /// The names of the nodes that the API server is known to have.
+    pub fn known_nodes(&self) -> Vec<Box<str>> {
+        self.nodes.iter().filter(|it| !it.provisional).map(|it| it.facts.name.clone()).collect()
     }
 
     /// One line for each waiting pod.

@@ -1,0 +1,465 @@
+//! The I/O around the core: watches, the Mesos driver, writes to the API server, time.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::artifacts::{self, Files};
+use super::config::Config;
+use super::core::{Action, Core, GATE, Input, Settings};
+use super::demand::Rules;
+use super::executorinfo::Prototype;
+use super::frameworkid::{self, Keeper, StateStore};
+use super::http::{self, Site};
+use super::metrics::Metrics;
+use super::publish::Publisher;
+use super::reconcile::Pace;
+use super::register::write_node;
+use crate::cache::{Cache, Event, Expired, Query, Watch};
+use crate::client::events::{self, EventRecorder, EventType};
+use crate::client::leader::Candidate;
+use crate::client::{Client, DeleteOptions};
+use crate::mesos::detect::{self, MasterLocation};
+use crate::mesos::scheduler::{self, Calls, DriverEvent};
+use crate::mesos::v1::framework_info::{Capability, capability};
+use crate::mesos::v1::{Credential, FrameworkInfo};
+use crate::object::{Object, ResourceRef, resource};
+use crate::supervise::{Shutdown, Supervisor};
+use crate::telemetry::metrics::Registry;
+
+/// Writes to the API server that run at a time.
+const WRITES: usize = 64;
+/// Inputs of one kind that are taken in before what follows from them is done.
+const BATCH: usize = 1024;
+/// How long the parts may take to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A scheduler that listens, and does nothing else until [`Scheduler::run`].
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    client: Client,
+    cache: Arc<Cache>,
+    keeper: Keeper,
+    masters: MasterLocation,
+    listener: TcpListener,
+    files: Files,
+    prototype: Prototype,
+}
+
+impl Scheduler {
+    /// Checks the configuration, reads the files it names, and binds the HTTP port. `cache` must hold, or be about to hold, all pods and
+    /// nodes of the cluster that `client` writes to; `state` keeps the framework id.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the configuration, by its flag.
+    pub async fn build(config: Config, client: Client, cache: Arc<Cache>, state: Arc<dyn StateStore>) -> anyhow::Result<Self> {
+        let config = config.check()?;
+        let masters = MasterLocation::read(&config.mesos_master).context("--mesos-master")?;
+        let key = frameworkid::key(config.product, &config.framework_store_uri, &config.framework_name)?;
+        let keeper = Keeper { store: state, key, failover: config.failover(), refresh: config.tuning.framework_id_refresh_interval };
+        let at = SocketAddr::new(config.address, config.port);
+        let listener = TcpListener::bind(at).await.with_context(|| format!("--address and --port: cannot listen on {at}"))?;
+        let bound = SocketAddr::new(published(&config), listener.local_addr()?.port());
+        let base = format!("http://{}", config.advertised_address.clone().unwrap_or_else(|| bound.to_string()));
+        let (files, prototype) = artifacts::prepare(&config, &base).context("misconfigured executor")?;
+        Ok(Self { config, client: client.named("km-scheduler"), cache, keeper, masters, listener, files, prototype })
+    }
+
+    /// Where the HTTP server listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Schedules until the shutdown. Tasks go on running in Mesos.
+    ///
+    /// # Errors
+    /// If Mesos refuses the framework for good, or another scheduler leads.
+    pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        if !self.config.ha {
+            return self.lead(shutdown).await;
+        }
+        let product = self.config.product;
+        let identity = format!("{}:{}", self.prototype.id(), uuid::Uuid::new_v4());
+        let candidate = Candidate::new(
+            product.system_namespace,
+            &format!("{}-{}", product.scheduler_service, lease_part(&self.config.framework_name)),
+            &identity,
+        );
+        let client = self.client.clone();
+        candidate.run(client, shutdown, |stop| self.lead(stop)).await
+    }
+
+    async fn lead(self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let supervisor = Supervisor::new(shutdown.child_token());
+        let registry = Registry::default();
+        let Some(resumed) = shutdown.run_until_cancelled(self.keeper.load()).await else { return Ok(()) };
+        let settings = self.settings(resumed.is_some());
+        let core = Arc::new(Mutex::new(Core::new(settings, Metrics::new(registry.clone()))));
+        let (inputs, results) = mpsc::unbounded_channel();
+        let endpoint = SocketAddr::new(published(&self.config), self.listener.local_addr()?.port());
+        let site = Site { files: self.files.clone(), metrics: registry, core: core.clone(), inputs: inputs.clone() };
+        supervisor.spawn("scheduler HTTP", http::serve(self.listener, Arc::new(site), supervisor.clone()));
+        let (recorder, writer) = events::recorder(self.client.clone(), "default-scheduler", "");
+        supervisor.spawn("scheduler events", writer.run(supervisor.shutdown()));
+        if shutdown.run_until_cancelled(self.cache.wait_synced(&[&resource::POD, &resource::NODE])).await.is_none() {
+            return Ok(());
+        }
+        let publisher =
+            Publisher { client: self.client.clone(), product: self.config.product, cluster_ip: self.config.service_address, endpoint };
+        let running = Running {
+            pods: Followed::new(&self.cache, &resource::POD),
+            nodes: Followed::new(&self.cache, &resource::NODE),
+            product: self.config.product,
+            client: self.client,
+            recorder,
+            supervisor: supervisor.clone(),
+            writes: Arc::new(Semaphore::new(WRITES)),
+            core,
+            inputs,
+            results,
+            keeper: self.keeper,
+            publisher: Some(publisher),
+            begun: Instant::now(),
+        };
+        let driver = scheduler::Config {
+            framework: framework(&self.config, resumed),
+            credential: credential(&self.config)?,
+            suppressed_roles: Vec::new(),
+        };
+        let masters = self.masters;
+        let outcome = running.run(driver, masters, shutdown).await;
+        supervisor.shutdown().cancel();
+        let drained = supervisor.wait(GRACE).await;
+        outcome.and(drained)
+    }
+
+    fn settings(&self, resumed: bool) -> Settings {
+        let config = &self.config;
+        let boxed = |roles: &[String]| roles.iter().map(|it| it.as_str().into()).collect();
+        Settings {
+            rules: Rules {
+                product: config.product,
+                limits: artifacts::limits(config),
+                framework_roles: boxed(&config.mesos_framework_roles),
+                default_pod_roles: boxed(&config.mesos_default_pod_roles),
+                any_port_by_default: config.host_port_endpoints,
+            },
+            prototype: self.prototype.clone(),
+            discovery: config.mesos_generate_task_discovery,
+            offer_ttl: config.tuning.offer_ttl,
+            initial_pod_backoff: config.tuning.initial_pod_backoff,
+            max_pod_backoff: config.tuning.max_pod_backoff,
+            reconcile: Pace {
+                cooldown: config.reconcile_cooldown,
+                interval: config.reconcile_interval,
+                initial_delay: config.tuning.initial_implicit_reconciliation_delay,
+                max_backoff: config.tuning.explicit_reconciliation_max_backoff,
+            },
+            resumed,
+            gate: GATE,
+            seed: rand::random(),
+        }
+    }
+}
+
+/// The address by which others reach the scheduler.
+fn published(config: &Config) -> IpAddr {
+    config.published_address.unwrap_or(config.address)
+}
+
+/// A framework's name as part of the name of an object.
+fn lease_part(framework: &str) -> String {
+    framework
+        .chars()
+        .map(|it| if it.is_ascii_alphanumeric() { it.to_ascii_lowercase() } else { '-' })
+        .collect::<String>()
+        .trim_matches('-')
+        .to_owned()
+}
+
+fn framework(config: &Config, id: Option<String>) -> FrameworkInfo {
+    use capability::Type;
+    let gpus = config.mesos_gpus.then_some(Type::GpuResources);
+    let capabilities = [Type::MultiRole, Type::ReservationRefinement, Type::PartitionAware].into_iter().chain(gpus);
+    let user = match config.mesos_user.as_str() {
+        "" => nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or_else(|| "root".to_owned(), |it| it.name),
+        user => user.to_owned(),
+    };
+    let hostname = config.hostname_override.clone().or_else(|| nix::unistd::gethostname().ok()?.into_string().ok());
+    FrameworkInfo {
+        user,
+        name: config.framework_name.clone(),
+        id: id.map(Into::into),
+        failover_timeout: config.failover().map(|_| config.failover_timeout),
+        checkpoint: Some(config.checkpoint),
+        roles: vec![config.subscribed_role().to_owned()],
+        capabilities: capabilities.map(|it| Capability { r#type: Some(it.into()) }).collect(),
+        hostname,
+        webui_url: config.framework_weburi.clone().filter(|it| !it.is_empty()),
+        principal: config.mesos_authentication_principal.clone(),
+        ..FrameworkInfo::default()
+    }
+}
+
+fn credential(config: &Config) -> anyhow::Result<Option<Credential>> {
+    let Some(principal) = config.mesos_authentication_principal.clone() else { return Ok(None) };
+    let secret = match &config.mesos_authentication_secret_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("--mesos-authentication-secret-file {}", path.display()))?;
+            Some(text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        None => None,
+    };
+    Ok(Some(Credential { principal, secret }))
+}
+
+/// A watch that begins anew when it has fallen behind, and then says what vanished meanwhile.
+struct Followed {
+    cache: Arc<Cache>,
+    resource: ResourceRef,
+    watch: Watch,
+    /// While it lists everything again: what it has seen so far.
+    listing: Option<HashSet<Box<str>>>,
+}
+
+impl Followed {
+    fn new(cache: &Arc<Cache>, resource: ResourceRef) -> Self {
+        let watch = cache.watch(resource, Query::default(), 0).expect("a watch from the beginning needs no history");
+        Self { cache: cache.clone(), resource, watch, listing: None }
+    }
+
+    /// The next change, if there is one yet.
+    fn try_next(&mut self) -> Option<Event> {
+        loop {
+            match self.watch.try_next() {
+                Ok(event) => return event.inspect(|event| self.note(event)),
+                Err(expired) => self.restart(expired),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            match self.watch.next().await {
+                Ok(event) => {
+                    self.note(&event);
+                    return event;
+                }
+                Err(expired) => self.restart(expired),
+            }
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        if let (Some(seen), Event::Added(object)) = (&mut self.listing, event) {
+            seen.insert(object.meta().uid.clone());
+        }
+    }
+
+    fn restart(&mut self, expired: Expired) {
+        tracing::warn!("the watch of {} fell behind, beginning anew: {expired}", self.resource.plural);
+        *self = Self { listing: Some(HashSet::new()), ..Self::new(&self.cache, self.resource) };
+    }
+}
+
+/// A scheduler at work.
+struct Running {
+    core: Arc<Mutex<Core>>,
+    pods: Followed,
+    nodes: Followed,
+    product: &'static crate::util::product::Product,
+    client: Client,
+    recorder: EventRecorder,
+    supervisor: Supervisor,
+    writes: Arc<Semaphore>,
+    inputs: mpsc::UnboundedSender<Input>,
+    results: mpsc::UnboundedReceiver<Input>,
+    keeper: Keeper,
+    /// Published at the first subscription.
+    publisher: Option<Publisher>,
+    begun: Instant,
+}
+
+impl Running {
+    async fn run(mut self, driver: scheduler::Config, masters: MasterLocation, shutdown: Shutdown) -> anyhow::Result<()> {
+        // All pods there are, before Mesos says anything: those that are bound are taken for running.
+        self.take_in_watches();
+        let masters = detect::watch(masters, &self.supervisor);
+        let (calls, mut mesos) = scheduler::start(driver, masters, &self.supervisor);
+        loop {
+            self.act(&calls);
+            let wake = self.core.lock().wake_at().map(|at| self.begun + at);
+            let sleep = async {
+                match wake {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                event = mesos.recv() => match event {
+                    Some(event) => self.heard(event).await?,
+                    None => bail!("the Mesos driver ended"),
+                },
+                event = self.pods.next() => self.pod(event),
+                event = self.nodes.next() => self.node(event),
+                Some(input) = self.results.recv() => self.input(input),
+                () = sleep => {}
+            }
+            // What else is there already is taken in before anything is done about it: the more pods a round sees, the fewer calls.
+            self.take_in_watches();
+            for _ in 0..BATCH {
+                let Ok(event) = mesos.try_recv() else { break };
+                self.heard(event).await?;
+            }
+            for _ in 0..BATCH {
+                let Ok(input) = self.results.try_recv() else { break };
+                self.input(input);
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    fn input(&self, input: Input) {
+        let now = self.now();
+        self.core.lock().input(now, input);
+    }
+
+    fn take_in_watches(&mut self) {
+        for _ in 0..BATCH {
+            let Some(event) = self.nodes.try_next() else { break };
+            self.node(event);
+        }
+        let first = !self.core.lock().is_started();
+        // The first time all of them, however many there are.
+        for _ in 0..if first { usize::MAX } else { BATCH } {
+            let Some(event) = self.pods.try_next() else { break };
+            self.pod(event);
+        }
+    }
+
+    fn pod(&mut self, event: Event) {
+        match event {
+            Event::Added(pod) | Event::Modified(pod) => self.input(Input::Pod(pod)),
+            Event::Deleted(pod) => self.input(Input::PodGone(pod)),
+            Event::Bookmark(_) => {
+                if let Some(seen) = self.pods.listing.take() {
+                    let known = self.core.lock().known_pods();
+                    known.into_iter().filter(|pod| !seen.contains(&pod.meta().uid)).for_each(|pod| self.input(Input::PodGone(pod)));
+                }
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event) {
+        match event {
+            Event::Added(node) | Event::Modified(node) => self.input(Input::Node(node)),
+            Event::Deleted(node) => self.input(Input::NodeGone(node.name().into())),
+            Event::Bookmark(_) => {
+                if self.nodes.listing.take().is_some() {
+                    let (cache, known) = (self.nodes.cache.clone(), self.core.lock().known_nodes());
+                    let gone = known.into_iter().filter(|host| cache.get(&resource::NODE, "", host).is_none());
+                    gone.for_each(|host| self.input(Input::NodeGone(host)));
+                }
+            }
+        }
+    }
+
+    async fn heard(&mut self, event: DriverEvent) -> anyhow::Result<()> {
+        match event {
+            DriverEvent::Connected(master) => tracing::info!("connected to the Mesos master {master}"),
+            DriverEvent::Subscribed(subscribed) => {
+                tracing::info!("subscribed as framework {}", subscribed.framework_id);
+                self.input(Input::Subscribed(subscribed.framework_id.value));
+                if let Some(publisher) = self.publisher.take() {
+                    self.supervisor.spawn("scheduler service", publisher.run(self.supervisor.shutdown()));
+                }
+            }
+            DriverEvent::Event(event) => self.input(Input::Event(Box::new(event))),
+            DriverEvent::Disconnected(reason) => {
+                tracing::warn!("disconnected from the Mesos master: {reason}");
+                self.input(Input::Disconnected);
+            }
+            DriverEvent::Error(message) => {
+                // A framework that was removed can never come back: the next start is to be a new one.
+                if message.contains("removed") || message.contains("Completed framework") {
+                    self.keeper.forget().await?;
+                }
+                bail!("Mesos refuses this framework: {message}");
+            }
+        }
+        Ok(())
+    }
+
+    fn act(&self, calls: &Calls) {
+        let actions = {
+            let now = self.now();
+            self.core.lock().act(now)
+        };
+        for action in actions {
+            match action {
+                Action::Call(call) => drop(calls.send(*call)),
+                Action::KeepFrameworkId(id) => {
+                    self.supervisor.spawn("framework id", self.keeper.clone().keep(id, self.supervisor.shutdown()));
+                }
+                Action::WriteNode { host, labels } => {
+                    let (client, product) = (self.client.clone(), self.product);
+                    self.write(async move {
+                        let done = write_node(&client, product, &host, &labels).await;
+                        Input::NodeWritten { host, done }
+                    });
+                }
+                Action::DeletePod { pod, uid } => {
+                    let client = self.client.clone();
+                    self.write(async move {
+                        let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(uid.into()), ..DeleteOptions::default() };
+                        let done = match client.delete(&resource::POD, &pod.namespace, &pod.name, &options).await {
+                            Ok(_) => true,
+                            // Gone, or another pod of that name.
+                            Err(error) if error.is("NotFound") || error.is("Conflict") => true,
+                            Err(error) => {
+                                tracing::warn!("pod {pod} cannot be deleted: {error}");
+                                false
+                            }
+                        };
+                        Input::PodDeletion { pod, done }
+                    });
+                }
+                Action::Tell { pod, warning, reason, message } => self.tell(&pod, warning, reason, message),
+            }
+        }
+    }
+
+    fn tell(&self, pod: &Object, warning: bool, reason: &str, message: String) {
+        let kind = if warning { EventType::Warning } else { EventType::Normal };
+        self.recorder.event(pod, kind, reason, message);
+    }
+
+    /// Runs a write beside everything else; its outcome comes back as an input.
+    fn write(&self, write: impl Future<Output = Input> + Send + 'static) {
+        let (permits, inputs, shutdown) = (self.writes.clone(), self.inputs.clone(), self.supervisor.shutdown());
+        self.supervisor.spawn_quiet(async move {
+            let work = async {
+                let _permit = permits.acquire().await;
+                write.await
+            };
+            if let Some(input) = shutdown.run_until_cancelled(work).await {
+                let _ = inputs.send(input);
+            }
+        });
+    }
+}
