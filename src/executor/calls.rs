@@ -178,20 +178,19 @@ where
                 Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
             Ok::<_, hyper::Error>((status, body))
         };
+        // The connection drives the exchange. Its end is not the answer's: what has been read may still be on its way here.
+        let connection = async {
+            let _ = connection.await;
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             answer = answer => answer,
-            // The connection only ends first if it breaks.
-            ended = connection => Err(match ended {
-                Err(error) => error,
-                Ok(()) => return Ok(Err("the connection was closed before the answer".to_owned())),
-            }),
+            () = connection => unreachable!("it is pending for ever"),
         }
-        .map(Ok)
     };
     Ok(match exchange.await {
-        Ok(Ok((status, body))) if status.as_u16() < 400 => Ok(String::from_utf8_lossy(&body).into_owned()),
-        Ok(Ok((status, _))) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
-        Ok(Err(why)) => Err(why),
+        Ok((status, body)) if status.as_u16() < 400 => Ok(String::from_utf8_lossy(&body).into_owned()),
+        Ok((status, _)) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
         Err(error) => Err(format!("Get \"http://{authority}\": {error}")),
     })
 }

@@ -1,6 +1,7 @@
 //! An executor in this process, with a real Docker engine and a real API server.
 
 mod node;
+mod tasks;
 
 use std::time::Duration;
 
