@@ -6,6 +6,7 @@ mod local;
 mod real;
 mod zookeeper;
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use km::mesos::detect::{self, MasterAddress};
@@ -14,7 +15,7 @@ use km::mesos::operator::{self, Operator};
 use km::mesos::scheduler::DriverEvent;
 use km::mesos::v1::scheduler::{Call, Event};
 use km::mesos::v1::task_status::{Reason, Source};
-use km::mesos::v1::{FrameworkInfo, TaskState, TaskStatus};
+use km::mesos::v1::{FrameworkInfo, TaskInfo, TaskState, TaskStatus};
 use km::mesos::{CallError, Reply};
 use km::supervise::Supervisor;
 use tokio::sync::watch;
@@ -340,52 +341,58 @@ async fn a_master_elected_through_zookeeper_is_found() {
     framework.teardown().await;
 }
 
-/// How many tasks a second go from ACCEPT to acknowledged TASK_RUNNING; the executors do nothing.
-async fn launch_rate(master: &str) {
-    const TASKS: usize = 3000;
+/// How many tasks a second go from ACCEPT to acknowledged TASK_RUNNING; the executors do nothing. A real agent sums up all tasks of an
+/// executor at each update, so the tasks are spread over agents as pods are.
+async fn launch_rate(master: &str, agents: usize) {
+    const EACH: usize = 50;
     let mut framework = Framework::subscribe(master, framework::info()).await;
-    let offer = framework.offer().await;
-    framework.calls.send(Call::launch(vec![offer.id.clone()], vec![framework.task(&offer, "e", "first", b"")], Some(0.0))).await.unwrap();
-    framework.state("first").await;
-    let start = std::time::Instant::now();
-    let (mut launched, mut running) = (0, 0);
-    while running < TASKS {
+    let mut offers = HashMap::new();
+    let (mut started, mut running, mut start) = (HashSet::new(), 0, std::time::Instant::now());
+    while running < agents * EACH {
         match framework.next().await {
-            DriverEvent::Event(Event { offers: Some(offers), .. }) => {
-                for offer in offers.offers {
-                    let mut tasks = Vec::new();
-                    while launched < TASKS && tasks.len() < 100 {
-                        let mut task = framework.task(&offer, "e", &format!("t{launched}"), b"");
-                        task.resources = vec![scalar("cpus", 0.001), scalar("mem", 1.0)];
-                        tasks.push(task);
-                        launched += 1;
+            DriverEvent::Event(Event { offers: Some(new), .. }) => {
+                for offer in new.offers {
+                    if started.insert(offer.agent_id.clone()) {
+                        let first = framework.task(&offer, "e", &format!("first-{}", offer.agent_id), b"");
+                        drop(framework.calls.send(Call::launch(vec![offer.id], vec![first], Some(0.0))));
+                    } else {
+                        offers.insert(offer.agent_id.clone(), offer);
                     }
-                    drop(framework.calls.send(Call::launch(vec![offer.id], tasks, Some(0.0))));
                 }
             }
             DriverEvent::Event(Event { update: Some(update), .. }) => {
                 assert_eq!(update.status.state(), TaskState::TaskRunning, "{:?}", update.status);
                 drop(framework.calls.send(Call::acknowledge(&update.status).unwrap()));
-                running += 1;
+                running += usize::from(!update.status.task_id.value.starts_with("first-"));
             }
-            DriverEvent::Connected(_) => {}
+            DriverEvent::Connected(_) | DriverEvent::Event(Event { rescind: Some(_), .. }) => {}
             other => panic!("{other:?}"),
         }
+        if offers.len() == agents {
+            start = std::time::Instant::now();
+            for (agent, offer) in offers.drain() {
+                let task = |number: usize| TaskInfo {
+                    resources: vec![scalar("cpus", 0.01), scalar("mem", 1.0)],
+                    ..framework.task(&offer, "e", &format!("{agent}-{number}"), b"")
+                };
+                drop(framework.calls.send(Call::launch(vec![offer.id.clone()], (0..EACH).map(task).collect(), Some(600.0))));
+            }
+        }
     }
-    println!("{:.0} tasks a second", TASKS as f64 / start.elapsed().as_secs_f64());
+    println!("{:.0} tasks a second", running as f64 / start.elapsed().as_secs_f64());
     framework.teardown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn launch_rate_of_mesos() {
-    launch_rate(&Mesos::start(1).await.address()).await;
+    launch_rate(&Mesos::start(20).await.address(), 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn launch_rate_of_local() {
     let local = Local::start().await;
-    launch_rate(&local.address()).await;
+    launch_rate(&local.address(), 1).await;
     local.stop().await;
 }
