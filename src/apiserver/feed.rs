@@ -1,6 +1,5 @@
 //! What keeps the cache equal to the store: the first load, the watch that follows, and the waits for it to be as new as a reader needs.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::Server;
 use super::query::Answer;
 use super::respond::store_status;
 use crate::cache::Change;
-use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status, resource};
+use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status};
 use crate::store::{self, StoreError};
 
 /// Entries read at a time.
@@ -24,7 +23,7 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// Fills the cache with what the store holds; returns the revision it then shows.
 pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
     let prefix = format!("{}/", server.config.prefix);
-    let mut objects: HashMap<ResourceRef, Vec<Arc<Object>>> = HashMap::new();
+    let mut objects = Vec::new();
     let (mut start, mut revision) = (prefix.clone(), 0);
     loop {
         let page = server.store.range(&prefix, &start, PAGE, revision).await?;
@@ -32,18 +31,12 @@ pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
         if let Some(last) = page.entries.last() {
             start = format!("{}\0", last.key);
         }
-        for entry in page.entries {
-            if let Some(object) = parse(server, &entry.key, &entry.value, entry.revision) {
-                objects.entry(object.resource()).or_default().push(object);
-            }
-        }
+        objects.extend(page.entries.iter().filter_map(|it| parse(server, &it.key, &it.value, it.revision)));
         if !page.more {
             break;
         }
     }
-    for resource in resource::ALL {
-        server.cache.replace(resource, objects.remove(resource).unwrap_or_default(), revision);
-    }
+    server.cache.replace_all(objects, revision);
     Ok(revision)
 }
 

@@ -1,6 +1,7 @@
 //! The API server as its users meet it: `km apiserver` on an embedded store, driven by the kubectl on the PATH.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -11,18 +12,39 @@ struct Server {
     url: String,
     dir: tempfile::TempDir,
     process: Process,
+    /// If it is not kept in a directory.
+    _etcd: Option<Process>,
+}
+
+fn etcd(dir: &Path) -> (Process, String) {
+    let (client, peer) = (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
+    let mut command = Command::new("etcd");
+    command.arg("--data-dir").arg(dir.join("etcd")).args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]);
+    (Process::start("etcd", &mut command, &dir.join("etcd.log")), client)
 }
 
 impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let data = format!("--data-dir={}", dir.path().join("data").display());
+        Self::start_on(dir, &data, None)
+    }
+
+    fn start_on_etcd() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (etcd, url) = etcd(dir.path());
+        Self::start_on(dir, &format!("--etcd-servers={url}"), Some(etcd))
+    }
+
+    fn start_on(dir: tempfile::TempDir, store: &str, etcd: Option<Process>) -> Self {
         let port = free_port();
         let mut command = Command::new(km());
-        command.arg("apiserver").arg(format!("--port={port}")).arg(format!("--data-dir={}", dir.path().join("data").display()));
+        command.arg("apiserver").arg(format!("--port={port}")).arg(store);
         command.args(["--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24"]);
         command.arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
         let process = Process::start("apiserver", &mut command, &dir.path().join("apiserver.log"));
-        let mut server = Self { url: format!("http://127.0.0.1:{port}"), dir, process };
+        let mut server = Self { url: format!("http://127.0.0.1:{port}"), dir, process, _etcd: etcd };
         wait_for("the API server", Duration::from_secs(30), || {
             assert!(server.process.ended().is_none(), "the API server ended: {}", server.process.said());
             let output = server.kubectl(&["get", "--raw", "/readyz"]);
@@ -83,7 +105,18 @@ spec:
 
 #[test]
 fn kubectl_reads_and_writes() {
-    let it = Server::start();
+    reads_and_writes(&Server::start());
+}
+
+#[test]
+fn kubectl_reads_and_writes_on_etcd() {
+    let it = Server::start_on_etcd();
+    reads_and_writes(&it);
+    let address = it.ok(&["get", "endpoints", "kubernetes", "-o", "jsonpath={.subsets[*].addresses[*].ip}"]);
+    assert!(!address.is_empty(), "the API server gives its sign of life");
+}
+
+fn reads_and_writes(it: &Server) {
     assert!(it.ok(&["version"]).contains("Server Version: v1.33."));
     assert!(
         it.ok(&["get", "services"])

@@ -104,10 +104,9 @@ fn check(limit: &Value, kind: &str, resources: &Value, wrong: &mut Vec<String>) 
         let most = shown(most);
         // A claim for storage has requests only.
         match (amount(limits, name), amount(requests, name)) {
-            (None, Some(request)) if kind == "PersistentVolumeClaim" => {
-                if request > bound {
-                    wrong.push(format!("maximum {name} usage per {kind} is {most}, but request is {}", shown(&requests[name])));
-                }
+            (None, Some(request)) if kind == "PersistentVolumeClaim" && request <= bound => {}
+            (None, Some(_)) if kind == "PersistentVolumeClaim" => {
+                wrong.push(format!("maximum {name} usage per {kind} is {most}, but request is {}", shown(&requests[name])));
             }
             (None, _) => wrong.push(format!("maximum {name} usage per {kind} is {most}.  No limit is specified")),
             (Some(have), _) if have > bound => {
