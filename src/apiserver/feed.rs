@@ -17,8 +17,6 @@ use crate::store::{self, StoreError};
 const PAGE: usize = 2000;
 /// Pauses between attempts to reach a store that fails.
 const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
-/// How far the store's history reaches back: a compaction forgets what was old one such time ago.
-const COMPACT_EVERY: Duration = Duration::from_secs(300);
 
 /// Fills the cache with what the store holds; returns the revision it then shows.
 pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
@@ -43,12 +41,11 @@ pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
 /// Applies the store's changes to the cache, for ever.
 pub(crate) async fn follow(server: Arc<Server>, mut revision: Revision) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
-    let mut compaction = Compaction { due: Instant::now() + COMPACT_EVERY, upto: revision };
     let mut failures = 0;
     loop {
         let ended = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            ended = watch(&server, &mut revision, &mut failures, &mut compaction) => ended,
+            ended = watch(&server, &mut revision, &mut failures) => ended,
         };
         match ended {
             Ok(()) => tracing::debug!("the store ended its watch at revision {revision}"),
@@ -71,45 +68,15 @@ pub(crate) async fn follow(server: Arc<Server>, mut revision: Revision) -> anyho
     }
 }
 
-async fn watch(server: &Server, revision: &mut Revision, failures: &mut usize, compaction: &mut Compaction) -> store::Result<()> {
+async fn watch(server: &Server, revision: &mut Revision, failures: &mut usize) -> store::Result<()> {
     let mut changes = server.store.watch(&format!("{}/", server.config.prefix), *revision).await?;
-    loop {
-        let batch = tokio::select! {
-            batch = changes.next() => match batch {
-                Some(batch) => batch?,
-                None => return Ok(()),
-            },
-            () = tokio::time::sleep_until(compaction.due) => {
-                compaction.run(server, *revision).await;
-                continue;
-            }
-        };
+    while let Some(batch) = changes.next().await.transpose()? {
         *failures = 0;
         let parsed = batch.changes.into_iter().filter_map(|change| convert(server, change)).collect();
         server.cache.apply(parsed, batch.revision);
         *revision = batch.revision;
     }
-}
-
-struct Compaction {
-    due: Instant,
-    /// What the next run forgets: the newest revision at the last one.
-    upto: Revision,
-}
-
-impl Compaction {
-    async fn run(&mut self, server: &Server, newest: Revision) {
-        self.due = Instant::now() + COMPACT_EVERY;
-        let upto = std::mem::replace(&mut self.upto, newest);
-        if upto == 0 || upto == newest {
-            return;
-        }
-        match server.store.compact(upto).await {
-            // Another API server was faster.
-            Ok(()) | Err(StoreError::Compacted { .. }) => {}
-            Err(error) => tracing::warn!("compacting the store: {:#}", anyhow::Error::from(error)),
-        }
-    }
+    Ok(())
 }
 
 fn convert(server: &Server, change: store::Change) -> Option<Change> {

@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Method;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -27,6 +27,8 @@ use crate::supervise::Supervisor;
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// Larger bodies are refused.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// … once so much of them was read.
+const READ_LIMIT: usize = 32 * 1024 * 1024;
 /// How long a client may take for its request's head, and for its body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -88,9 +90,9 @@ async fn answer(server: &Arc<Server>, inflight: &Arc<Inflight>, request: http::R
     let body = if reads {
         Bytes::new()
     } else {
-        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_LIMIT).collect()).await {
-            Ok(Ok(collected)) => collected.to_bytes(),
-            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+        match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
+            Ok(Ok(Some(body))) => body,
+            Ok(Ok(None)) => {
                 let message = format!("Request entity too large: limit is {BODY_LIMIT}");
                 return respond::status(&Status::failure(413, "RequestEntityTooLarge", message));
             }
@@ -103,6 +105,21 @@ async fn answer(server: &Arc<Server>, inflight: &Arc<Inflight>, request: http::R
         return respond::status(&Status::too_many_requests("Too many requests, please try again later.", 1));
     };
     server.handle(http::Request::from_parts(parts, body)).await
+}
+
+/// A whole body; `None` if it is too large. Such a one is read on for a while: many clients look for an answer only once they have sent all.
+async fn collect(mut body: Incoming) -> hyper::Result<Option<Bytes>> {
+    let (mut collected, mut size) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        size += data.len();
+        if size <= BODY_LIMIT {
+            collected.extend_from_slice(&data);
+        } else if size > READ_LIMIT {
+            break;
+        }
+    }
+    Ok((size <= BODY_LIMIT).then(|| collected.freeze()))
 }
 
 /// Requests being served. A watch counts until its first byte only.
