@@ -6,4 +6,5 @@ mod executor;
 mod mesos;
 mod store;
 mod support;
+mod tidy;
 mod tutorial;

@@ -1,3 +1,5 @@
+//! The tables of each kind, as kubectl prints them.
+
 use serde_json::{Value, json};
 
 use super::*;

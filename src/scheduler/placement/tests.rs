@@ -1,3 +1,5 @@
+//! Which pods are placed on which offers, and as what tasks.
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,5 @@
+//! What strategic merge does, by example and for arbitrary objects.
+
 use proptest::prelude::*;
 use serde_json::json;
 
