@@ -42,7 +42,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
                 },
                 {
                     "name": "client", "image": "test/busybox:1", "command": ["sh", "-c"],
-                    "args": ["until wget -q -O /out/got http://127.0.0.1/; do sleep 0.1; done; cat /out/got /www/index.html /config/greeting; exec sleep 600"],
+                    "args": ["until wget -q -O /out/got http://127.0.0.1/; do sleep 0.1; done; cat /out/got /www/index.html /config/greeting; echo; exec sleep 600"],
                     "volumeMounts": [
                         {"name": "www", "mountPath": "/www", "readOnly": true},
                         {"name": "out", "mountPath": "/out"},
@@ -64,7 +64,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
     assert_eq!(status.phase.as_deref(), Some("Running"));
     assert!(status.pod_ip.as_deref().is_some_and(|ip| ip.starts_with("172.")), "{:?}", status.pod_ip);
     assert_eq!(status.qos_class.as_deref(), Some("Burstable"));
-    assert_eq!(node.log_until("web", "client", 3).await, "hello web\nhello web\nhello");
+    assert_eq!(node.log_until("web", "client", 3).await, "hello web\nhello web\nhello\n");
     assert_eq!(std::fs::read_to_string(node.path("on-host").join("got")).unwrap(), "hello web\n");
     assert_eq!(node.log("web", "server", "tailLines=1").await, (200, "serving\n".to_owned()));
     assert_eq!(node.log("web", "none", "").await.0, 404);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use km::apiserver::{self, ApiServer};
+use km::cache::{Cache, Event, Query};
 use km::client::Client;
 use km::executor::{Config, Executor, Mesos, TaskUpdates};
 use km::mesos::executor::ExecutorEvent;
@@ -35,6 +36,7 @@ impl TaskUpdates for Updates {
 /// An agent with an executor.
 struct Agent {
     client: Client,
+    cache: Arc<Cache>,
     events: mpsc::Sender<ExecutorEvent>,
     updates: mpsc::UnboundedReceiver<TaskStatus>,
     supervisor: Supervisor,
@@ -64,7 +66,7 @@ impl Agent {
                 ran
             }
         });
-        let agent = Self { client, events, updates, supervisor, executor: own, _dir: dir };
+        let agent = Self { client, cache: server.cache(), events, updates, supervisor, executor: own, _dir: dir };
         agent.events.send(ExecutorEvent::Subscribed(Box::new(subscribed()))).await.unwrap();
         agent
     }
@@ -91,6 +93,21 @@ impl Agent {
     async fn update(&mut self) -> String {
         let status = tokio::time::timeout(DEADLINE, self.updates.recv()).await.expect("an update").expect("the executor runs");
         format!("{} {} {}", status.task_id.value, status.state().as_str_name(), status.message())
+    }
+
+    /// The Node object, once it has a status.
+    async fn node(&self) -> Value {
+        let mut watch = self.cache.watch(&NODE, Query::default(), 0).unwrap();
+        let seen = async {
+            loop {
+                let (Event::Added(object) | Event::Modified(object)) = watch.next().await.unwrap() else { continue };
+                let node: Value = serde_json::from_slice(object.body()).unwrap();
+                if node["status"]["capacity"].is_object() {
+                    return node;
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, seen).await.expect("a node with a status")
     }
 
     async fn stop(self) {
@@ -148,9 +165,9 @@ async fn a_task_is_bound_runs_and_is_killed() {
     let body: Value = serde_json::from_slice(pod.body()).unwrap();
     assert_eq!(body["metadata"]["annotations"]["k8s.mesosphere.io/taskId"], "pod.web");
 
-    let node = agent.client.get(&NODE, "", NAME).await.unwrap();
-    let node: Value = serde_json::from_slice(node.body()).unwrap();
+    let node = agent.node().await;
     assert_eq!(node["metadata"]["annotations"]["k8s.mesosphere.io/executorId"], "e1");
+    assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("917504Ki")));
 
     agent.events.send(ExecutorEvent::Kill { task_id: id("web"), kill_policy: None }).await.unwrap();
     assert_eq!(agent.update().await, "pod.web TASK_KILLED pod-deleted");
