@@ -32,6 +32,7 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::fro
 
 /// What happens to a framework, in order: for each session Connected, Subscribed, Event any number of times, Disconnected.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly all of them are Event")]
 pub enum DriverEvent {
     /// Connected to this master, not yet subscribed.
     Connected(MasterAddress),
@@ -104,7 +105,7 @@ pub fn start(
     let driver = Driver { config, masters, calls: calls.clone(), events };
     let shutdown = supervisor.shutdown();
     supervisor.spawn("Mesos scheduler driver", async move {
-        shutdown.run_until_cancelled_owned(driver.run()).await;
+        shutdown.run_until_cancelled_owned(Box::pin(driver.run())).await;
         Ok(())
     });
     (calls, receiver)

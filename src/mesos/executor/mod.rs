@@ -75,7 +75,7 @@ impl Driver {
         let (events, receiver) = mpsc::channel(BACKLOG);
         let (shutdown, run) = (supervisor.shutdown(), Run { driver: driver.0.clone(), events, shutting_down: false });
         supervisor.spawn("Mesos executor driver", async move {
-            shutdown.run_until_cancelled_owned(run.run()).await;
+            shutdown.run_until_cancelled_owned(Box::pin(run.run())).await;
             Ok(())
         });
         (driver, receiver)

@@ -23,17 +23,13 @@ pub type Key = (String, String);
 /// What an agent wants done.
 #[derive(Clone, Debug)]
 pub enum Output {
-    /// Start the executor, in this container.
-    Launch {
-        executor: ExecutorInfo,
-        framework: FrameworkInfo,
-        container: String,
-    },
+    /// Start the executor.
+    Launch(Box<Executor>),
     /// Kill the executor.
     Destroy(Key),
-    ToExecutor(Key, Event),
+    ToExecutor(Key, Box<Event>),
     /// Tell the framework, if it is there; it is repeated until acknowledged.
-    Status(String, TaskStatus),
+    Status(String, Box<TaskStatus>),
     Message {
         key: Key,
         data: Bytes,
@@ -209,11 +205,7 @@ impl Agent {
         let key = (executor.framework.id.clone().unwrap_or_default().value, executor.info.executor_id.value.clone());
         let resources = Resources::of(&executor.info.resources).unwrap_or_default();
         self.free.subtract(&resources);
-        out.push(Output::Launch {
-            executor: executor.info.clone(),
-            framework: executor.framework.clone(),
-            container: executor.container.clone(),
-        });
+        out.push(Output::Launch(Box::new(executor.clone())));
         out.push(Output::Changed(Change::Executor(key.clone())));
         let deadline = Some(now + REGISTRATION);
         self.executors.insert(key, Running { executor, resources, connected: false, shutting_down: false, deadline, queued });
@@ -262,7 +254,10 @@ impl Agent {
             if running.connected {
                 let grace = running.executor.info.shutdown_grace_period.as_ref();
                 running.deadline = Some(now + grace.map_or(SHUTDOWN_GRACE, |grace| Duration::from_nanos(grace.nanoseconds.max(0) as u64)));
-                out.push(Output::ToExecutor(key.clone(), Event { r#type: Some(event::Type::Shutdown.into()), ..Event::default() }));
+                out.push(Output::ToExecutor(
+                    key.clone(),
+                    Box::new(Event { r#type: Some(event::Type::Shutdown.into()), ..Event::default() }),
+                ));
             } else {
                 out.push(Output::Destroy(key.clone()));
             }
@@ -297,7 +292,7 @@ impl Agent {
             self.tasks.remove(key);
         } else if let Some(next) = tracked.task.updates.first() {
             tracked.retry = Some((now + RETRY.0, RETRY.0));
-            out.push(Output::Status(key.0.clone(), next.clone()));
+            out.push(Output::Status(key.0.clone(), Box::new(next.clone())));
         }
         out.push(Output::Changed(Change::Task(key.clone())));
         out
@@ -308,7 +303,7 @@ impl Agent {
         let mine = self.tasks.iter_mut().filter(|(key, _)| key.0 == framework);
         mine.filter_map(|(key, tracked)| {
             tracked.retry = Some((now + RETRY.0, RETRY.0));
-            Some(Output::Status(key.0.clone(), tracked.task.updates.first()?.clone()))
+            Some(Output::Status(key.0.clone(), Box::new(tracked.task.updates.first()?.clone())))
         })
         .collect()
     }
@@ -333,11 +328,11 @@ impl Agent {
             launched.is_some_and(|id| subscribe.unacknowledged_tasks.iter().any(|task| task.task_id == *id))
         };
         let queued: Vec<_> = running.queued.drain(..).filter(|event| !known(event)).collect();
-        let mut out = vec![Output::ToExecutor(key.clone(), event)];
+        let mut out = vec![Output::ToExecutor(key.clone(), Box::new(event))];
         for update in subscribe.unacknowledged_updates {
             out.extend(self.executor_update(now, key, update.status));
         }
-        out.extend(queued.into_iter().map(|event| Output::ToExecutor(key.clone(), event)));
+        out.extend(queued.into_iter().map(|event| Output::ToExecutor(key.clone(), Box::new(event))));
         Ok(out)
     }
 
@@ -404,7 +399,7 @@ impl Agent {
             {
                 *pause = (*pause * 2).min(RETRY.1);
                 *at = now + *pause;
-                out.push(Output::Status(key.0.clone(), status.clone()));
+                out.push(Output::Status(key.0.clone(), Box::new(status.clone())));
             }
         }
         out
@@ -423,7 +418,7 @@ impl Agent {
 
     fn tell(&mut self, key: &Key, event: Event, out: &mut Vec<Output>) {
         match self.executors.get_mut(key) {
-            Some(running) if running.connected => out.push(Output::ToExecutor(key.clone(), event)),
+            Some(running) if running.connected => out.push(Output::ToExecutor(key.clone(), Box::new(event))),
             Some(running) => running.queued.push_back(event),
             None => {}
         }
@@ -456,7 +451,7 @@ impl Agent {
         }
         if tracked.task.updates.is_empty() {
             tracked.retry = Some((now + RETRY.0, RETRY.0));
-            out.push(Output::Status(key.0.clone(), status.clone()));
+            out.push(Output::Status(key.0.clone(), Box::new(status.clone())));
         }
         tracked.task.latest = Some(status.clone());
         tracked.task.updates.push(status);

@@ -31,7 +31,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Send an event down a scheduler's stream.
-    ToScheduler(String, Event),
+    ToScheduler(String, Box<Event>),
     /// End a scheduler's stream.
     CloseScheduler(String),
     /// The agent of that id wants this.
@@ -214,11 +214,14 @@ impl Master {
         let mut out = Vec::new();
         let error = |message: &str| Event { error: Some(event::Error { message: message.to_owned() }), ..event(event::Type::Error) };
         if let Err(message) = validation::framework(&info) {
-            return Ok(vec![Action::ToScheduler(stream.clone(), error(&message)), Action::CloseScheduler(stream)]);
+            return Ok(vec![Action::ToScheduler(stream.clone(), Box::new(error(&message))), Action::CloseScheduler(stream)]);
         }
         let id = match info.id.clone().filter(|id| !id.value.is_empty()) {
             Some(id) if self.removed.contains(&id.value) => {
-                return Ok(vec![Action::ToScheduler(stream.clone(), error("Framework has been removed")), Action::CloseScheduler(stream)]);
+                return Ok(vec![
+                    Action::ToScheduler(stream.clone(), Box::new(error("Framework has been removed"))),
+                    Action::CloseScheduler(stream),
+                ]);
             }
             Some(id) => id.value,
             None => {
@@ -232,7 +235,7 @@ impl Master {
         framework.heartbeat_at = now + self.config.heartbeat_interval;
         if let Some(before) = self.frameworks.remove(&id) {
             if let Some(old) = before.stream {
-                out.push(Action::ToScheduler(old.clone(), error("Framework failed over")));
+                out.push(Action::ToScheduler(old.clone(), Box::new(error("Framework failed over"))));
                 out.push(Action::CloseScheduler(old));
             }
             framework.tasks = before.tasks;
@@ -445,7 +448,7 @@ impl Master {
                         self.unoffered.insert(id.to_owned());
                     }
                     if let Some(framework) = self.frameworks.get(&framework) {
-                        framework.send(update(status), out);
+                        framework.send(update(*status), out);
                     }
                 }
                 Output::Message { key: (framework, executor), data } => {
@@ -738,7 +741,7 @@ impl Framework {
     }
 
     fn send(&self, event: Event, out: &mut Vec<Action>) {
-        out.extend(self.stream.clone().map(|stream| Action::ToScheduler(stream, event)));
+        out.extend(self.stream.clone().map(|stream| Action::ToScheduler(stream, Box::new(event))));
     }
 
     /// How a task is lost is told only to frameworks that can tell it apart.

@@ -22,14 +22,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::agent::{Change, Key, Output, SHUTDOWN_GRACE};
+use super::agent::{Change, Executor, Key, Output, SHUTDOWN_GRACE};
 use super::master::{Action, Config, Master, Refusal};
 use super::resources::{Resources, parse_attributes};
 use super::store::Store;
 use super::{Launcher, Options, state};
 use crate::mesos::http::PROTOBUF;
 use crate::mesos::recordio;
-use crate::mesos::v1::{Address, AgentInfo, ExecutorInfo, FrameworkInfo, MasterInfo, executor, scheduler};
+use crate::mesos::v1::{Address, AgentInfo, MasterInfo, executor, scheduler};
 use crate::supervise::Supervisor;
 
 /// What the master says its version is: that of the Mesos whose behaviour it follows.
@@ -196,20 +196,18 @@ impl Shared {
         for action in actions {
             match action {
                 Action::ToScheduler(stream, event) => {
-                    core.schedulers.get(&stream).map(|events| events.send(record(&event)));
+                    core.schedulers.get(&stream).map(|events| events.send(record(&*event)));
                 }
                 Action::CloseScheduler(stream) => drop(core.schedulers.remove(&stream)),
                 Action::FrameworkChanged(id) => {
                     core.store.as_ref().inspect(|store| store.put_framework(&id, core.master.framework(&id)));
                 }
-                Action::Agent(agent, Output::Launch { executor, framework, container }) => {
-                    self.launch(core, agent, executor, framework, &container);
-                }
+                Action::Agent(agent, Output::Launch(executor)) => self.launch(core, agent, *executor),
                 Action::Agent(agent, Output::Destroy(key)) => {
                     core.running.get(&(agent, key)).inspect(|running| running.cancel());
                 }
                 Action::Agent(agent, Output::ToExecutor(key, event)) => {
-                    core.executors.get(&(agent, key)).map(|stream| stream.events.send(record(&event)));
+                    core.executors.get(&(agent, key)).map(|stream| stream.events.send(record(&*event)));
                 }
                 Action::Agent(agent, Output::Exited(key, _)) => drop(core.executors.remove(&(agent, key))),
                 Action::Agent(agent, Output::Changed(change)) => {
@@ -226,9 +224,9 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    fn launch(self: &Arc<Self>, core: &mut Core, agent: String, info: ExecutorInfo, framework: FrameworkInfo, container: &str) {
+    fn launch(self: &Arc<Self>, core: &mut Core, agent: String, Executor { info, framework, container }: Executor) {
         let key = (framework.id.clone().unwrap_or_default().value, info.executor_id.value.clone());
-        let sandbox = match core.store.as_ref().map(|store| store.sandbox(&agent, &key, container)) {
+        let sandbox = match core.store.as_ref().map(|store| store.sandbox(&agent, &key, &container)) {
             Some(Ok(path)) => path.display().to_string(),
             Some(Err(error)) => {
                 tracing::error!("no sandbox for executor {}: {error}", key.1);

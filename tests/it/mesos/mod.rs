@@ -1,5 +1,7 @@
 //! The Mesos drivers against a master and an agent: the real ones, and km's own, which have to behave the same.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is how a test fails, a line what a measurement gives")]
+
 mod executor;
 mod framework;
 mod local;
@@ -342,10 +344,10 @@ async fn a_master_elected_through_zookeeper_is_found() {
 }
 
 /// How many tasks a second go from ACCEPT to acknowledged TASK_RUNNING; the executors do nothing. A real agent sums up all tasks of an
-/// executor at each update, so the tasks are spread over agents as pods are.
+/// executor at each update, so the tasks are spread over agents as pods are; and without checkpoints, which measure the disk.
 async fn launch_rate(master: &str, agents: usize) {
     const EACH: usize = 50;
-    let mut framework = Framework::subscribe(master, framework::info()).await;
+    let mut framework = Framework::subscribe(master, FrameworkInfo { checkpoint: Some(false), ..framework::info() }).await;
     let mut offers = HashMap::new();
     let (mut started, mut running, mut start) = (HashSet::new(), 0, std::time::Instant::now());
     while running < agents * EACH {
