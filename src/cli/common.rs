@@ -26,7 +26,7 @@ pub(super) const FLAGS: &[Flag] = &[
 ];
 
 /// How long a component may take to stop after the first signal.
-const GRACE: Duration = Duration::from_secs(10);
+pub(super) const GRACE: Duration = Duration::from_secs(10);
 
 /// An address by which others can reach a server that listens on `address`: itself, unless it stands for all of this machine's.
 pub(super) fn reachable(address: IpAddr) -> IpAddr {
@@ -36,6 +36,11 @@ pub(super) fn reachable(address: IpAddr) -> IpAddr {
     // Which address packets to elsewhere would carry; nothing is sent.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|it| it.connect("192.0.2.1:9").map(|()| it));
     socket.and_then(|it| it.local_addr()).map_or(IpAddr::from([127, 0, 0, 1]), |it| it.ip())
+}
+
+/// This machine's name.
+pub(super) fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|it| it.into_string().ok()).unwrap_or_else(|| "localhost".to_owned())
 }
 
 pub(super) fn start_logs(values: &Values) {

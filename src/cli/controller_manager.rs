@@ -1,7 +1,22 @@
 //! `km controller-manager`: its flags.
 
-use super::Server;
+use std::net::{IpAddr, SocketAddr};
+
+use ::http::{Request, Response, StatusCode};
+use anyhow::{Context, bail};
+use hyper::body::Incoming;
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, access, cloud, cloud_agents, common};
+use crate::cache::Query;
+use crate::client::leader::Candidate;
+use crate::controllers::node::Agents;
+use crate::controllers::{self, Config};
+use crate::mesos::detect::{self, MasterLocation};
+use crate::mesos::operator::Operator;
+use crate::supervise::{Shutdown, Supervisor, http};
+use crate::telemetry::metrics::Registry;
+use crate::util::product::KUBERNETES;
 
 const ONE_WORKER: &str = "every controller works at its own pace";
 const NO_LOAD_BALANCER: &str = "Mesos has no load balancers";
@@ -63,6 +78,66 @@ pub(super) const SERVER: Server = Server {
 };
 
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    if values.text("cloud-provider") != "mesos" {
+        bail!("--cloud-provider: {:?} is not known, expected mesos", values.text("cloud-provider"));
+    }
+    let cloud = cloud::read(values.maybe("cloud-config").as_deref())?;
+    let master = MasterLocation::read(&cloud.mesos_master).context("--cloud-config: mesos-master")?;
+    let config = config(&values)?;
+    let listen = SocketAddr::new(values.ip("address").unwrap_or(IpAddr::from([0, 0, 0, 0])), values.integer("port")?);
+    common::run(async move |supervisor| {
+        let client = access::client(&values, "master", "controller-manager")?.limited(values.number("kube-api-qps"), values.integer("kube-api-burst")?);
+        let metrics = Registry::default();
+        let listener = http::bind(listen)?;
+        tracing::info!("serving /healthz and /metrics on http://{}", listener.local_addr()?);
+        supervisor.spawn("serving", http::serve(listener, supervisor.clone(), move |request| answer(metrics.clone(), request)));
+
+        let cache = access::cache(&client, controllers::reads().map(|it| (it, Query::default())), &supervisor);
+        let agents = Agents::default();
+        let masters = detect::watch(master, &supervisor);
+        let operator = Operator::new(masters, None, cloud.http_client_timeout, cloud.state_cache_ttl);
+        supervisor.spawn("the state of the agents", cloud_agents::follow(operator, config.product, agents.clone(), supervisor.shutdown()));
+
+        let work = {
+            let (client, supervisor) = (client.clone(), supervisor.clone());
+            async move |elected: Shutdown| {
+                let working = Supervisor::new(elected.clone());
+                controllers::start(&config, &client, &cache, agents, &working);
+                // A controller that fails ends the process with its error.
+                let outcome = working.wait(common::GRACE).await;
+                supervisor.shutdown().cancel();
+                outcome
+            }
+        };
+        if !values.bool("leader-elect") {
+            return work(supervisor.shutdown()).await;
+        }
+        let identity = format!("{}_{}", common::hostname(), uuid::Uuid::new_v4());
+        let candidate = Candidate {
+            lease_duration: values.duration("leader-elect-lease-duration"),
+            renew_deadline: values.duration("leader-elect-renew-deadline"),
+            retry_period: values.duration("leader-elect-retry-period"),
+            ..Candidate::new(KUBERNETES.system_namespace, "kube-controller-manager", &identity)
+        };
+        candidate.run(client, supervisor.shutdown(), work).await
+    })
+}
+
+fn config(values: &Values) -> anyhow::Result<Config> {
+    Ok(Config {
+        product: KUBERNETES,
+        host_port_endpoints: values.bool("host-port-endpoints"),
+        node_monitor_period: values.duration("node-monitor-period"),
+        node_monitor_grace_period: values.duration("node-monitor-grace-period"),
+        pod_eviction_timeout: values.duration("pod-eviction-timeout"),
+        terminated_pod_gc_threshold: values.integer::<i64>("terminated-pod-gc-threshold")?.max(0).cast_unsigned() as usize,
+    })
+}
+
+async fn answer(metrics: Registry, request: Request<Incoming>) -> Response<http::Body> {
+    match request.uri().path() {
+        "/healthz" | "/livez" | "/readyz" => http::text(StatusCode::OK, "ok"),
+        "/metrics" => http::text(StatusCode::OK, metrics.render()),
+        _ => http::text(StatusCode::NOT_FOUND, "404 page not found\n"),
+    }
 }

@@ -3,6 +3,7 @@
 mod access;
 mod apiserver;
 mod cloud;
+mod cloud_agents;
 mod common;
 mod controller_manager;
 mod executor;

@@ -7,6 +7,7 @@ use anyhow::{Context, bail};
 use super::flag::Values;
 use crate::store::Store;
 use crate::store::embedded::{self, Embedded};
+use crate::store::etcd::{self, Etcd, Tls};
 
 /// Opens the store of `--etcd-servers` or `--data-dir`, of which there must be exactly one.
 ///
@@ -18,8 +19,25 @@ pub(super) async fn open(values: &Values) -> anyhow::Result<Arc<dyn Store>> {
         (true, Some(dir)) => embedded_at(&dir),
         (true, None) => bail!("--etcd-servers is missing: where everything is kept (or --data-dir, for a single API server)"),
         (false, Some(_)) => bail!("--etcd-servers and --data-dir: only one of them can keep everything"),
-        (false, None) => bail!("etcd: being wired"),
+        (false, None) => etcd(etcd::Config { tls: tls(values)?, ..etcd::Config::new(servers) }).await,
     }
+}
+
+/// Connects to etcd.
+///
+/// # Errors
+/// Names the servers if none of them answers.
+pub(super) async fn etcd(config: etcd::Config) -> anyhow::Result<Arc<dyn Store>> {
+    Ok(Etcd::connect(config).await.context("--etcd-servers")?)
+}
+
+fn tls(values: &Values) -> anyhow::Result<Tls> {
+    let identity = match (values.maybe("etcd-certfile"), values.maybe("etcd-keyfile")) {
+        (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+        (None, None) => None,
+        _ => bail!("--etcd-certfile and --etcd-keyfile: one is useless without the other"),
+    };
+    Ok(Tls { ca: values.maybe("etcd-cafile").map(Into::into), identity })
 }
 
 /// Opens the embedded store in this directory.
