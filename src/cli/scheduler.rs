@@ -1,7 +1,21 @@
 //! `km scheduler`: its flags.
 
-use super::Server;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::bail;
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, access, common, stores};
+use crate::cache::Query;
+use crate::object::resource::{NODE, POD};
+use crate::scheduler::Scheduler;
+use crate::scheduler::config::{Config, ExecutorFlags, Tuning};
+use crate::scheduler::frameworkid::InStore;
+use crate::store::etcd;
+use crate::util::product::KUBERNETES;
 
 const NO_CADVISOR: &str = "km does not run cAdvisor";
 const V1_API: &str = "km speaks the v1 HTTP API, which needs no port of its own";
@@ -45,6 +59,7 @@ const FLAGS: &[Flag] = &[
     Flag::new("default-container-cpu-limit", Kind::Number, "0.25", "CPUs of a container that says nothing"),
     Flag::new("default-container-mem-limit", Kind::Number, "64", "Memory of a container that says nothing, in MB"),
     Flag::new("contain-pod-resources", Kind::Bool, "true", "Pods are put below their executor's cgroup"),
+    Flag::new("mesos-gpus", Kind::Bool, "false", "Take offers of agents with GPUs, for pods that ask for nvidia.com/gpu"),
     Flag::new("host-port-endpoints", Kind::Bool, "true", "Ports without a host port get one"),
     Flag::new("executor-logv", Kind::Integer, "0", "--v of minion and executor"),
     Flag::new("executor-bindall", Kind::Bool, "false", "Executors serve on all addresses"),
@@ -93,6 +108,113 @@ pub(super) const SERVER: Server = Server {
 };
 
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    let config = config(&values)?;
+    let servers = values.list("etcd-servers");
+    if servers.is_empty() {
+        bail!("--etcd-servers is missing: where the framework id is kept");
+    }
+    common::run(async move |supervisor| {
+        let client = access::client(&values, "api-servers", "km-scheduler")?;
+        let client = client.limited(values.number("kube-api-qps"), values.integer("kube-api-burst")?);
+        // The API servers see to compaction.
+        let store = stores::etcd(etcd::Config { compaction_interval: None, ..etcd::Config::new(servers) }).await?;
+        let cache = access::cache(&client, [&POD, &NODE].map(|it| (it, Query::default())), &supervisor);
+        let scheduler = Scheduler::build(config, client, cache, Arc::new(InStore(store))).await?;
+        tracing::info!("serving artifacts, /healthz, /metrics and /debug on http://{}", scheduler.address()?);
+        scheduler.run(supervisor.shutdown()).await?;
+        // It ends by itself only when Mesos has no more use for it.
+        supervisor.shutdown().cancel();
+        Ok(())
+    })
+}
+
+fn config(values: &Values) -> anyhow::Result<Config> {
+    let provider = values.text("mesos-authentication-provider");
+    if !matches!(provider.to_ascii_lowercase().as_str(), "sasl" | "basic") {
+        bail!("--mesos-authentication-provider: {provider:?} is not known, expected SASL or basic");
+    }
+    let path = |name: &str| values.maybe(name).map(PathBuf::from);
+    let user = values.maybe("mesos-user");
+    Ok(Config {
+        product: KUBERNETES,
+        address: values.ip("address").unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        port: values.integer("port")?,
+        api_servers: values.list("api-servers"),
+        static_pods_config: path("static-pods-config"),
+        mesos_master: values.text("mesos-master"),
+        mesos_user: user.or_else(current_user).unwrap_or_else(|| "root".to_owned()),
+        mesos_framework_roles: values.list("mesos-framework-roles"),
+        mesos_default_pod_roles: values.list("mesos-default-pod-roles"),
+        mesos_authentication_principal: values.maybe("mesos-authentication-principal"),
+        mesos_authentication_secret_file: path("mesos-authentication-secret-file"),
+        dockercfg_path: path("dockercfg-path"),
+        mesos_executor_cpus: values.number("mesos-executor-cpus"),
+        mesos_executor_mem: values.number("mesos-executor-mem"),
+        checkpoint: values.bool("checkpoint"),
+        failover_timeout: values.number("failover-timeout"),
+        mesos_generate_task_discovery: values.bool("mesos-generate-task-discovery"),
+        hostname_override: values.maybe("hostname-override"),
+        reconcile_interval: Duration::from_secs(values.integer("reconcile-interval")?),
+        reconcile_cooldown: values.duration("reconcile-cooldown"),
+        ha: values.bool("ha"),
+        framework_name: values.text("framework-name"),
+        framework_store_uri: values.text("framework-store-uri"),
+        framework_weburi: values.maybe("framework-weburi"),
+        advertised_address: values.maybe("advertised-address"),
+        service_address: values.ip("service-address"),
+        published_address: std::env::var("LIBPROCESS_IP").ok().and_then(|it| it.parse().ok()),
+        default_container_cpu_limit: values.number("default-container-cpu-limit"),
+        default_container_mem_limit: values.number("default-container-mem-limit"),
+        host_port_endpoints: values.bool("host-port-endpoints"),
+        mesos_gpus: values.bool("mesos-gpus"),
+        km_path: values.maybe("km-path"),
+        mesos_sandbox_overlay: path("mesos-sandbox-overlay"),
+        executor: executor_flags(values)?,
+        tuning: match path("scheduler-config") {
+            Some(file) => Tuning::read(&file)?,
+            None => Tuning::default(),
+        },
+    })
+}
+
+fn executor_flags(values: &Values) -> anyhow::Result<ExecutorFlags> {
+    let path = |name: &str| values.maybe(name).map(PathBuf::from);
+    let defaults = ExecutorFlags::default();
+    Ok(ExecutorFlags {
+        allow_privileged: values.bool("allow-privileged"),
+        cluster_domain: values.text("cluster-domain"),
+        cluster_dns: values.ip("cluster-dns"),
+        mesos_cgroup_prefix: values.text("mesos-cgroup-prefix"),
+        contain_pod_resources: values.bool("contain-pod-resources"),
+        logv: values.integer("executor-logv")?,
+        bindall: values.bool("executor-bindall"),
+        suicide_timeout: values.duration("executor-suicide-timeout"),
+        mesos_launch_grace_period: values.duration("mesos-launch-grace-period"),
+        proxy_bindall: values.bool("proxy-bindall"),
+        run_proxy: values.bool("run-proxy"),
+        proxy_kubeconfig: path("proxy-kubeconfig"),
+        proxy_logv: values.integer("proxy-logv")?,
+        proxy_mode: values.maybe("proxy-mode").unwrap_or(defaults.proxy_mode),
+        path_override: values.text("minion-path-override"),
+        max_log_size: values.text("minion-max-log-size"),
+        max_log_age: values.integer("minion-max-log-age")?,
+        max_log_backups: values.integer("minion-max-log-backups")?,
+        kubelet_api_servers: values.list("kubelet-api-servers"),
+        root_dir: values.text("kubelet-root-dir"),
+        docker_endpoint: values.text("kubelet-docker-endpoint"),
+        pod_infra_container_image: values.text("kubelet-pod-infra-container-image"),
+        host_network_sources: values.text("kubelet-host-network-sources"),
+        sync_frequency: values.duration("kubelet-sync-frequency"),
+        network_plugin: values.text("kubelet-network-plugin"),
+        enable_debugging_handlers: values.bool("kubelet-enable-debugging-handlers"),
+        kubeconfig: path("kubelet-kubeconfig"),
+        conntrack_max: values.integer("conntrack-max")?,
+        conntrack_max_per_core: values.integer("conntrack-max-per-core")?,
+        conntrack_tcp_timeout_established: values.integer("conntrack-tcp-timeout-established")?,
+        ..defaults
+    })
+}
+
+fn current_user() -> Option<String> {
+    nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()?.map(|it| it.name)
 }

@@ -1,5 +1,6 @@
 //! Which store the flags ask for.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
@@ -16,7 +17,7 @@ use crate::store::etcd::{self, Etcd, Tls};
 pub(super) async fn open(values: &Values) -> anyhow::Result<Arc<dyn Store>> {
     let (servers, dir) = (values.list("etcd-servers"), values.maybe("data-dir"));
     match (servers.is_empty(), dir) {
-        (true, Some(dir)) => embedded_at(&dir),
+        (true, Some(dir)) => embedded_at(Path::new(&dir)),
         (true, None) => bail!("--etcd-servers is missing: where everything is kept (or --data-dir, for a single API server)"),
         (false, Some(_)) => bail!("--etcd-servers and --data-dir: only one of them can keep everything"),
         (false, None) => etcd(etcd::Config { tls: tls(values)?, ..etcd::Config::new(servers) }).await,
@@ -41,7 +42,7 @@ fn tls(values: &Values) -> anyhow::Result<Tls> {
 }
 
 /// Opens the embedded store in this directory.
-pub(super) fn embedded_at(dir: &str) -> anyhow::Result<Arc<dyn Store>> {
-    let store = Embedded::open(embedded::Config::new(dir)).with_context(|| format!("the store in {dir}"))?;
+pub(super) fn embedded_at(dir: &Path) -> anyhow::Result<Arc<dyn Store>> {
+    let store = Embedded::open(embedded::Config::new(dir)).with_context(|| format!("the store in {}", dir.display()))?;
     Ok(store)
 }

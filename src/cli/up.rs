@@ -1,7 +1,32 @@
-//! `km up`: everything on one machine, in one process.
+//! `km up`: everything on one machine, in one process: the API server on the embedded store, the controllers and the scheduler on its
+//! cache, a small Mesos, and one agent whose executor runs pods in the machine's Docker engine.
 
-use super::Server;
+mod agent;
+mod kubeconfig;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+
 use super::flag::{Flag, Kind, Values};
+use super::{Server, cloud_agents, common, executor, stores};
+use crate::apiserver::{self, ApiServer};
+use crate::client::Client;
+use crate::controllers::node::Agents;
+use crate::controllers;
+use crate::mesos::local::{self, AgentOptions};
+use crate::mesos::operator::Operator;
+use crate::mesos::detect::{self, MasterLocation};
+use crate::runtime::Runtime;
+use crate::runtime::docker::Docker;
+use crate::scheduler::{self, InStore, Scheduler};
+use crate::store::Store;
+use crate::supervise::Supervisor;
+use crate::util::cidr::Cidr;
+use crate::util::product::KUBERNETES;
 
 const FLAGS: &[Flag] = &[
     Flag::new("data-dir", Kind::Text, "", "Where everything is kept; the default is km below XDG_DATA_HOME, or ~/.local/share/km"),
@@ -10,12 +35,8 @@ const FLAGS: &[Flag] = &[
     Flag::new("service-cluster-ip-range", Kind::Text, "10.10.10.0/24", "CIDR from which services get their addresses"),
     Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
     Flag::new("kubeconfig", Kind::Text, "", "Where to write the kubeconfig; the default is in the data directory"),
-    Flag::new(
-        "resources",
-        Kind::Text,
-        "",
-        "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's",
-    ),
+    Flag::new("node-ip", Kind::Ip, "", "Address of the node and of its pods' host ports; the default is this machine's"),
+    Flag::new("resources", Kind::Text, "", "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's"),
 ];
 
 pub(super) const SERVER: Server = Server {
@@ -27,7 +48,119 @@ pub(super) const SERVER: Server = Server {
     hidden: false,
 };
 
+/// The embedded Mesos waits for nobody: an offer follows at once on what it is for.
+const ALLOCATION_INTERVAL: Duration = Duration::from_millis(50);
+
 fn run(values: Values) -> anyhow::Result<()> {
-    let _ = values;
-    anyhow::bail!("being wired")
+    let dir = data_dir(&values)?;
+    let range: Cidr = values.text("service-cluster-ip-range").parse().context("--service-cluster-ip-range")?;
+    let listen = SocketAddr::new(values.ip("address").unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), values.integer("port")?);
+    let node_ip = values.ip("node-ip").unwrap_or_else(|| common::reachable(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+    let endpoint = executor::docker_endpoint(&values);
+    common::run(async move |supervisor| {
+        std::fs::create_dir_all(&dir).with_context(|| format!("--data-dir: {}", dir.display()))?;
+        let store = stores::embedded_at(&dir.join("store"))?;
+        let server = ApiServer::build(apiserver::Config { advertise: node_ip, ..apiserver::Config::new(KUBERNETES, listen, range) }, store.clone())?;
+        server.start(&supervisor).await?;
+        let address = server.addresses()[0];
+        let file = values.maybe("kubeconfig").map_or_else(|| dir.join("kubeconfig"), PathBuf::from);
+        kubeconfig::write(&file, address)?;
+
+        let runtime = Arc::new(Docker::new(&endpoint));
+        let host = common::hostname();
+        let resources = values.maybe("resources").unwrap_or_else(|| agent::resources(&dir));
+        let part = Part { server: &server, supervisor: &supervisor };
+        let launcher = agent::InProcess {
+            client: part.client("km-executor"),
+            cache: server.cache(),
+            runtime: runtime.clone(),
+            node_name: host.clone(),
+            node_ip,
+            root_dir: dir.join("pods"),
+            shutdown: supervisor.shutdown(),
+        };
+        let mesos = start_mesos(&dir, host, resources, launcher, &supervisor).await?;
+        start_controllers(&part, mesos)?;
+        start_scheduler(&part, store, mesos).await?;
+        greet(&file, address);
+        warn_without_engine(&*runtime, &endpoint).await;
+        Ok(())
+    })
+}
+
+/// What the components share.
+struct Part<'a> {
+    server: &'a ApiServer,
+    supervisor: &'a Supervisor,
+}
+
+impl Part<'_> {
+    fn client(&self, component: &'static str) -> Client {
+        Client::new(self.server.transport()).named(component)
+    }
+}
+
+fn data_dir(values: &Values) -> anyhow::Result<PathBuf> {
+    if let Some(dir) = values.maybe("data-dir") {
+        return std::path::absolute(dir).context("--data-dir");
+    }
+    let set = |name: &str| std::env::var_os(name).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let base = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")));
+    Ok(base.context("--data-dir is missing, and HOME is not set")?.join(KUBERNETES.binary))
+}
+
+async fn start_mesos(dir: &Path, hostname: String, resources: String, launcher: agent::InProcess, supervisor: &Supervisor) -> anyhow::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("a port for the embedded Mesos")?;
+    let options = local::Options {
+        cluster: KUBERNETES.binary.to_owned(),
+        agents: vec![AgentOptions { hostname, resources, attributes: String::new() }],
+        directory: Some(dir.join("mesos")),
+        allocation_interval: ALLOCATION_INTERVAL,
+    };
+    let cluster = local::start(listener, options, launcher, supervisor).context("the embedded Mesos (--resources)")?;
+    Ok(cluster.address())
+}
+
+fn start_controllers(part: &Part, mesos: SocketAddr) -> anyhow::Result<()> {
+    let agents = Agents::default();
+    let masters = detect::watch(MasterLocation::read(&mesos.to_string())?, part.supervisor);
+    let operator = Operator::new(masters, None, Duration::from_secs(10), Duration::from_secs(5));
+    part.supervisor.spawn("the state of the agents", cloud_agents::follow(operator, KUBERNETES, agents.clone(), part.supervisor.shutdown()));
+    controllers::start(&controllers::Config::new(KUBERNETES), &part.client("km-controller-manager"), &part.server.cache(), agents, part.supervisor);
+    Ok(())
+}
+
+async fn start_scheduler(part: &Part<'_>, store: Arc<dyn Store>, mesos: SocketAddr) -> anyhow::Result<()> {
+    let config = scheduler::Config {
+        product: KUBERNETES,
+        port: 0,
+        api_servers: vec![part.server.addresses()[0].to_string()],
+        mesos_master: mesos.to_string(),
+        // Nobody fetches it: the executor is a task of this process.
+        km_path: Some("file:///proc/self/exe".to_owned()),
+        mesos_executor_cpus: 0.1,
+        mesos_executor_mem: 32.0,
+        ..scheduler::Config::default()
+    };
+    let scheduler = Scheduler::build(config, part.client("km-scheduler"), part.server.cache(), Arc::new(InStore(store))).await?;
+    let shutdown = part.supervisor.shutdown();
+    part.supervisor.spawn("scheduler", scheduler.run(shutdown));
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what the user asked for")]
+fn greet(kubeconfig: &Path, address: SocketAddr) {
+    println!("{} serves a cluster at http://{address}; stop it with Ctrl-C. In another terminal:\n", KUBERNETES.binary);
+    println!("    export KUBECONFIG={}\n    kubectl get nodes,services", kubeconfig.display());
+}
+
+/// A cluster without a Docker engine is of use for everything but running pods; say so at once.
+async fn warn_without_engine(runtime: &dyn Runtime, endpoint: &str) {
+    match runtime.version().await {
+        Ok(version) => tracing::info!("pods run in {} {} at {endpoint}", version.name, version.version),
+        Err(error) => tracing::warn!(
+            "there is no Docker engine at {endpoint}: {error}. Pods stay Pending until there is one: install the package docker.io (Debian, \
+             Ubuntu) or docker, start its service, or name another engine by --docker-endpoint"
+        ),
+    }
 }

@@ -40,6 +40,20 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
 }
 
+impl Config {
+    /// The defaults of the command line.
+    pub fn new(product: &'static Product) -> Self {
+        Self {
+            product,
+            host_port_endpoints: true,
+            node_monitor_period: Duration::from_secs(5),
+            node_monitor_grace_period: Duration::from_secs(40),
+            pod_eviction_timeout: Duration::from_secs(300),
+            terminated_pod_gc_threshold: 12500,
+        }
+    }
+}
+
 /// Everything that the controllers read: what a cache of its own must be fed with.
 pub fn reads() -> impl Iterator<Item = ResourceRef> {
     resource::ALL.iter().copied().filter(|it| it.allows("watch") && *it != &resource::EVENT)
