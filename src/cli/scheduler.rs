@@ -1,19 +1,17 @@
 //! `km scheduler`: its flags.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, access, common, stores};
 use crate::cache::Query;
 use crate::object::resource::{NODE, POD};
-use crate::scheduler::Scheduler;
-use crate::scheduler::config::{Config, ExecutorFlags, Tuning};
-use crate::scheduler::frameworkid::InStore;
+use crate::scheduler::{Config, ExecutorFlags, InStore, Scheduler, Tuning};
 use crate::store::etcd;
 use crate::util::product::KUBERNETES;
 
@@ -171,10 +169,14 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         mesos_sandbox_overlay: path("mesos-sandbox-overlay"),
         executor: executor_flags(values)?,
         tuning: match path("scheduler-config") {
-            Some(file) => Tuning::read(&file)?,
+            Some(file) => tuning(&file).with_context(|| format!("--scheduler-config: {}", file.display()))?,
             None => Tuning::default(),
         },
     })
+}
+
+fn tuning(file: &Path) -> anyhow::Result<Tuning> {
+    Ok(Tuning::parse(&std::fs::read_to_string(file)?)?)
 }
 
 fn executor_flags(values: &Values) -> anyhow::Result<ExecutorFlags> {
