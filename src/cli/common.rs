@@ -4,6 +4,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use anyhow::Context;
+
 use super::flag::{Flag, Kind, Values};
 use crate::supervise::{Supervisor, cancel_on_signals};
 use crate::telemetry::logs;
@@ -62,27 +64,22 @@ where
     let outcome = runtime.block_on(async {
         let supervisor = Supervisor::default();
         let shutdown = supervisor.shutdown();
-        supervisor.spawn_quiet({
-            let shutdown = shutdown.clone();
-            async move {
-                tokio::select! {
-                    ended = cancel_on_signals(shutdown.clone()) => {
-                        if let Err(error) = ended { tracing::error!("signals cannot be received: {error}"); }
-                    }
-                    // Once the stop has begun a second signal must still end the process: keep listening for the time of the drain.
-                    () = async { shutdown.cancelled().await; tokio::time::sleep(GRACE).await; } => {}
-                }
+        let work = async {
+            let started = tokio::select! {
+                started = start(supervisor.clone()) => started,
+                () = shutdown.cancelled() => Ok(()),
+            };
+            if started.is_err() {
+                shutdown.cancel();
             }
-        });
-        let started = tokio::select! {
-            started = start(supervisor.clone()) => started,
-            () = shutdown.cancelled() => Ok(()),
+            let drained = supervisor.wait(GRACE).await;
+            started.and(drained)
         };
-        if started.is_err() {
-            shutdown.cancel();
+        tokio::select! {
+            outcome = work => outcome,
+            // To the end: a second signal must be heard while the first one's stop takes its time.
+            failed = cancel_on_signals(shutdown.clone()) => failed.context("signals cannot be received"),
         }
-        let drained = supervisor.wait(GRACE).await;
-        started.and(drained)
     });
     // What still blocks a thread (a resolver, a file) does not keep the process.
     runtime.shutdown_timeout(Duration::from_millis(200));

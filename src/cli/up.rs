@@ -15,11 +15,11 @@ use super::flag::{Flag, Kind, Values};
 use super::{Server, cloud_agents, common, executor, stores};
 use crate::apiserver::{self, ApiServer};
 use crate::client::Client;
-use crate::controllers::node::Agents;
 use crate::controllers;
+use crate::controllers::node::Agents;
+use crate::mesos::detect::{self, MasterLocation};
 use crate::mesos::local::{self, AgentOptions};
 use crate::mesos::operator::Operator;
-use crate::mesos::detect::{self, MasterLocation};
 use crate::runtime::Runtime;
 use crate::runtime::docker::Docker;
 use crate::scheduler::{self, InStore, Scheduler};
@@ -36,7 +36,12 @@ const FLAGS: &[Flag] = &[
     Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
     Flag::new("kubeconfig", Kind::Text, "", "Where to write the kubeconfig; the default is in the data directory"),
     Flag::new("node-ip", Kind::Ip, "", "Address of the node and of its pods' host ports; the default is this machine's"),
-    Flag::new("resources", Kind::Text, "", "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's"),
+    Flag::new(
+        "resources",
+        Kind::Text,
+        "",
+        "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's",
+    ),
 ];
 
 pub(super) const SERVER: Server = Server {
@@ -60,7 +65,8 @@ fn run(values: Values) -> anyhow::Result<()> {
     common::run(async move |supervisor| {
         std::fs::create_dir_all(&dir).with_context(|| format!("--data-dir: {}", dir.display()))?;
         let store = stores::embedded_at(&dir.join("store"))?;
-        let server = ApiServer::build(apiserver::Config { advertise: node_ip, ..apiserver::Config::new(KUBERNETES, listen, range) }, store.clone())?;
+        let server =
+            ApiServer::build(apiserver::Config { advertise: node_ip, ..apiserver::Config::new(KUBERNETES, listen, range) }, store.clone())?;
         server.start(&supervisor).await?;
         let address = server.addresses()[0];
         let file = values.maybe("kubeconfig").map_or_else(|| dir.join("kubeconfig"), PathBuf::from);
@@ -109,7 +115,13 @@ fn data_dir(values: &Values) -> anyhow::Result<PathBuf> {
     Ok(base.context("--data-dir is missing, and HOME is not set")?.join(KUBERNETES.binary))
 }
 
-async fn start_mesos(dir: &Path, hostname: String, resources: String, launcher: agent::InProcess, supervisor: &Supervisor) -> anyhow::Result<SocketAddr> {
+async fn start_mesos(
+    dir: &Path,
+    hostname: String,
+    resources: String,
+    launcher: agent::InProcess,
+    supervisor: &Supervisor,
+) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("a port for the embedded Mesos")?;
     let options = local::Options {
         cluster: KUBERNETES.binary.to_owned(),
@@ -125,8 +137,15 @@ fn start_controllers(part: &Part, mesos: SocketAddr) -> anyhow::Result<()> {
     let agents = Agents::default();
     let masters = detect::watch(MasterLocation::read(&mesos.to_string())?, part.supervisor);
     let operator = Operator::new(masters, None, Duration::from_secs(10), Duration::from_secs(5));
-    part.supervisor.spawn("the state of the agents", cloud_agents::follow(operator, KUBERNETES, agents.clone(), part.supervisor.shutdown()));
-    controllers::start(&controllers::Config::new(KUBERNETES), &part.client("km-controller-manager"), &part.server.cache(), agents, part.supervisor);
+    part.supervisor
+        .spawn("the state of the agents", cloud_agents::follow(operator, KUBERNETES, agents.clone(), part.supervisor.shutdown()));
+    controllers::start(
+        &controllers::Config::new(KUBERNETES),
+        &part.client("km-controller-manager"),
+        &part.server.cache(),
+        agents,
+        part.supervisor,
+    );
     Ok(())
 }
 
