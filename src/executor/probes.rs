@@ -44,7 +44,6 @@ pub fn spec(container: &Container, kind: ProbeKind) -> Option<&Probe> {
 pub struct Probes {
     /// The container's id: another one starts afresh.
     pub id: String,
-    started: Timestamp,
     states: Vec<State>,
 }
 
@@ -68,7 +67,7 @@ impl Probes {
             .into_iter()
             .filter_map(|kind| spec(container, kind).map(|probe| State::new(kind, probe, started)))
             .collect();
-        Self { id: id.to_owned(), started, states }
+        Self { id: id.to_owned(), states }
     }
 
     /// A container without a startup probe has started once it runs.
@@ -130,11 +129,6 @@ impl Probes {
                 other.due = other.due.max(now);
             }
         }
-    }
-
-    /// When the container started.
-    pub fn started(&self) -> Timestamp {
-        self.started
     }
 }
 

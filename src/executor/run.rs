@@ -46,7 +46,6 @@ struct Worker {
     revision: Revision,
 }
 
-#[expect(missing_debug_implementations, reason = "futures have none")]
 pub struct Run {
     shared: Arc<Shared>,
     mesos: Option<Mesos>,
@@ -145,7 +144,7 @@ impl Run {
                 Command::Update(status) => {
                     tracing::info!(task = status.task_id.value, "{} {}", status.state().as_str_name(), status.message());
                     if let Some(mesos) = &self.mesos {
-                        mesos.updates.update(status);
+                        mesos.updates.update(*status);
                     }
                 }
                 Command::Bind { task, pod } => {

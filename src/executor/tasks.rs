@@ -16,7 +16,7 @@ use crate::util::product::Product;
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    Update(TaskStatus),
+    Update(Box<TaskStatus>),
     /// Bind the pod to this node, and answer with [`Tasks::bound`].
     Bind {
         task: String,
@@ -262,13 +262,13 @@ fn is_under_way(status: &PodStatus) -> bool {
 }
 
 fn update(task: &str, state: TaskState, message: &str, data: Option<Bytes>) -> Command {
-    Command::Update(TaskStatus {
+    Command::Update(Box::new(TaskStatus {
         task_id: TaskId { value: task.to_owned() },
         state: state.into(),
         message: Some(message.to_owned()),
         data,
         ..TaskStatus::default()
-    })
+    }))
 }
 
 /// A `PodStatusResult`, by which a scheduler that does not know the task finds the pod.

@@ -1,5 +1,7 @@
 //! An executor in this process, with a real Docker engine and a real API server.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 mod node;
 mod tasks;
 
@@ -14,7 +16,7 @@ use node::{Node, reason, running, terminated};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_of_a_pod_share_and_say_what_they_do() {
-    let mut node = Node::start().await;
+    let node = Node::start().await;
     node.client
         .create(
             &CONFIG_MAP,
@@ -91,7 +93,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn containers_end_and_start_again() {
-    let mut node = Node::start().await;
+    let node = Node::start().await;
     let once = |name: &str, policy: &str, script: &str| {
         json!({
             "metadata": {"name": name},

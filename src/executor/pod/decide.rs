@@ -231,7 +231,9 @@ impl Machine {
                 return;
             }
             Some((_, _, State::Exited(exit))) => {
-                if !self.restarts(unit.role, &exit) && !(unit.role == Role::Init && exit.code == 0) {
+                // An init container that did its work does it again for a new sandbox.
+                let again = unit.role == Role::Init && exit.code == 0;
+                if !again && !self.restarts(unit.role, &exit) {
                     return;
                 }
                 let slot = self.slots.entry(name.clone()).or_default();

@@ -73,8 +73,4 @@ impl Observed {
     pub fn all(&self) -> impl Iterator<Item = (&str, &Seen)> {
         self.containers.iter().flat_map(|(name, attempts)| attempts.iter().map(move |seen| (name.as_str(), seen)))
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.sandboxes.is_empty() && self.containers.is_empty()
-    }
 }
