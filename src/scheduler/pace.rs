@@ -70,8 +70,12 @@ impl Appetite {
     }
 
     /// When [`Appetite::decide`] is next to be called, unless something happens before.
-    pub fn next_due(&self, hungry: bool) -> Option<Duration> {
-        if hungry { Some(self.next) } else { self.look_around_at.or(self.idle_since.map(|since| since + IDLE)) }
+    pub fn next_due(&self, hungry: bool, empty: bool) -> Option<Duration> {
+        if hungry {
+            return Some(self.next);
+        }
+        // While offers are held, the end of their time comes first.
+        self.look_around_at.or(self.idle_since.filter(|_| empty && !self.suppressed).map(|since| since + IDLE))
     }
 }
 
@@ -103,7 +107,7 @@ mod tests {
             .collect();
         assert_eq!(told, [1100, 1200, 1400, 1800, 2600, 4200, 7400, 13_800]);
         assert_eq!(it.decide(S * 21, true, true, true, 1), None);
-        assert_eq!(it.next_due(true), Some(S * 21 + MS * 100));
+        assert_eq!(it.next_due(true, true), Some(S * 21 + MS * 100));
         assert_eq!(it.decide(S * 22, true, false, true, 1), Some(Tell::Revive));
     }
 
@@ -112,7 +116,7 @@ mod tests {
         let mut it = Appetite::default();
         it.connected(S, 1);
         assert_eq!(it.decide(S, false, false, true, 1), None);
-        assert_eq!((it.decide(S * 60, false, false, true, 1), it.next_due(false)), (None, Some(S * 61)));
+        assert_eq!((it.decide(S * 60, false, false, true, 1), it.next_due(false, true)), (None, Some(S * 61)));
         assert_eq!(it.decide(S * 61, false, false, true, 1), Some(Tell::Suppress));
         assert_eq!(it.decide(S * 90, false, false, true, 1), None);
         assert_eq!(it.decide(S * 91, false, false, true, 1), Some(Tell::Revive));

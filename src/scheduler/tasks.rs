@@ -37,6 +37,8 @@ pub struct Task {
     /// Launches of this pod that came to nothing before.
     pub attempts: u32,
     pub launched_at: Duration,
+    /// Since when the master has not known the task's agent.
+    pub unknown_since: Option<Duration>,
     /// Being killed because its pod is deleted.
     pub kill: Option<Kill>,
 }
@@ -219,6 +221,7 @@ mod tests {
             bound: false,
             attempts: 0,
             launched_at: S,
+            unknown_since: None,
             kill: None,
         }
     }

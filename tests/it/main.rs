@@ -4,6 +4,7 @@ mod api;
 mod client;
 mod executor;
 mod mesos;
+mod scheduler;
 mod store;
 mod support;
 mod tidy;

@@ -172,6 +172,7 @@ impl Core {
                 bound: false,
                 attempts: waiting.attempts,
                 launched_at: now,
+                unknown_since: None,
                 kill: None,
             });
         }

@@ -246,7 +246,7 @@ impl Core {
             self.deletions.values().filter_map(|it| it.again_at).min(),
         ];
         if self.connected {
-            let appetite = self.appetite.next_due(self.hungry());
+            let appetite = self.appetite.next_due(self.hungry(), self.book.is_empty());
             due.extend([self.book.next_expiry(), self.tasks.next_kill(), self.reconciler.next_due(), appetite]);
         }
         due.into_iter().flatten().min()

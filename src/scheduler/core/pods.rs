@@ -77,6 +77,7 @@ impl Core {
             bound: true,
             attempts: 0,
             launched_at: now,
+            unknown_since: None,
             kill: None,
         };
         self.agents.entry(task.agent.clone()).or_insert_with(|| task.host.clone());

@@ -413,7 +413,10 @@ impl Sim {
     fn answer(&mut self, task: &str, agent: Option<&str>) {
         let state = self.agents.values().find_map(|agent| agent.tasks.get(task)).map(|it| it.state);
         let ended = self.updates.iter().rev().find(|it| it.status.task_id.value == task).map(|it| it.status.state());
-        let state = state.or(ended).unwrap_or(if agent.is_some() { TaskState::TaskGone } else { TaskState::TaskUnknown });
+        let state = state.or(ended).unwrap_or(match agent {
+            Some(agent) if self.agents.contains_key(agent) => TaskState::TaskGone,
+            _ => TaskState::TaskUnknown,
+        });
         self.report(task, agent, state, Source::Master, Some(Reason::Reconciliation), "");
     }
 

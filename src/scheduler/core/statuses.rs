@@ -14,6 +14,10 @@ use crate::scheduler::tasks::{State, Task};
 
 /// Messages of executors that say the pod's containers are no more.
 const CONTAINERS_GONE: [&str; 2] = ["containers-disappeared", "kubelet-pod-launch-failed"];
+/// How long an agent that the master does not know is expected back, as masters expect those in their registry.
+const AGENT_RETURNS: Duration = Duration::from_secs(600);
+/// The same for tasks that were not bound yet: their pods can be launched elsewhere, for the API server binds a pod only once.
+const AGENT_RETURNS_UNBOUND: Duration = Duration::from_secs(120);
 const TASK_KILLED: &str = "task-killed";
 
 impl Core {
@@ -25,6 +29,9 @@ impl Core {
             return;
         }
         self.metrics.status_update(&status);
+        if status.state() == TaskState::TaskUnknown && self.may_come_back(now, &id) {
+            return;
+        }
         self.reconciler.answered(now, &id);
         if self.tasks.get(&id).is_none() && !self.adopt(now, &status) {
             self.unknown(&status);
@@ -49,13 +56,21 @@ impl Core {
         self.acknowledge(&status);
     }
 
+    /// Whether a task that the master does not know may still run: a master that has lost its registry knows an agent's tasks only
+    /// when the agent has registered again. The task is then asked for until that time is over.
+    fn may_come_back(&mut self, now: Duration, id: &str) -> bool {
+        let Some(task) = self.tasks.get_mut(id).filter(|it| it.object.is_some() && it.state != State::Finished) else { return false };
+        let since = *task.unknown_since.get_or_insert(now);
+        now < since + if task.bound { AGENT_RETURNS } else { AGENT_RETURNS_UNBOUND }
+    }
+
     /// The executor has the task: what it launched is, or is about to be, bound.
     fn bound(&mut self, now: Duration, id: &str, state: State) {
         let Some(task) = self.tasks.get_mut(id).filter(|it| it.state != State::Finished) else { return };
         if task.state == State::Launched {
             self.metrics.bind_latency(now.saturating_sub(task.launched_at));
         }
-        (task.bound, task.state) = (true, task.state.max(state));
+        (task.bound, task.state, task.unknown_since) = (true, task.state.max(state), None);
     }
 
     fn finished(&mut self, id: &str) {
@@ -142,6 +157,7 @@ impl Core {
             bound: false,
             attempts: waiting.attempts,
             launched_at: now,
+            unknown_since: None,
             kill: None,
         });
         true

@@ -1,1 +1,289 @@
+use serde_json::{Value, json};
 
+use super::simulation::settings;
+use super::*;
+use crate::mesos::v1::scheduler::call;
+use crate::mesos::v1::task_status::{Reason, Source};
+use crate::mesos::v1::{ExecutorId, Offer, TaskState};
+use crate::object::resource;
+use crate::scheduler::demand::tests::object;
+use crate::scheduler::offers::tests::offer;
+use crate::telemetry::metrics::Registry;
+
+const S: Duration = Duration::from_secs(1);
+
+struct Bench {
+    core: Core,
+    now: Duration,
+    /// What was done and not looked at yet.
+    done: Vec<Action>,
+}
+
+fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
+    let mut pod = json!({"metadata": {"name": name, "namespace": "n", "uid": format!("uid-{name}")},
+        "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "100m"}}}]}});
+    change(&mut pod);
+    object(&pod)
+}
+
+/// The pod as its executor binds it.
+fn bound(name: &str, task: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
+    let note = |it: &str| format!("k8s.mesosphere.io/{it}");
+    pod(name, |pod| {
+        pod["metadata"]["annotations"] =
+            json!({note("bindingHost"): "host-a", note("taskId"): task, note("slaveId"): "a", note("offerId"): "o"});
+        pod["spec"]["nodeName"] = "host-a".into();
+        change(pod);
+    })
+}
+
+impl Bench {
+    fn new(resumed: bool) -> Self {
+        Self { core: Core::new(settings(7, resumed), Metrics::new(Registry::default())), now: S, done: Vec::new() }
+    }
+
+    fn subscribed() -> Self {
+        let mut bench = Self::new(false);
+        bench.input(Input::Subscribed("f".to_owned()));
+        bench.done.clear();
+        bench
+    }
+
+    fn input(&mut self, input: Input) {
+        self.core.input(self.now, input);
+        self.done.extend(self.core.act(self.now));
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(at) = self.core.wake_at().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.done.extend(self.core.act(self.now));
+        }
+        self.now = end;
+    }
+
+    fn offer(&mut self, offer: Offer) {
+        let offers = Some(event::Offers { offers: vec![offer] });
+        self.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Offers.into()), offers, ..Event::default() })));
+    }
+
+    fn status(&mut self, task: &str, state: TaskState, source: Source, reason: Option<Reason>) {
+        let status = TaskStatus {
+            task_id: task.into(),
+            agent_id: Some("a".into()),
+            state: state.into(),
+            source: Some(source.into()),
+            reason: reason.map(Into::into),
+            uuid: Some(bytes::Bytes::from_static(b"uuid")),
+            ..TaskStatus::default()
+        };
+        let update = Some(event::Update { status });
+        self.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Update.into()), update, ..Event::default() })));
+    }
+
+    /// The calls made since this was last asked.
+    fn calls(&mut self) -> Vec<Call> {
+        let done = std::mem::take(&mut self.done);
+        let call = |action| if let Action::Call(call) = action { Some(*call) } else { None };
+        done.into_iter().filter_map(call).collect()
+    }
+
+    fn kinds(&mut self) -> Vec<call::Type> {
+        self.calls().iter().map(Call::r#type).collect()
+    }
+
+    /// Launches a pod on agent `a`; the id of its task.
+    fn launch(&mut self, name: &str) -> String {
+        self.input(Input::Pod(pod(name, |_| {})));
+        self.offer(offer(&format!("o-{name}"), "a", 4000));
+        let launched = self.calls().into_iter().find_map(|call| call.accept).expect("a launch");
+        launched.operations[0].launch.as_ref().unwrap().task_infos[0].task_id.value.clone()
+    }
+}
+
+#[test]
+fn an_agents_first_offer_makes_its_node_and_is_used() {
+    let mut bench = Bench::subscribed();
+    for name in ["p1", "p2", "p3"] {
+        bench.input(Input::Pod(pod(name, |_| {})));
+    }
+    bench.done.clear();
+    bench.offer(offer("o1", "a", 4000));
+    assert!(matches!(&bench.done[0], Action::WriteNode { host, .. } if &**host == "host-a"), "{:?}", bench.done[0]);
+    let told = bench.done.iter().filter(|it| matches!(it, Action::Tell { reason: "Scheduled", .. })).count();
+    let accepts: Vec<_> = bench.calls().into_iter().filter_map(|call| call.accept).collect();
+    assert_eq!((told, accepts.len()), (3, 1));
+    assert_eq!(accepts[0].operations[0].launch.as_ref().unwrap().task_infos.len(), 3);
+}
+
+#[test]
+fn offers_nobody_wants_are_held_then_declined_then_suppressed() {
+    let mut bench = Bench::subscribed();
+    bench.offer(offer("o1", "a", 4000));
+    bench.wait(S * 4);
+    assert_eq!(bench.kinds(), []);
+    bench.wait(S * 2);
+    let calls = bench.calls();
+    assert_eq!(calls[0].decline.as_ref().unwrap().filters.unwrap().refuse_seconds(), 120.0);
+    bench.wait(S * 60);
+    assert_eq!(bench.kinds(), [call::Type::Reconcile, call::Type::Suppress]);
+    bench.input(Input::Pod(pod("p", |_| {})));
+    assert_eq!(bench.kinds(), [call::Type::Revive]);
+    bench.offer(offer("o2", "a", 4000));
+    assert_eq!(bench.kinds()[0], call::Type::Accept);
+}
+
+#[test]
+fn a_status_is_acknowledged_when_its_pod_is_deleted() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    bench.status(&task, TaskState::TaskStarting, Source::Executor, None);
+    assert_eq!(bench.kinds().last(), Some(&call::Type::Acknowledge));
+    bench.input(Input::Pod(bound("p", &task, |_| {})));
+    bench.status(&task, TaskState::TaskFailed, Source::Agent, Some(Reason::ExecutorTerminated));
+    let deletes = |bench: &Bench| bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count();
+    assert_eq!(deletes(&bench), 1);
+    assert!(!bench.kinds().contains(&call::Type::Acknowledge));
+    let pod = Name::new("n", "p");
+    bench.input(Input::PodDeletion { pod: pod.clone(), done: false });
+    bench.wait(S * 3);
+    assert_eq!(deletes(&bench), 1, "a failed deletion is tried again");
+    bench.done.clear();
+    bench.input(Input::PodDeletion { pod, done: true });
+    assert!(bench.kinds().contains(&call::Type::Acknowledge));
+}
+
+#[test]
+fn a_launch_that_came_to_nothing_is_repeated_under_another_id() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    bench.status(&task, TaskState::TaskDropped, Source::Master, Some(Reason::InvalidOffers));
+    assert!(bench.done.iter().any(|it| matches!(it, Action::Tell { reason: "FailedScheduling", .. })));
+    bench.wait(S * 2);
+    bench.done.clear();
+    bench.offer(offer("o9", "a", 4000));
+    let again = bench.calls().into_iter().find_map(|call| call.accept).expect("a launch");
+    assert_ne!(again.operations[0].launch.as_ref().unwrap().task_infos[0].task_id.value, task);
+}
+
+#[test]
+fn deleted_pods_are_killed_with_their_grace_and_again() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    let deleted = bound("p", &task, |pod| {
+        pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        pod["metadata"]["deletionGracePeriodSeconds"] = 30.into();
+    });
+    bench.input(Input::Pod(deleted.clone()));
+    let kill = bench.calls().into_iter().find_map(|call| call.kill).expect("a kill");
+    assert_eq!(kill.kill_policy.unwrap().grace_period.unwrap().nanoseconds, 30_000_000_000);
+    bench.wait(S * 34);
+    assert!(!bench.kinds().contains(&call::Type::Kill));
+    bench.wait(S * 2);
+    assert!(bench.kinds().contains(&call::Type::Kill));
+    bench.input(Input::PodGone(deleted));
+    bench.status(&task, TaskState::TaskKilled, Source::Executor, None);
+    bench.done.clear();
+    bench.wait(S * 200);
+    assert!(!bench.kinds().contains(&call::Type::Kill));
+    assert!(bench.core.debug_tasks().starts_with("task_count=0"));
+}
+
+#[test]
+fn after_a_restart_bound_pods_run_and_nothing_is_launched_before_mesos_has_spoken() {
+    let mut bench = Bench::new(true);
+    let task = crate::scheduler::taskid::task_id("uid-p2", 1);
+    bench.input(Input::Pod(bound("p1", "t1", |_| {})));
+    bench.input(Input::Pod(pod("p2", |_| {})));
+    bench.input(Input::Pod(pod("p3", |_| {})));
+    bench.input(Input::Subscribed("f".to_owned()));
+    bench.offer(offer("o1", "b", 4000));
+    let calls = bench.calls();
+    assert!(calls.iter().all(|call| call.r#type() == call::Type::Reconcile), "{calls:?}");
+    let fence = calls.iter().filter_map(|call| call.reconcile.clone()).flat_map(|it| it.tasks).find(|it| it.agent_id.is_none()).unwrap();
+    bench.status("t1", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
+    bench.status(&task, TaskState::TaskStaging, Source::Master, Some(Reason::Reconciliation));
+    bench.status("pod.stray", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
+    let kill = bench.calls().into_iter().find_map(|call| call.kill).expect("a kill");
+    assert_eq!(kill.task_id.value, "pod.stray");
+    bench.status(&fence.task_id.value, TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
+    let launched = bench.calls().into_iter().find_map(|call| call.accept).expect("a launch");
+    let tasks = &launched.operations[0].launch.as_ref().unwrap().task_infos;
+    assert_eq!(tasks.iter().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["p3.n.pod"]);
+}
+
+#[test]
+fn executors_of_an_earlier_run_are_used_when_their_node_says_how_they_were_started() {
+    let mut bench = Bench::subscribed();
+    let id = bench.core.settings.prototype.id().to_owned();
+    bench.input(Input::Pod(pod("p", |_| {})));
+    bench.done.clear();
+    let with_executor = |id: &str, offered: &str| Offer { executor_ids: vec![ExecutorId::from(id)], ..offer(offered, "a", 4000) };
+    bench.offer(with_executor(&id, "o1"));
+    assert_eq!(bench.kinds(), [call::Type::Decline]);
+    let resources = crate::scheduler::executorinfo::encode_resources(&[crate::scheduler::resources::scalar("cpus", 250)]);
+    let notes = json!({"k8s.mesosphere.io/executorId": id, "k8s.mesosphere.io/executorResources": resources});
+    let node = json!({"metadata": {"name": "host-a", "annotations": notes}}).to_string();
+    bench.input(Input::Node(Object::from_stored(&resource::NODE, node.as_bytes(), 1).unwrap()));
+    bench.done.clear();
+    bench.offer(with_executor(&id, "o2"));
+    let launched = bench.calls().into_iter().find_map(|call| call.accept).expect("a launch");
+    let executor = launched.operations[0].launch.as_ref().unwrap().task_infos[0].executor.clone().unwrap();
+    assert_eq!((executor.executor_id.value, executor.resources.len()), (id, 1));
+}
+
+#[test]
+fn an_outdated_executor_goes_when_its_last_pod_has() {
+    let mut bench = Bench::subscribed();
+    bench.input(Input::Pod(bound("old", "t1", |_| {})));
+    let outdated = |offered: &str| Offer { executor_ids: vec!["1_k8sm-executor".into()], ..offer(offered, "a", 4000) };
+    bench.done.clear();
+    bench.offer(outdated("o1"));
+    assert_eq!(bench.kinds(), [call::Type::Decline]);
+    bench.status("t1", TaskState::TaskFinished, Source::Executor, None);
+    bench.wait(S * 20);
+    bench.done.clear();
+    bench.offer(outdated("o2"));
+    assert_eq!(bench.kinds(), [call::Type::Shutdown, call::Type::Decline]);
+    bench.offer(Offer { executor_ids: vec!["of-another-framework".into()], ..offer("o3", "a", 4000) });
+    assert_eq!(bench.kinds(), [call::Type::Decline]);
+}
+
+#[test]
+fn pods_that_others_look_after_are_left_alone() {
+    let mut bench = Bench::subscribed();
+    bench.input(Input::Pod(pod("mirror", |it| it["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"}))));
+    bench.input(Input::Pod(pod("foreign", |it| it["spec"]["schedulerName"] = "mine".into())));
+    bench.input(Input::Pod(pod("done", |it| it["status"] = json!({"phase": "Succeeded"}))));
+    bench.input(Input::Pod(pod("deleting", |it| {
+        it["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        it["spec"]["nodeName"] = "host-a".into();
+    })));
+    assert!(bench.done.iter().any(|it| matches!(it, Action::DeletePod { pod, .. } if &*pod.name == "deleting")));
+    bench.done.clear();
+    bench.offer(offer("o1", "a", 4000));
+    assert_eq!((bench.kinds(), bench.core.debug_queue().as_str()), (Vec::new(), ""));
+}
+
+#[test]
+fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
+    let mut bench = Bench::subscribed();
+    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    bench.wait(S * 20);
+    bench.input(Input::Disconnected);
+    bench.input(Input::Subscribed("f".to_owned()));
+    let unknown = |bench: &mut Bench| bench.status("t1", TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
+    unknown(&mut bench);
+    bench.done.clear();
+    bench.wait(S * 5);
+    assert!(bench.kinds().contains(&call::Type::Reconcile), "it is asked for again");
+    bench.status("t1", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
+    let deletes = |bench: &Bench| bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count();
+    bench.wait(S * 601);
+    unknown(&mut bench);
+    assert_eq!(deletes(&bench), 0);
+    bench.wait(S * 601);
+    unknown(&mut bench);
+    assert_eq!(deletes(&bench), 1, "the agent is not expected back any more");
+}

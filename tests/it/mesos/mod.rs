@@ -5,7 +5,7 @@
 mod executor;
 mod framework;
 mod local;
-mod real;
+pub(crate) mod real;
 mod zookeeper;
 
 use std::collections::{HashMap, HashSet};

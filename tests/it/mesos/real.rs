@@ -9,8 +9,8 @@ use km::mesos::v1::CommandInfo;
 use tempfile::TempDir;
 
 /// A Master with Agents in one process.
-pub(super) struct Mesos {
-    pub(super) port: u16,
+pub(crate) struct Mesos {
+    pub(crate) port: u16,
     process: Child,
     work: TempDir,
     agents: usize,
@@ -18,24 +18,24 @@ pub(super) struct Mesos {
 
 impl Mesos {
     /// Starts a cluster and waits for its agents.
-    pub(super) async fn start(agents: usize) -> Self {
+    pub(crate) async fn start(agents: usize) -> Self {
         Self::start_with(agents, None).await
     }
 
     /// Likewise, with the master elected through ZooKeeper, if there is one.
-    pub(super) async fn start_with(agents: usize, zookeeper: Option<&str>) -> Self {
+    pub(crate) async fn start_with(agents: usize, zookeeper: Option<&str>) -> Self {
         let (port, work) = (free_port(), tempfile::tempdir().expect("a work directory"));
         let mesos = Self { process: spawn(port, work.path(), agents, zookeeper), port, work, agents };
         mesos.ready().await;
         mesos
     }
 
-    pub(super) fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
     /// Kills Master and Agents, and starts them again on what they kept.
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.port, self.work.path(), self.agents, None);
         self.ready().await;

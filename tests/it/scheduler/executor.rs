@@ -52,7 +52,8 @@ pub(super) async fn run(environment: Environment) {
                 if let Some(at) = pods.iter().position(|(task, _)| *task == task_id) {
                     let (_, pod) = pods.swap_remove(at);
                     let text = |field: &str| pod["metadata"][field].as_str().unwrap_or_default();
-                    let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(text("uid").to_owned()), ..DeleteOptions::default() };
+                    let options =
+                        DeleteOptions { grace_period_seconds: Some(0), uid: Some(text("uid").to_owned()), ..DeleteOptions::default() };
                     let _ = client.delete(&resource::POD, text("namespace"), text("name"), &options).await;
                     report(task_id, TaskState::TaskKilled, "pod-deleted");
                 }

@@ -46,7 +46,9 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let mesos = Mesos::start(agents).await;
         let store = Embedded::open(embedded::Config::new(directory.path().join("store"))).unwrap();
-        let config = ApiConfig::new(KUBERNETES, "127.0.0.1:0".parse().unwrap(), "10.10.10.0/24".parse().unwrap());
+        let mut config = ApiConfig::new(KUBERNETES, "127.0.0.1:0".parse().unwrap(), "10.10.10.0/24".parse().unwrap());
+        // No controller manager runs here, so there are no service accounts.
+        config.admission.clear();
         let server = ApiServer::build(config, store).unwrap();
         let supervisor = Supervisor::default();
         server.start(&supervisor).await.unwrap();
@@ -81,7 +83,8 @@ impl World {
             .spawn()
             .unwrap();
         let mut process = Process { child, address: String::new() };
-        process.address = self.eventually("the scheduler's address", || async { std::fs::read_to_string(&address).ok().ok_or_else(String::new) }).await;
+        process.address =
+            self.eventually("the scheduler's address", || async { std::fs::read_to_string(&address).ok().ok_or_else(String::new) }).await;
         process
     }
 
@@ -140,7 +143,11 @@ impl World {
             let tasks = self.tasks().await?;
             let running: BTreeMap<String, String> =
                 tasks.iter().filter(|it| it.1 == "TASK_RUNNING").map(|(task, _, agent)| (task.clone(), agent.clone())).collect();
-            if running.len() == count && tasks.len() == count { Ok(running) } else { Err(format!("{} of {} run", running.len(), tasks.len())) }
+            if running.len() == count && tasks.len() == count {
+                Ok(running)
+            } else {
+                Err(format!("{} of {} run", running.len(), tasks.len()))
+            }
         })
         .await
     }
@@ -158,7 +165,8 @@ impl World {
 
     /// Id, state and agent of every task that has not ended.
     async fn tasks(&self) -> Result<Vec<(String, String, String)>, String> {
-        let (_, body) = http::get(&self.mesos.address(), "/state", None, Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
+        let (_, body) =
+            http::get(&self.mesos.address(), "/state", None, Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
         let state: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let frameworks = state["frameworks"].as_array().into_iter().flatten();
