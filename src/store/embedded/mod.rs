@@ -91,7 +91,12 @@ impl Embedded {
     /// Finishes the writes already asked for and closes the file; every later call fails, every watch ends. May be called twice.
     pub async fn close(&self) {
         let writer = self.stop();
-        let _ = blocking(move || Ok(join(writer))).await;
+        let joined = blocking(move || {
+            join(writer);
+            Ok(())
+        });
+        // Fails only when the runtime itself ends.
+        let _ = joined.await;
     }
 
     fn stop(&self) -> Option<JoinHandle<()>> {
