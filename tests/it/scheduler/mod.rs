@@ -1,5 +1,7 @@
 //! The scheduler against the real Mesos and an API server of our own, with an executor that binds pods and runs nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+
 mod executor;
 mod world;
 
@@ -48,6 +50,7 @@ async fn pods_are_launched_in_few_calls_and_survive_everything() {
     assert!(running.contains_key(&note("taskId")), "{pod:#}");
     let node = world.node("127.0.0.1").await;
     assert_eq!(node["metadata"]["labels"]["k8s.mesosphere.io/attribute-rack"], "7");
+    assert_eq!(node["status"]["conditions"][0]["reason"], "SlaveReady");
     assert_eq!(world.service().await["spec"]["ports"][0]["port"], 10251);
 
     // The scheduler is killed, and a pod is deleted before it is back: nothing else changes.
