@@ -302,8 +302,9 @@ impl Agent {
     pub fn resend(&mut self, now: Duration, framework: &str) -> Vec<Output> {
         let mine = self.tasks.iter_mut().filter(|(key, _)| key.0 == framework);
         mine.filter_map(|(key, tracked)| {
+            let status = tracked.task.updates.first()?.clone();
             tracked.retry = Some((now + RETRY.0, RETRY.0));
-            Some(Output::Status(key.0.clone(), Box::new(tracked.task.updates.first()?.clone())))
+            Some(Output::Status(key.0.clone(), Box::new(status)))
         })
         .collect()
     }
@@ -477,4 +478,26 @@ impl Agent {
 
 fn launch_event(task: TaskInfo) -> Event {
     Event { r#type: Some(event::Type::Launch.into()), launch: Some(event::Launch { task }), ..Event::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesos::v1::executor;
+
+    /// A timer that nothing clears keeps the master's clock spinning.
+    #[test]
+    fn a_framework_that_comes_back_leaves_no_timer_behind() {
+        let info = AgentInfo { id: Some("a".to_owned().into()), ..AgentInfo::default() };
+        let mut agent = Agent::new(info).unwrap();
+        let framework = FrameworkInfo { id: Some("f".to_owned().into()), ..FrameworkInfo::default() };
+        let executor = ExecutorInfo { executor_id: "e".to_owned().into(), ..ExecutorInfo::default() };
+        let task = TaskInfo { task_id: "t".to_owned().into(), ..TaskInfo::default() };
+        agent.run(Duration::ZERO, &framework, executor, vec![task], false);
+        let key = ("f".to_owned(), "e".to_owned());
+        agent.subscribe(Duration::ZERO, &key, executor::call::Subscribe::default()).unwrap();
+        assert_eq!(agent.deadline(), None);
+        agent.resend(Duration::ZERO, "f");
+        assert_eq!(agent.deadline(), None);
+    }
 }
