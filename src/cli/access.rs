@@ -29,6 +29,18 @@ pub(super) fn client(values: &Values, flag: &str, component: &'static str) -> an
     Ok(Client::new(Arc::new(Http::new(&access)?)).named(component))
 }
 
+/// The client under the limits of `--kube-api-qps` and `--kube-api-burst`; 0 requests a second are no limit.
+///
+/// # Errors
+/// Names the flag that makes no sense.
+pub(super) fn limited(client: Client, values: &Values) -> anyhow::Result<Client> {
+    let (qps, burst) = (values.number("kube-api-qps"), values.integer("kube-api-burst")?);
+    if qps < 0.0 {
+        anyhow::bail!("--kube-api-qps: {qps} is negative");
+    }
+    Ok(if qps == 0.0 { client } else { client.limited(qps, burst) })
+}
+
 /// A cache of these resources, fed by `client` until the supervisor stops. A query limits what is fed of its resource.
 pub(super) fn cache(client: &Client, resources: impl IntoIterator<Item = (ResourceRef, Query)>, supervisor: &Supervisor) -> Arc<Cache> {
     let cache = Cache::new(HISTORY);

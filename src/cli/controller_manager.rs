@@ -86,8 +86,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     let config = config(&values)?;
     let listen = SocketAddr::new(values.ip("address").unwrap_or(IpAddr::from([0, 0, 0, 0])), values.integer("port")?);
     common::run(async move |supervisor| {
-        let client = access::client(&values, "master", "controller-manager")?
-            .limited(values.number("kube-api-qps"), values.integer("kube-api-burst")?);
+        let client = access::limited(access::client(&values, "master", "km-controller-manager")?, &values)?;
         let metrics = Registry::default();
         let listener = http::bind(listen)?;
         tracing::info!("serving /healthz and /metrics on http://{}", listener.local_addr()?);

@@ -112,8 +112,7 @@ fn run(values: Values) -> anyhow::Result<()> {
         bail!("--etcd-servers is missing: where the framework id is kept");
     }
     common::run(async move |supervisor| {
-        let client = access::client(&values, "api-servers", "km-scheduler")?;
-        let client = client.limited(values.number("kube-api-qps"), values.integer("kube-api-burst")?);
+        let client = access::limited(access::client(&values, "api-servers", "km-scheduler")?, &values)?;
         // The API servers see to compaction.
         let store = stores::etcd(etcd::Config { compaction_interval: None, ..etcd::Config::new(servers) }).await?;
         let cache = access::cache(&client, [&POD, &NODE].map(|it| (it, Query::default())), &supervisor);
@@ -133,9 +132,10 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     }
     let path = |name: &str| values.maybe(name).map(PathBuf::from);
     let user = values.maybe("mesos-user");
+    let address = values.ip("address").unwrap_or(IpAddr::from([127, 0, 0, 1]));
     Ok(Config {
         product: KUBERNETES,
-        address: values.ip("address").unwrap_or(IpAddr::from([127, 0, 0, 1])),
+        address,
         port: values.integer("port")?,
         api_servers: values.list("api-servers"),
         static_pods_config: path("static-pods-config"),
@@ -160,7 +160,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         framework_weburi: values.maybe("framework-weburi"),
         advertised_address: values.maybe("advertised-address"),
         service_address: values.ip("service-address"),
-        published_address: std::env::var("LIBPROCESS_IP").ok().and_then(|it| it.parse().ok()),
+        published_address: std::env::var("LIBPROCESS_IP").ok().and_then(|it| it.parse().ok()).or_else(|| Some(common::reachable(address))),
         default_container_cpu_limit: values.number("default-container-cpu-limit"),
         default_container_mem_limit: values.number("default-container-mem-limit"),
         host_port_endpoints: values.bool("host-port-endpoints"),
