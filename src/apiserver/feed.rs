@@ -55,9 +55,11 @@ pub(crate) async fn follow(server: Arc<Server>, mut revision: Revision) -> anyho
                     revision = loaded;
                     continue;
                 }
-                Err(error) => tracing::warn!("reading the store again: {:#}", anyhow::Error::from(error)),
+                Err(error) => tracing::warn!("reading the store again: {error}"),
             },
-            Err(error) => tracing::warn!("watching the store after revision {revision}: {:#}", anyhow::Error::from(error)),
+            // Once an outage is enough.
+            Err(error) if failures == 0 => tracing::warn!("watching the store after revision {revision}: {error}"),
+            Err(error) => tracing::debug!("watching the store after revision {revision}: {error}"),
         }
         let pause = PAUSES[failures.min(PAUSES.len() - 1)];
         failures += 1;

@@ -1,6 +1,8 @@
 //! `km controller-manager`: its flags.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::{Request, Response, StatusCode};
 use anyhow::{Context, bail};
@@ -8,7 +10,8 @@ use hyper::body::Incoming;
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, access, cloud, cloud_agents, common};
-use crate::cache::Query;
+use crate::cache::{Cache, Query};
+use crate::client::Client;
 use crate::client::leader::Candidate;
 use crate::controllers::node::Agents;
 use crate::controllers::{self, Config};
@@ -98,29 +101,41 @@ fn run(values: Values) -> anyhow::Result<()> {
         let operator = Operator::new(masters, None, cloud.http_client_timeout, cloud.state_cache_ttl);
         supervisor.spawn("the state of the agents", cloud_agents::follow(operator, config.product, agents.clone(), supervisor.shutdown()));
 
-        let work = {
-            let (client, supervisor) = (client.clone(), supervisor.clone());
-            async move |elected: Shutdown| {
-                let working = Supervisor::new(elected.clone());
-                controllers::start(&config, &client, &cache, agents, &working);
-                // A controller that fails ends the process with its error.
-                let outcome = working.wait(common::GRACE).await;
-                supervisor.shutdown().cancel();
-                outcome
-            }
-        };
         if !values.bool("leader-elect") {
-            return work(supervisor.shutdown()).await;
+            return work(&config, &client, &cache, &agents, supervisor.shutdown()).await;
         }
-        let identity = format!("{}_{}", common::hostname(), uuid::Uuid::new_v4());
         let candidate = Candidate {
             lease_duration: values.duration("leader-elect-lease-duration"),
             renew_deadline: values.duration("leader-elect-renew-deadline"),
             retry_period: values.duration("leader-elect-retry-period"),
-            ..Candidate::new(KUBERNETES.system_namespace, "kube-controller-manager", &identity)
+            ..Candidate::new(
+                KUBERNETES.system_namespace,
+                "kube-controller-manager",
+                &format!("{}_{}", common::hostname(), uuid::Uuid::new_v4()),
+            )
         };
-        candidate.run(client, supervisor.shutdown(), work).await
+        while !supervisor.shutdown().is_cancelled() {
+            let ended = AtomicBool::new(false);
+            let lead = async |elected: Shutdown| {
+                let outcome = work(&config, &client, &cache, &agents, elected.clone()).await;
+                ended.store(!elected.is_cancelled(), Ordering::Relaxed);
+                outcome
+            };
+            match candidate.clone().run(client.clone(), supervisor.shutdown(), lead).await {
+                // Somebody else may lead now, or the API server was away for too long: stand for election again.
+                Err(error) if !ended.load(Ordering::Relaxed) => tracing::warn!("{error}; standing for election again"),
+                outcome => return outcome,
+            }
+        }
+        Ok(())
     })
+}
+
+/// Runs the controllers until `shutdown`; one that fails stops the others.
+async fn work(config: &Config, client: &Client, cache: &Arc<Cache>, agents: &Agents, shutdown: Shutdown) -> anyhow::Result<()> {
+    let parts = Supervisor::new(shutdown.child_token());
+    controllers::start(config, client, cache, agents.clone(), &parts);
+    parts.wait(common::GRACE).await
 }
 
 fn config(values: &Values) -> anyhow::Result<Config> {

@@ -72,14 +72,14 @@ pub enum StoreError {
     #[error("revision {asked} has been compacted, the oldest kept is {oldest}")]
     Compacted { asked: Revision, oldest: Revision },
     /// The store is out of reach, or lost its quorum. A write may or may not have happened.
-    #[error("the store is out of reach: {0}")]
-    Unavailable(#[source] anyhow::Error),
+    #[error("the store is out of reach: {0:#}")]
+    Unavailable(anyhow::Error),
     /// Out of space; nothing was written.
-    #[error("the store is full: {0}")]
-    Full(#[source] anyhow::Error),
+    #[error("the store is full: {0:#}")]
+    Full(anyhow::Error),
     /// Damaged data, or a failure that will not pass by itself.
-    #[error("the store failed: {0}")]
-    Failed(#[source] anyhow::Error),
+    #[error("the store failed: {0:#}")]
+    Failed(anyhow::Error),
 }
 
 pub type Result<T> = std::result::Result<T, StoreError>;
