@@ -38,10 +38,11 @@ impl Backoff {
         Self { delay, last: Some(last), ..Self::default() }
     }
 
-    /// When to try again after a failure at `failed`: at once the first time, and if the last try did well for long.
+    /// When to try again after a failure at `failed`: at once the first time, and if the last try did well for long. Whatever the clock
+    /// that `failed` comes from, the delay since the last try is kept.
     pub fn retry_at(&self, failed: Timestamp) -> Timestamp {
         match self.last {
-            Some(last) if failed.duration_since(last) <= self.max * 2 => failed + self.delay,
+            Some(last) if failed.duration_since(last) <= self.max * 2 => failed.max(last) + self.delay,
             _ => failed,
         }
     }
@@ -82,5 +83,15 @@ mod tests {
         assert_eq!(backoff.retry_at(now), now);
         backoff.tried(now);
         assert_eq!(backoff.delay(), INITIAL);
+    }
+
+    #[test]
+    fn a_failure_from_before_the_last_try_shortens_no_wait() {
+        let mut backoff = Backoff::default();
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1);
+        backoff.tried(now);
+        for failed in [Timestamp::UNIX_EPOCH, now - SignedDuration::from_secs(1), now] {
+            assert_eq!(backoff.retry_at(failed), now + INITIAL);
+        }
     }
 }

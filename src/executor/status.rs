@@ -73,8 +73,8 @@ fn phase(view: &View<'_>) -> &'static str {
         let well = main().all(|unit| unit.newest.and_then(Seen::exit).is_some_and(|exit| exit.code == 0));
         return if well { "Succeeded" } else { "Failed" };
     }
-    // Running once: every main container was made, though some may wait to be started again.
-    let begun = |unit: &UnitView<'_>| unit.newest.is_some_and(|seen| seen.container.state != State::Created);
+    // Every main container was started once, or at least tried to: that some wait to be started again, or are made anew, changes nothing.
+    let begun = |unit: &UnitView<'_>| unit.newest.is_some_and(|seen| seen.attempt > 0 || seen.container.state != State::Created);
     if view.initialized && main().all(begun) && main().next().is_some() { "Running" } else { "Pending" }
 }
 

@@ -191,8 +191,10 @@ impl Fake {
         let mut inner = self.call("start", id)?;
         let now = self.now();
         let it = Self::found(&mut inner, id)?;
-        if let Some(why) = &it.behaviour.refuse {
-            return Err(RuntimeError::Refused(why.clone()));
+        if let Some(why) = it.behaviour.refuse.clone() {
+            let exit = Exit { code: 127, started: now, finished: now, oom_killed: false, error: why.clone() };
+            it.container.state = State::Exited(exit);
+            return Err(RuntimeError::Refused(why));
         }
         it.container.state = State::Running { started: now };
         it.ends = it.behaviour.exit.map(|(after, code)| (Instant::now() + after, code));

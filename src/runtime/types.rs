@@ -225,7 +225,9 @@ impl State {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exit {
     pub code: i64,
+    /// When it started; if it could not be started, when that was tried.
     pub started: Timestamp,
+    /// Not before `started`.
     pub finished: Timestamp,
     pub oom_killed: bool,
     /// The engine's words, if it could not start the container.

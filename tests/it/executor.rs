@@ -112,6 +112,9 @@ async fn containers_end_and_start_again() {
     missing["spec"]["containers"][0]["image"] = json!("test/none:1");
     missing["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
     node.create(&missing).await;
+    let mut mistyped = once("mistyped", "Always", "");
+    mistyped["spec"]["containers"][0]["command"] = json!(["no-such-command"]);
+    node.create(&mistyped).await;
 
     let failed = node.until("fails", "it has failed", |status| status.phase.as_deref() == Some("Failed")).await;
     let end = terminated(&failed, "c").unwrap();
@@ -122,6 +125,14 @@ async fn containers_end_and_start_again() {
     assert_eq!(again.phase.as_deref(), Some("Running"));
     assert_eq!(again.container_statuses.as_ref().unwrap()[0].restart_count, 1);
     assert_eq!(node.log("again", "c", "previous=true").await, (200, "once more\n".to_owned()));
+    let mistyped = node.until("mistyped", "it waits after a restart", |status| reason(status, "c") == Some("CrashLoopBackOff")).await;
+    assert_eq!(mistyped.phase.as_deref(), Some("Running"));
+    let container = &mistyped.container_statuses.as_ref().unwrap()[0];
+    assert_eq!(container.restart_count, 1);
+    let end = container.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!((end.exit_code, end.reason.as_deref()), (127, Some("ContainerCannotRun")));
+    assert!(end.message.as_ref().unwrap().contains("no-such-command"), "{end:?}");
+    assert!(end.started_at.as_ref().unwrap().0 >= mistyped.start_time.as_ref().unwrap().0, "{end:?}");
     node.until("missing", "its image is missing", |status| reason(status, "c") == Some("ErrImageNeverPull")).await;
     let (code, text) = node.log("missing", "c", "").await;
     assert_eq!((code, text.contains("is waiting to start: ErrImageNeverPull")), (400, true), "{text}");
@@ -130,7 +141,7 @@ async fn containers_end_and_start_again() {
     let log = node.follow("stays", "c");
     node.delete("stays", None).await;
     assert_eq!(log.await.unwrap(), "bye\n", "it was asked to end, and not killed");
-    for name in ["fails", "works", "again", "missing"] {
+    for name in ["fails", "works", "again", "missing", "mistyped"] {
         node.delete(name, Some(0)).await;
     }
     node.until_no_containers().await;

@@ -204,7 +204,7 @@ impl Machine {
     }
 
     /// The number of the container to start next.
-    pub(super) fn next_attempt(&self, name: &str) -> u32 {
+    fn next_attempt(&self, name: &str) -> u32 {
         self.observed.newest(name).map_or(0, |newest| match newest.container.state {
             State::Created => newest.attempt,
             State::Running { .. } | State::Exited(_) => newest.attempt + 1,
@@ -257,7 +257,7 @@ impl Machine {
             }
         }
         debug_assert!(not_before <= now);
-        slot.failed = None;
+        (slot.starting, slot.failed) = (Some(attempt), None);
         slot.waiting = Some(("ContainerCreating".to_owned(), String::new()));
         if attempt > 0 {
             slot.restarts.get_or_insert_with(Backoff::default).tried(now);

@@ -189,6 +189,8 @@ pub fn units(spec: &PodSpec) -> impl Iterator<Item = Unit<'_>> {
 /// What is remembered of a container beyond what the runtime knows.
 #[derive(Debug, Default)]
 struct Slot {
+    /// The attempt being started.
+    starting: Option<u32>,
     /// Why it could not be started, and for which attempt.
     failed: Option<(u32, Failure, Timestamp)>,
     /// Tries to start it that failed before there was a container.
@@ -396,11 +398,15 @@ impl Machine {
                 self.setup_failed = Some((failure, now, backoff));
             }
             (Op::Container(name), Ok(())) => {
-                self.slots.entry(name.clone()).or_default().failed = None;
+                let slot = self.slots.entry(name.clone()).or_default();
+                (slot.starting, slot.failed) = (None, None);
             }
             (Op::Container(name), Err(failure)) => {
-                let attempt = self.next_attempt(name);
                 let slot = self.slots.entry(name.clone()).or_default();
+                // A stop that failed is tried again when it has cooled.
+                let Some(attempt) = slot.starting.take() else {
+                    return tracing::warn!(pod = %self.id, "{}: {}", failure.reason, failure.message);
+                };
                 let tries = slot.tries.get_or_insert_with(|| if failure.is_of_image() { Backoff::default() } else { Backoff::brisk() });
                 tries.tried(now);
                 slot.failed = Some((attempt, failure, now));

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::*;
 use crate::executor::names;
+use crate::executor::status::{Host, Messages, pod_status};
 use crate::runtime::{Container as Real, Exit, State};
 
 fn at(seconds: i64) -> Timestamp {
@@ -39,6 +40,8 @@ struct World {
     events: Vec<Happening>,
     probes: Vec<(String, String, ProbeKind)>,
     volumes: bool,
+    /// Containers that the engine makes but cannot start.
+    broken: Vec<&'static str>,
     finished: bool,
     ended: bool,
 }
@@ -117,6 +120,12 @@ impl World {
                 assert!(self.volumes);
                 let labels = names::container_labels(&id, "o", attempt, &container, &sandbox);
                 self.make(names::container_name(&id, &container, attempt), labels);
+                if self.broken.contains(&container.as_str()) {
+                    let made = self.containers.get_mut(&format!("c{}", self.next)).expect("just made");
+                    let (started, finished) = (made.created, made.created);
+                    made.state = State::Exited(Exit { code: 127, started, finished, oom_killed: false, error: "no such file".into() });
+                    return Input::Done(op, Err(Failure::new("RunContainerError", "no such file")));
+                }
             }
             Action::Stop { id, .. } => self.finish(&id, 143),
             Action::Kill { id, .. } => self.finish(&id, 137),
@@ -217,6 +226,69 @@ fn crashes_are_followed_by_ever_longer_waits() {
     }
     assert_eq!(world.events.iter().filter(|event| event.reason == "BackOff").count(), 7);
     assert_eq!(world.containers.values().filter(|it| it.labels[names::CONTAINER_NAME] == "a").count(), 2, "old ones are removed");
+}
+
+#[test]
+fn a_container_that_cannot_be_started_is_tried_ever_more_rarely() {
+    let mut world = World { broken: vec!["a"], ..World::default() };
+    let mut machine = Machine::new(pod(json!({"containers": [{"name": "a"}]})));
+    let attempt = |machine: &Machine| machine.view().units[0].newest.map(|seen| seen.attempt);
+    world.tell(&mut machine, Input::Tick);
+    assert_eq!(attempt(&machine), Some(1), "the first restart is at once");
+    for (wait, restarts) in [(10, 1), (20, 2), (40, 3)] {
+        assert_eq!((waiting(&machine, "a").as_deref(), attempt(&machine)), (Some("CrashLoopBackOff"), Some(restarts)));
+        world.pass(&mut machine, wait - 1);
+        assert_eq!(attempt(&machine), Some(restarts));
+        world.pass(&mut machine, 1);
+    }
+    assert_eq!(attempt(&machine), Some(4));
+    let mut again = Machine::new(machine.pod().clone());
+    world.pass(&mut again, 5);
+    world.tell(&mut again, Input::Tick);
+    assert_eq!(waiting(&again, "a").as_deref(), Some("CrashLoopBackOff"), "another executor waits on");
+    world.pass(&mut again, 74);
+    assert_eq!(attempt(&again), Some(4));
+    world.broken.clear();
+    world.pass(&mut again, 1);
+    assert_eq!((attempt(&again), world.running()), (Some(5), vec!["POD", "a"]));
+}
+
+#[test]
+fn a_failed_start_seen_before_it_is_reported_is_a_failure_of_that_attempt() {
+    let mut world = World { broken: vec!["a"], ..World::default() };
+    let mut machine = Machine::new(pod(json!({"containers": [{"name": "a"}]})));
+    let actions = machine.handle(Input::Tick, at(0));
+    world.take(actions);
+    while !matches!(world.ops.last(), Some(Action::Start { .. })) {
+        let input = match world.ops.pop() {
+            Some(op) => world.perform(op, false),
+            None => Input::Seen { epoch: world.looks.pop().unwrap(), containers: world.containers.values().cloned().collect() },
+        };
+        let actions = machine.handle(input, at(0));
+        world.take(actions);
+    }
+    let op = world.ops.pop().unwrap();
+    let done = world.perform(op, false);
+    world.tell(&mut machine, Input::Changed);
+    world.tell(&mut machine, done);
+    assert_eq!(waiting(&machine, "a").as_deref(), Some("CrashLoopBackOff"), "it was restarted at once");
+}
+
+#[test]
+fn a_pod_that_has_begun_stays_running_while_a_container_is_made_anew() {
+    let (mut world, mut machine) = World::start(two());
+    let phase = |machine: &Machine| pod_status(&machine.view(), &Host::default(), &Messages::new(), None, at(0)).phase.unwrap();
+    assert_eq!(phase(&machine), "Running");
+    let id = world.id_of("a").unwrap();
+    world.finish(&id, 1);
+    let mut made = world.containers[&id].clone();
+    (made.id, made.state) = ("next".to_owned(), State::Created);
+    made.labels = names::container_labels(machine.id(), "o", 1, "a", &world.id_of("POD").unwrap());
+    let mut containers: Vec<Real> = world.containers.values().cloned().collect();
+    containers.push(made);
+    machine.handle(Input::Changed, at(1));
+    machine.handle(Input::Seen { epoch: machine.epoch, containers }, at(1));
+    assert_eq!(phase(&machine), "Running");
 }
 
 #[test]

@@ -42,14 +42,15 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
     let config = answer.config.unwrap_or_default();
     let networks = answer.network_settings.and_then(|network| network.networks).unwrap_or_default();
     let pid = answer.state.as_ref().and_then(|state| state.pid).filter(|pid| *pid > 0);
+    let created = time(answer.created.as_deref());
     Container {
         id: answer.id.unwrap_or_default(),
         name: answer.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         labels: sorted(config.labels),
         image: config.image.unwrap_or_default(),
         image_id: answer.image.unwrap_or_default(),
-        created: time(answer.created.as_deref()),
-        state: state(answer.state.unwrap_or_default()),
+        created,
+        state: state(answer.state.unwrap_or_default(), created),
         ips: networks
             .into_values()
             .flat_map(|endpoint| [endpoint.ip_address, endpoint.global_ipv6_address])
@@ -60,7 +61,8 @@ pub(super) fn container(answer: ContainerInspectResponse) -> Container {
     }
 }
 
-fn state(state: ContainerState) -> State {
+/// The engine does not write down when it failed to start a container: that was when it was made, at the earliest.
+fn state(state: ContainerState, created: Timestamp) -> State {
     let started = time(state.started_at.as_deref());
     let error = state.error.unwrap_or_default();
     if state.running == Some(true) {
@@ -68,7 +70,8 @@ fn state(state: ContainerState) -> State {
     } else if started == Timestamp::UNIX_EPOCH && error.is_empty() {
         State::Created
     } else {
-        let finished = time(state.finished_at.as_deref());
+        let started = started.max(created);
+        let finished = time(state.finished_at.as_deref()).max(started);
         let code = state.exit_code.unwrap_or_default();
         State::Exited(Exit { code, started, finished, oom_killed: state.oom_killed == Some(true), error })
     }
@@ -114,13 +117,15 @@ mod tests {
     fn states_are_told_apart() {
         let never = Some("0001-01-01T00:00:00Z".to_owned());
         let at = Some("2026-01-02T03:04:05.5Z".to_owned());
+        let made: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
         let created = ContainerState { started_at: never.clone(), finished_at: never.clone(), ..Default::default() };
-        assert_eq!(state(created.clone()), State::Created);
+        assert_eq!(state(created.clone(), made), State::Created);
         let refused = ContainerState { error: Some("no such file".to_owned()), exit_code: Some(127), ..created };
-        assert!(matches!(state(refused), State::Exited(Exit { code: 127, .. })));
+        let State::Exited(exit) = state(refused, made) else { panic!("it has not ended") };
+        assert_eq!((exit.code, exit.started, exit.finished), (127, made, made), "the time of the attempt, not the year 1");
         let running = ContainerState { running: Some(true), started_at: at.clone(), finished_at: never, ..Default::default() };
-        assert!(state(running).is_running());
+        assert!(state(running, made).is_running());
         let ended = ContainerState { started_at: at.clone(), finished_at: at, oom_killed: Some(true), ..Default::default() };
-        assert!(matches!(state(ended), State::Exited(Exit { code: 0, oom_killed: true, .. })));
+        assert!(matches!(state(ended, made), State::Exited(Exit { code: 0, oom_killed: true, .. })));
     }
 }
