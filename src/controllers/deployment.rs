@@ -86,7 +86,7 @@ impl Controller for DeploymentController {
         let paused = spec.paused == Some(true);
 
         let sets = claim(cache, &object, &selector, &mut plan);
-        let mut versions: Vec<Version> = sets.iter().map(|it| Version::of(it)).collect();
+        let mut versions: Vec<Version> = sets.iter().map(Version::of).collect();
         versions.sort_by(|a, b| a.object.meta().created.cmp(&b.object.meta().created).then_with(|| a.object.name().cmp(b.object.name())));
         let newest = versions.iter().map(|it| it.revision).max().unwrap_or_default();
         let current = versions.iter().position(|it| same_template(&it.object, &template));
@@ -221,7 +221,7 @@ fn scale(limits: Limits, recreate: bool, new: &mut Option<Version>, old: &mut [V
     let mut active: Vec<&mut Version> = new.iter_mut().chain(old.iter_mut()).filter(|it| it.was > 0).collect();
     if active.len() <= 1 {
         drop(active);
-        let only = old.iter_mut().filter(|it| it.was > 0).next_back();
+        let only = old.iter_mut().rfind(|it| it.was > 0);
         if let Some(version) = only.or(new.as_mut()) {
             version.replicas = limits.desired;
         }
@@ -298,7 +298,6 @@ fn forget(old: &mut [Version], limit: i32, plan: &mut Plan) {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything a status tells of")]
 fn status(
     object: &Arc<Object>,
     typed: &Deployment,

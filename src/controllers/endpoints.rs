@@ -127,7 +127,7 @@ impl EndpointsController {
             container_port,
             pod: (pod.name().to_owned(), pod.meta().uid.to_string()),
             node: spec.node_name.clone().unwrap_or_default(),
-            ready: (pods::is_ready(pod) || publish_not_ready) && (!terminating || publish_not_ready),
+            ready: publish_not_ready || (pods::is_ready(pod) && !terminating),
             terminating,
         })
     }
@@ -268,14 +268,17 @@ fn endpoint(service: &Object, backend: &Backend) -> Value {
     endpoint
 }
 
+/// Name, number and protocol.
+type NamedPort<'a> = (&'a str, i32, &'a str);
+
 /// Endpoints' subsets: addresses that serve the same ports are one subset, each subset the product of its addresses and ports.
 fn subsets<'a>(service: &Object, backends: impl Iterator<Item = &'a Backend>) -> Value {
-    let mut ports_of: BTreeMap<(&str, &(String, String)), (bool, &str, Vec<(&str, i32, &str)>)> = BTreeMap::new();
+    let mut ports_of: BTreeMap<(&str, &(String, String)), (bool, &str, Vec<NamedPort<'_>>)> = BTreeMap::new();
     for it in backends {
         let (_, _, ports) = ports_of.entry((&it.address, &it.pod)).or_insert_with(|| (it.ready, &it.node, Vec::new()));
         ports.push((&it.port_name, it.port, &it.protocol));
     }
-    let mut by_ports: BTreeMap<Vec<(&str, i32, &str)>, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut by_ports: BTreeMap<Vec<NamedPort<'_>>, (Vec<Value>, Vec<Value>)> = BTreeMap::new();
     for ((address, pod), (ready, node, ports)) in ports_of {
         let mut entry =
             json!({ "ip": address, "targetRef": { "kind": "Pod", "namespace": service.namespace(), "name": pod.0, "uid": pod.1 } });

@@ -158,8 +158,7 @@ fn constraints_priorities_and_ports() {
 
 #[test]
 fn a_full_cluster_takes_all_that_fits_and_nothing_twice() {
-    let mut world = World::default();
-    world.roles = rules().framework_roles;
+    let mut world = World { roles: rules().framework_roles, ..World::default() };
     for agent in 0..200 {
         world.offer(&agent.to_string(), 2000);
     }

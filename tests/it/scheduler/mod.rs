@@ -26,7 +26,7 @@ async fn runs_as_executor() {
 #[ignore = "run by a test"]
 async fn runs_as_scheduler() {
     if std::env::var_os(world::MASTER).is_some() {
-        world::run_scheduler().await;
+        Box::pin(world::run_scheduler()).await;
     }
 }
 

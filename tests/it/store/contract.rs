@@ -206,12 +206,11 @@ pub(super) async fn paging_is_consistent(store: Shared) {
     }
     let first = store.range("/t/", "", 7, 0).await.unwrap();
     assert!(first.more);
-    for n in 0..25 {
-        let key = format!("/t/{n:02}");
+    for (n, old) in expected.iter().enumerate() {
         match n % 3 {
-            0 => update(&store, &key, "new", expected[n].revision).await,
-            1 => remove(&store, &key, expected[n].revision).await,
-            _ => create(&store, &format!("{key}-more"), "new").await,
+            0 => update(&store, &old.key, "new", old.revision).await,
+            1 => remove(&store, &old.key, old.revision).await,
+            _ => create(&store, &format!("{}-more", old.key), "new").await,
         };
     }
     let (entries, revision) = read_all(&store, "/t/", 7, first.revision).await.unwrap();

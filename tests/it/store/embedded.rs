@@ -140,7 +140,6 @@ async fn a_damaged_file_is_named() {
         std::fs::write(&path, bytes).unwrap();
         let error = Embedded::open(Config::new(dir.path())).map(drop).expect_err(what).to_string();
         assert!(error.contains(&path.display().to_string()), "{what}: {error}");
-        eprintln!("{what}: {error}");
     }
     std::fs::write(&path, whole).unwrap();
     assert_eq!(read_all(&reopen(dir.path()), "/t/", 1000, 0).await.unwrap().0.len(), 100);

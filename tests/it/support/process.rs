@@ -69,6 +69,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "shown with the test that fails")]
     fn drop(&mut self) {
         if self.ended().is_none() {
             self.stop();
