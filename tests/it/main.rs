@@ -11,3 +11,4 @@ mod store;
 mod support;
 mod tidy;
 mod tutorial;
+mod up;

@@ -1,0 +1,114 @@
+//! `km up`, as its users run it: everything in one process, pods in a real Docker engine.
+
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::support::docker::Docker;
+use crate::support::host::Host;
+use crate::support::process::{Process, run};
+use crate::support::{km, wait_for};
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  name: web
+spec:
+  containers:
+  - name: web
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [httpd, -f, -v, -p, '80', -h, /]
+    ports:
+    - containerPort: 80
+";
+
+fn up(host: &Host, log: &str, engine: &str) -> Process {
+    let mut command = host.command(km());
+    command.arg("up").arg("--data-dir").arg(host.dir().join("data")).args(["--node-ip", Host::IP, "--docker-endpoint", engine]);
+    let mut km = Process::start("km up", &mut command, &host.dir().join(log));
+    wait_for("km up", Duration::from_secs(30), || {
+        assert!(km.ended().is_none(), "km up ended: {}", km.said());
+        let ready = kubectl(host).args(["get", "--raw", "/readyz"]).output().expect("kubectl is installed");
+        if ready.status.success() { Ok(()) } else { Err(km.said()) }
+    });
+    km
+}
+
+/// kubectl with the kubeconfig that `km up` writes.
+fn kubectl(host: &Host) -> Command {
+    let mut command = host.command("kubectl");
+    command.env("KUBECONFIG", host.dir().join("data/kubeconfig"));
+    command
+}
+
+fn create(host: &Host, manifest: &str) {
+    let file = host.dir().join("pod.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    // The default service account is made by a controller, a moment after the server is ready.
+    wait_for("the pod's creation", Duration::from_secs(20), || {
+        let out = kubectl(host).arg("create").arg("-f").arg(&file).output().unwrap();
+        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    });
+}
+
+#[test]
+fn pods_outlive_km_itself() {
+    let host = Host::new();
+    let docker = Docker::start(&host, None);
+    docker.add_busybox("busybox");
+    let mut first = up(&host, "first.log", &docker.endpoint());
+    assert!(first.said().contains(&format!("KUBECONFIG={}", host.dir().join("data/kubeconfig").display())), "{}", first.said());
+    create(&host, POD);
+    run(kubectl(&host).args(["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]));
+    let containers = docker.running("io.kubernetes.pod.name=web");
+    assert_eq!(containers.len(), 2, "the sandbox and the container");
+
+    // Ctrl-C is a clean end.
+    first.signal(Signal::SIGINT);
+    let status = wait_for("the end of km up", Duration::from_secs(15), || first.ended().ok_or_else(|| "it runs".to_owned()));
+    assert!(status.success(), "{status}: {}", first.said());
+
+    let second = up(&host, "second.log", &docker.endpoint());
+    second.kill();
+    let third = up(&host, "third.log", &docker.endpoint());
+    run(kubectl(&host).args(["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]));
+    assert_eq!(docker.running("io.kubernetes.pod.name=web"), containers);
+    assert_eq!(run(kubectl(&host).args(["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"])), "0");
+    // It is really found again, and not only left alone.
+    run(kubectl(&host).args(["delete", "pod", "web", "--timeout=60s"]));
+    wait_for("no container", Duration::from_secs(30), || {
+        let left = docker.running("io.kubernetes.pod.name=web");
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
+    drop(third);
+}
+
+#[test]
+fn without_an_engine_pods_wait_and_say_why() {
+    let host = Host::new();
+    let nowhere = format!("unix://{}", host.dir().join("none.sock").display());
+    let km = up(&host, "up.log", &nowhere);
+    wait_for("the warning", Duration::from_secs(10), || {
+        if km.said().contains("there is no Docker engine at") { Ok(()) } else { Err(km.said()) }
+    });
+    create(&host, POD);
+    wait_for("an event", Duration::from_secs(60), || {
+        let events = run(kubectl(&host).args(["get", "events", "--no-headers"]));
+        if events.contains("ContainerRuntimeDown") || events.contains("FailedCreatePodSandBox") { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(run(kubectl(&host).args(["get", "pod", "web", "-o", "jsonpath={.status.phase}"])), "Pending");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let host = Host::new();
+    let _first = up(&host, "first.log", "unix:///nowhere.sock");
+    let mut second = host.command(km());
+    second.arg("up").arg("--data-dir").arg(host.dir().join("other"));
+    let out = second.output().unwrap();
+    assert!(!out.status.success());
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("127.0.0.1:8888"), "{said}");
+}
