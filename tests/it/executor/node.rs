@@ -223,12 +223,12 @@ impl Node {
         (code.parse().unwrap(), text.to_owned())
     }
 
-    /// The log, once it has so many lines: containers write when they like.
+    /// The log, once it has so many whole lines: containers write when they like.
     pub async fn log_until(&self, pod: &str, container: &str, lines: usize) -> String {
         let mut text = String::new();
         for _ in 0..DEADLINE.as_secs() * 10 {
             text = self.log(pod, container, "").await.1;
-            if text.lines().count() >= lines {
+            if text.matches('\n').count() >= lines {
                 return text;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
