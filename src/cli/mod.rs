@@ -106,7 +106,8 @@ fn command() -> Command {
             .about(server.about)
             .hide(server.hidden)
             .display_name(format!("km {}", server.name))
-            .bin_name(format!("km {}", server.name));
+            .bin_name(format!("km {}", server.name))
+            .override_usage(format!("km {} [flags]", server.name));
         command.subcommand(flag::add(flag::add(sub, server.flags), common::FLAGS))
     })
 }
@@ -138,7 +139,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => {
-            let _ = error.print();
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            say(&format!("Error: {}\n\nFor the flags there are, add --help.", first.strip_prefix("error: ").unwrap_or(first)));
             ExitCode::FAILURE
         }
     }

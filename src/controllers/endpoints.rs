@@ -38,7 +38,10 @@ struct Backend {
     container_port: i32,
     pod: (String, String),
     node: String,
+    /// Takes new connections.
     ready: bool,
+    /// Would, if it were not being deleted.
+    serving: bool,
     terminating: bool,
 }
 
@@ -128,6 +131,7 @@ impl EndpointsController {
             pod: (pod.name().to_owned(), pod.meta().uid.to_string()),
             node: spec.node_name.clone().unwrap_or_default(),
             ready: publish_not_ready || (pods::is_ready(pod) && !terminating),
+            serving: publish_not_ready || pods::is_ready(pod),
             terminating,
         })
     }
@@ -259,7 +263,7 @@ fn target(service: &Object, backend: &Backend) -> Value {
 fn endpoint(service: &Object, backend: &Backend) -> Value {
     let mut endpoint = json!({
         "addresses": [backend.address],
-        "conditions": { "ready": backend.ready, "serving": backend.ready, "terminating": backend.terminating },
+        "conditions": { "ready": backend.ready, "serving": backend.serving, "terminating": backend.terminating },
         "targetRef": target(service, backend),
     });
     if !backend.node.is_empty() {
