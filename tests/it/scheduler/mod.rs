@@ -1,13 +1,14 @@
 //! The scheduler against the real Mesos and an API server of our own, with an executor that binds pods and runs nothing.
 
-#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops where something is wrong; a measurement prints")]
 
 mod executor;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use km::mesos::executor::Environment;
 
 use world::World;
@@ -89,4 +90,27 @@ async fn pods_that_fit_nowhere_wait_and_say_why() {
     let told = world.event("ssd", "Scheduled").await;
     assert_eq!(told, "Successfully assigned default/ssd to 127.0.0.1");
     tokio::time::timeout(Duration::from_secs(10), async { scheduler.kill() }).await.expect("a kill is quick");
+}
+
+/// How many pods a second go from creation to a task that Mesos has launched, and on to one that runs; the executors run nothing.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn launch_rate_of_pods() {
+    const PODS: usize = 1_000;
+    let world = World::start(20).await;
+    let _scheduler = world.start_scheduler().await;
+    // From here on the scheduler is subscribed and holds offers.
+    world.create_pod("first").await;
+    world.wait_running(1).await;
+    let begun = Instant::now();
+    let names: Vec<String> = (0..PODS).map(|pod| format!("p{pod}")).collect();
+    futures_util::stream::iter(&names).for_each_concurrent(64, |name| world.create_pod(name)).await;
+    let created = begun.elapsed();
+    world.wait_launched(PODS + 1).await;
+    let launched = begun.elapsed();
+    world.wait_running(PODS + 1).await;
+    let running = begun.elapsed();
+    for (what, took) in [("created", created), ("launched", launched), ("running", running)] {
+        println!("{:.0} pods a second {what}", PODS as f64 / took.as_secs_f64());
+    }
 }

@@ -152,6 +152,15 @@ impl World {
         .await
     }
 
+    /// Waits until Mesos has been given so many tasks, whether they run yet or not.
+    pub(super) async fn wait_launched(&self, count: usize) {
+        self.eventually(&format!("{count} tasks"), || async {
+            let tasks = self.tasks().await?.len();
+            if tasks == count { Ok(()) } else { Err(format!("{tasks} tasks")) }
+        })
+        .await;
+    }
+
     /// Waits until this pod's task runs too, and so many tasks in all.
     pub(super) async fn wait_running_pod(&self, pod: &str, count: usize) -> BTreeMap<String, String> {
         self.eventually(&format!("pod {pod} running"), || async {

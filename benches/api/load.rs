@@ -1,0 +1,78 @@
+//! Drives callers as fast as they go, within bounds, and sums up what they saw.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+
+/// No number takes longer.
+const LIMIT: Duration = Duration::from_secs(15);
+
+pub(super) trait Caller: Send + 'static {
+    /// Makes request `n` and gives the size of its answer, in bytes.
+    fn call(&mut self, n: usize) -> impl Future<Output = usize> + Send;
+}
+
+/// What came of it.
+pub(super) struct Measured {
+    /// Of every request that was answered, ascending.
+    pub(super) latencies: Vec<Duration>,
+    pub(super) bytes: usize,
+    pub(super) took: Duration,
+}
+
+impl Measured {
+    pub(super) fn new(mut latencies: Vec<Duration>, bytes: usize, took: Duration) -> Self {
+        latencies.sort_unstable();
+        Self { latencies, bytes, took }
+    }
+
+    /// A second.
+    pub(super) fn rate(&self) -> f64 {
+        self.latencies.len() as f64 / self.took.as_secs_f64()
+    }
+
+    pub(super) fn quantile(&self, part: f64) -> Duration {
+        self.latencies.get((self.latencies.len().saturating_sub(1) as f64 * part) as usize).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let megabytes = self.bytes as f64 / 1e6 / self.took.as_secs_f64();
+        write!(f, "{:>10.0} {:>10.2?} {:>10.2?} {megabytes:>10.1}", self.rate(), self.quantile(0.5), self.quantile(0.99))
+    }
+}
+
+/// Lets all callers make requests, each one after another, until `count` are made or the time is over. Those that are made are the first
+/// ones, without gaps.
+pub(super) async fn drive<C: Caller>(callers: Vec<C>, count: usize) -> Measured {
+    let next = Arc::new(AtomicUsize::new(0));
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for mut caller in callers {
+        let next = next.clone();
+        tasks.spawn(async move {
+            let (mut latencies, mut bytes) = (Vec::new(), 0);
+            while begun.elapsed() < LIMIT {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    break;
+                }
+                let sent = Instant::now();
+                bytes += caller.call(n).await;
+                latencies.push(sent.elapsed());
+            }
+            (latencies, bytes)
+        });
+    }
+    let (mut latencies, mut bytes) = (Vec::new(), 0);
+    while let Some(task) = tasks.join_next().await {
+        let (seen, size) = task.unwrap();
+        latencies.extend(seen);
+        bytes += size;
+    }
+    Measured::new(latencies, bytes, begun.elapsed())
+}

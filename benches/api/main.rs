@@ -1,0 +1,126 @@
+//! How many requests a second an API server takes over HTTP keep-alive connections, and how soon its watchers know: on the embedded store, and
+//! on etcd beside the bare etcd client.
+//!
+//! `scripts/bench api`, or `KM=path-of-km cargo bench --bench api`
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
+
+mod load;
+mod request;
+mod server;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use etcd_client::Client;
+
+use load::{Caller, Measured, drive};
+use request::{Ask, Connection, Request};
+use server::{ApiServer, Etcd};
+
+/// How many pods are created in all, by so many connections at a time.
+const CREATED: [(usize, usize); 2] = [(8, 2_000), (64, 8_000)];
+const READ: usize = 30_000;
+const LISTS: usize = 40;
+/// Every list is as large as all pods, so a few at a time are enough.
+const LISTERS: [usize; 2] = [1, 8];
+
+#[tokio::main]
+async fn main() {
+    let Some(km) = std::env::var_os("KM") else {
+        println!("KM, the path of the executable to measure, is not set: not measured");
+        return;
+    };
+    println!("{:<12} {:<28} {:>6} {:>10} {:>10} {:>10} {:>10}", "", "", "conns", "/s", "p50", "p99", "MB/s");
+    let server = ApiServer::on_embedded_store(Path::new(&km)).await;
+    measure("embedded", server.address).await;
+    drop(server);
+    let Some(etcd) = Etcd::start().await else {
+        println!("no etcd in the path: not compared");
+        return;
+    };
+    let server = ApiServer::on_etcd(Path::new(&km), &etcd.url).await;
+    let ours = measure("etcd", server.address).await;
+    drop(server);
+    compare(&etcd, &ours).await;
+}
+
+/// The rates of creating and of reading, in the order of [`CREATED`].
+struct Rates {
+    create: Vec<f64>,
+    get: Vec<f64>,
+}
+
+async fn measure(store: &'static str, server: SocketAddr) -> Rates {
+    let report = |what: &str, connections: usize, it: &Measured| println!("{store:<12} {what:<28} {connections:>6} {it}");
+    let mut rates = Rates { create: Vec::new(), get: Vec::new() };
+    let mut pods = 0;
+    for (connections, count) in CREATED {
+        let first = pods;
+        let made = ask(server, connections, count, move |n| Request::create(&name(first + n))).await;
+        report("create pods", connections, &made);
+        rates.create.push(made.rate());
+        // Those of the next round are named on from here, however many of these there was time for.
+        pods += made.latencies.len();
+    }
+    for (connections, _) in CREATED {
+        let got = ask(server, connections, READ, move |n| Request::get(&name(n * 7_919 % pods))).await;
+        report("get a pod", connections, &got);
+        rates.get.push(got.rate());
+    }
+    for connections in LISTERS {
+        let listed = ask(server, connections, LISTS, |_| Request::list()).await;
+        report(&format!("list {pods} pods"), connections, &listed);
+        println!("{:<12} {:<28} {connections:>6} {:>10.0}", "", "  that is pods", listed.rate() * pods as f64);
+    }
+    watch::measure(store, server).await;
+    rates
+}
+
+async fn ask(server: SocketAddr, connections: usize, count: usize, request: impl Fn(usize) -> Request + Send + Sync + 'static) -> Measured {
+    let request: Arc<dyn Fn(usize) -> Request + Send + Sync> = Arc::new(request);
+    let mut callers = Vec::new();
+    for _ in 0..connections {
+        callers.push(Ask { connection: Connection::open(server).await, request: request.clone() });
+    }
+    drive(callers, count).await
+}
+
+fn name(n: usize) -> String {
+    format!("web-{n:06}")
+}
+
+/// The same number of writes and reads of the same size, by the etcd client alone.
+async fn compare(etcd: &Etcd, ours: &Rates) {
+    let client = Client::connect([&etcd.url], None).await.unwrap();
+    for (round, (connections, count)) in CREATED.into_iter().enumerate() {
+        for (what, put, count, ours) in [("put", true, count, ours.create[round]), ("get", false, READ, ours.get[round])] {
+            let bare = drive((0..connections).map(|_| Bare { client: client.clone(), put }).collect(), count).await;
+            println!("{:<12} {what:<28} {connections:>6} {bare}", "etcd, bare");
+            println!("{:<12} {:<28} {connections:>6} {:>10.2}", "", "  ratio of km on etcd to it", ours / bare.rate());
+        }
+    }
+}
+
+/// The etcd client, as it is.
+struct Bare {
+    client: Client,
+    put: bool,
+}
+
+impl Caller for Bare {
+    async fn call(&mut self, n: usize) -> usize {
+        // Read are those that were written in the first round.
+        let key = format!("/bare/{:06}", if self.put { n } else { n % CREATED[0].1 });
+        if self.put {
+            let body: Bytes = request::pod(&name(n));
+            self.client.put(key, body, None).await.unwrap();
+            0
+        } else {
+            self.client.get(key, None).await.unwrap().kvs().iter().map(|it| it.value().len()).sum()
+        }
+    }
+}

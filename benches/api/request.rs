@@ -1,0 +1,103 @@
+//! One keep-alive connection to an API server, and the requests that are made over it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::load::Caller;
+
+pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
+
+pub(super) struct Request {
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+impl Request {
+    pub(super) fn create(pod_name: &str) -> Self {
+        Self { method: Method::POST, path: PODS.to_owned(), body: pod(pod_name) }
+    }
+
+    pub(super) fn get(pod_name: &str) -> Self {
+        Self::read(format!("{PODS}/{pod_name}"))
+    }
+
+    pub(super) fn list() -> Self {
+        Self::read(PODS.to_owned())
+    }
+
+    pub(super) fn read(path: String) -> Self {
+        Self { method: Method::GET, path, body: Bytes::new() }
+    }
+}
+
+/// A pod of about 1.5 kB, as a controller would create it.
+pub(super) fn pod(name: &str) -> Bytes {
+    let env: Vec<_> = (0..16).map(|it| json!({"name": format!("VARIABLE_{it}"), "value": format!("some value {it}")})).collect();
+    let resources = json!({"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}});
+    let pod = json!({
+        "kind": "Pod", "apiVersion": "v1",
+        "metadata": {"name": name, "labels": {"app": "web", "tier": "front"}},
+        "spec": {"containers": [{"name": "web", "image": "registry.example.com/web:1.2.3", "env": env, "resources": resources,
+            "ports": [{"containerPort": 80}]}]},
+    });
+    pod.to_string().into()
+}
+
+pub(super) struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// What moves its bytes; ends with it.
+    _driver: JoinSet<()>,
+}
+
+impl Connection {
+    pub(super) async fn open(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let mut driver = JoinSet::new();
+        driver.spawn(async move { drop(connection.await) });
+        Self { sender, _driver: driver }
+    }
+
+    /// The answer, which must be a success.
+    pub(super) async fn send(&mut self, request: Request) -> Response<Incoming> {
+        let (method, path) = (request.method.clone(), request.path.clone());
+        let head = http::Request::builder().method(request.method).uri(request.path).header(header::HOST, "km");
+        let head = head.header(header::CONTENT_TYPE, "application/json").header(header::ACCEPT, "application/json");
+        self.sender.ready().await.unwrap();
+        let response = self.sender.send_request(head.body(Full::new(request.body)).unwrap()).await.unwrap();
+        if response.status().is_success() {
+            return response;
+        }
+        let status = response.status();
+        panic!("{method} {path}: {status} {:?}", response.into_body().collect().await.unwrap().to_bytes());
+    }
+}
+
+/// Makes one request after another on a connection of its own.
+pub(super) struct Ask {
+    pub(super) connection: Connection,
+    pub(super) request: Arc<dyn Fn(usize) -> Request + Send + Sync>,
+}
+
+impl Caller for Ask {
+    async fn call(&mut self, n: usize) -> usize {
+        let mut body = self.connection.send((self.request)(n)).await.into_body();
+        let mut size = 0;
+        while let Some(frame) = body.frame().await {
+            size += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        }
+        size
+    }
+}

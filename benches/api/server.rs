@@ -1,0 +1,84 @@
+//! The servers that are measured, each on free ports and in a directory of its own; they end with their owners.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use km::store::etcd;
+use tempfile::TempDir;
+
+/// How long one may take to start.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+pub(super) struct ApiServer {
+    pub(super) address: SocketAddr,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl ApiServer {
+    pub(super) async fn on_embedded_store(km: &Path) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = format!("--data-dir={}", dir.path().join("data").display());
+        Self::start(km, dir, &store).await
+    }
+
+    pub(super) async fn on_etcd(km: &Path, url: &str) -> Self {
+        Self::start(km, tempfile::tempdir().unwrap(), &format!("--etcd-servers={url}")).await
+    }
+
+    async fn start(km: &Path, dir: TempDir, store: &str) -> Self {
+        let (address, log) = (free(), dir.path().join("log"));
+        let mut command = Command::new(km);
+        command.args(["apiserver", "--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24", store]);
+        // No controllers run, so there are no service accounts.
+        command.arg(format!("--port={}", address.port())).arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
+        let mut process = Process(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", km.display())));
+        let begun = Instant::now();
+        loop {
+            let answer = km::mesos::http::get(&address.to_string(), "/readyz", None, Duration::from_secs(5)).await;
+            if answer.is_ok_and(|(head, _)| head.status == 200) {
+                return Self { address, _process: process, _dir: dir };
+            }
+            let ended = process.0.try_wait().unwrap().is_some();
+            assert!(!ended && begun.elapsed() < PATIENCE, "the API server is not ready: {}", std::fs::read_to_string(log).unwrap());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+pub(super) struct Etcd {
+    pub(super) url: String,
+    _process: Process,
+    _dir: TempDir,
+}
+
+impl Etcd {
+    /// `None` if it is not installed.
+    pub(super) async fn start() -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let (url, peer) = (format!("http://{}", free()), format!("http://{}", free()));
+        let mut command = Command::new("etcd");
+        command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer]);
+        command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]);
+        command.arg("--data-dir").arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = Process(command.spawn().ok()?);
+        etcd::Etcd::connect(etcd::Config::new([&url])).await.unwrap();
+        Some(Self { url, _process: process, _dir: dir })
+    }
+}
