@@ -133,7 +133,7 @@ impl Executor {
         let (signs_sender, signs) = mpsc::unbounded_channel();
         let (reports_sender, reports) = mpsc::unbounded_channel();
         let stop = supervisor.shutdown();
-        supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), stop.clone()));
+        supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), supervisor.clone()));
         supervisor.spawn_quiet(engine::watch(shared.clone(), engine_state, signs_sender, stop.clone()));
         supervisor.spawn("events", events.run(stop.clone()));
         // What the pods' end leaves to be written is written before the writer stops.

@@ -1,6 +1,5 @@
 //! The scheduler's HTTP server: health, metrics, files for the agents, and a look inside.
 
-use std::convert::Infallible;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,8 +10,6 @@ use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -20,7 +17,7 @@ use tokio_util::io::ReaderStream;
 
 use super::artifacts::Files;
 use super::core::{Core, Input};
-use crate::supervise::Supervisor;
+use crate::supervise::{Supervisor, http as http_server};
 use crate::telemetry::metrics::Registry;
 
 type Body = BoxBody<Bytes, std::io::Error>;
@@ -37,34 +34,11 @@ pub(super) struct Site {
 
 /// Answers on a listener until the supervisor stops.
 pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, supervisor: Supervisor) -> anyhow::Result<()> {
-    let shutdown = supervisor.shutdown();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return Ok(()),
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of descriptors, most likely: some will be free in a moment.
-                tracing::warn!("scheduler HTTP: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (site, shutdown) = (site.clone(), shutdown.clone());
-        supervisor.spawn_quiet(async move {
-            let answer = service_fn(move |request| {
-                let site = site.clone();
-                async move { Ok::<_, Infallible>(site.answer(&request).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
-            shutdown.run_until_cancelled(connection).await.transpose().unwrap_or_else(|error| {
-                tracing::debug!("scheduler HTTP: {error}");
-                None
-            });
-        });
-    }
+    let answer = move |request| {
+        let site = site.clone();
+        async move { site.answer(&request).await }
+    };
+    http_server::serve(listener, supervisor, answer).await
 }
 
 impl Site {
@@ -112,7 +86,7 @@ impl Site {
         let Some(path) = self.files.get(name) else { return not_found() };
         match open(path).await {
             Ok((length, body)) => {
-                let body = if head { Full::default().map_err(|never: Infallible| match never {}).boxed() } else { body };
+                let body = if head { Full::default().map_err(|never: std::convert::Infallible| match never {}).boxed() } else { body };
                 let response = Response::builder().header(header::CONTENT_TYPE, "application/octet-stream");
                 response.header(header::CONTENT_LENGTH, length).body(body).expect("the header is valid")
             }

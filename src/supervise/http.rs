@@ -22,6 +22,8 @@ pub type Body = BoxBody<Bytes, anyhow::Error>;
 
 /// How long a client may take for its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long answers may go on once the server stops.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Binds an address; nothing is served yet. Port 0 takes a free one.
 ///
@@ -36,10 +38,11 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 ///
 /// # Errors
 /// None; it has the form of a component's task.
-pub async fn serve<H, F>(listener: TcpListener, supervisor: Supervisor, handler: H) -> anyhow::Result<()>
+pub async fn serve<H, F, B>(listener: TcpListener, supervisor: Supervisor, handler: H) -> anyhow::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Response<Body>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let shutdown = supervisor.shutdown();
     loop {
@@ -70,7 +73,8 @@ where
                 _ = connection.as_mut() => return,
                 () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
             }
-            let _ = connection.await;
+            // A log that is followed would never end by itself.
+            let _ = tokio::time::timeout(LINGER, connection).await;
         });
     }
 }

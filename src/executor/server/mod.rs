@@ -3,25 +3,20 @@
 mod logs;
 mod respond;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::node::EngineState;
 use super::shared::Shared;
 use crate::cache::Query;
 use crate::object::resource;
 use crate::object::selector::{FieldSelector, FieldTerm};
-use crate::supervise::Shutdown;
+use crate::supervise::{Supervisor, http};
 use respond::{Response, json, not_found, text};
 
 /// What requests are answered from.
@@ -31,43 +26,19 @@ struct Server {
     engine: watch::Receiver<Option<EngineState>>,
 }
 
-/// Serves until `shutdown`.
+/// Serves until the supervisor stops.
 pub async fn serve(
     shared: Arc<Shared>,
     listener: TcpListener,
     engine: watch::Receiver<Option<EngineState>>,
-    shutdown: Shutdown,
+    supervisor: Supervisor,
 ) -> anyhow::Result<()> {
     let server = Server { shared, engine };
-    let mut connections = JoinSet::new();
-    loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                // One caller's trouble, such as too many open files for the moment.
-                Err(error) => {
-                    tracing::warn!("a connection cannot be accepted: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    continue;
-                }
-            },
-            Some(_) = connections.join_next() => continue,
-            // Logs that are followed would never end by themselves.
-            () = shutdown.cancelled() => return Ok(()),
-        };
-        let _ = stream.set_nodelay(true);
+    let answer = move |request| {
         let server = server.clone();
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let server = server.clone();
-                async move { Ok::<_, Infallible>(server.answer(request).await) }
-            });
-            if let Err(error) = auto::Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await
-            {
-                tracing::debug!("a connection broke: {error}");
-            }
-        });
-    }
+        async move { server.answer(request).await }
+    };
+    http::serve(listener, supervisor, answer).await
 }
 
 impl Server {
