@@ -145,6 +145,12 @@ fn add_nginx(docker: &Docker, dir: &Path) {
     docker.import("local/nginx", &root, &["CMD [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]", "EXPOSE 80"]);
 }
 
+/// What a part of the cluster answers; nothing while it does not.
+fn fetch(host: &Host, port: u16, path: &str) -> String {
+    let answer = host.command("curl").args(["-sf", &format!("http://{}:{port}{path}", Host::IP)]).output().expect("curl is installed");
+    String::from_utf8_lossy(&answer.stdout).into_owned()
+}
+
 #[test]
 fn the_tutorial_runs_nginx() {
     let mut cluster = Tutorial::start();
@@ -177,7 +183,7 @@ fn the_tutorial_runs_nginx() {
     });
 
     // Mesos knows the framework and the task by the original's names.
-    let state = run(cluster.host.command("curl").args(["-sf", &format!("http://{}:5050/master/state", Host::IP)]));
+    let state = fetch(&cluster.host, 5050, "/master/state");
     assert!(state.contains("\"name\":\"Kubernetes\"") && state.contains("\"name\":\"nginx.default.pod\""), "{state}");
 
     run(kubectl(&cluster.host).args(["delete", "pod", "nginx", "--timeout=60s"]));
@@ -213,7 +219,7 @@ fn three_replicas_survive_whatever_is_restarted() {
     cluster.scheduler.take().unwrap().kill();
     cluster.scheduler = Some(shell(&cluster.host, "scheduler-2", SCHEDULER));
     wait_for("the second scheduler", Duration::from_secs(60), || {
-        let state = run(cluster.host.command("curl").args(["-sf", &format!("http://{}:10251/debug/registry/tasks", Host::IP)]));
+        let state = fetch(&cluster.host, 10251, "/debug/registry/tasks");
         if state.matches("default/web-").count() == 3 { Ok(()) } else { Err(state) }
     });
     unchanged(&cluster, "after the scheduler's restart");
@@ -233,7 +239,7 @@ fn three_replicas_survive_whatever_is_restarted() {
     cluster.mesos.take().unwrap().signal(Signal::SIGKILL);
     cluster.mesos = Some(mesos(&cluster.host, &cluster.docker.endpoint()));
     wait_for("the executor to be back", Duration::from_secs(60), || {
-        let state = run(cluster.host.command("curl").args(["-sf", &format!("http://{}:5050/master/state", Host::IP)]));
+        let state = fetch(&cluster.host, 5050, "/master/state");
         if state.matches("\"state\":\"TASK_RUNNING\"").count() >= 3 { Ok(()) } else { Err(state) }
     });
     unchanged(&cluster, "after the agent's restart");

@@ -1,3 +1,5 @@
+//! The core, one input after the other: what it asks of Mesos and of the API server.
+
 use serde_json::{Value, json};
 
 use super::simulation::settings;
