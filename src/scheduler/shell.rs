@@ -310,6 +310,8 @@ impl Running {
                 () = shutdown.cancelled() => return Ok(()),
                 event = mesos.recv() => match event {
                     Some(event) => self.heard(event).await?,
+                    // It stops with us.
+                    None if shutdown.is_cancelled() => return Ok(()),
                     None => bail!("the Mesos driver ended"),
                 },
                 event = self.pods.next() => self.pod(event),
