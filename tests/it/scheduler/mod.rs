@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt as _;
 use km::mesos::executor::Environment;
 
-use world::World;
+use world::{World, container};
 
 /// Not a test: the executor of the real agent is this program, told to run this.
 #[tokio::test]
@@ -92,23 +92,27 @@ async fn pods_that_fit_nowhere_wait_and_say_why() {
     tokio::time::timeout(Duration::from_secs(10), async { scheduler.kill() }).await.expect("a kill is quick");
 }
 
-/// How many pods a second go from creation to a task that Mesos has launched, and on to one that runs; the executors run nothing.
+/// How many pods a second go from creation to a task that Mesos has launched, and on to one that runs. The executors run nothing, and are
+/// there before: the peer is `mesos::launch_rate_of_mesos`, which is measured the same way.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn launch_rate_of_pods() {
+    const AGENTS: usize = 20;
     const PODS: usize = 1_000;
-    let world = World::start(20).await;
+    let world = World::start(AGENTS).await;
     let _scheduler = world.start_scheduler().await;
-    // From here on the scheduler is subscribed and holds offers.
-    world.create_pod("first").await;
-    world.wait_running(1).await;
-    let begun = Instant::now();
+    // No two of these fit on an agent, so each agent starts an executor.
+    for agent in 0..AGENTS {
+        world.create_pod_with(&format!("first-{agent}"), serde_json::json!({"containers": container("2")})).await;
+    }
+    world.wait_running(AGENTS).await;
     let names: Vec<String> = (0..PODS).map(|pod| format!("p{pod}")).collect();
+    let begun = Instant::now();
     futures_util::stream::iter(&names).for_each_concurrent(64, |name| world.create_pod(name)).await;
     let created = begun.elapsed();
-    world.wait_launched(PODS + 1).await;
+    world.wait_launched(AGENTS + PODS).await;
     let launched = begun.elapsed();
-    world.wait_running(PODS + 1).await;
+    world.wait_running(AGENTS + PODS).await;
     let running = begun.elapsed();
     for (what, took) in [("created", created), ("launched", launched), ("running", running)] {
         println!("{:.0} pods a second {what}", PODS as f64 / took.as_secs_f64());

@@ -93,8 +93,9 @@ impl World {
     }
 
     pub(super) async fn create_pod_with(&self, name: &str, mut spec: Value) {
-        let limits = json!({"cpu": "10m", "memory": "32Mi"});
-        spec["containers"] = json!([{"name": "c", "image": "none", "resources": {"limits": limits}}]);
+        if spec["containers"].is_null() {
+            spec["containers"] = container("10m");
+        }
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec});
         self.client.create(&resource::POD, NAMESPACE, &pod).await.unwrap();
     }
@@ -197,6 +198,11 @@ impl World {
             }
         }
     }
+}
+
+/// A pod's one container, limited to so much CPU.
+pub(super) fn container(cpu: &str) -> Value {
+    json!([{"name": "c", "image": "none", "resources": {"limits": {"cpu": cpu, "memory": "32Mi"}}}])
 }
 
 impl Drop for World {
