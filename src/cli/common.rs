@@ -11,7 +11,7 @@ use crate::supervise::{Supervisor, cancel_on_signals};
 use crate::telemetry::logs;
 
 const LOGS_GO_TO_STDERR: &str = "logs go to standard error";
-const NO_CADVISOR: &str = "km does not run cAdvisor";
+pub(super) const NO_CADVISOR: &str = "km does not run cAdvisor";
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("version", Kind::Text, "false", "Print the version and quit; `raw` prints more"),

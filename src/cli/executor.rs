@@ -13,12 +13,10 @@ use crate::cache::Query;
 use crate::executor::{Config, Executor, Mesos, minion};
 use crate::mesos::executor::{Driver, Environment};
 use crate::object::resource::{POD, SERVICE};
-use crate::object::selector::{FieldSelector, FieldTerm};
 use crate::runtime::docker::Docker;
 use crate::supervise::Supervisor;
 
 const DOCKER_DOES: &str = "Docker does it";
-const NO_CADVISOR: &str = "km does not run cAdvisor";
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
@@ -40,7 +38,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new("cgroup-root", Kind::Text, "", "cgroup below which pods are put"),
     Flag::new("event-qps", Kind::Number, "5", "Events a second; 0 is no limit"),
     Flag::new("sync-frequency", Kind::Duration, "10s", "How often pods are compared with what runs"),
-    Flag::obsolete("cadvisor-port", Kind::Integer, NO_CADVISOR),
+    Flag::obsolete("cadvisor-port", Kind::Integer, common::NO_CADVISOR),
     Flag::obsolete("read-only-port", Kind::Integer, "the kubelet API is on --port"),
     Flag::obsolete("healthz-port", Kind::Integer, "/healthz is on --port"),
     Flag::obsolete("healthz-bind-address", Kind::Ip, "/healthz is on --port"),
@@ -93,9 +91,7 @@ fn run(values: Values) -> anyhow::Result<()> {
         let environment = Environment::of_process()?;
         let config = config(&values, &environment)?;
         let client = access::client(&values, "api-servers", "km-executor")?;
-        let ours = FieldTerm { path: "spec.nodeName".to_owned(), value: config.node_name.clone(), equal: true };
-        let ours = Query { fields: FieldSelector { terms: vec![ours] }, ..Query::default() };
-        let cache = access::cache(&client, [(&POD, ours), (&SERVICE, Query::default())], &supervisor);
+        let cache = access::cache(&client, [(&POD, config.pods()), (&SERVICE, Query::default())], &supervisor);
         let runtime = Arc::new(Docker::new(&docker_endpoint(&values)));
         let (driver, events) = Driver::start(environment, &supervisor);
         let mesos = Mesos { updates: Arc::new(driver.clone()), events };
@@ -118,7 +114,7 @@ fn config(values: &Values, environment: &Environment) -> anyhow::Result<Config> 
     let libprocess_ip: Option<IpAddr> = variable("LIBPROCESS_IP").and_then(|text| text.parse().ok());
     let address = values.ip("address").or(libprocess_ip).unwrap_or(IpAddr::from([0, 0, 0, 0]));
     let node_ip = if address.is_unspecified() { libprocess_ip.unwrap_or_else(|| common::reachable(address)) } else { address };
-    let node_name = values.maybe("hostname-override").map_or_else(host_name, Ok)?;
+    let node_name = values.maybe("hostname-override").unwrap_or_else(|| common::hostname().to_lowercase());
     let root_dir = values.maybe("root-dir").map_or_else(|| PathBuf::from("."), PathBuf::from);
     let root_dir = std::path::absolute(&root_dir).with_context(|| format!("--root-dir {}", root_dir.display()))?;
     let container_uuid = variable("MESOS_EXECUTOR_CONTAINER_UUID");
@@ -146,11 +142,6 @@ fn config(values: &Values, environment: &Environment) -> anyhow::Result<Config> 
 pub(super) fn docker_endpoint(values: &Values) -> String {
     let given = values.maybe("docker-endpoint").or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()));
     given.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())
-}
-
-fn host_name() -> anyhow::Result<String> {
-    let name = nix::unistd::gethostname().context("the name of this host")?;
-    Ok(name.to_string_lossy().to_lowercase())
 }
 
 fn pause(_: Values) -> anyhow::Result<()> {

@@ -15,7 +15,6 @@ use crate::scheduler::{Config, ExecutorFlags, InStore, Scheduler, Tuning};
 use crate::store::etcd;
 use crate::util::product::KUBERNETES;
 
-const NO_CADVISOR: &str = "km does not run cAdvisor";
 const V1_API: &str = "km speaks the v1 HTTP API, which needs no port of its own";
 
 const FLAGS: &[Flag] = &[
@@ -90,7 +89,7 @@ const FLAGS: &[Flag] = &[
     Flag::obsolete("driver-port", Kind::Integer, V1_API),
     Flag::obsolete("graceful", Kind::Bool, "every restart is"),
     Flag::obsolete("node-monitor-period", Kind::Duration, "nodes are watched"),
-    Flag::obsolete("kubelet-cadvisor-port", Kind::Integer, NO_CADVISOR),
+    Flag::obsolete("kubelet-cadvisor-port", Kind::Integer, common::NO_CADVISOR),
     Flag::obsolete("profiling", Kind::Bool, "use perf"),
     Flag::obsolete("auth-path", Kind::Text, "use --kubeconfig"),
     Flag::obsolete("proxy-path", Kind::Text, "the proxy is in km"),
@@ -151,7 +150,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         checkpoint: values.bool("checkpoint"),
         failover_timeout: values.number("failover-timeout"),
         mesos_generate_task_discovery: values.bool("mesos-generate-task-discovery"),
-        hostname_override: values.maybe("hostname-override"),
+        hostname: values.maybe("hostname-override").unwrap_or_else(common::hostname),
         reconcile_interval: Duration::from_secs(values.integer("reconcile-interval")?),
         reconcile_cooldown: values.duration("reconcile-cooldown"),
         ha: values.bool("ha"),

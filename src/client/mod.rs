@@ -30,6 +30,7 @@ pub use http::Http;
 use limit::Limiter;
 use request::Target;
 use response::ListPage;
+pub use verify::unverified;
 pub use watch::{WatchEvent, WatchStream};
 
 /// Sends requests to an API server. Requests carry a path and query (no scheme or host); the transport adds what it needs.

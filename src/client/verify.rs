@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use rustls::client::WantsClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme, WantsVerifier};
 
 use super::kubeconfig::Access;
 
@@ -17,17 +18,24 @@ const SYSTEM: [&str; 3] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/c
 /// # Errors
 /// If the certificates or the key are not PEM, or do not belong together.
 pub(super) fn client_config(access: &Access) -> anyhow::Result<ClientConfig> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let builder = if access.insecure {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider)))
-    } else {
-        builder.with_root_certificates(roots(access)?)
-    };
+    let builder = if access.insecure { unverified()? } else { builder()?.with_root_certificates(roots(access)?) };
     let Some((chain, key)) = &access.credentials.certificate else { return Ok(builder.with_no_client_auth()) };
     let chain = certificates(chain).context("client certificate")?;
     let key = PrivateKeyDer::from_pem_slice(key).context("client key")?;
     builder.with_client_auth_cert(chain, key).context("client certificate and key")
+}
+
+/// For servers whose certificates nobody checks.
+///
+/// # Errors
+/// If the library has no protocol version to offer.
+pub fn unverified() -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let any = Arc::new(Anything(ring::default_provider()));
+    Ok(builder()?.dangerous().with_custom_certificate_verifier(any))
+}
+
+fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
+    ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()
 }
 
 fn roots(access: &Access) -> anyhow::Result<RootCertStore> {
@@ -59,7 +67,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 /// Takes any certificate (`insecure-skip-tls-verify`), but still checks that the server has its key.
 #[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
+struct Anything(CryptoProvider);
 
 impl ServerCertVerifier for Anything {
     fn verify_server_cert(

@@ -11,8 +11,10 @@ use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Pro
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use super::probes::Outcome;
+use crate::client::unverified;
 use crate::runtime::{ExecSpec, Runtime};
 
 /// How much of an answer is shown to users.
@@ -140,7 +142,8 @@ async fn http_get(target: &Target, action: &HTTPGetAction) -> Answer {
         Err(why) => return Ok(Err(why)),
     };
     if action.scheme.as_deref() == Some("HTTPS") {
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(unverified::config()?));
+        // No certificate is checked, as the kubelet does not either.
+        let connector = TlsConnector::from(Arc::new(unverified()?.with_no_client_auth()));
         let name =
             rustls::pki_types::ServerName::try_from(action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone()))?;
         match connector.connect(name, stream).await {
@@ -193,58 +196,4 @@ where
         Ok((status, _)) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
         Err(error) => Err(format!("Get \"http://{authority}\": {error}")),
     })
-}
-
-/// TLS as probes speak it: no certificate is checked, as the kubelet does not either.
-mod unverified {
-    use std::sync::Arc;
-
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-    use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-
-    #[derive(Debug)]
-    struct Anyone(Arc<CryptoProvider>);
-
-    pub(super) fn config() -> Result<ClientConfig, Error> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-        Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth())
-    }
-
-    impl ServerCertVerifier for Anyone {
-        fn verify_server_cert(
-            &self,
-            _end_entity: &CertificateDer<'_>,
-            _intermediates: &[CertificateDer<'_>],
-            _server_name: &ServerName<'_>,
-            _ocsp: &[u8],
-            _now: UnixTime,
-        ) -> Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            message: &[u8],
-            cert: &CertificateDer<'_>,
-            dss: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, Error> {
-            verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            self.0.signature_verification_algorithms.supported_schemes()
-        }
-    }
 }

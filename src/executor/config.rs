@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cache::Query;
 use crate::runtime::LogRotation;
 use crate::util::product::{KUBERNETES, Product};
 
@@ -71,5 +72,10 @@ impl Config {
             debugging_handlers: true,
             docker_config: None,
         }
+    }
+
+    /// The pods that are bound to this node.
+    pub fn pods(&self) -> Query {
+        Query::field("spec.nodeName", &self.node_name)
     }
 }

@@ -20,9 +20,8 @@ use super::tasks::{BindFailure, Command, Tasks};
 use super::volumes::disk;
 use super::worker::{self, Notice, Report};
 use super::{Mesos, bind};
-use crate::cache::{Event, Query, Watch};
+use crate::cache::{Event, Watch};
 use crate::mesos::executor::ExecutorEvent;
-use crate::object::selector::{FieldSelector, FieldTerm};
 use crate::object::{Object, Revision, resource};
 use crate::supervise::Shutdown;
 
@@ -182,8 +181,7 @@ impl Run {
     /// Compares the pods there are with those that run, and watches them from then on. At the start (`adopt`) pods that an earlier
     /// executor of this node was given are taken over.
     fn synchronise(&mut self, adopt: bool) -> Watch {
-        let term = FieldTerm { path: "spec.nodeName".to_owned(), value: self.shared.config.node_name.clone(), equal: true };
-        let query = Query { fields: FieldSelector { terms: vec![term] }, ..Query::default() };
+        let query = self.shared.config.pods();
         loop {
             let listing = self.shared.cache.list(&resource::POD, &query);
             let there: BTreeSet<&str> = listing.objects.iter().map(|object| &*object.meta().uid).collect();

@@ -31,7 +31,8 @@ pub struct Config {
     /// Seconds; 0 or less: no framework id is kept.
     pub failover_timeout: f64,
     pub mesos_generate_task_discovery: bool,
-    pub hostname_override: Option<String>,
+    /// `--hostname-override`: the host name that the framework registers with.
+    pub hostname: String,
     /// Zero: no implicit reconciliation.
     pub reconcile_interval: Duration,
     pub reconcile_cooldown: Duration,
@@ -124,7 +125,7 @@ impl Default for Config {
             checkpoint: true,
             failover_timeout: (1u64 << 62) as f64 / 1e9,
             mesos_generate_task_discovery: false,
-            hostname_override: None,
+            hostname: "localhost".to_owned(),
             reconcile_interval: Duration::from_secs(300),
             reconcile_cooldown: MINIMUM_COOLDOWN,
             ha: false,

@@ -192,20 +192,15 @@ fn framework(config: &Config, id: Option<String>) -> FrameworkInfo {
     use capability::Type;
     let gpus = config.mesos_gpus.then_some(Type::GpuResources);
     let capabilities = [Type::MultiRole, Type::ReservationRefinement, Type::PartitionAware].into_iter().chain(gpus);
-    let user = match config.mesos_user.as_str() {
-        "" => nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map_or_else(|| "root".to_owned(), |it| it.name),
-        user => user.to_owned(),
-    };
-    let hostname = config.hostname_override.clone().or_else(|| nix::unistd::gethostname().ok()?.into_string().ok());
     FrameworkInfo {
-        user,
+        user: config.mesos_user.clone(),
         name: config.framework_name.clone(),
         id: id.map(Into::into),
         failover_timeout: config.failover().map(|_| config.failover_timeout),
         checkpoint: Some(config.checkpoint),
         roles: vec![config.subscribed_role().to_owned()],
         capabilities: capabilities.map(|it| Capability { r#type: Some(it.into()) }).collect(),
-        hostname,
+        hostname: Some(config.hostname.clone()),
         webui_url: config.framework_weburi.clone().filter(|it| !it.is_empty()),
         principal: config.mesos_authentication_principal.clone(),
         ..FrameworkInfo::default()

@@ -13,9 +13,7 @@ use tokio::sync::watch;
 
 use super::node::EngineState;
 use super::shared::Shared;
-use crate::cache::Query;
 use crate::object::resource;
-use crate::object::selector::{FieldSelector, FieldTerm};
 use crate::supervise::{Supervisor, http};
 use respond::{Response, json, not_found, text};
 
@@ -62,10 +60,8 @@ impl Server {
 
     /// The pods of this node, as a PodList.
     fn pods(&self) -> Response {
-        let term = FieldTerm { path: "spec.nodeName".to_owned(), value: self.shared.config.node_name.clone(), equal: true };
-        let query = Query { fields: FieldSelector { terms: vec![term] }, ..Query::default() };
         let mut body = br#"{"kind":"PodList","apiVersion":"v1","metadata":{},"items":["#.to_vec();
-        for (index, pod) in self.shared.cache.list(&resource::POD, &query).objects.iter().enumerate() {
+        for (index, pod) in self.shared.cache.list(&resource::POD, &self.shared.config.pods()).objects.iter().enumerate() {
             if index > 0 {
                 body.push(b',');
             }
@@ -77,9 +73,7 @@ impl Server {
 
     fn metrics(&self) -> String {
         let ready = u8::from(matches!(&*self.engine.borrow(), Some(Ok(_))));
-        let term = FieldTerm { path: "spec.nodeName".to_owned(), value: self.shared.config.node_name.clone(), equal: true };
-        let query = Query { fields: FieldSelector { terms: vec![term] }, ..Query::default() };
-        let pods = self.shared.cache.list(&resource::POD, &query).objects.len();
+        let pods = self.shared.cache.list(&resource::POD, &self.shared.config.pods()).objects.len();
         format!(
             "# HELP kubelet_container_runtime_up Whether the container engine answers.\n\
              # TYPE kubelet_container_runtime_up gauge\nkubelet_container_runtime_up {ready}\n\
