@@ -1,6 +1,7 @@
-//! Secondary orders of a resource's objects: by the value of a label, of a selectable field, or by owner. An index is made once queries
+//! Secondary orders of a resource's objects: by the value of a label, of a selectable field, by owner, or by what they select. An index is made once queries
 //! have asked for it a few times, and the least used one goes when there are too many.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use super::Query;
 use super::rows::Rows;
 use crate::object::Object;
+use crate::object::selector::LabelSelector;
 
 /// A query that could have used an index counts as a miss only if there are at least this many objects.
 const SMALL: usize = 128;
@@ -25,6 +27,8 @@ pub(super) enum By {
     Field(Box<str>),
     /// The uid of an owner.
     Owner,
+    /// A label, as `key=value`, without which the object's own selector cannot match; empty if there is none.
+    Selector,
 }
 
 /// The indexes of one resource.
@@ -85,6 +89,16 @@ impl Indexes {
         }
     }
 
+    /// Sets of objects that together hold all whose selector can match an object, if there is an index by selector.
+    pub(super) fn selecting(&self, object: &Object) -> Option<Vec<&Rows>> {
+        let Some(index) = self.all.iter().find(|index| index.by == By::Selector) else {
+            self.misses.lock().insert(By::Selector, MISSES);
+            return None;
+        };
+        let labels = object.meta().labels.iter().map(|(key, value)| Cow::from(term(key, value)));
+        Some(labels.chain([Cow::from("")]).filter_map(|it| index.values.get(&*it)).collect())
+    }
+
     fn miss(&self, by: Term<'_>) {
         let mut misses = self.misses.lock();
         if misses.len() > 4 * MOST {
@@ -138,7 +152,7 @@ impl Indexes {
 impl Index {
     fn add(&mut self, object: &Arc<Object>) {
         for value in self.by.values(object) {
-            match self.values.get_mut(value) {
+            match self.values.get_mut(&*value) {
                 Some(rows) => {
                     rows.put(object.clone());
                 }
@@ -155,10 +169,10 @@ impl Index {
             if new.is_some_and(|new| self.by.values(new).any(|other| other == value)) {
                 continue;
             }
-            if let Some(rows) = self.values.get_mut(value) {
+            if let Some(rows) = self.values.get_mut(&*value) {
                 rows.remove(&old.meta().name);
                 if rows.is_empty() {
-                    self.values.remove(value);
+                    self.values.remove(&*value);
                 }
             }
         }
@@ -166,13 +180,14 @@ impl Index {
 }
 
 impl By {
-    fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = &'a str> + use<'a> {
+    fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
         let (one, many) = match self {
-            Self::Label(key) => (object.meta().label(key), &[][..]),
-            Self::Field(path) => (object.field(path), &[][..]),
+            Self::Label(key) => (object.meta().label(key).map(Cow::from), &[][..]),
+            Self::Field(path) => (object.field(path).map(Cow::from), &[][..]),
             Self::Owner => (None, &*object.meta().owners),
+            Self::Selector => (LabelSelector::in_spec(object).map(|it| needed(&it).into()), &[][..]),
         };
-        one.into_iter().chain(many.iter().map(|owner| &*owner.uid))
+        one.into_iter().chain(many.iter().map(|owner| Cow::from(&*owner.uid)))
     }
 
     fn is(&self, term: &Term<'_>) -> bool {
@@ -198,6 +213,16 @@ impl Term<'_> {
             Self::Field(path) => By::Field(path.into()),
         }
     }
+}
+
+/// The label that a selector cannot match without; the longest, as that is likely to be the rarest.
+fn needed(selector: &LabelSelector) -> String {
+    let labels = selector.requirements.iter().filter_map(|it| Some(term(&it.key, it.sole_value()?)));
+    labels.max_by_key(String::len).unwrap_or_default()
+}
+
+fn term(key: &str, value: &str) -> String {
+    format!("{key}={value}")
 }
 
 fn terms(query: &Query) -> impl Iterator<Item = (Term<'_>, &str)> {

@@ -197,6 +197,12 @@ impl Cache {
         owned
     }
 
+    /// The objects of a resource that select `object`: they are in its namespace, and the label selector in their spec matches it. Takes time
+    /// by how many match, not by how many there are.
+    pub fn selecting(&self, resource: ResourceRef, object: &Object) -> Vec<Arc<Object>> {
+        self.known(resource).map(|table| table.selecting(object)).unwrap_or_default()
+    }
+
     /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is, once the resource has been
     /// filled.
     ///

@@ -12,6 +12,7 @@ use super::interest::Interests;
 use super::progress::Progress;
 use super::rows::Rows;
 use super::{Change, Expired, Page, Query};
+use crate::object::selector::LabelSelector;
 use crate::object::{Name, Object, ResourceRef, Revision};
 
 /// One resource.
@@ -156,6 +157,25 @@ impl Table {
             let State { rows, indexes, .. } = &mut *self.state.write();
             indexes.make(by, rows);
         }
+    }
+}
+
+impl Table {
+    /// The objects in the namespace of `object` whose label selector matches it.
+    pub(super) fn selecting(&self, object: &Object) -> Vec<Arc<Object>> {
+        let (found, make) = {
+            let state = self.state.read();
+            let selects = |it: &&Arc<Object>| LabelSelector::in_spec(it).is_some_and(|it| it.matches(object));
+            let all = [&state.rows];
+            let sets = state.indexes.selecting(object);
+            let among = sets.as_deref().unwrap_or(&all).iter().flat_map(|rows| rows.range(Some(object.namespace()), None));
+            (among.filter(selects).cloned().collect(), state.indexes.wanted())
+        };
+        if let Some(by) = make {
+            let State { rows, indexes, .. } = &mut *self.state.write();
+            indexes.make(by, rows);
+        }
+        found
     }
 }
 

@@ -1,6 +1,8 @@
 //! The controllers: each a pure plan (`plan.rs`) over the cache, run by one driver (`driver.rs`).
 
+mod conditions;
 mod deployment;
+mod disruption;
 mod driver;
 mod endpoints;
 mod gc;
@@ -75,6 +77,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         }),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
+        Arc::new(disruption::DisruptionController),
         Arc::new(pod_gc::PodGc { threshold: config.terminated_pod_gc_threshold }),
         Arc::new(gc::GarbageCollector),
     ];

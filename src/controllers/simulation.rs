@@ -146,6 +146,7 @@ impl World {
                     Patch::Merge(patch) | Patch::Strategic(patch) => self.patch(&key, &patch),
                     Patch::Json(_) => panic!("no controller uses JSON patches"),
                 },
+                Write::Replace { key, subresource: "status", object } => drop(self.put(key.resource, &key.name.namespace, object)),
                 Write::Replace { key, object, .. } => {
                     let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
                     if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }

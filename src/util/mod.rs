@@ -5,6 +5,7 @@ pub mod cidr;
 pub mod duration;
 pub mod go;
 pub mod names;
+pub mod portion;
 pub mod product;
 pub mod quantity;
 pub mod version;

@@ -13,15 +13,15 @@ use super::super::respond::{self, Response};
 use super::create::check_namespace;
 use super::update::{Part, modify};
 use super::{accept_fields, delete, json};
-use crate::cache::Query;
 use crate::codec;
-use crate::object::resource::POD_DISRUPTION_BUDGET;
-use crate::object::selector::LabelSelector;
+use crate::object::resource::{POD, POD_DISRUPTION_BUDGET};
 use crate::object::status::Cause;
-use crate::object::{Object, ObjectKey, Status};
+use crate::object::{Object, ObjectKey, Revision, Status};
 
 /// A budget that remembers this many disrupted pods is not kept up by its controller.
 const MOST_DISRUPTED: usize = 2000;
+/// How often a pod may change while it is being evicted.
+const ATTEMPTS: usize = 20;
 
 pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
@@ -38,41 +38,115 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         write.dry_run |= options.as_ref().is_some_and(|it| !json::items(it, "/dryRun").is_empty());
         let options: delete::Options =
             options.map(serde_json::from_value).transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default();
-        let pod = server.read(&key, None).await?;
-        if !may_always_go(&pod) {
-            spend(server, &key, &pod, &write).await?;
-        }
-        delete::delete(server, &key, &options, write.dry_run).await?;
+        evict(server, &key, &options, &write).await?;
         Ok(respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }))
     })
 }
 
-/// Pods that serve nobody are in no budget.
-fn may_always_go(pod: &Object) -> bool {
+/// Deletes the pod if its budget allows; begins again when the pod changes meanwhile.
+async fn evict(server: &Server, key: &ObjectKey, options: &delete::Options, write: &WriteOptions) -> Answer<()> {
+    let own_revision = options.preconditions.as_ref().is_some_and(|it| it.resource_version.is_some());
+    for _ in 0..ATTEMPTS {
+        let pod = server.read(key, None).await?;
+        let passage = if serves_nobody(&pod) { Passage::free(&pod) } else { spend(server, key, &pod, write).await? };
+        let outcome = match &passage {
+            Passage::Counted => remove(server, key, options.clone(), None, write).await,
+            // It may have become ready since, and then it would count.
+            Passage::WhileUnchanged(_) if own_revision => remove(server, key, options.clone(), None, write).await,
+            Passage::WhileUnchanged(_) => remove(server, key, options.clone(), Some(pod.revision()), write).await,
+        };
+        match (outcome, passage) {
+            (Err(status), _) if !status.is("Conflict") || own_revision => return Err(status),
+            (Err(_), Passage::WhileUnchanged(Some(budget))) => return Err(busy(&budget)),
+            (Err(_), _) => {}
+            (Ok(()), _) => return Ok(()),
+        }
+    }
+    Err(Box::new(Status::timeout(format!("couldn't evict pod {:?} due to conflicts", &*key.name.name), 10)))
+}
+
+/// Says of the pod that it goes because somebody evicts it (for those who judge failures, such as Jobs), and deletes it.
+async fn remove(
+    server: &Server,
+    key: &ObjectKey,
+    mut options: delete::Options,
+    seen: Option<Revision>,
+    write: &WriteOptions,
+) -> Answer<()> {
+    let mark = |pod: &Object, value: &Value| {
+        if seen.is_some_and(|it| it != pod.revision()) {
+            return Err(Box::new(Status::modified(&POD, &key.name.name)));
+        }
+        Ok(marked(value, &json::now()))
+    };
+    if !write.dry_run {
+        let pod = modify(server, key, Part::Internal, write, &mark).await?;
+        if seen.is_some() {
+            options.preconditions.get_or_insert_default().resource_version = Some(pod.revision().to_string());
+        }
+    }
+    delete::delete(server, key, &options, write.dry_run).await.map(drop)
+}
+
+/// The pod with the condition `DisruptionTarget`.
+fn marked(pod: &Value, now: &str) -> Value {
+    let mut pod = pod.clone();
+    let conditions = json::map(&mut pod, "status").entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+    let Value::Array(conditions) = conditions else { return pod };
+    let before = conditions.iter().position(|it| it["type"] == "DisruptionTarget");
+    if before.is_some_and(|at| conditions[at]["status"] == "True") {
+        return pod;
+    }
+    let condition = serde_json::json!({
+        "type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting",
+        "lastProbeTime": null, "lastTransitionTime": now,
+    });
+    match before {
+        Some(at) => conditions[at] = condition,
+        None => conditions.push(condition),
+    }
+    pod
+}
+
+/// Pods that have ended, have not begun or are going are in no budget.
+fn serves_nobody(pod: &Object) -> bool {
     pod.meta().is_deleted() || matches!(pod.field("status.phase"), Some("Succeeded" | "Failed" | "Pending"))
 }
 
-/// Takes one disruption out of the pod's budget, if it has one.
-async fn spend(server: &Server, key: &ObjectKey, pod: &Object, options: &WriteOptions) -> Answer<()> {
-    server.freshen(&POD_DISRUPTION_BUDGET, Freshness::Newest).await?;
-    let query = Query { namespace: Some(key.name.namespace.to_string()), ..Query::default() };
-    let budgets = server.cache.list(&POD_DISRUPTION_BUDGET, &query).objects;
-    let mut covering = budgets.into_iter().filter(|it| covers(it, pod));
-    let Some(budget) = covering.next() else { return Ok(()) };
-    if covering.next().is_some() {
-        let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        return Err(Box::new(Status::internal(message)));
-    }
-    let name = key.name.name.to_string();
-    let ready = is_ready(pod);
-    modify(server, &budget.key(), Part::Status, options, &|_: &Object, budget: &Value| disrupt(budget, &name, ready, &json::now())).await?;
-    Ok(())
+/// Why a pod may go.
+#[derive(Debug, PartialEq)]
+enum Passage {
+    /// It was taken out of its budget, or there is none.
+    Counted,
+    /// It counts for nothing (in this budget), as long as it stays as it is.
+    WhileUnchanged(Option<String>),
 }
 
-fn covers(budget: &Object, pod: &Object) -> bool {
-    let selector =
-        budget.typed::<k8s_openapi::api::policy::v1::PodDisruptionBudget>().ok().and_then(|it| it.spec.as_ref()?.selector.clone());
-    selector.and_then(|it| LabelSelector::from_spec(&it).ok()).is_some_and(|it| it.matches(pod))
+impl Passage {
+    fn free(pod: &Object) -> Self {
+        if pod.field("status.phase") == Some("Pending") && !pod.meta().is_deleted() { Self::WhileUnchanged(None) } else { Self::Counted }
+    }
+}
+
+/// Takes one disruption out of the pod's budget, if it has one.
+async fn spend(server: &Server, key: &ObjectKey, pod: &Object, options: &WriteOptions) -> Answer<Passage> {
+    server.freshen(&POD_DISRUPTION_BUDGET, Freshness::Newest).await?;
+    let budgets = server.cache.selecting(&POD_DISRUPTION_BUDGET, pod);
+    let budget = match budgets.as_slice() {
+        [] => return Ok(Passage::Counted),
+        [budget] => budget,
+        _ => {
+            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            return Err(Box::new(Status::failure(500, "", message)));
+        }
+    };
+    let value: Value = serde_json::from_slice(budget.body()).map_err(|error| Box::new(Status::internal(error)))?;
+    if !is_ready(pod) && spares_unready(&value) {
+        return Ok(Passage::WhileUnchanged(Some(budget.name().to_owned())));
+    }
+    let name = key.name.name.to_string();
+    modify(server, &budget.key(), Part::Status, options, &|_: &Object, budget: &Value| disrupt(budget, &name, &json::now())).await?;
+    Ok(Passage::Counted)
 }
 
 fn is_ready(pod: &Object) -> bool {
@@ -81,42 +155,51 @@ fn is_ready(pod: &Object) -> bool {
     conditions.is_some_and(|it| it.iter().any(|it| it.type_ == "Ready" && it.status == "True"))
 }
 
+fn number(budget: &Value, field: &str) -> i64 {
+    json::integer(budget, &format!("/status/{field}")).unwrap_or_default()
+}
+
+/// Whether pods that are not ready may go without counting: they are not among the healthy, so losing one loses nothing.
+fn spares_unready(budget: &Value) -> bool {
+    let healthy_enough = number(budget, "currentHealthy") >= number(budget, "desiredHealthy") && number(budget, "desiredHealthy") > 0;
+    healthy_enough || json::text(budget, "/spec/unhealthyPodEvictionPolicy") == "AlwaysAllow"
+}
+
+/// 429, to be tried again: the budget's controller has not caught up.
+fn busy(budget: &str) -> Box<Status> {
+    refusal(10, format!("The disruption budget {budget} is still being processed by the server."))
+}
+
+fn refusal(seconds: u32, message: String) -> Box<Status> {
+    let mut status = Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", seconds);
+    if let Some(details) = &mut status.details {
+        details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
+        details.retry_after_seconds = Some(seconds).filter(|it| *it > 0);
+    }
+    Box::new(status)
+}
+
 /// The budget after this pod's disruption.
 ///
 /// # Errors
 /// 429 if it allows none now.
-fn disrupt(budget: &Value, pod: &str, ready: bool, now: &str) -> Answer<Value> {
-    let (name, status) =
-        (json::text(budget, "/metadata/name"), |field: &str| json::integer(budget, &format!("/status/{field}")).unwrap_or_default());
-    let refuse = |seconds: u32, message: String| {
-        let mut status = Status::too_many_requests("Cannot evict pod as it would violate the pod's disruption budget.", seconds);
-        if let Some(details) = &mut status.details {
-            details.causes.push(Cause { reason: "DisruptionBudget".to_owned(), message, field: String::new() });
-        }
-        Err(Box::new(status))
-    };
-    // An unready pod does not count as healthy: losing it loses nothing.
-    let healthy_enough = status("currentHealthy") >= status("desiredHealthy") && status("desiredHealthy") > 0;
-    match json::text(budget, "/spec/unhealthyPodEvictionPolicy") {
-        "AlwaysAllow" if !ready => return Ok(budget.clone()),
-        _ if !ready && healthy_enough => return Ok(budget.clone()),
-        _ => {}
+fn disrupt(budget: &Value, pod: &str, now: &str) -> Answer<Value> {
+    let name = json::text(budget, "/metadata/name");
+    if number(budget, "observedGeneration") < json::integer(budget, "/metadata/generation").unwrap_or_default() {
+        return Err(busy(name));
     }
-    if status("observedGeneration") < json::integer(budget, "/metadata/generation").unwrap_or_default() {
-        return refuse(10, format!("The disruption budget {name} is still being processed by the server."));
+    let allowed = number(budget, "disruptionsAllowed");
+    let forbidden = |why: &str| Err(Box::new(Status::forbidden(&POD_DISRUPTION_BUDGET, name, why)));
+    if allowed < 0 {
+        return forbidden("pdb disruptions allowed is negative");
     }
-    let allowed = status("disruptionsAllowed");
     let disrupted = budget.pointer("/status/disruptedPods").and_then(Value::as_object);
     if disrupted.is_some_and(|it| it.len() > MOST_DISRUPTED) {
-        return Err(Box::new(Status::forbidden(
-            &POD_DISRUPTION_BUDGET,
-            name,
-            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
-        )));
+        return forbidden("DisruptedPods map too big - too many evictions not confirmed by PDB controller");
     }
-    if allowed <= 0 {
-        let (needs, has) = (status("desiredHealthy"), status("currentHealthy"));
-        return refuse(0, format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently"));
+    if allowed == 0 {
+        let (needs, has) = (number(budget, "desiredHealthy"), number(budget, "currentHealthy"));
+        return Err(refusal(0, format!("The disruption budget {name} needs {needs} healthy pods and has {has} currently")));
     }
     let mut budget = budget.clone();
     let status = json::map(&mut budget, "status");
@@ -134,15 +217,33 @@ mod tests {
     #[test]
     fn budgets_are_spent_one_by_one() {
         let budget = json!({"metadata": {"name": "b", "generation": 1}, "spec": {}, "status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 3, "desiredHealthy": 2}});
-        let spent = disrupt(&budget, "web", true, "now").unwrap();
+        let spent = disrupt(&budget, "web", "now").unwrap();
         assert_eq!(spent["status"]["disruptionsAllowed"], 0);
         assert_eq!(spent["status"]["disruptedPods"]["web"], "now");
-        let refused = disrupt(&spent, "web2", true, "now").unwrap_err();
+        let refused = disrupt(&spent, "web2", "now").unwrap_err();
         assert_eq!(refused.code, 429);
         assert_eq!(refused.details.unwrap().causes[0].message, "The disruption budget b needs 2 healthy pods and has 3 currently");
-        assert_eq!(disrupt(&spent, "web2", false, "now").unwrap(), spent);
         let mut unseen = budget;
         unseen["metadata"]["generation"] = 2.into();
-        assert_eq!(disrupt(&unseen, "web", true, "now").unwrap_err().details.unwrap().retry_after_seconds, Some(10));
+        assert_eq!(disrupt(&unseen, "web", "now").unwrap_err().details.unwrap().retry_after_seconds, Some(10));
+    }
+
+    #[test]
+    fn unready_pods_go_free_while_enough_are_healthy() {
+        for (healthy, desired, policy, expected) in
+            [(3, 2, "", true), (1, 2, "", false), (1, 2, "IfHealthyBudget", false), (1, 2, "AlwaysAllow", true), (0, 0, "", false)]
+        {
+            let budget =
+                json!({"spec": {"unhealthyPodEvictionPolicy": policy}, "status": {"currentHealthy": healthy, "desiredHealthy": desired}});
+            assert_eq!(spares_unready(&budget), expected, "{budget}");
+        }
+    }
+
+    #[test]
+    fn evicted_pods_say_so() {
+        let pod = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let once = marked(&pod, "now");
+        assert_eq!(once["status"]["conditions"][1]["reason"], "EvictionByEvictionAPI");
+        assert_eq!(marked(&once, "later"), once);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -297,6 +298,34 @@ proptest! {
             }
             let owned = state.values().filter(|it| &*it.meta().owners[0].uid == "o1").count();
             prop_assert_eq!(cache.owned_by("o1").len(), owned);
+        }
+    }
+
+    /// Objects are found by what they select, however they come and go.
+    #[test]
+    fn selecting_is_matching(changes in prop::collection::vec((0..8usize, prop::option::of(0..6usize)), 1..60)) {
+        let selectors = [
+            json!({"app": "a0"}), json!({"app": "a1"}), json!({"app": "a0", "none": "x"}), json!({}), json!(null), json!({"app": "a2"}),
+        ];
+        let cache = Cache::new(10);
+        cache.replace_all(Vec::new(), 1);
+        let pods: Vec<_> = (0..3).map(|app| pod("a", "p", &format!("a{app}"), "", "", 1)).collect();
+        for (step, (name, selector)) in changes.into_iter().enumerate() {
+            let revision = step as Revision + 2;
+            let object = selector.map(|at| {
+                let service = json!({"metadata": {"namespace": if name < 6 { "a" } else { "b" }, "name": format!("s{name}")}, "spec": {"selector": selectors[at]}});
+                Object::from_stored(&resource::SERVICE, service.to_string().as_bytes(), revision).unwrap()
+            });
+            let key = ObjectKey::new(&resource::SERVICE, if name < 6 { "a" } else { "b" }, &format!("s{name}"));
+            cache.apply(vec![Change { key, revision, object }], revision);
+            let services = cache.list(&resource::SERVICE, &Query::namespace("a")).objects;
+            for pod in &pods {
+                let selects = |it: &&Arc<Object>| LabelSelector::in_spec(it).is_some_and(|it| it.matches(pod));
+                let expected: Vec<_> = services.iter().filter(selects).map(|it| it.name().to_owned()).collect();
+                let mut found: Vec<_> = cache.selecting(&resource::SERVICE, pod).iter().map(|it| it.name().to_owned()).collect();
+                found.sort();
+                prop_assert_eq!(found, expected);
+            }
         }
     }
 }

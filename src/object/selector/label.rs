@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1;
+use serde::Deserialize;
 
 use super::parse;
 use crate::object::{Object, Status};
@@ -74,6 +75,17 @@ impl LabelSelector {
         Self { requirements: pairs.iter().map(requirement).collect() }
     }
 
+    /// The selector that an object selects others by: its `spec.selector`. `None` if it has none, or one that selects nothing.
+    pub fn in_spec(object: &Object) -> Option<Self> {
+        let Wire { spec } = serde_json::from_slice(object.body()).ok()?;
+        match spec?.selector? {
+            // The older kinds select nothing by no labels at all, where a `LabelSelector` selects everything.
+            Form::Pairs(pairs) if pairs.is_empty() && matches!(object.resource().kind, "Service" | "ReplicationController") => None,
+            Form::Pairs(pairs) => Some(Self::from_pairs(&pairs)),
+            Form::Structured(spec) => Self::from_spec(&spec).ok(),
+        }
+    }
+
     /// In canonical order.
     pub(super) fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
@@ -93,6 +105,23 @@ impl LabelSelector {
     pub fn matches_labels<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
     }
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    spec: Option<Spec>,
+}
+
+#[derive(Deserialize)]
+struct Spec {
+    selector: Option<Form>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Pairs(BTreeMap<String, String>),
+    Structured(v1::LabelSelector),
 }
 
 impl Requirement {
@@ -221,6 +250,23 @@ mod tests {
             assert_eq!(LabelSelector::from_spec(&spec(bad)), Err(why.to_owned()));
         }
         assert!(LabelSelector::from_spec(&spec(json!({}))).unwrap().is_empty());
+    }
+
+    #[test]
+    fn selectors_of_objects() {
+        use crate::object::resource::{POD_DISRUPTION_BUDGET, SERVICE};
+        for (resource, spec, expected) in [
+            (&SERVICE, json!({"selector": {"b": "1", "a": "2"}}), Some("a=2,b=1")),
+            (&SERVICE, json!({"selector": {}}), None),
+            (&SERVICE, json!({"ports": []}), None),
+            (&POD_DISRUPTION_BUDGET, json!({"selector": {}}), Some("")),
+            (&POD_DISRUPTION_BUDGET, json!({"selector": {"matchLabels": {"a": "b"}}}), Some("a=b")),
+            (&POD_DISRUPTION_BUDGET, json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}), Some("a")),
+            (&POD_DISRUPTION_BUDGET, json!({}), None),
+        ] {
+            let object = Object::from_stored(resource, json!({"metadata": {"name": "x"}, "spec": spec}).to_string().as_bytes(), 1).unwrap();
+            assert_eq!(LabelSelector::in_spec(&object).map(|it| it.to_string()).as_deref(), expected, "{spec}");
+        }
     }
 
     fn word() -> impl Strategy<Value = String> {
