@@ -4,18 +4,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
 use super::auth::{self, Attributes};
+use super::fairness::{Origin, Seat};
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
-use super::query::{Answer, Query};
-use super::respond::{self, Response};
+use super::query::{Answer, Query, bad};
+use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
 use crate::object::{ObjectKey, Status, resource};
 use crate::telemetry::metrics;
+use crate::util::duration::{self, DurationError};
 
 /// A request for objects, with everything known of it.
 #[derive(Debug)]
@@ -63,12 +66,9 @@ impl Metrics {
     }
 }
 
-/// How long a request may take to its answer's head.
-const TIMEOUT: Duration = Duration::from_secs(60);
-
 impl Server {
     /// Answers a request.
-    pub(crate) async fn handle(self: &Arc<Self>, request: http::Request<Bytes>) -> Response {
+    pub(crate) async fn handle(self: &Arc<Self>, request: http::Request<Bytes>, origin: Origin) -> Response {
         let started = Instant::now();
         let (parts, body) = request.into_parts();
         let route = path::parse(parts.uri.path());
@@ -77,22 +77,58 @@ impl Server {
         let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
         let answer = async {
             let user = auth::authenticate(&parts.headers)?;
-            match route {
-                Route::Target(target) => {
-                    auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
-                    let call = Call { target, query, headers: parts.headers, body };
-                    let limit = tokio::time::timeout(TIMEOUT, self.dispatch(verb, call));
-                    limit.await.unwrap_or_else(|_| Err(timed_out()))
-                }
-                other => {
-                    auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
-                    Ok(self.page(&other, &parts, &query).await)
-                }
-            }
+            let deadline = started + self.patience(verb, &query)?;
+            let work = async {
+                let seat = self.fairness.admit(origin, &user, &parts.method, &parts.headers, &route).await?;
+                let response = match route {
+                    Route::Target(target) => {
+                        auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
+                        self.dispatch(verb, Call { target, query, headers: parts.headers, body }).await?
+                    }
+                    other => {
+                        auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
+                        self.page(&other, &parts, &query).await
+                    }
+                };
+                Ok(if verb == "watch" { response } else { self.keep(seat, response, deadline) })
+            };
+            tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
         let response = answer.await.unwrap_or_else(|status| respond::status(&status));
         self.requests.count(verb, plural, response.status().as_u16(), started.elapsed());
         response
+    }
+
+    /// How long a request may take to its answer's head: what the client asks for (0 is as long as may be), if that is less.
+    fn patience(&self, verb: &str, query: &Query) -> Answer<Duration> {
+        let most = self.config.timeouts.request;
+        match query.get("timeout") {
+            Some(text) if verb != "watch" => match duration::parse(text) {
+                Ok(asked) => Ok(if asked.is_zero() { most } else { asked.min(most) }),
+                Err(DurationError::Negative(_)) => Ok(most),
+                Err(error) => Err(bad(format!("invalid timeout specified in the request URL - {error}"))),
+            },
+            _ => Ok(most),
+        }
+    }
+
+    /// A streamed answer keeps its seat until it is through, but no longer than a request may take.
+    fn keep(&self, seat: Option<Seat>, response: Response, deadline: Instant) -> Response {
+        let Some(seat) = seat else { return response };
+        response.map(|body| match body {
+            Body::Full(bytes) => Body::Full(bytes),
+            Body::Stream(chunks) => {
+                let (through, end) = oneshot::channel::<()>();
+                self.tasks.spawn_quiet(async move {
+                    let _ = tokio::time::timeout_at(deadline.into(), end).await;
+                    drop(seat);
+                });
+                let whole = chunks.inspect(move |_| {
+                    let _held = &through;
+                });
+                Body::Stream(whole.boxed())
+            }
+        })
     }
 
     async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
@@ -186,5 +222,6 @@ fn not_allowed() -> Box<Status> {
 }
 
 fn timed_out() -> Box<Status> {
-    Box::new(Status::timeout("Timeout: request did not complete within the allotted timeout", 1))
+    // Without a hint when to try again: clients would repeat a write that may have been done.
+    Box::new(Status::failure(504, "Timeout", "Timeout: request did not complete within the allotted timeout"))
 }

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 
 use super::Server;
+use super::fairness::Origin;
 use super::respond::Body;
 use crate::client::{ClientError, ResponseBody, Result, Transport};
 
@@ -24,7 +25,7 @@ impl Local {
 impl Transport for Local {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<ResponseBody>>> {
         Box::pin(async move {
-            let response = self.server.handle(request).await;
+            let response = self.server.handle(request, Origin::Process).await;
             Ok(response.map(|body| match body {
                 Body::Full(bytes) => futures_util::stream::iter([Ok(bytes)]).boxed(),
                 Body::Stream(chunks) => chunks.map(|chunk| chunk.map_err(|error| ClientError::Unreachable(error.into()))).boxed(),

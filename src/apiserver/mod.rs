@@ -8,6 +8,7 @@ mod allocate;
 mod auth;
 mod bootstrap;
 mod documents;
+mod fairness;
 mod feed;
 mod gzip;
 mod handler;
@@ -22,6 +23,7 @@ mod registry;
 mod render;
 mod respond;
 mod serve;
+mod stall;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -63,12 +65,32 @@ pub struct Config {
     pub history: usize,
     /// A watch without a timeout of its own ends after this long, or up to twice as long.
     pub min_watch: Duration,
-    /// Requests served at a time; 0 is no limit. Watches and calls from within the process do not count.
+    /// Requests served at a time; 0 is no limit. Watches that have begun and calls from within the process do not count.
     pub max_reads: usize,
     pub max_writes: usize,
+    /// HTTP/2 requests at a time on one connection.
+    pub max_streams: u32,
+    pub timeouts: Timeouts,
     /// Other API servers use the same store: share the service `kubernetes` with them.
     pub shared: bool,
     pub metrics: metrics::Registry,
+}
+
+/// How long clients may take, and be kept waiting.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// From a request's head to its answer's, for all but watches. A client may ask for less.
+    pub request: Duration,
+    /// For a request's head to arrive, and between two requests of a connection.
+    pub head: Duration,
+    /// For an answer of which the client reads nothing.
+    pub stalled: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { request: Duration::from_secs(60), head: Duration::from_secs(90), stalled: Duration::from_secs(300) }
+    }
 }
 
 impl Config {
@@ -88,6 +110,8 @@ impl Config {
             min_watch: Duration::from_secs(1800),
             max_reads: 400,
             max_writes: 200,
+            max_streams: 100,
+            timeouts: Timeouts::default(),
             shared: false,
             metrics: metrics::Registry::default(),
         }
@@ -114,6 +138,9 @@ pub(crate) struct Server {
     pub(crate) health: health::Health,
     pub(crate) kubelets: logs::Kubelets,
     pub(crate) addresses: Vec<SocketAddr>,
+    fairness: fairness::Fairness,
+    /// What bodies that are being received take up together.
+    receiving: serve::Receiving,
     requests: handler::Metrics,
 }
 
@@ -132,6 +159,8 @@ impl ApiServer {
             admission: admission::Chain::new(&config.admission)?,
             health: health::Health::default(),
             kubelets: logs::Kubelets::new(config.kubelet_timeout),
+            fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
+            receiving: serve::Receiving::default(),
             requests: handler::Metrics::new(&config.metrics),
             addresses,
             store,

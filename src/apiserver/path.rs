@@ -35,6 +35,8 @@ pub(crate) enum Route {
         group: String,
         version: String,
     },
+    /// `/healthz`, `/livez` or `/readyz`, or one of their checks.
+    Probe,
     /// Anything else.
     Other,
 }
@@ -50,6 +52,7 @@ pub(crate) fn parse(path: &str) -> Route {
         ["apis", group, version] => return Route::Resources { group: (*group).to_owned(), version: (*version).to_owned() },
         ["api", version, rest @ ..] => ("", *version, rest),
         ["apis", group, version, rest @ ..] => (*group, *version, rest),
+        ["healthz" | "livez" | "readyz", ..] => return Route::Probe,
         _ => return Route::Other,
     };
     target(group, version, rest).map_or(Route::Other, Route::Target)
@@ -108,6 +111,7 @@ mod tests {
     fn paths_lead_where_they_should() {
         for (path, route) in [
             ("/api", Route::Groups { legacy: true }),
+            ("/readyz/etcd", Route::Probe),
             ("/apis/", Route::Groups { legacy: false }),
             ("/apis/apps", Route::Group("apps".to_owned())),
             ("/api/v1", Route::Resources { group: String::new(), version: "v1".to_owned() }),

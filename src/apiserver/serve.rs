@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,8 +18,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::Server;
+use super::fairness::Origin;
 use super::respond::{self, Body, Response};
+use super::stall::Stall;
+use super::{Server, Timeouts};
 use crate::object::Status;
 use crate::supervise::Supervisor;
 
@@ -29,9 +31,10 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// … once so much of them was read.
 const READ_LIMIT: usize = 32 * 1024 * 1024;
-/// How long a client may take for its request's head, and for its body.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// What all bodies together may take up while they are received.
+const RECEIVING_LIMIT: usize = 256 * 1024 * 1024;
+/// How often a client of HTTP/2 has to show that it is still there.
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// # Errors
 /// If the address is taken or not this machine's; the error names it.
@@ -44,14 +47,13 @@ pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener>
 /// Accepts connections until the server stops.
 pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
-    let inflight = Arc::new(Inflight::default());
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => server.tasks.spawn_quiet(connection(server.clone(), inflight.clone(), stream)),
+            Ok((stream, peer)) => server.tasks.spawn_quiet(connection(server.clone(), stream, peer)),
             Err(error) => {
                 // Such as too many open files: some will be closed.
                 tracing::warn!("accepting a connection: {error}");
@@ -61,19 +63,25 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) -> anyhow:
     }
 }
 
-async fn connection(server: Arc<Server>, inflight: Arc<Inflight>, stream: TcpStream) {
+async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     let _ = stream.set_nodelay(true);
+    let Timeouts { head, stalled, .. } = server.config.timeouts;
     let mut builder = auto::Builder::new(Executor(server.tasks.clone()));
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(1000).keep_alive_interval(HEAD_TIMEOUT);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(server.config.max_streams).keep_alive_interval(PING_EVERY);
+    let asked = AtomicBool::new(false);
     let service = hyper::service::service_fn(|request| {
-        let (server, inflight) = (server.clone(), inflight.clone());
-        async move { Ok::<_, std::convert::Infallible>(answer(&server, &inflight, request).await) }
+        asked.store(true, Ordering::Relaxed);
+        let server = server.clone();
+        async move { Ok::<_, std::convert::Infallible>(answer(&server, request, Origin::Remote(peer.ip())).await) }
     });
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let socket = TokioIo::new(Stall::new(stream, stalled));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(socket, service));
     let shutdown = server.tasks.shutdown();
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        // Before the first bytes it is not known which protocol's own timeout holds.
+        () = async { tokio::time::sleep(head).await; if asked.load(Ordering::Relaxed) { std::future::pending().await } } => return,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -84,64 +92,64 @@ async fn connection(server: Arc<Server>, inflight: Arc<Inflight>, stream: TcpStr
     }
 }
 
-async fn answer(server: &Arc<Server>, inflight: &Arc<Inflight>, request: http::Request<Incoming>) -> Response {
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+async fn answer(server: &Arc<Server>, request: http::Request<Incoming>, origin: Origin) -> Response {
     let (parts, body) = request.into_parts();
-    let body = if reads {
-        Bytes::new()
-    } else {
-        match tokio::time::timeout(BODY_TIMEOUT, collect(body)).await {
-            Ok(Ok(Some(body))) => body,
-            Ok(Ok(None)) => {
-                let message = format!("Request entity too large: limit is {BODY_LIMIT}");
-                return respond::status(&Status::failure(413, "RequestEntityTooLarge", message));
-            }
-            Ok(Err(error)) => return respond::status(&Status::bad_request(format!("the request body could not be read: {error}"))),
-            Err(_) => return respond::status(&Status::failure(408, "Timeout", "the request body did not arrive in time")),
-        }
+    if matches!(parts.method, Method::GET | Method::HEAD) {
+        return server.handle(http::Request::from_parts(parts, Bytes::new()), origin).await;
+    }
+    let body = match tokio::time::timeout(server.config.timeouts.request, collect(body, &server.receiving)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refused)) => return respond::status(&refused),
+        Err(_) => return respond::status(&Status::failure(504, "Timeout", "Timeout: the request's body did not arrive in time")),
     };
-    let (count, limit) = if reads { (&inflight.reads, server.config.max_reads) } else { (&inflight.writes, server.config.max_writes) };
-    let Some(_slot) = Slot::take(count, limit) else {
-        return respond::status(&Status::too_many_requests("Too many requests, please try again later.", 1));
-    };
-    server.handle(http::Request::from_parts(parts, body)).await
+    server.handle(http::Request::from_parts(parts, body), origin).await
 }
 
-/// A whole body; `None` if it is too large. Such a one is read on for a while: many clients look for an answer only once they have sent all.
-async fn collect(mut body: Incoming) -> hyper::Result<Option<Bytes>> {
+/// A whole body. One that is too large is read on for a while: many clients look for an answer only once they have sent all.
+async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Status> {
     let (mut collected, mut size) = (BytesMut::new(), 0);
+    let mut room = Room { receiving, bytes: 0 };
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else { continue };
+        let frame = frame.map_err(|error| Status::bad_request(format!("the request body could not be read: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
         size += data.len();
         if size <= BODY_LIMIT {
+            room.take(data.len())?;
             collected.extend_from_slice(&data);
         } else if size > READ_LIMIT {
             break;
         }
     }
-    Ok((size <= BODY_LIMIT).then(|| collected.freeze()))
+    if size > BODY_LIMIT {
+        let message = format!("Request entity too large: limit is {BODY_LIMIT}");
+        return Err(Status::failure(413, "RequestEntityTooLarge", message));
+    }
+    Ok(collected.freeze())
 }
 
-/// Requests being served. A watch counts until its first byte only.
+/// What the bodies that are being received take up.
 #[derive(Debug, Default)]
-struct Inflight {
-    reads: AtomicUsize,
-    writes: AtomicUsize,
+pub(crate) struct Receiving(AtomicUsize);
+
+/// One body's part of it.
+struct Room<'a> {
+    receiving: &'a Receiving,
+    bytes: usize,
 }
 
-struct Slot<'a>(&'a AtomicUsize);
-
-impl<'a> Slot<'a> {
-    fn take(count: &'a AtomicUsize, limit: usize) -> Option<Self> {
-        let slot = Self(count);
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        (limit == 0 || before < limit).then_some(slot)
+impl Room<'_> {
+    fn take(&mut self, bytes: usize) -> Result<(), Status> {
+        self.bytes += bytes;
+        if self.receiving.0.fetch_add(bytes, Ordering::Relaxed) > RECEIVING_LIMIT {
+            return Err(Status::too_many_requests("too many large requests at a time, please try again later", 1));
+        }
+        Ok(())
     }
 }
 
-impl Drop for Slot<'_> {
+impl Drop for Room<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.receiving.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

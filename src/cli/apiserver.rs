@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, cloud, common, stores};
-use crate::apiserver::{ApiServer, Config};
+use crate::apiserver::{ApiServer, Config, Timeouts};
 use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES as KUBERNETES_PRODUCT;
 use crate::util::version::KUBERNETES;
@@ -39,6 +39,8 @@ const FLAGS: &[Flag] = &[
     Flag::new("kubelet-timeout", Kind::Duration, "5s", "How long to wait for a kubelet to answer"),
     Flag::new("max-requests-inflight", Kind::Integer, "400", "Reads served at a time; 0 is no limit"),
     Flag::new("max-mutating-requests-inflight", Kind::Integer, "200", "Writes served at a time; 0 is no limit"),
+    Flag::new("http2-max-streams-per-connection", Kind::Integer, "0", "HTTP/2 requests at a time on one connection; 0 is 100"),
+    Flag::new("request-timeout", Kind::Duration, "1m0s", "How long a request may take, other than a watch"),
     Flag::new("min-request-timeout", Kind::Integer, "1800", "Seconds after which a watch without a timeout is ended, at the earliest"),
     Flag::new("authorization-mode", Kind::List, "AlwaysAllow", "AlwaysAllow is the only one yet"),
     Flag::new("storage-backend", Kind::Text, "etcd3", "etcd3 is the only one"),
@@ -123,6 +125,11 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         min_watch: Duration::from_secs(values.integer("min-request-timeout")?),
         max_reads: values.integer("max-requests-inflight")?,
         max_writes: values.integer("max-mutating-requests-inflight")?,
+        max_streams: match values.integer("http2-max-streams-per-connection")? {
+            0 => 100,
+            streams => streams,
+        },
+        timeouts: Timeouts { request: values.duration("request-timeout"), ..Timeouts::default() },
         shared: values.maybe("data-dir").is_none(),
         ..Config::new(KUBERNETES_PRODUCT, listen, range)
     })
