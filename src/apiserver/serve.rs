@@ -23,7 +23,7 @@ use super::respond::{self, Body, Response};
 use super::stall::Stall;
 use super::{Server, Timeouts};
 use crate::object::Status;
-use crate::supervise::Supervisor;
+use crate::supervise::{self, Supervisor};
 
 /// How long connections may take to finish what they do once the server stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
@@ -46,25 +46,11 @@ pub(crate) fn bind(address: SocketAddr) -> anyhow::Result<std::net::TcpListener>
 
 /// Accepts connections until the server stops.
 pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) -> anyhow::Result<()> {
-    let shutdown = server.tasks.shutdown();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => server.tasks.spawn_quiet(connection(server.clone(), stream, peer)),
-            Err(error) => {
-                // Such as too many open files: some will be closed.
-                tracing::warn!("accepting a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
+    let tasks = server.tasks.clone();
+    supervise::http::accept(listener, &tasks, |stream, peer| connection(server.clone(), stream, peer)).await
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
-    let _ = stream.set_nodelay(true);
     let Timeouts { head, stalled, .. } = server.config.timeouts;
     let mut builder = auto::Builder::new(Executor(server.tasks.clone()));
     builder.http1().timer(TokioTimer::new()).header_read_timeout(head);

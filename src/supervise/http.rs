@@ -13,7 +13,7 @@ use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::Supervisor;
 
@@ -34,6 +34,36 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).with_context(|| format!("cannot listen on {address}"))
 }
 
+/// Accepts connections until the supervisor stops; each is a task of the supervisor.
+///
+/// # Errors
+/// None; it has the form of a component's task.
+pub async fn accept<C, F>(listener: TcpListener, supervisor: &Supervisor, connection: C) -> anyhow::Result<()>
+where
+    C: Fn(TcpStream, SocketAddr) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let shutdown = supervisor.shutdown();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Without it, answers only wait longer.
+                let _ = stream.set_nodelay(true);
+                supervisor.spawn_quiet(connection(stream, peer));
+            }
+            Err(error) => {
+                // Such as too many open files: some will be closed.
+                tracing::warn!("accepting a connection: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
 /// Serves until the supervisor stops; each connection is a task of the supervisor, and is let finish what it answers.
 ///
 /// # Errors
@@ -45,23 +75,9 @@ where
     B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
 {
     let shutdown = supervisor.shutdown();
-    loop {
-        let accepted = tokio::select! {
-            () = shutdown.cancelled() => return Ok(()),
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Such as too many open files: some will be closed.
-                tracing::warn!("accepting a connection: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true);
+    let connection = |stream, _| {
         let (handler, shutdown) = (handler.clone(), shutdown.clone());
-        supervisor.spawn_quiet(async move {
+        async move {
             let service = hyper::service::service_fn(move |request| {
                 let answer = handler(request);
                 async move { Ok::<_, Infallible>(answer.await) }
@@ -75,8 +91,9 @@ where
             }
             // A log that is followed would never end by itself.
             let _ = tokio::time::timeout(LINGER, connection).await;
-        });
-    }
+        }
+    };
+    accept(listener, &supervisor, connection).await
 }
 
 /// A whole body.

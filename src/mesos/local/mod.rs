@@ -1,8 +1,8 @@
 //! A small Mesos of our own: a master and its agents in one process, behind the v1 scheduler and executor APIs and as much of the operator
 //! API as km reads. For `km up` on a machine without Mesos, and for simulations of many agents.
 //!
-//! [`master::Master`] and [`agent::Agent`] hold the rules and do no I/O; [`start`] serves them over HTTP. `tests/it/mesos` runs the same
-//! suite against them and against Apache Mesos.
+//! [`master::Master`] and [`agent::Agent`] hold the rules and do no I/O, with time and seeds passed in; [`start`] serves them over HTTP.
+//! `tests/it/mesos` runs the same suite against them and against Apache Mesos.
 //!
 //! What it does not have: roles with quotas or weights, reservations made at run time, volumes, maintenance, and executors for bare
 //! commands. A framework's failover, updates that are repeated until acknowledged, reconciliation and validation are as in Mesos.

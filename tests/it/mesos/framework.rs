@@ -72,6 +72,10 @@ impl Framework {
                 if let Some(found) = pick(&event) {
                     return found;
                 }
+                if matches!(event, DriverEvent::Disconnected(_)) {
+                    // the offers of a session end with it
+                    self.passed.retain(|event| !matches!(event, DriverEvent::Event(Event { offers: Some(_), .. })));
+                }
                 self.passed.push(event);
             }
         };
@@ -92,7 +96,6 @@ impl Framework {
     }
 
     pub(super) async fn offer(&mut self) -> Offer {
-        // an offer from before a rescission or a disconnection is of no use, so the latest counts
         self.wait("offer", |event| match event {
             DriverEvent::Event(Event { offers: Some(offers), .. }) => offers.offers.first().cloned(),
             _ => None,
