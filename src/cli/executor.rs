@@ -17,6 +17,7 @@ use crate::runtime::docker::Docker;
 use crate::supervise::Supervisor;
 
 const DOCKER_DOES: &str = "Docker does it";
+const STATIC_PODS: &str = "static pods come from the scheduler's --static-pods-config";
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
@@ -44,7 +45,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::obsolete("healthz-bind-address", Kind::Ip, "/healthz is on --port"),
     Flag::obsolete("register-node", Kind::Bool, "the scheduler registers nodes"),
     Flag::obsolete("container-runtime", Kind::Text, "it is Docker"),
-    Flag::obsolete("host-network-sources", Kind::Text, "pods come from the API server only"),
+    Flag::obsolete("host-network-sources", Kind::Text, "any pod may use the host's network"),
     Flag::obsolete("kubelet-cgroups", Kind::Text, DOCKER_DOES),
     Flag::obsolete("runtime-cgroups", Kind::Text, DOCKER_DOES),
     Flag::obsolete("system-cgroups", Kind::Text, DOCKER_DOES),
@@ -55,8 +56,8 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::obsolete("event-burst", Kind::Integer, "see --event-qps"),
     Flag::obsolete("network-plugin", Kind::Text, "pods are on Docker's network"),
     Flag::obsolete("cloud-provider", Kind::Text, "the node is a Mesos agent"),
-    Flag::obsolete("config", Kind::Text, "pods come from the API server only"),
-    Flag::obsolete("pod-manifest-path", Kind::Text, "pods come from the API server only"),
+    Flag::obsolete("config", Kind::Text, STATIC_PODS),
+    Flag::obsolete("pod-manifest-path", Kind::Text, STATIC_PODS),
     Flag::obsolete("minimum-container-ttl-duration", Kind::Duration, "dead containers go with their pod"),
     Flag::obsolete("maximum-dead-containers-per-container", Kind::Integer, "one is kept for its logs"),
     Flag::obsolete("network-container-image", Kind::Text, "use --pod-infra-container-image"),

@@ -44,8 +44,8 @@ impl Document {
     }
 }
 
-/// Tells contents apart; not for secrets.
-fn fingerprint(bytes: &[u8]) -> String {
+/// Tells contents apart, in 32 hexadecimal digits; not for secrets.
+pub fn fingerprint(bytes: &[u8]) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
     digest.as_ref()[..16].iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02X}");

@@ -24,6 +24,7 @@ mod run;
 mod server;
 mod shared;
 mod spec;
+mod static_pods;
 mod status;
 mod statuses;
 mod tasks;

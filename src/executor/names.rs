@@ -17,6 +17,9 @@ const SANDBOX: &str = "io.kubernetes.sandbox.id";
 /// Which executor a container belongs to: several may share an engine.
 pub const OWNER: &str = "io.km.executor";
 
+/// The annotation of a mirror pod: the uid of the static pod that it shows.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// What stands for the container's name in a sandbox.
 const SANDBOX_NAME: &str = "POD";
 
@@ -42,6 +45,16 @@ impl PodId {
         let get = |label| labels.get(label).cloned();
         Some(Self { uid: get(POD_UID)?, namespace: get(POD_NAMESPACE)?, name: get(POD_NAME)? })
     }
+}
+
+/// The uid of the static pod that this pod of the API shows, if it is a mirror pod.
+pub fn mirrored(pod: &Pod) -> Option<&String> {
+    pod.metadata.annotations.as_ref()?.get(MIRROR)
+}
+
+/// The uid that a pod of the API has on its node.
+pub fn uid_on_node(pod: &Pod) -> &str {
+    mirrored(pod).or(pod.metadata.uid.as_ref()).map_or("", String::as_str)
 }
 
 /// As log lines name pods.

@@ -30,20 +30,25 @@ const REFRESH: Duration = Duration::from_mins(5);
 pub struct Registration {
     pub executor: Option<ExecutorInfo>,
     pub agent: Option<AgentInfo>,
+    /// What the executor's resources hold for static pods.
+    pub static_pods: Capacity,
 }
 
 /// The engine's state: its version, or why it does not answer.
 pub type EngineState = Result<runtime::Version, String>;
 
 impl Registration {
-    /// What is left of the agent for pods; without Mesos, all of the machine.
+    /// What is left of the agent for pods, static ones among them; without Mesos, all of the machine.
     pub fn capacity(&self) -> Capacity {
         let Some(agent) = &self.agent else { return machine() };
         let own = self.executor.as_ref().map(|executor| executor.resources.as_slice()).unwrap_or_default();
         let left = |name: &str| (scalar(&agent.resources, name) - scalar(own, name)).max(0.0);
         #[expect(clippy::cast_possible_truncation, reason = "a machine's resources fit")]
         let round = |value: f64| value.round() as i64;
-        Capacity { cpu: round(left("cpus") * 1000.0), memory: round(left("mem") * f64::from(1 << 20)) }
+        Capacity {
+            cpu: round(left("cpus") * 1000.0) + self.static_pods.cpu,
+            memory: round(left("mem") * f64::from(1 << 20)) + self.static_pods.memory,
+        }
     }
 }
 
@@ -284,7 +289,8 @@ mod tests {
                 resources: vec![scalar("cpus", 4.0), scalar("mem", 1024.0), scalar("mem", 1024.0), scalar("disk", 9.0)],
                 ..AgentInfo::default()
             }),
-            executor: Some(ExecutorInfo { resources: vec![scalar("cpus", 0.25), scalar("mem", 128.0)], ..ExecutorInfo::default() }),
+            executor: Some(ExecutorInfo { resources: vec![scalar("cpus", 0.5), scalar("mem", 192.0)], ..ExecutorInfo::default() }),
+            static_pods: Capacity { cpu: 250, memory: 64 << 20 },
         };
         assert_eq!(registration.capacity(), Capacity { cpu: 3750, memory: 1920 << 20 });
         assert!(Registration::default().capacity().memory > 0);

@@ -16,12 +16,15 @@ use super::engine::Sign;
 use super::names::{self, PodId};
 use super::node::Registration;
 use super::shared::Shared;
+use super::static_pods::{self, StaticPods};
+use super::statuses::Statuses;
 use super::tasks::{BindFailure, Command, Tasks};
 use super::volumes::disk;
 use super::worker::{self, Notice, Report};
 use super::{Mesos, bind};
 use crate::cache::{Event, Watch};
 use crate::mesos::executor::ExecutorEvent;
+use crate::mesos::v1::executor::event::Subscribed;
 use crate::object::{Object, Revision, resource};
 use crate::supervise::Shutdown;
 
@@ -53,6 +56,7 @@ pub struct Run {
     /// By uid.
     workers: HashMap<String, Worker>,
     running: JoinSet<PodId>,
+    static_pods: StaticPods,
     binding: FuturesUnordered<BoxFuture<'static, (String, Result<Arc<Pod>, BindFailure>)>>,
     /// Why the executor is to end.
     ending: Option<String>,
@@ -64,6 +68,7 @@ impl Run {
         let suicide_timeout = if mesos.is_some() { config.suicide_timeout } else { Duration::ZERO };
         let tasks = Tasks::new(config.product, suicide_timeout, config.launch_grace_period, Timestamp::now());
         Self {
+            static_pods: StaticPods::new(shared.clone()),
             shared,
             mesos,
             tasks,
@@ -111,9 +116,14 @@ impl Run {
                     }
                     Vec::new()
                 }
-                event = from_mesos => self.mesos_event(event, &registration, now),
+                event = from_mesos => self.mesos_event(event, &registration, now).await,
                 Some((task, result)) = self.binding.next() => self.tasks.bound(&task, result, now),
-                Some(Report { pod, status, ending }) = inputs.reports.recv() => self.tasks.status(&pod, &status, ending, now),
+                Some(Report { pod, status, ending }) = inputs.reports.recv() => {
+                    if let Some(pod) = self.static_pods.report(&pod.uid, &status) {
+                        self.notify(&PodId::of(&pod).uid, Notice::Pod(pod));
+                    }
+                    self.tasks.status(&pod, &status, ending, now)
+                }
                 Some(sign) = inputs.signs.recv() => {
                     self.sign(sign).await;
                     Vec::new()
@@ -150,7 +160,7 @@ impl Run {
                     let shared = self.shared.clone();
                     self.binding.push(Box::pin(async move { (task, bind::bind(&shared, *pod).await) }));
                 }
-                Command::Run(pod) => self.start(pod, 0),
+                Command::Run(pod) => self.start_api_pod(pod, 0),
                 Command::Terminate { pod, grace } => self.notify(&pod.uid, Notice::Terminate { grace }),
                 Command::Shutdown(why) => self.ending = Some(why),
             }
@@ -164,14 +174,18 @@ impl Run {
         }
     }
 
-    fn start(&mut self, pod: Arc<Pod>, revision: Revision) {
+    fn start_api_pod(&mut self, pod: Arc<Pod>, revision: Revision) {
+        self.start(pod, revision, Some(self.shared.statuses.clone()));
+    }
+
+    fn start(&mut self, pod: Arc<Pod>, revision: Revision, statuses: Option<Statuses>) {
         let id = PodId::of(&pod);
         if self.workers.contains_key(&id.uid) {
             return;
         }
         let (notices, receiver) = mpsc::unbounded_channel();
         self.workers.insert(id.uid.clone(), Worker { notices, id: id.clone(), revision });
-        let worker = worker::run(self.shared.clone(), pod, receiver, self.reports.clone());
+        let worker = worker::run(self.shared.clone(), pod, statuses, receiver, self.reports.clone());
         self.running.spawn(async move {
             worker.await;
             id
@@ -221,21 +235,40 @@ impl Run {
             }
             return;
         }
+        // What it shows runs by its own uid.
+        if names::mirrored(pod).is_some() {
+            return self.static_pods.remove_if_stray(object);
+        }
         // With Mesos a pod begins with its task, which brings it along. One that nobody runs and somebody deletes still has to be let go.
         let is_ours = self.mesos.is_none() || object.meta().is_deleted() || (adopt && self.tasks.id_of(pod).is_some());
         if is_ours {
             if adopt {
                 self.tasks.adopt(pod, Timestamp::now());
             }
-            self.start(Arc::new(pod.clone()), object.revision());
+            self.start_api_pod(Arc::new(pod.clone()), object.revision());
         }
     }
 
-    fn mesos_event(&mut self, event: Option<ExecutorEvent>, registration: &watch::Sender<Registration>, now: Timestamp) -> Vec<Command> {
+    /// The agent says what it has, and what this executor is for.
+    async fn subscribed(&mut self, subscribed: Subscribed, registration: &watch::Sender<Registration>) {
+        let Subscribed { executor_info: executor, agent_info: agent, .. } = subscribed;
+        for pod in self.static_pods.described(&executor) {
+            self.start(pod, 0, None);
+        }
+        let static_pods = static_pods::limits(&executor);
+        registration.send_replace(Registration { executor: Some(executor), agent: Some(agent), static_pods });
+        self.remove_orphans().await;
+    }
+
+    async fn mesos_event(
+        &mut self,
+        event: Option<ExecutorEvent>,
+        registration: &watch::Sender<Registration>,
+        now: Timestamp,
+    ) -> Vec<Command> {
         match event {
             Some(ExecutorEvent::Subscribed(subscribed)) => {
-                let subscribed = *subscribed;
-                registration.send_replace(Registration { executor: Some(subscribed.executor_info), agent: Some(subscribed.agent_info) });
+                self.subscribed(*subscribed, registration).await;
                 Vec::new()
             }
             Some(ExecutorEvent::Launch(task)) => self.tasks.launch(&task, now),
@@ -268,6 +301,10 @@ impl Run {
 
     /// Ends what is left of pods that the API does not know any more: their containers, and what they had on disk.
     async fn remove_orphans(&mut self) {
+        // Before the agent has said which static pods there are, theirs would look like orphans.
+        if self.has_mesos() && !self.static_pods.are_known() {
+            return;
+        }
         let listed = match self.shared.runtime.list(names::OWNER, Some(&self.shared.config.owner)).await {
             Ok(listed) => listed,
             Err(error) => return tracing::debug!("orphans are not looked for: {error}"),
@@ -283,13 +320,13 @@ impl Run {
             tracing::info!(pod = %id, uid = id.uid, "is not in the API any more: its containers are removed");
             let metadata =
                 ObjectMeta { name: Some(id.name), namespace: Some(id.namespace), uid: Some(id.uid.clone()), ..ObjectMeta::default() };
-            self.start(Arc::new(Pod { metadata, spec: Some(PodSpec::default()), ..Pod::default() }), 0);
+            self.start_api_pod(Arc::new(Pod { metadata, spec: Some(PodSpec::default()), ..Pod::default() }), 0);
             self.notify(&id.uid, Notice::Gone);
         }
     }
 
     /// Ends every pod's containers: Mesos ends the executor, and what it leaves behind would run for nobody.
-    async fn end_pods(&mut self, mut inputs: Inputs) {
+    async fn end_pods(mut self, mut inputs: Inputs) {
         tracing::info!("the executor ends: {}", self.ending.as_deref().unwrap_or_default());
         for (uid, worker) in &self.workers {
             // A pod whose task is over stays in the API, with what it came to; only its containers go.
@@ -312,5 +349,6 @@ impl Run {
             let left: Vec<String> = self.workers.values().map(|worker| worker.id.to_string()).collect();
             tracing::warn!("pods did not end in time, out of {}", left.join(", "));
         }
+        self.static_pods.end().await;
     }
 }

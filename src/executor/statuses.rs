@@ -185,7 +185,7 @@ fn failed(pod: &PodId, error: &ClientError) -> Option<Outcome> {
 }
 
 /// The patch that makes the API's status ours: lists replaced, what is not set removed, conditions of others left alone.
-fn patch(pod: &PodId, status: &PodStatus) -> Value {
+pub fn patch(pod: &PodId, status: &PodStatus) -> Value {
     let mut value = serde_json::to_value(status).expect("a status is JSON");
     let fields = value.as_object_mut().expect("a status is an object");
     for list in ["podIPs", "hostIPs"] {

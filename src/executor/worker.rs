@@ -17,6 +17,7 @@ use super::observe;
 use super::pod::{Action, Input, Machine, units};
 use super::shared::Shared;
 use super::status::{Host, Messages, pod_status};
+use super::statuses::Statuses;
 use operations::Operations;
 
 /// What a worker is told.
@@ -43,9 +44,16 @@ pub(super) enum Outcome {
     Looked(Input, Messages),
 }
 
-/// Runs a pod until nothing is left of it, or the notices end: then its containers are left as they are.
-pub async fn run(shared: Arc<Shared>, pod: Arc<Pod>, mut notices: mpsc::UnboundedReceiver<Notice>, reports: mpsc::UnboundedSender<Report>) {
-    let mut worker = Worker::new(shared, pod, reports);
+/// Runs a pod until nothing is left of it, or the notices end: then its containers are left as they are. `statuses` takes what the API is
+/// to know of a pod that is in it; the others' status is only reported.
+pub async fn run(
+    shared: Arc<Shared>,
+    pod: Arc<Pod>,
+    statuses: Option<Statuses>,
+    mut notices: mpsc::UnboundedReceiver<Notice>,
+    reports: mpsc::UnboundedSender<Report>,
+) {
+    let mut worker = Worker::new(shared, pod, statuses, reports);
     worker.handle(Input::Tick);
     while !worker.ended {
         let wake = async {
@@ -88,12 +96,13 @@ struct Worker {
     ending: CancellationToken,
     messages: Messages,
     published: Option<PodStatus>,
+    statuses: Option<Statuses>,
     reports: mpsc::UnboundedSender<Report>,
     ended: bool,
 }
 
 impl Worker {
-    fn new(shared: Arc<Shared>, pod: Arc<Pod>, reports: mpsc::UnboundedSender<Report>) -> Self {
+    fn new(shared: Arc<Shared>, pod: Arc<Pod>, statuses: Option<Statuses>, reports: mpsc::UnboundedSender<Report>) -> Self {
         let published = pod.status.clone();
         Self {
             shared,
@@ -102,6 +111,7 @@ impl Worker {
             ending: CancellationToken::new(),
             messages: Messages::new(),
             published,
+            statuses,
             reports,
             ended: false,
         }
@@ -117,8 +127,8 @@ impl Worker {
             self.begin(action);
         }
         self.publish();
-        if finish {
-            self.shared.statuses.finish(self.machine.id());
+        if finish && let Some(statuses) = &self.statuses {
+            statuses.finish(self.machine.id());
         }
     }
 
@@ -178,7 +188,9 @@ impl Worker {
             return;
         }
         let id = self.machine.id();
-        self.shared.statuses.publish(id, status.clone());
+        if let Some(statuses) = &self.statuses {
+            statuses.publish(id, status.clone());
+        }
         if self.published.as_ref().and_then(|last| last.phase.as_ref()) != status.phase.as_ref() {
             tracing::info!(pod = %id, "{}", status.phase.as_deref().unwrap_or_default());
         }

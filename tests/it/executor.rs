@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
+mod agent;
 mod node;
+mod static_pods;
 mod tasks;
 
 use std::time::Duration;
@@ -44,7 +46,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
                 },
                 {
                     "name": "client", "image": "test/busybox:1", "command": ["sh", "-c"],
-                    "args": ["until wget -q -O /out/got http://127.0.0.1/; do sleep 0.1; done; cat /out/got /www/index.html /config/greeting; echo; exec sleep 600"],
+                    "args": ["until wget -q -O /out/got http://127.0.0.1/ 2> /dev/null; do sleep 0.1; done; cat /out/got /www/index.html /config/greeting; echo; exec sleep 600"],
                     "volumeMounts": [
                         {"name": "www", "mountPath": "/www", "readOnly": true},
                         {"name": "out", "mountPath": "/out"},

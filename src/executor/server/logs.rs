@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
+use super::super::names;
 use super::super::observe;
 use super::super::pod::{Observed, Seen, units};
 use super::super::shared::Shared;
@@ -30,7 +31,7 @@ pub(super) async fn answer(shared: &Shared, namespace: &str, name: &str, contain
     if !pod.spec.iter().flat_map(units).any(|unit| unit.spec.name == container) {
         return Err(Failure(404, format!("container {container:?} not found in pod {name:?}\n")));
     }
-    let containers = observe::containers(shared, &object.meta().uid).await.map_err(|error| Failure(500, error.to_string()))?;
+    let containers = observe::containers(shared, names::uid_on_node(pod)).await.map_err(|error| Failure(500, error.to_string()))?;
     let observed = Observed::new(containers);
     let id = choose(&observed, pod, container, wanted.previous).map_err(|text| Failure(400, text))?;
     let logs = shared.runtime.logs(&id, &wanted.options);
