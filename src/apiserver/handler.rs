@@ -9,20 +9,22 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
-use super::auth::{self, Attributes};
+use super::auth::{self, Attributes, User};
 use super::fairness::{Origin, Seat};
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
 use super::query::{Answer, Query, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
-use crate::object::{ObjectKey, Status, resource};
+use crate::codec;
+use crate::object::{Object, ObjectKey, Status, resource};
 use crate::telemetry::metrics;
 use crate::util::duration::{self, DurationError};
 
 /// A request for objects, with everything known of it.
 #[derive(Debug)]
 pub(crate) struct Call {
+    pub(crate) user: User,
     pub(crate) target: Target,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
@@ -31,7 +33,12 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn key(&self) -> ObjectKey {
-        ObjectKey::new(self.target.resource, &self.target.namespace, &self.target.name)
+        ObjectKey::new(self.target.resource.storage(), &self.target.namespace, &self.target.name)
+    }
+
+    /// An object as the client asked for it.
+    pub(crate) fn answer(&self, code: u16, object: &Arc<Object>) -> Answer<Response> {
+        render::object(code, self.accepted()?, &self.query, &codec::in_version(object, self.target.resource))
     }
 
     pub(crate) fn accepted(&self) -> Answer<Accepted> {
@@ -83,7 +90,7 @@ impl Server {
                 let response = match route {
                     Route::Target(target) => {
                         auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
-                        self.dispatch(verb, Call { target, query, headers: parts.headers, body }).await?
+                        self.dispatch(verb, Call { user, target, query, headers: parts.headers, body }).await?
                     }
                     other => {
                         auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
@@ -161,6 +168,7 @@ impl Server {
             ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
             ("watch", "") => watch::serve(self, &call).await,
             ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
+            ("create", "") if !served.allows("get") => registry::reviews::create(&call),
             ("create", "") => self.write(call, registry::create::serve).await,
             ("create", "binding") => self.write(call, registry::binding::create).await,
             ("create", "eviction") => self.write(call, registry::eviction::create).await,
@@ -193,11 +201,10 @@ impl Server {
 }
 
 async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    let accepted = call.accepted()?;
-    let key = call.key();
+    call.accepted()?;
     let revision = call.query.revision("resourceVersion")?;
-    let object = server.read(&key, revision).await?;
-    Ok(gzip::compress(&call.headers, render::object(200, accepted, &call.query, &object)?))
+    let object = server.read(&call.key(), revision).await?;
+    Ok(gzip::compress(&call.headers, call.answer(200, &object)?))
 }
 
 /// What the request does, as authorisation names it.

@@ -26,7 +26,10 @@ const PIECE: usize = 256 * 1024;
 
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let accepted = call.accepted()?;
-    let (page, resource) = (select(server, call).await?, call.target.resource);
+    let (mut page, resource) = (select(server, call).await?, call.target.resource);
+    if resource.stored_as.is_some() {
+        page.objects.iter_mut().for_each(|it| *it = codec::in_version(it, resource));
+    }
     let metadata = page.metadata();
     match (accepted.form, accepted.encoding) {
         (Form::Table, _) => {
@@ -69,7 +72,7 @@ pub(crate) fn selection(call: &Call) -> Answer<Query> {
     let target = &call.target;
     let labels = call.query.get("labelSelector").map_or(Ok(LabelSelector::default()), LabelSelector::parse)?;
     let fields = call.query.get("fieldSelector").unwrap_or_default();
-    let mut fields = FieldSelector::parse(target.resource, fields)?;
+    let mut fields = FieldSelector::parse(target.resource, fields)?.stored(target.resource);
     if !target.name.is_empty() {
         fields.terms.push(crate::object::selector::FieldTerm { path: "metadata.name".to_owned(), value: target.name.clone(), equal: true });
     }
@@ -118,7 +121,7 @@ enum State {
 
 /// Reads what a list call asks for.
 pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
-    let (resource, query) = (call.target.resource, selection(call)?);
+    let (resource, query) = (call.target.resource.storage(), selection(call)?);
     let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).map_err(|_| bad("limit: must not be negative"))?;
     let token = call.query.get("continue").map(Token::decode).transpose()?;
     let state = match &token {

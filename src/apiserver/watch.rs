@@ -35,8 +35,8 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let (resource, begin, timeout) = (call.target.resource, Begin::parse(call)?, timeout(server, call)?);
     let query = selection(call)?;
     let include = render::include(&call.query)?;
-    server.freshen(resource, begin.freshness).await?;
-    let after = begin.after.unwrap_or_else(|| server.cache.revision(resource));
+    server.freshen(resource.storage(), begin.freshness).await?;
+    let after = begin.after.unwrap_or_else(|| server.cache.revision(resource.storage()));
     let deadline = Instant::now() + timeout;
     let bookmarks = call.query.flag("allowWatchBookmarks");
     let mut frames = Frames {
@@ -53,7 +53,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         shutdown: server.tasks.shutdown(),
         ready: VecDeque::new(),
     };
-    match server.cache.watch(resource, query, after) {
+    match server.cache.watch(resource.storage(), query, after) {
         Ok(watch) => frames.source = Some(watch),
         Err(expired) => frames.end_with(expired),
     }
@@ -147,7 +147,7 @@ impl Frames {
                 biased;
                 () = self.shutdown.cancelled() => return None,
                 () = self.alarm.as_mut() => None,
-                news = news(source, self.form) => Some(news),
+                news = news(source, self.form == Form::Whole && self.resource.stored_as.is_none()) => Some(news),
             };
             match news {
                 Some(Ok(News::Frames(frames))) => frames.into_iter().for_each(|frame| self.push(frame)),
@@ -181,8 +181,12 @@ impl Frames {
             Event::Deleted(object) => ("DELETED", object),
             Event::Bookmark(revision) => return self.initial_end(*revision),
         };
-        let bytes =
-            if self.form == Form::Table { self.table(std::slice::from_ref(object), object.revision()) } else { render::partial(object) };
+        let object = codec::in_version(object, self.resource);
+        let bytes = match self.form {
+            Form::Table => self.table(std::slice::from_ref(&object), object.revision()),
+            Form::Partial => render::partial(&object),
+            Form::Whole => object.body().clone(),
+        };
         self.ready.push_back(frame(kind, &bytes));
     }
 
@@ -225,10 +229,10 @@ enum News {
     Event(Event),
 }
 
-async fn news(source: &mut cache::Watch, form: Form) -> Result<News, Expired> {
-    match form {
-        Form::Whole => source.next_frames().await.map(News::Frames),
-        _ => source.next().await.map(News::Event),
+async fn news(source: &mut cache::Watch, as_stored: bool) -> Result<News, Expired> {
+    match as_stored {
+        true => source.next_frames().await.map(News::Frames),
+        false => source.next().await.map(News::Event),
     }
 }
 

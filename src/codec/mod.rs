@@ -13,6 +13,7 @@ mod protobuf;
 mod scalar;
 mod table;
 mod validate;
+mod version;
 
 use std::fmt::Write;
 
@@ -23,6 +24,7 @@ pub use default::default;
 pub use patch::{PatchKind, patch};
 pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
 pub use validate::validate;
+pub use version::{convert, in_version};
 
 /// A JSON (or protobuf) answer that is the same for everybody, made once.
 #[derive(Clone, Debug, PartialEq, Eq)]

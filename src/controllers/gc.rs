@@ -37,7 +37,7 @@ impl Controller for GarbageCollector {
         resource::ALL
             .iter()
             .copied()
-            .filter(|it| it.allows("delete") && *it != &resource::EVENT)
+            .filter(|it| it.is_stored() && *it != &resource::EVENT)
             .map(|it| Source::leading_to(it, concerned))
             .collect()
     }

@@ -58,7 +58,7 @@ impl Config {
 
 /// Everything that the controllers read: what a cache of its own must be fed with.
 pub fn reads() -> impl Iterator<Item = ResourceRef> {
-    resource::ALL.iter().copied().filter(|it| it.allows("watch") && *it != &resource::EVENT)
+    resource::ALL.iter().copied().filter(|it| it.is_stored() && *it != &resource::EVENT)
 }
 
 /// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.

@@ -13,7 +13,7 @@ use crate::object::{Object, ObjectKey, ResourceRef, resource};
 pub struct NamespaceController;
 
 fn contents() -> impl Iterator<Item = ResourceRef> {
-    resource::ALL.iter().copied().filter(|it| it.namespaced && it.allows("delete"))
+    resource::ALL.iter().copied().filter(|it| it.namespaced && it.is_stored())
 }
 
 impl Controller for NamespaceController {

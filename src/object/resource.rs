@@ -26,6 +26,8 @@ pub struct Resource {
     pub selectable: &'static [Selectable],
     /// Name of the schema type, such as `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
+    /// Another version in which the objects are stored, if it is not this one.
+    pub stored_as: Option<ResourceRef>,
 }
 
 /// A field that objects can be selected by.
@@ -35,6 +37,8 @@ pub struct Selectable {
     pub path: &'static str,
     /// The value of an object that lacks the field.
     pub absent: &'static str,
+    /// Its path in the stored version.
+    pub stored: &'static str,
 }
 
 /// A part of a resource with its own URL.
@@ -75,6 +79,16 @@ impl Resource {
         self.subresources.iter().find(|it| it.name == name)
     }
 
+    /// The version in which the objects are stored, cached and checked. Others exist only in requests and answers.
+    pub fn storage(&'static self) -> ResourceRef {
+        self.stored_as.unwrap_or(self)
+    }
+
+    /// Whether there are objects of it that a store keeps in this very version.
+    pub fn is_stored(&self) -> bool {
+        self.allows("get") && self.stored_as.is_none()
+    }
+
     pub fn allows(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
     }
@@ -87,13 +101,13 @@ pub fn served(group: &str, version: &str, plural: &str) -> Option<ResourceRef> {
 
 /// The resource that the store keeps under this group and plural.
 pub fn stored(group: &str, plural: &str) -> Option<ResourceRef> {
-    ALL.iter().copied().find(|it| it.plural == plural && it.group == group)
+    ALL.iter().copied().find(|it| it.plural == plural && it.group == group && it.is_stored())
 }
 
-/// The resource of this `apiVersion` and `kind`.
+/// The resource that keeps the objects of this `apiVersion` and `kind`.
 pub fn of_kind(api_version: &str, kind: &str) -> Option<ResourceRef> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    ALL.iter().copied().find(|it| it.kind == kind && it.group == group && it.version == version)
+    ALL.iter().copied().find(|it| it.kind == kind && it.group == group && it.version == version).map(Resource::storage)
 }
 
 impl fmt::Debug for Resource {

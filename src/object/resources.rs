@@ -17,7 +17,16 @@ const fn status(group: &'static str, version: &'static str, kind: &'static str) 
 }
 
 const fn field(path: &'static str) -> Selectable {
-    Selectable { path, absent: "" }
+    Selectable { path, absent: "", stored: path }
+}
+
+const fn field_or(path: &'static str, absent: &'static str) -> Selectable {
+    Selectable { path, absent, stored: path }
+}
+
+/// A field that the stored version has under another name.
+const fn renamed(path: &'static str, stored: &'static str) -> Selectable {
+    Selectable { path, absent: "", stored }
 }
 
 /// Makes a row that differs from the usual one (stored, namespaced, without subresources) in the fields given.
@@ -45,6 +54,7 @@ const fn usual(group: &'static str, version: &'static str, kind: &'static str, p
         subresources: &[],
         selectable: &[],
         schema: "",
+        stored_as: None,
     }
 }
 
@@ -69,7 +79,7 @@ resource!(POD = "" "v1" "Pod" "pods" "pod" {
         field("spec.restartPolicy"),
         field("spec.schedulerName"),
         field("spec.serviceAccountName"),
-        Selectable { path: "spec.hostNetwork", absent: "false" },
+        field_or("spec.hostNetwork", "false"),
         field("status.podIP"),
         field("status.nominatedNodeName"),
     ],
@@ -80,7 +90,7 @@ resource!(REPLICATION_CONTROLLER = "" "v1" "ReplicationController" "replicationc
     categories: &["all"],
     schema: "io.k8s.api.core.v1.ReplicationController",
     subresources: &[SCALE, status("", "v1", "ReplicationController")],
-    selectable: &[Selectable { path: "status.replicas", absent: "0" }],
+    selectable: &[field_or("status.replicas", "0")],
 });
 resource!(SERVICE = "" "v1" "Service" "services" "service" {
     short_names: &["svc"],
@@ -101,7 +111,7 @@ resource!(NODE = "" "v1" "Node" "nodes" "node" {
         Subresource { name: "proxy", kind: ("", "v1", "NodeProxyOptions"), verbs: PROXY },
         status("", "v1", "Node"),
     ],
-    selectable: &[Selectable { path: "spec.unschedulable", absent: "false" }],
+    selectable: &[field_or("spec.unschedulable", "false")],
 });
 resource!(NAMESPACE = "" "v1" "Namespace" "namespaces" "namespace" {
     short_names: &["ns"],
@@ -172,7 +182,7 @@ resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.ReplicaSet",
     subresources: &[SCALE, status("apps", "v1", "ReplicaSet")],
-    selectable: &[Selectable { path: "status.replicas", absent: "0" }],
+    selectable: &[field_or("status.replicas", "0")],
 });
 resource!(STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets" "statefulset" {
     short_names: &["sts"],
@@ -194,7 +204,7 @@ resource!(JOB = "batch" "v1" "Job" "jobs" "job" {
     categories: &["all"],
     schema: "io.k8s.api.batch.v1.Job",
     subresources: &[status("batch", "v1", "Job")],
-    selectable: &[Selectable { path: "status.successful", absent: "0" }],
+    selectable: &[field_or("status.successful", "0")],
 });
 resource!(CRON_JOB = "batch" "v1" "CronJob" "cronjobs" "cronjob" {
     short_names: &["cj"],
@@ -213,7 +223,137 @@ resource!(POD_DISRUPTION_BUDGET = "policy" "v1" "PodDisruptionBudget" "poddisrup
     subresources: &[status("policy", "v1", "PodDisruptionBudget")],
 });
 
-/// Every resource, in discovery's order.
+resource!(HORIZONTAL_POD_AUTOSCALER = "autoscaling" "v2" "HorizontalPodAutoscaler" "horizontalpodautoscalers" "horizontalpodautoscaler" {
+    short_names: &["hpa"],
+    categories: &["all"],
+    schema: "io.k8s.api.autoscaling.v2.HorizontalPodAutoscaler",
+    subresources: &[status("autoscaling", "v2", "HorizontalPodAutoscaler")],
+});
+resource!(HORIZONTAL_POD_AUTOSCALER_V1 = "autoscaling" "v1" "HorizontalPodAutoscaler" "horizontalpodautoscalers" "horizontalpodautoscaler" {
+    short_names: &["hpa"],
+    categories: &["all"],
+    schema: "io.k8s.api.autoscaling.v1.HorizontalPodAutoscaler",
+    subresources: &[status("autoscaling", "v1", "HorizontalPodAutoscaler")],
+    stored_as: Some(&HORIZONTAL_POD_AUTOSCALER),
+});
+resource!(
+    /// The newer form of the core group's events.
+    EVENT_V1 = "events.k8s.io" "v1" "Event" "events" "event" {
+    short_names: &["ev"],
+    schema: "io.k8s.api.events.v1.Event",
+    selectable: &[
+        renamed("regarding.kind", "involvedObject.kind"),
+        renamed("regarding.namespace", "involvedObject.namespace"),
+        renamed("regarding.name", "involvedObject.name"),
+        renamed("regarding.uid", "involvedObject.uid"),
+        renamed("regarding.apiVersion", "involvedObject.apiVersion"),
+        renamed("regarding.resourceVersion", "involvedObject.resourceVersion"),
+        renamed("regarding.fieldPath", "involvedObject.fieldPath"),
+        field("reason"),
+        renamed("reportingController", "reportingComponent"),
+        field("type"),
+    ],
+    stored_as: Some(&EVENT),
+});
+
+resource!(INGRESS = "networking.k8s.io" "v1" "Ingress" "ingresses" "ingress" {
+    short_names: &["ing"],
+    schema: "io.k8s.api.networking.v1.Ingress",
+    subresources: &[status("networking.k8s.io", "v1", "Ingress")],
+});
+resource!(INGRESS_CLASS = "networking.k8s.io" "v1" "IngressClass" "ingressclasses" "ingressclass" {
+    namespaced: false,
+    schema: "io.k8s.api.networking.v1.IngressClass",
+});
+resource!(NETWORK_POLICY = "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies" "networkpolicy" {
+    short_names: &["netpol"],
+    schema: "io.k8s.api.networking.v1.NetworkPolicy",
+});
+resource!(IP_ADDRESS = "networking.k8s.io" "v1" "IPAddress" "ipaddresses" "ipaddress" {
+    short_names: &["ip"],
+    namespaced: false,
+    schema: "io.k8s.api.networking.v1.IPAddress",
+});
+resource!(SERVICE_CIDR = "networking.k8s.io" "v1" "ServiceCIDR" "servicecidrs" "servicecidr" {
+    namespaced: false,
+    schema: "io.k8s.api.networking.v1.ServiceCIDR",
+    subresources: &[status("networking.k8s.io", "v1", "ServiceCIDR")],
+});
+
+resource!(STORAGE_CLASS = "storage.k8s.io" "v1" "StorageClass" "storageclasses" "storageclass" {
+    short_names: &["sc"],
+    namespaced: false,
+    schema: "io.k8s.api.storage.v1.StorageClass",
+});
+resource!(VOLUME_ATTACHMENT = "storage.k8s.io" "v1" "VolumeAttachment" "volumeattachments" "volumeattachment" {
+    namespaced: false,
+    schema: "io.k8s.api.storage.v1.VolumeAttachment",
+    subresources: &[status("storage.k8s.io", "v1", "VolumeAttachment")],
+});
+resource!(CSI_DRIVER = "storage.k8s.io" "v1" "CSIDriver" "csidrivers" "csidriver" {
+    namespaced: false,
+    schema: "io.k8s.api.storage.v1.CSIDriver",
+});
+resource!(CSI_NODE = "storage.k8s.io" "v1" "CSINode" "csinodes" "csinode" { namespaced: false, schema: "io.k8s.api.storage.v1.CSINode" });
+resource!(CSI_STORAGE_CAPACITY = "storage.k8s.io" "v1" "CSIStorageCapacity" "csistoragecapacities" "csistoragecapacity" {
+    schema: "io.k8s.api.storage.v1.CSIStorageCapacity",
+});
+
+resource!(PRIORITY_CLASS = "scheduling.k8s.io" "v1" "PriorityClass" "priorityclasses" "priorityclass" {
+    short_names: &["pc"],
+    namespaced: false,
+    schema: "io.k8s.api.scheduling.v1.PriorityClass",
+});
+resource!(RUNTIME_CLASS = "node.k8s.io" "v1" "RuntimeClass" "runtimeclasses" "runtimeclass" {
+    namespaced: false,
+    schema: "io.k8s.api.node.v1.RuntimeClass",
+});
+
+resource!(ROLE = "rbac.authorization.k8s.io" "v1" "Role" "roles" "role" { schema: "io.k8s.api.rbac.v1.Role" });
+resource!(ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "RoleBinding" "rolebindings" "rolebinding" {
+    schema: "io.k8s.api.rbac.v1.RoleBinding",
+});
+resource!(CLUSTER_ROLE = "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles" "clusterrole" {
+    namespaced: false,
+    schema: "io.k8s.api.rbac.v1.ClusterRole",
+});
+resource!(CLUSTER_ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "ClusterRoleBinding" "clusterrolebindings" "clusterrolebinding" {
+    namespaced: false,
+    schema: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+});
+
+resource!(CERTIFICATE_SIGNING_REQUEST = "certificates.k8s.io" "v1" "CertificateSigningRequest" "certificatesigningrequests" "certificatesigningrequest" {
+    short_names: &["csr"],
+    namespaced: false,
+    schema: "io.k8s.api.certificates.v1.CertificateSigningRequest",
+    subresources: &[
+        Subresource { name: "approval", kind: ("certificates.k8s.io", "v1", "CertificateSigningRequest"), verbs: READ_WRITE },
+        status("certificates.k8s.io", "v1", "CertificateSigningRequest"),
+    ],
+    selectable: &[field("spec.signerName")],
+});
+
+/// Makes the row of a question: creating one answers it, and nothing is stored.
+macro_rules! review {
+    ($name:ident = $group:literal $kind:literal $plural:literal $singular:literal, $schema:literal, namespaced: $namespaced:literal) => {
+        resource!($name = $group "v1" $kind $plural $singular { verbs: CREATE, namespaced: $namespaced, schema: $schema });
+    };
+}
+
+review!(SELF_SUBJECT_REVIEW = "authentication.k8s.io" "SelfSubjectReview" "selfsubjectreviews" "selfsubjectreview",
+    "io.k8s.api.authentication.v1.SelfSubjectReview", namespaced: false);
+review!(TOKEN_REVIEW = "authentication.k8s.io" "TokenReview" "tokenreviews" "tokenreview",
+    "io.k8s.api.authentication.v1.TokenReview", namespaced: false);
+review!(LOCAL_SUBJECT_ACCESS_REVIEW = "authorization.k8s.io" "LocalSubjectAccessReview" "localsubjectaccessreviews" "localsubjectaccessreview",
+    "io.k8s.api.authorization.v1.LocalSubjectAccessReview", namespaced: true);
+review!(SELF_SUBJECT_ACCESS_REVIEW = "authorization.k8s.io" "SelfSubjectAccessReview" "selfsubjectaccessreviews" "selfsubjectaccessreview",
+    "io.k8s.api.authorization.v1.SelfSubjectAccessReview", namespaced: false);
+review!(SELF_SUBJECT_RULES_REVIEW = "authorization.k8s.io" "SelfSubjectRulesReview" "selfsubjectrulesreviews" "selfsubjectrulesreview",
+    "io.k8s.api.authorization.v1.SelfSubjectRulesReview", namespaced: false);
+review!(SUBJECT_ACCESS_REVIEW = "authorization.k8s.io" "SubjectAccessReview" "subjectaccessreviews" "subjectaccessreview",
+    "io.k8s.api.authorization.v1.SubjectAccessReview", namespaced: false);
+
+/// Every resource, in discovery's order: of several versions the preferred one first.
 pub static ALL: &[ResourceRef] = &[
     &BINDING,
     &CONFIG_MAP,
@@ -236,9 +376,35 @@ pub static ALL: &[ResourceRef] = &[
     &DEPLOYMENT,
     &REPLICA_SET,
     &STATEFUL_SET,
+    &EVENT_V1,
+    &SELF_SUBJECT_REVIEW,
+    &TOKEN_REVIEW,
+    &LOCAL_SUBJECT_ACCESS_REVIEW,
+    &SELF_SUBJECT_ACCESS_REVIEW,
+    &SELF_SUBJECT_RULES_REVIEW,
+    &SUBJECT_ACCESS_REVIEW,
+    &HORIZONTAL_POD_AUTOSCALER,
+    &HORIZONTAL_POD_AUTOSCALER_V1,
     &CRON_JOB,
     &JOB,
-    &LEASE,
-    &ENDPOINT_SLICE,
+    &CERTIFICATE_SIGNING_REQUEST,
+    &INGRESS_CLASS,
+    &INGRESS,
+    &IP_ADDRESS,
+    &NETWORK_POLICY,
+    &SERVICE_CIDR,
     &POD_DISRUPTION_BUDGET,
+    &CLUSTER_ROLE_BINDING,
+    &CLUSTER_ROLE,
+    &ROLE_BINDING,
+    &ROLE,
+    &CSI_DRIVER,
+    &CSI_NODE,
+    &CSI_STORAGE_CAPACITY,
+    &STORAGE_CLASS,
+    &VOLUME_ATTACHMENT,
+    &PRIORITY_CLASS,
+    &LEASE,
+    &RUNTIME_CLASS,
+    &ENDPOINT_SLICE,
 ];

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use super::super::Server;
 use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, WriteOptions, bad};
 use super::super::respond::{self, Response};
-use super::super::{Server, render};
 use super::{accept_fields, json, strategy};
 use crate::codec;
 use crate::object::status::Cause;
@@ -19,12 +19,15 @@ use crate::store::Expect;
 
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (accepted, options) = (call.accepted()?, WriteOptions::parse(&call.query)?);
-        let target = &call.target;
+        call.accepted()?;
+        let (target, options) = (&call.target, WriteOptions::parse(&call.query)?);
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
-        let (value, warnings) = accept_fields(decoded, options.fields)?;
-        let object = create(server, target.resource, &target.namespace, value, &options).await?;
-        let mut response = render::object(201, accepted, &call.query, &object)?;
+        let (mut value, warnings) = accept_fields(decoded, options.fields)?;
+        strategy::sign(target.resource, &mut value, &call.user);
+        codec::default(target.resource, &mut value);
+        codec::convert(&mut value, target.resource, target.resource.storage());
+        let object = create(server, target.resource.storage(), &target.namespace, value, &options).await?;
+        let mut response = call.answer(201, &object)?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     })

@@ -89,7 +89,8 @@ impl Options {
 /// DELETE of an object.
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (accepted, options, key) = (call.accepted()?, Options::parse(call)?, call.key());
+        call.accepted()?;
+        let (options, key) = (Options::parse(call)?, call.key());
         let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
         if deleted.gone && !matches!(key.resource.kind, "Pod" | "Service" | "ServiceAccount") {
             let status = Status::deleted(key.resource, &key.name.name, &deleted.object.meta().uid);
@@ -97,7 +98,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         }
         // The older way to ask for a cascade is told that it has only begun.
         let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
-        render::object(code, accepted, &call.query, &deleted.object)
+        call.answer(code, &deleted.object)
     })
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
         let mut deleted = Vec::with_capacity(outcomes.len());
         for outcome in outcomes {
             match outcome {
-                Ok(it) => deleted.push(it.object),
+                Ok(it) => deleted.push(codec::in_version(&it.object, call.target.resource)),
                 // Somebody else was faster.
                 Err(status) if status.is("NotFound") => {}
                 Err(status) => return Err(status),

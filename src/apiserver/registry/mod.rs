@@ -1,12 +1,14 @@
 //! Reads and writes of single objects: the one read-modify-write loop over the store, and what each kind adds to it.
 
 pub(crate) mod binding;
+pub(crate) mod certificates;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod eviction;
 pub(crate) mod json;
 pub(crate) mod namespaces;
 pub(crate) mod pods;
+pub(crate) mod reviews;
 pub(crate) mod scale;
 pub(crate) mod services;
 pub(crate) mod strategy;

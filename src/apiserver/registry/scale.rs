@@ -32,6 +32,7 @@ static SCALE: Resource = Resource {
     subresources: &[],
     selectable: &[],
     schema: "io.k8s.api.autoscaling.v1.Scale",
+    stored_as: None,
 };
 
 pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {

@@ -2,8 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::{json, namespaces, pods, services};
+use super::super::auth::User;
+use super::{certificates, json, namespaces, pods, services};
 use crate::object::ResourceRef;
+use crate::object::resource::CERTIFICATE_SIGNING_REQUEST;
 
 /// Completes an object about to be created.
 pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
@@ -30,14 +32,24 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
         ("", "services") => services::complete(new, Some(old)),
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
         ("", "secrets") => merge_string_data(new),
+        ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
         _ => {}
+    }
+}
+
+/// Writes into an object about to be created who creates it, where its kind says so.
+pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
+    if resource == &CERTIFICATE_SIGNING_REQUEST {
+        certificates::sign(new, user);
     }
 }
 
 /// Completes an object whose status is about to be replaced.
 pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
-    if (resource.group, resource.plural) == ("", "pods") {
-        pods::update_status(new, old);
+    match (resource.group, resource.plural) {
+        ("", "pods") => pods::update_status(new, old),
+        ("certificates.k8s.io", _) => certificates::stamp_conditions(new, old),
+        _ => {}
     }
 }
 
@@ -47,7 +59,8 @@ pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
         "" => matches!(resource.plural, "pods" | "replicationcontrollers"),
         "apps" => resource.plural != "controllerrevisions",
         "batch" | "policy" | "discovery.k8s.io" => true,
-        "networking.k8s.io" => resource.kind == "Ingress" || resource.kind == "NetworkPolicy",
+        "networking.k8s.io" => matches!(resource.plural, "ingresses" | "ingressclasses" | "networkpolicies"),
+        "scheduling.k8s.io" => true,
         _ => false,
     }
 }

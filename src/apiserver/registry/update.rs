@@ -5,13 +5,13 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 
+use super::super::Server;
 use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::negotiate::{parse_json, patch_kind};
 use super::super::query::{Answer, WriteOptions, bad};
 use super::super::respond::{self, Response};
-use super::super::{Server, render};
 use super::create::{check_namespace, refuse};
 use super::{Current, accept_fields, json, strategy};
 use crate::codec;
@@ -28,6 +28,8 @@ pub(crate) enum Part {
     /// A namespace's `spec.finalizers`.
     Finalizers,
     EphemeralContainers,
+    /// The conditions of a request for a certificate.
+    Approval,
     /// The server changes what clients may not: nothing is kept, and nothing validated.
     Internal,
 }
@@ -38,6 +40,7 @@ impl Part {
             "status" => Self::Status,
             "finalize" => Self::Finalizers,
             "ephemeralcontainers" => Self::EphemeralContainers,
+            "approval" => Self::Approval,
             _ => Self::Whole,
         }
     }
@@ -49,13 +52,16 @@ pub(crate) type Change<'a> = dyn Fn(&Object, &Value) -> Answer<Value> + Send + S
 /// PUT.
 pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (accepted, options, key) = (call.accepted()?, WriteOptions::parse(&call.query)?, call.key());
-        let decoded = codec::decode(key.resource, call.content_type(), &call.body)?;
+        call.accepted()?;
+        let (version, options, key) = (call.target.resource, WriteOptions::parse(&call.query)?, call.key());
+        let decoded = codec::decode(version, call.content_type(), &call.body)?;
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         check_identity(&key, &mut value)?;
+        codec::default(version, &mut value);
+        codec::convert(&mut value, version, key.resource);
         codec::default(key.resource, &mut value);
         let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_, _| Ok(value.clone())).await?;
-        let mut response = render::object(200, accepted, &call.query, &object)?;
+        let mut response = call.answer(200, &object)?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     })
@@ -80,18 +86,26 @@ fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
 /// PATCH.
 pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (accepted, options, key) = (call.accepted()?, WriteOptions::parse(&call.query)?, call.key());
+        call.accepted()?;
+        let (version, options, key) = (call.target.resource, WriteOptions::parse(&call.query)?, call.key());
         let (kind, patch) = (patch_kind(&call.headers)?, parse_json(&call.body)?);
         let warned = parking_lot::Mutex::new(Vec::new());
         let change = |_: &Object, current: &Value| {
-            let patched = codec::patch(key.resource, current, kind, &patch)?;
-            let decoded = codec::conform(key.resource, patched).map_err(bad)?;
-            let (value, warnings) = accept_fields(decoded, options.fields)?;
+            let patched = if version == key.resource {
+                codec::patch(version, current, kind, &patch)?
+            } else {
+                let mut shown = current.clone();
+                codec::convert(&mut shown, key.resource, version);
+                codec::patch(version, &shown, kind, &patch)?
+            };
+            let decoded = codec::conform(version, patched).map_err(bad)?;
+            let (mut value, warnings) = accept_fields(decoded, options.fields)?;
             *warned.lock() = warnings;
+            codec::convert(&mut value, version, key.resource);
             Ok(value)
         };
         let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
-        let mut response = render::object(200, accepted, &call.query, &object)?;
+        let mut response = call.answer(200, &object)?;
         respond::warn(&mut response, &warned.into_inner());
         Ok(response)
     })
@@ -187,6 +201,7 @@ fn subresource(part: Part) -> &'static str {
         Part::Status => "status",
         Part::Finalizers => "finalize",
         Part::EphemeralContainers => "ephemeralcontainers",
+        Part::Approval => "approval",
     }
 }
 
@@ -243,6 +258,12 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
             let mut merged = old.clone();
             json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "ephemeralContainers");
             *new = merged;
+        }
+        Part::Approval => {
+            let mut merged = old.clone();
+            json::take_over(json::map(&mut merged, "status"), new.get("status"), "conditions");
+            *new = merged;
+            strategy::update_status(key.resource, new, old);
         }
         Part::Internal => {}
     }

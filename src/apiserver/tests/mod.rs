@@ -4,6 +4,7 @@ mod lists;
 mod objects;
 mod services;
 mod sockets;
+mod versions;
 mod watches;
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota, Secret, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::row::{Row, UNKNOWN};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::row::Row;
+use super::{AGE, CREATED_AT, Column, NAME, Printer, typed};
 use crate::object::resource;
 
 const DATA: Column = Column::integer("Data", "How many entries there are.");
@@ -28,11 +28,7 @@ pub(super) static PRINTERS: &[Printer] = &[
         columns: &[NAME, Column::integer("Secrets", "How many secrets pods of the account may use."), AGE],
         cells: |object, row| typed(object, row, service_account),
     },
-    Printer {
-        resource: &resource::LIMIT_RANGE,
-        columns: &[NAME, Column::text("Created At", "When the object was created.")],
-        cells: |object, row| typed(object, row, limit_range),
-    },
+    Printer { resource: &resource::LIMIT_RANGE, columns: &[NAME, CREATED_AT], cells: |object, row| typed(object, row, limit_range) },
     Printer {
         resource: &resource::RESOURCE_QUOTA,
         columns: &[
@@ -72,7 +68,7 @@ fn service_account(it: &ServiceAccount, row: &mut Row<'_>) {
 
 fn limit_range(it: &LimitRange, row: &mut Row<'_>) {
     row.text(it.metadata.name.as_deref().unwrap_or_default());
-    row.text(it.metadata.creation_timestamp.as_ref().map_or_else(|| UNKNOWN.to_owned(), |it| it.0.to_string()));
+    row.moment(&it.metadata.creation_timestamp);
 }
 
 fn resource_quota(it: &ResourceQuota, row: &mut Row<'_>) {

@@ -2,15 +2,20 @@
 //!
 //! The tables are written as bytes, row by row, with what a row carries of its object copied from the object's own bytes.
 
+mod autoscaler;
 mod batch;
+mod cluster;
 mod config;
 mod event;
+mod network;
 mod node;
 mod pod;
 mod policy;
+mod rbac;
 mod row;
 mod service;
 mod storage;
+mod volume;
 mod workload;
 
 use std::any::Any;
@@ -23,6 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use self::row::Row;
+use super::version::in_version;
 use crate::object::{Object, ResourceRef};
 
 /// How much of each object a table's rows carry (`includeObject`).
@@ -59,6 +65,8 @@ impl Column {
 }
 
 const NAME: Column = Column::text("Name", "Name of the object, unique among those of its kind in its namespace.");
+/// Of what is there from the start of a cluster, the moment says more than the age.
+const CREATED_AT: Column = Column::text("Created At", "When the object was created.");
 const AGE: Column = Column::text("Age", "Time since the object was created.");
 
 /// The table of one resource.
@@ -99,10 +107,15 @@ fn printer(resource: ResourceRef) -> Option<&'static Printer> {
         event::PRINTERS,
         storage::PRINTERS,
         policy::PRINTERS,
+        autoscaler::PRINTERS,
+        network::PRINTERS,
+        rbac::PRINTERS,
+        volume::PRINTERS,
+        cluster::PRINTERS,
     ]
     .into_iter()
     .flatten()
-    .find(|it| it.resource == resource)
+    .find(|it| it.resource == resource.storage())
 }
 
 /// A `meta.k8s.io/v1` Table of these objects. `list_metadata` is the JSON of the list's `metadata`; `now` is what ages are counted to.
@@ -131,7 +144,7 @@ pub fn table(
             out.push(b',');
         }
         let mut row = Row::start(&mut out, now);
-        if cells(object, &mut row).is_err() {
+        if cells(&in_version(object, resource.storage()), &mut row).is_err() {
             row.unreadable(object.name(), columns.len());
         }
         row.finish();

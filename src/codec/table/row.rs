@@ -59,6 +59,11 @@ impl<'a> Row<'a> {
         self.age(at.as_ref().map(|it| it.0));
     }
 
+    /// When it was created, rather than how long ago.
+    pub(super) fn moment(&mut self, at: &Option<Time>) {
+        self.text(at.as_ref().map_or_else(|| UNKNOWN.to_owned(), |it| it.0.to_string()));
+    }
+
     pub(super) fn age_of(&self, since: Option<Timestamp>) -> String {
         since.map_or_else(|| UNKNOWN.to_owned(), |since| between(since, self.now))
     }

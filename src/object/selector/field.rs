@@ -31,6 +31,17 @@ impl FieldSelector {
         selector.map_err(|why| Box::new(Status::bad_request(why)))
     }
 
+    /// The same selector on the stored version of a resource.
+    #[must_use]
+    pub fn stored(mut self, resource: ResourceRef) -> Self {
+        for term in &mut self.terms {
+            if let Some(field) = resource.selectable.iter().find(|field| field.path == term.path) {
+                field.stored.clone_into(&mut term.path);
+            }
+        }
+        self
+    }
+
     /// The selector `path=value`.
     pub fn equal(path: &str, value: &str) -> Self {
         Self { terms: vec![FieldTerm { path: path.to_owned(), value: value.to_owned(), equal: true }] }

@@ -1,0 +1,56 @@
+//! Requests for certificates: who asks is written into them, what they ask for never changes, and their conditions are dated.
+
+use serde_json::Value;
+
+use super::super::auth::User;
+use super::json;
+
+/// The request is in the name of whoever creates it.
+pub(crate) fn sign(request: &mut Value, user: &User) {
+    let spec = json::map(request, "spec");
+    spec.insert("username".to_owned(), user.name.clone().into());
+    spec.insert("groups".to_owned(), user.groups.clone().into());
+    for absent in ["uid", "extra"] {
+        spec.shift_remove(absent);
+    }
+}
+
+pub(crate) fn keep_spec(new: &mut Value, old: &Value) {
+    if let Some(new) = new.as_object_mut() {
+        json::take_over(new, Some(old), "spec");
+    }
+}
+
+/// Conditions without times get them: a condition that was there before with the same status has not changed since.
+pub(crate) fn stamp_conditions(new: &mut Value, old: &Value) {
+    let now = json::now();
+    let before = json::items(old, "/status/conditions");
+    for condition in
+        new.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
+    {
+        let same = before.iter().find(|it| it.get("type") == condition.get("type") && it.get("status") == condition.get("status"));
+        let since = same.and_then(|it| it.get("lastTransitionTime")).cloned().unwrap_or_else(|| now.clone().into());
+        json::set_default(condition, "lastTransitionTime", since);
+        json::set_default(condition, "lastUpdateTime", now.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn requests_are_signed_and_conditions_dated() {
+        let mut request = json!({"spec": {"username": "somebody else", "uid": "x", "request": "r"}});
+        sign(&mut request, &User { name: "me".to_owned(), groups: vec!["g".to_owned()] });
+        assert_eq!(request, json!({"spec": {"username": "me", "groups": ["g"], "request": "r"}}));
+        let old = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "lastTransitionTime": "then"}]}});
+        let mut new = json!({"status": {"conditions": [{"type": "Approved", "status": "True"}, {"type": "Failed", "status": "True"}]}});
+        stamp_conditions(&mut new, &old);
+        assert_eq!(new["status"]["conditions"][0]["lastTransitionTime"], "then");
+        assert!(new["status"]["conditions"][1]["lastTransitionTime"].is_string());
+        assert!(new["status"]["conditions"][0]["lastUpdateTime"].is_string());
+    }
+}

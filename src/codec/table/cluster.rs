@@ -1,0 +1,74 @@
+//! Settings of the cluster: priorities, ways to run containers, requests for certificates.
+
+use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
+
+use super::row::{NONE, Row};
+use super::{AGE, Column, NAME, Printer, typed};
+use crate::object::resource;
+use crate::util::duration;
+
+pub(super) static PRINTERS: &[Printer] = &[
+    Printer {
+        resource: &resource::PRIORITY_CLASS,
+        columns: &[
+            NAME,
+            Column::integer("Value", "How important the pods are."),
+            Column::text("Global-Default", "Whether pods have it that name none."),
+            AGE,
+            Column::text("PreemptionPolicy", "Whether other pods may have to go for them."),
+        ],
+        cells: |object, row| typed(object, row, priority),
+    },
+    Printer {
+        resource: &resource::RUNTIME_CLASS,
+        columns: &[NAME, Column::text("Handler", "What the node's runtime calls it."), AGE],
+        cells: |object, row| typed(object, row, runtime),
+    },
+    Printer {
+        resource: &resource::CERTIFICATE_SIGNING_REQUEST,
+        columns: &[
+            NAME,
+            AGE,
+            Column::text("SignerName", "Who is to sign."),
+            Column::text("Requestor", "Who asks."),
+            Column::text("RequestedDuration", "How long the certificate is to be valid."),
+            Column::text("Condition", "What has been decided, and whether there is a certificate."),
+        ],
+        cells: |object, row| typed(object, row, certificate),
+    },
+];
+
+fn priority(it: &PriorityClass, row: &mut Row<'_>) {
+    row.text(it.metadata.name.as_deref().unwrap_or_default());
+    row.integer(it.value);
+    row.text(it.global_default.unwrap_or_default().to_string());
+    row.created(&it.metadata.creation_timestamp);
+    row.text(it.preemption_policy.as_deref().unwrap_or_default());
+}
+
+fn runtime(it: &RuntimeClass, row: &mut Row<'_>) {
+    row.text(it.metadata.name.as_deref().unwrap_or_default());
+    row.text(&it.handler);
+    row.created(&it.metadata.creation_timestamp);
+}
+
+fn certificate(it: &CertificateSigningRequest, row: &mut Row<'_>) {
+    row.text(it.metadata.name.as_deref().unwrap_or_default());
+    row.created(&it.metadata.creation_timestamp);
+    row.text_or(Some(&it.spec.signer_name), NONE);
+    row.text(it.spec.username.as_deref().unwrap_or_default());
+    row.text(it.spec.expiration_seconds.map_or_else(|| NONE.to_owned(), |it| duration::human(it.into())));
+    let (status, mut decided) = (it.status.as_ref(), Vec::new());
+    let conditions = status.and_then(|it| it.conditions.as_ref());
+    let has = |kind: &str| conditions.into_iter().flatten().any(|it| it.type_ == kind);
+    decided.push(match (has("Approved"), has("Denied")) {
+        (_, true) => "Denied",
+        (true, false) => "Approved",
+        (false, false) => "Pending",
+    });
+    decided.extend(has("Failed").then_some("Failed"));
+    decided.extend(status.and_then(|it| it.certificate.as_ref()).filter(|it| !it.0.is_empty()).map(|_| "Issued"));
+    row.text(decided.join(","));
+}
