@@ -19,6 +19,7 @@ mod logs;
 mod negotiate;
 mod path;
 mod query;
+pub(crate) mod quota;
 mod registry;
 mod render;
 mod respond;

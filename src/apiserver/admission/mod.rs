@@ -122,7 +122,7 @@ impl Chain {
         Ok(())
     }
 
-    /// Lets every plug-in refuse the final object (`Null` for a delete). The charge is to be held until the write is done.
+    /// Lets every plug-in refuse the final object (`Null` for a delete). The charge is to be refunded if the write does not happen.
     ///
     /// # Errors
     /// The first refusal.
