@@ -5,9 +5,11 @@ mod deployment;
 mod disruption;
 mod driver;
 mod endpoints;
+mod fingerprint;
 mod gc;
 mod namespace;
 pub mod node;
+mod owners;
 mod plan;
 mod pod_gc;
 mod pods;
@@ -27,6 +29,9 @@ use crate::supervise::Supervisor;
 use crate::util::product::Product;
 use driver::Context;
 use plan::Controller;
+
+/// Keys of one controller at work at a time, unless the command line says otherwise.
+const WORKERS: usize = 16;
 
 /// What the controllers are told.
 #[derive(Clone, Debug)]
@@ -98,7 +103,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         let (events, writer) = events::recorder(client.clone(), name, "");
         let context = Context { client: client.clone(), cache: cache.clone(), events };
         supervisor.spawn(format!("events of {name}"), writer.run(supervisor.shutdown()));
-        supervisor.spawn(name, driver::run(controller, context, supervisor.shutdown()));
+        supervisor.spawn(name, driver::run(controller, WORKERS, context, supervisor.shutdown()));
     }
 }
 

@@ -49,7 +49,7 @@ impl Controller for RootCaPublisher {
                 object["apiVersion"] = "v1".into();
                 object["kind"] = "ConfigMap".into();
                 object["metadata"]["name"] = NAME.into();
-                plan.writes.push(Write::Create { resource: &resource::CONFIG_MAP, namespace: namespace.to_owned(), object, owner: None });
+                plan.writes.push(Write::Create { resource: &resource::CONFIG_MAP, namespace: namespace.to_owned(), object, tell: None });
             }
             Some(there) if there.meta().is_deleted() || covers(&tree(&there), &content) => {}
             Some(there) => plan.writes.push(Write::Patch { key: there.key(), subresource: "", patch: Patch::Merge(content) }),
