@@ -34,6 +34,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admission::DEFAULT_PLUGINS;
 use anyhow::Context;
 use parking_lot::Mutex;
 
@@ -108,7 +109,7 @@ impl Config {
             prefix: "/registry".to_owned(),
             product,
             kubelet_timeout: Duration::from_secs(5),
-            admission: ["NamespaceLifecycle", "LimitRanger", "ServiceAccount", "ResourceQuota"].map(str::to_owned).into(),
+            admission: DEFAULT_PLUGINS.split(',').map(str::to_owned).collect(),
             history: 4096,
             min_watch: Duration::from_secs(1800),
             max_reads: 400,

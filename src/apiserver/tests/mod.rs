@@ -1,5 +1,6 @@
 //! A server in this process, on an embedded store in a directory of its own.
 
+mod admission;
 mod lists;
 mod objects;
 mod protocol;
