@@ -208,6 +208,11 @@ impl Client {
         response::deleted(resource, &body)
     }
 
+    /// Deletes every object of a resource in a namespace.
+    pub async fn delete_all(&self, resource: ResourceRef, namespace: &str) -> Result<()> {
+        self.call(Target::collection(resource, namespace).delete(&DeleteOptions::default())?).await.map(drop)
+    }
+
     /// POSTs to a subresource, such as `binding` or `eviction`.
     pub async fn post<T: Serialize + Sync>(
         &self,
@@ -242,10 +247,5 @@ impl ClientError {
     /// Whether the server answered with this reason, such as `NotFound` or `Conflict`.
     pub fn is(&self, reason: &str) -> bool {
         matches!(self, Self::Api(status) if status.is(reason))
-    }
-
-    /// Whether one of the causes in the server's answer has this reason.
-    pub fn has_cause(&self, reason: &str) -> bool {
-        matches!(self, Self::Api(status) if status.details.iter().flat_map(|it| &it.causes).any(|it| it.reason == reason))
     }
 }

@@ -2,6 +2,7 @@
 //! dependents, and those that orphan them let them go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -130,8 +131,11 @@ fn finish_deletion(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
     if has(ORPHAN) {
         if dependents.is_empty() {
             plan.writes.push(without_finalizer(object, ORPHAN));
+        } else {
+            plan.writes.extend(dependents.iter().map(|it| without_owners(it, |owner| *owner == *meta.uid)));
+            // What no longer names this owner does not lead back here.
+            plan.look_again(Duration::ZERO);
         }
-        plan.writes.extend(dependents.iter().map(|it| without_owners(it, |owner| *owner == *meta.uid)));
         return;
     }
     let blocks = |it: &Object| it.meta().owners.iter().any(|it| it.uid == meta.uid && it.block_owner_deletion == Some(true));

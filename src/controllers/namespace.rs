@@ -12,8 +12,9 @@ use crate::object::{Object, ObjectKey, ResourceRef, resource};
 #[derive(Debug)]
 pub struct NamespaceController;
 
+/// What is deleted one by one, as the cache has it. Events, which it does not have, are deleted as a whole.
 fn contents() -> impl Iterator<Item = ResourceRef> {
-    resource::ALL.iter().copied().filter(|it| it.namespaced && it.is_stored())
+    super::reads().filter(|it| it.namespaced)
 }
 
 impl Controller for NamespaceController {
@@ -37,7 +38,7 @@ impl Controller for NamespaceController {
                 empty = false;
                 if !object.meta().is_deleted() {
                     let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-                    plan.writes.push(Write::Delete { key: object.key(), options, tell: None });
+                    plan.writes.push(Write::Delete { key: object.key(), options, owner: None });
                 }
             }
         }
@@ -46,6 +47,7 @@ impl Controller for NamespaceController {
             let finalizers = finalized["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
             if finalizers.iter().any(|it| it == "kubernetes") {
                 finalized["spec"]["finalizers"] = finalizers.into_iter().filter(|it| it != "kubernetes").collect();
+                plan.writes.push(Write::DeleteAll { resource: &resource::EVENT, namespace: namespace.name().to_owned() });
                 plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object: finalized });
             }
         } else if namespace.field("status.phase") != Some("Terminating") {
