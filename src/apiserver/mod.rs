@@ -14,14 +14,11 @@ mod gzip;
 mod handler;
 mod health;
 mod list;
-mod list_options;
 mod local;
 mod logs;
 mod negotiate;
 mod path;
-mod present;
 mod query;
-pub(crate) mod quota;
 mod registry;
 mod render;
 mod respond;
@@ -34,7 +31,6 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use admission::DEFAULT_PLUGINS;
 use anyhow::Context;
 use parking_lot::Mutex;
 
@@ -109,7 +105,7 @@ impl Config {
             prefix: "/registry".to_owned(),
             product,
             kubelet_timeout: Duration::from_secs(5),
-            admission: DEFAULT_PLUGINS.split(',').map(str::to_owned).collect(),
+            admission: ["NamespaceLifecycle", "LimitRanger", "ServiceAccount", "ResourceQuota"].map(str::to_owned).into(),
             history: 4096,
             min_watch: Duration::from_secs(1800),
             max_reads: 400,

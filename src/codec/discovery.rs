@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
@@ -153,7 +154,7 @@ fn plain_group(name: &str, versions: &IndexMap<&str, Vec<ResourceRef>>) -> Value
     json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
 }
 
-fn plain_resource(resource: &Resource) -> Vec<Value> {
+fn plain_resource(resource: ResourceRef) -> Vec<Value> {
     let mut entry = json!({
         "name": resource.plural,
         "singularName": resource.singular,
@@ -162,6 +163,9 @@ fn plain_resource(resource: &Resource) -> Vec<Value> {
         "verbs": resource.verbs,
     });
     add_names(&mut entry, resource);
+    if resource.allows("list") {
+        entry["storageVersionHash"] = storage_version_hash(resource.storage()).into();
+    }
     let part = |it: &Subresource| {
         let (group, version, kind) = it.kind;
         let mut part = Map::new();
@@ -177,6 +181,12 @@ fn plain_resource(resource: &Resource) -> Vec<Value> {
         Value::Object(part)
     };
     std::iter::once(entry).chain(resource.subresources.iter().map(part)).collect()
+}
+
+/// What tells clients that a resource is stored otherwise than before: Kubernetes' hash of the stored group, version and kind.
+fn storage_version_hash(stored: &Resource) -> String {
+    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    BASE64_STANDARD.encode(&ring::digest::digest(&ring::digest::SHA256, name.as_bytes()).as_ref()[..8])
 }
 
 #[cfg(test)]
@@ -203,6 +213,7 @@ mod tests {
         assert_eq!((eviction.group.as_deref(), eviction.version.as_deref(), &*eviction.kind), (Some("policy"), Some("v1"), "Eviction"));
         let pods = core.resources.iter().find(|it| it.name == "pods").unwrap();
         assert_eq!((pods.short_names.clone(), pods.namespaced), (Some(vec!["po".to_owned()]), true));
+        assert_eq!(pods.storage_version_hash.as_deref(), Some("xPOwRZ+Yhw8="));
         for resource in ALL {
             let list = read::<APIResourceList>(resources(resource.group, resource.version).unwrap());
             assert_eq!(list.resources.iter().filter(|it| it.name == resource.plural).count(), 1);

@@ -11,6 +11,17 @@ const OPERATIONS: usize = 10_000;
 const COPIED: usize = 3 * 1024 * 1024;
 
 pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError> {
+    let kind = match patch {
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Array(_) | Value::Null => "",
+    };
+    if !kind.is_empty() {
+        let message = format!("error decoding patch: json: cannot unmarshal {kind} into Go value of type jsonpatch.Patch");
+        return Err(PatchError::Malformed(message));
+    }
     let Patch(operations) =
         serde_json::from_value(patch.clone()).map_err(|error| PatchError::Malformed(format!("error decoding patch: {error}")))?;
     if operations.len() > OPERATIONS {

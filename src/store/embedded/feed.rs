@@ -8,7 +8,8 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::log::Log;
+use super::disk::Disk;
+use super::tables::{self, Positions};
 use crate::object::Revision;
 use crate::store::{Batch, Change, Result, StoreError};
 
@@ -40,17 +41,17 @@ struct Recent {
 }
 
 impl Feed {
-    pub(super) fn new(head: Revision, compacted: Revision) -> Self {
-        let state = State { head, compacted, progress: 0, closed: false };
+    pub(super) fn new(positions: Positions) -> Self {
+        let state = State { head: positions.head, compacted: positions.compacted, progress: 0, closed: false };
         Self { state: watch::Sender::new(state), recent: Mutex::default() }
     }
 
-    /// Shows durable changes to every watcher.
-    pub(super) fn publish(&self, changes: impl Iterator<Item = Change>, head: Revision, compacted: Revision) {
+    /// Shows committed changes to every watcher.
+    pub(super) fn publish(&self, positions: Positions, changes: Vec<Change>) {
         self.recent.lock().push(changes);
         self.state.send_if_modified(|state| {
-            let news = state.head != head;
-            (state.head, state.compacted) = (head, compacted);
+            let news = state.head != positions.head;
+            (state.head, state.compacted) = (positions.head, positions.compacted);
             news
         });
     }
@@ -68,16 +69,16 @@ impl Feed {
         self.state.send_modify(|state| state.closed = true);
     }
 
-    pub(super) fn watch(self: Arc<Self>, log: Arc<Log>, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {
+    pub(super) fn watch(self: Arc<Self>, disk: Arc<Disk>, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {
         let mut state = self.state.subscribe();
         let State { compacted, progress, closed, .. } = *state.borrow_and_update();
         if closed {
-            return Err(log.closed());
+            return Err(disk.closed());
         }
         if after < compacted {
             return Err(StoreError::Compacted { asked: after, oldest: compacted });
         }
-        let watcher = Watcher { feed: self, log, state, prefix: prefix.into(), position: after, progress };
+        let watcher = Watcher { feed: self, disk, state, prefix: prefix.into(), position: after, progress };
         let batches = stream::unfold(Some(watcher), |watcher| async {
             let mut watcher = watcher?;
             match watcher.next().await {
@@ -90,7 +91,7 @@ impl Feed {
 }
 
 impl Recent {
-    fn push(&mut self, changes: impl Iterator<Item = Change>) {
+    fn push(&mut self, changes: Vec<Change>) {
         for change in changes {
             self.bytes += size(&change);
             self.changes.push_back(change);
@@ -125,7 +126,7 @@ fn size(change: &Change) -> usize {
 /// One watch.
 struct Watcher {
     feed: Arc<Feed>,
-    log: Arc<Log>,
+    disk: Arc<Disk>,
     state: watch::Receiver<State>,
     prefix: Arc<str>,
     /// Everything up to here has been delivered.
@@ -138,7 +139,7 @@ impl Watcher {
         loop {
             let State { head, progress, closed, .. } = *self.state.borrow_and_update();
             if closed {
-                return Err(self.log.closed());
+                return Err(self.disk.closed());
             }
             if self.position < head {
                 let recent = self.feed.recent.lock().after(&self.prefix, self.position);
@@ -154,13 +155,14 @@ impl Watcher {
                 self.progress = progress;
                 return Ok(Batch { changes: Vec::new(), revision: self.position });
             } else if self.state.changed().await.is_err() {
-                return Err(self.log.closed());
+                return Err(self.disk.closed());
             }
         }
     }
 
     async fn history(&self) -> Result<Batch> {
-        let (log, prefix, position) = (self.log.clone(), self.prefix.clone(), self.position);
-        super::blocking(move || log.history(&prefix, position, CHUNK)).await
+        let (disk, prefix, position) = (self.disk.clone(), self.prefix.clone(), self.position);
+        let read = move || disk.read(|tx| tables::history(tx, &prefix, position, CHUNK));
+        super::blocking(read).await
     }
 }
