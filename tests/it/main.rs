@@ -4,8 +4,8 @@
 
 mod api;
 mod client;
-mod controllers;
 mod executor;
+mod kubectl;
 mod mesos;
 mod scheduler;
 mod store;

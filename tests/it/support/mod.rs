@@ -5,7 +5,6 @@
 pub mod cluster;
 pub mod docker;
 pub mod host;
-pub mod plane;
 pub mod process;
 
 use std::path::PathBuf;

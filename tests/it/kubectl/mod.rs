@@ -1,0 +1,61 @@
+//! kubectl's commands, as people type them: each file in `sessions/` is a transcript that is played against a cluster of its own, a running
+//! `km apiserver` and `km controller-manager` without nodes. [`session`] says how a transcript is written.
+
+mod cluster;
+mod pattern;
+mod session;
+
+use std::sync::Mutex;
+
+use self::cluster::Cluster;
+use self::session::Case;
+use crate::support::source;
+
+/// Cases of a session that run at a time: most of what they do is wait.
+const AT_A_TIME: usize = 3;
+
+/// Plays every case of a session; they share the cluster, each has a namespace and a directory.
+#[expect(clippy::print_stderr, reason = "nothing is left out silently")]
+fn play(name: &str) {
+    let text = std::fs::read_to_string(source(&format!("tests/it/kubectl/sessions/{name}.txt"))).unwrap();
+    let cases = session::parse(&text).unwrap_or_else(|problem| panic!("{name}.txt: {problem}"));
+    let cluster = Cluster::start();
+    let (cases, old): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|it| it.since <= cluster.minor());
+    for case in old {
+        eprintln!("left out, needs kubectl 1.{} and this is 1.{}: {}", case.since, cluster.minor(), case.title);
+    }
+    cluster.prepare(cases.iter().map(Case::namespace));
+    let (waiting, problems) = (Mutex::new(cases.into_iter().rev().collect::<Vec<_>>()), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                loop {
+                    let Some(case) = waiting.lock().unwrap().pop() else { return };
+                    if let Err(problem) = case.play(&cluster) {
+                        problems.lock().unwrap().push(format!("{name}.txt: {}: {problem}", case.title));
+                    }
+                }
+            });
+        }
+    });
+    let problems = problems.into_inner().unwrap();
+    assert!(problems.is_empty(), "{} of the session's cases went otherwise\n\n{}", problems.len(), problems.join("\n\n"));
+}
+
+macro_rules! sessions {
+    ($($name:ident)*) => {
+        $(#[test] fn $name() { play(stringify!($name)); })*
+
+        #[test]
+        fn every_session_is_played() {
+            let mut files: Vec<String> = std::fs::read_dir(source("tests/it/kubectl/sessions")).unwrap()
+                .map(|it| it.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+            files.sort();
+            assert_eq!(files, [$(stringify!($name)),*]);
+        }
+    };
+}
+
+sessions! {
+    about access apply create delete get modify nodes scale wait
+}
