@@ -128,7 +128,9 @@ async fn reopen() {
     tasks.join_all().await;
     // As a crash would leave it.
     let copy = tempfile::tempdir().unwrap();
-    std::fs::copy(dir.path().join("store.redb"), copy.path().join("store.redb")).unwrap();
+    for file in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()) {
+        std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
     let start = Instant::now();
     let store = Embedded::open(embedded::Config::new(copy.path())).unwrap();
     let opened = start.elapsed();

@@ -13,6 +13,7 @@ use super::registry::create::create;
 use super::registry::json;
 use super::respond::store_status;
 use crate::cache::{Query, Watch};
+use crate::codec;
 use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE};
 use crate::object::selector::FieldSelector;
 use crate::object::{ObjectKey, ResourceRef, Revision};
@@ -24,19 +25,15 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The priority classes of what the cluster itself needs.
-const PRIORITIES: [(&str, i32, &str); 2] = [
-    ("system-node-critical", 2_000_001_000, "For pods that a node cannot do without, and that must not go elsewhere."),
-    ("system-cluster-critical", 2_000_000_000, "For pods that the cluster cannot do without, but that may go elsewhere."),
-];
-
 /// Makes what is not there.
 pub(crate) async fn run(server: &Server) -> Answer<()> {
     for name in ["default", server.config.product.system_namespace, "kube-public", "kube-node-lease"] {
         let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
         make(server, &NAMESPACE, "", namespace).await?;
     }
-    for (name, value, description) in PRIORITIES {
+    for (name, value) in codec::SYSTEM_PRIORITIES {
+        let whole = if name.contains("node") { "a node" } else { "the cluster" };
+        let description = format!("For pods that {whole} cannot do without.");
         let class = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value, "description": description});
         make(server, &PRIORITY_CLASS, "", class).await?;
     }

@@ -4,11 +4,12 @@ use http::HeaderMap;
 
 use super::negotiate::{accept, wants_aggregated_discovery};
 use super::path::Route;
+use super::query::Query;
 use super::respond::{self, Response};
 use crate::codec::{discovery, openapi};
 
 /// The document at a path; `None` if there is none.
-pub(crate) fn serve(route: &Route, path: &str, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn serve(route: &Route, path: &str, query: &Query, headers: &HeaderMap) -> Option<Response> {
     const JSON: &str = "application/json";
     let document = match route {
         Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
@@ -22,11 +23,18 @@ pub(crate) fn serve(route: &Route, path: &str, headers: &HeaderMap) -> Option<Re
             "v2" if wants_protobuf(headers) => return Some(respond::document(headers, openapi::V2_PROTOBUF, openapi::v2_protobuf())),
             "v2" => openapi::v2_json(),
             "v3" => openapi::index(),
-            deeper => match deeper.split('/').collect::<Vec<_>>().as_slice() {
-                ["v3", "api", version] => openapi::document("", version)?,
-                ["v3", "apis", group, version] => openapi::document(group, version)?,
-                _ => return None,
-            },
+            deeper => {
+                let (document, hash) = match deeper.split('/').collect::<Vec<_>>().as_slice() {
+                    ["v3", "api", version] => (openapi::document("", version)?, openapi::hash("", version)?),
+                    ["v3", "apis", group, version] => (openapi::document(group, version)?, openapi::hash(group, version)?),
+                    _ => return None,
+                };
+                match query.get("hash") {
+                    None => document,
+                    Some(known) if known == hash => return Some(respond::immutable(headers, JSON, document)),
+                    Some(_) => return Some(respond::moved(&format!("/openapi/{deeper}?hash={hash}"))),
+                }
+            }
         },
     };
     Some(match accept(headers) {

@@ -13,6 +13,7 @@ use super::auth::{self, Attributes, User};
 use super::fairness::{Origin, Seat};
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
+use super::present::Presentation;
 use super::query::{Answer, Query, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
@@ -81,6 +82,7 @@ impl Server {
         let route = path::parse(parts.uri.path());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let verb = verb(&parts.method, &route, &query);
+        let presentation = Presentation::of(&parts.headers, &query);
         let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
         let answer = async {
             let user = auth::authenticate(&parts.headers)?;
@@ -102,6 +104,7 @@ impl Server {
             tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
         let response = answer.await.unwrap_or_else(|status| respond::status(&status));
+        let response = presentation.apply(response, verb == "watch").await;
         self.requests.count(verb, plural, response.status().as_u16(), started.elapsed());
         response
     }
@@ -139,7 +142,7 @@ impl Server {
     }
 
     async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
-        let page = match documents::serve(route, parts.uri.path(), &parts.headers) {
+        let page = match documents::serve(route, parts.uri.path(), query, &parts.headers) {
             Some(page) => Some(page),
             None => health::serve(self, parts.uri.path(), query).await,
         };
@@ -154,7 +157,7 @@ impl Server {
         let (target, served) = (&call.target, call.target.resource);
         let allowed = match served.subresource(&target.subresource) {
             Some(subresource) => subresource.verbs.contains(&verb),
-            None => served.allows(verb) && (verb != "create" || served.namespaced != target.namespace.is_empty()),
+            None => served.allows(verb) && fits(verb, target),
         };
         if !allowed {
             return Err(not_allowed());
@@ -219,6 +222,15 @@ fn verb(method: &Method, route: &Route, query: &Query) -> &'static str {
         Method::DELETE if collection => "deletecollection",
         Method::DELETE => "delete",
         _ => "",
+    }
+}
+
+/// Whether a path that leads here can be asked for this: objects are created in a collection, in one namespace, and changed by name.
+fn fits(verb: &str, target: &Target) -> bool {
+    match verb {
+        "create" => target.name.is_empty() && target.resource.namespaced != target.namespace.is_empty(),
+        "update" | "patch" => !target.name.is_empty(),
+        _ => true,
     }
 }
 

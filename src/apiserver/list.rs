@@ -8,17 +8,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::Server;
 use super::feed::Freshness;
 use super::handler::Call;
 use super::negotiate::{Accepted, Encoding, Form};
 use super::query::{Answer, bad};
-use super::render;
 use super::respond::{self, Body, Response};
+use super::{Server, list_options, render};
 use crate::cache::Query;
 use crate::codec;
 use crate::object::selector::{FieldSelector, LabelSelector};
-use crate::object::status::{Cause, Details};
 use crate::object::{Name, Object, ResourceRef, Revision, Status};
 
 /// Longer lists are sent in pieces of about this size while they are put together.
@@ -74,6 +72,9 @@ pub(crate) fn selection(call: &Call) -> Answer<Query> {
     let fields = call.query.get("fieldSelector").unwrap_or_default();
     let mut fields = FieldSelector::parse(target.resource, fields)?.stored(target.resource);
     if !target.name.is_empty() {
+        if !fields.is_empty() && fields.value_of("metadata.name") != Some(&target.name) {
+            return Err(bad("fieldSelector metadata.name doesn't match requested name"));
+        }
         fields.terms.push(crate::object::selector::FieldTerm { path: "metadata.name".to_owned(), value: target.name.clone(), equal: true });
     }
     let namespace = (!target.namespace.is_empty()).then(|| target.namespace.clone());
@@ -101,7 +102,9 @@ impl Token {
 
     fn decode(text: &str) -> Answer<Self> {
         let decoded = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok().and_then(|it| serde_json::from_slice::<Self>(&it).ok());
-        decoded.filter(|it| it.v == "meta.k8s.io/v1" && it.rv >= -1 && it.rv != 0).ok_or_else(|| bad("continue key is not valid"))
+        decoded
+            .filter(|it| it.v == "meta.k8s.io/v1" && it.rv >= -1 && it.rv != 0)
+            .ok_or_else(|| bad("invalid continue token: continue key is not valid"))
     }
 
     fn start(&self, resource: ResourceRef) -> Name {
@@ -121,8 +124,10 @@ enum State {
 
 /// Reads what a list call asks for.
 pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
+    list_options::check(&call.query, false)?;
     let (resource, query) = (call.target.resource.storage(), selection(call)?);
-    let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).map_err(|_| bad("limit: must not be negative"))?;
+    // Less than none is no limit.
+    let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).unwrap_or_default();
     let token = call.query.get("continue").map(Token::decode).transpose()?;
     let state = match &token {
         Some(_) if call.query.get("resourceVersion").is_some_and(|it| it != "0") => {
@@ -147,38 +152,14 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
 }
 
 fn state(call: &Call, limit: usize) -> Answer<State> {
-    let revision = call.query.revision("resourceVersion")?;
-    let how = call.query.get("resourceVersionMatch");
-    if how.is_some() && revision.is_none() {
-        return Err(options_invalid(Cause::forbidden(
-            "resourceVersionMatch",
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        )));
-    }
-    Ok(match (revision, how) {
+    Ok(match (call.query.revision("resourceVersion")?, call.query.get("resourceVersionMatch")) {
         (None, _) => State::Fresh(Freshness::Newest),
-        (Some(0), Some("Exact")) => {
-            let detail = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
-            return Err(options_invalid(Cause::forbidden("resourceVersionMatch", detail)));
-        }
-        (Some(0), None | Some("NotOlderThan")) => State::Fresh(Freshness::Any),
+        (Some(0), _) => State::Fresh(Freshness::Any),
         (Some(revision), Some("NotOlderThan")) => State::Fresh(Freshness::NotOlderThan(revision)),
         // Chunked lists had this meaning before there was a parameter for it.
         (Some(revision), None) if limit == 0 => State::Fresh(Freshness::NotOlderThan(revision)),
-        (Some(revision), None | Some("Exact")) => State::Exactly(revision),
-        (_, Some(other)) => {
-            return Err(options_invalid(Cause::not_supported("resourceVersionMatch", other, &["Exact", "NotOlderThan"])));
-        }
+        (Some(revision), _) => State::Exactly(revision),
     })
-}
-
-/// The refusal of a combination of list options.
-pub(crate) fn options_invalid(cause: Cause) -> Box<Status> {
-    let mut status =
-        Status::failure(422, "Invalid", format!("ListOptions.meta.k8s.io \"\" is invalid: {}: {}", cause.field, cause.message));
-    let about = Details { group: "meta.k8s.io".to_owned(), kind: "ListOptions".to_owned(), causes: vec![cause], ..Details::default() };
-    status.details = Some(about);
-    Box::new(status)
 }
 
 /// The history a chunked list depends on is gone: the client may go on with what is there now.

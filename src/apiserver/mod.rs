@@ -14,11 +14,14 @@ mod gzip;
 mod handler;
 mod health;
 mod list;
+mod list_options;
 mod local;
 mod logs;
 mod negotiate;
 mod path;
+mod present;
 mod query;
+pub(crate) mod quota;
 mod registry;
 mod render;
 mod respond;
@@ -31,6 +34,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admission::DEFAULT_PLUGINS;
 use anyhow::Context;
 use parking_lot::Mutex;
 
@@ -105,7 +109,7 @@ impl Config {
             prefix: "/registry".to_owned(),
             product,
             kubelet_timeout: Duration::from_secs(5),
-            admission: ["NamespaceLifecycle", "LimitRanger", "ServiceAccount", "ResourceQuota"].map(str::to_owned).into(),
+            admission: DEFAULT_PLUGINS.split(',').map(str::to_owned).collect(),
             history: 4096,
             min_watch: Duration::from_secs(1800),
             max_reads: 400,

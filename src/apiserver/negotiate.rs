@@ -42,25 +42,49 @@ impl Accepted {
     }
 }
 
-/// The first clause of `Accept` that can be served (a client lists them by preference).
+/// The first clause of `Accept` that can be served (a client lists them by preference). Protobuf is what a client gets that takes nothing
+/// else: the answer is made in JSON, and turned into it at the end.
 ///
 /// # Errors
 /// 406 if there is none.
 pub(crate) fn accept(headers: &HeaderMap) -> Answer<Accepted> {
     let mut asked = false;
-    for header in headers.get_all(ACCEPT) {
-        for clause in header.to_str().unwrap_or_default().split(',').map(str::trim).filter(|it| !it.is_empty()) {
-            asked = true;
-            if let Some(accepted) = parse(clause) {
-                return Ok(accepted);
-            }
+    for clause in clauses(headers) {
+        asked = true;
+        if let Some(accepted) = parse(clause) {
+            return Ok(accepted);
         }
     }
     if !asked {
         return Ok(Accepted::default());
     }
-    let message = "only the following media types are accepted: application/json, application/yaml, application/json;stream=watch";
-    Err(Box::new(Status::failure(406, "NotAcceptable", message)))
+    clauses(headers).find_map(protobuf).ok_or_else(|| not_acceptable(MEDIA_TYPES))
+}
+
+/// Whether the client takes nothing but protobuf.
+pub(crate) fn insists_on_protobuf(headers: &HeaderMap) -> bool {
+    clauses(headers).any(|it| it.starts_with(PROTOBUF)) && clauses(headers).all(|it| parse(it).is_none())
+}
+
+fn clauses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(ACCEPT).iter().map(|it| it.to_str().unwrap_or_default());
+    values.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty())
+}
+
+pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", PROTOBUF];
+/// What watches are served in.
+pub(crate) const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+
+pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
+    let message = format!("only the following media types are accepted: {}", accepted.join(", "));
+    Box::new(Status::failure(406, "NotAcceptable", message))
+}
+
+/// There are no tables in protobuf.
+fn protobuf(clause: &str) -> Option<Accepted> {
+    let parameters = clause.strip_prefix(PROTOBUF)?;
+    parse(&format!("application/json{parameters}")).filter(|it| it.form != Form::Table)
 }
 
 fn parse(clause: &str) -> Option<Accepted> {
@@ -91,8 +115,7 @@ fn parse(clause: &str) -> Option<Accepted> {
 
 /// Whether the client asks for discovery in its aggregated form.
 pub(crate) fn wants_aggregated_discovery(headers: &HeaderMap) -> bool {
-    let clauses = headers.get_all(ACCEPT).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
-    clauses.map(|clause| clause.split(';').map(str::trim).collect::<Vec<_>>()).any(|parts| {
+    clauses(headers).map(|clause| clause.split(';').map(str::trim).collect::<Vec<_>>()).any(|parts| {
         parts.first() == Some(&"application/json")
             && ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"].iter().all(|it| parts.contains(it))
     })
@@ -155,12 +178,24 @@ mod tests {
             ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Encoding::Json, Form::Partial))),
             ("application/json;as=Nothing;g=meta.k8s.io;v=v1, application/json", Some((Encoding::Json, Form::Whole))),
             ("application/json;stream=watch", Some((Encoding::Json, Form::Whole))),
-            ("application/vnd.kubernetes.protobuf", None),
+            ("application/vnd.kubernetes.protobuf", Some((Encoding::Json, Form::Whole))),
+            ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", None),
+            ("application/vnd.kubernetes.protobuffer", None),
             ("text/html", None),
         ] {
             assert_eq!(accepted(text), expected, "{text}");
         }
         assert!(accept(&HeaderMap::new()).is_ok());
+        for (text, insists) in [
+            ("application/vnd.kubernetes.protobuf", true),
+            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", true),
+            ("application/vnd.kubernetes.protobuf, application/json", false),
+            ("*/*", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, text.parse().unwrap());
+            assert_eq!(insists_on_protobuf(&headers), insists, "{text}");
+        }
     }
 
     #[test]

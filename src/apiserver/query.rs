@@ -1,6 +1,9 @@
 //! Query parameters, and the options that requests carry in them.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use crate::object::{Revision, Status};
+use crate::util::go;
 
 pub(crate) type Answer<T> = Result<T, Box<Status>>;
 
@@ -42,7 +45,7 @@ impl Query {
     /// # Errors
     /// 400 if the value is not an integer.
     pub(crate) fn integer(&self, key: &str) -> Answer<Option<i64>> {
-        let parse = |text: &str| text.parse().map_err(|_| bad(format!("strconv.ParseInt: parsing {text:?}: invalid syntax")));
+        let parse = |text: &str| text.parse().map_err(|error| not_a_number("ParseInt", text, &error));
         self.get(key).map(parse).transpose()
     }
 
@@ -52,10 +55,20 @@ impl Query {
     /// 400 if it is not one of ours.
     pub(crate) fn revision(&self, key: &str) -> Answer<Option<Revision>> {
         let parse = |text: &str| {
-            text.parse().map_err(|_| bad(format!("{key}: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax")))
+            let number = text.parse();
+            number.map_err(|error| bad(format!("{key}: Invalid value: {text:?}: {}", not_a_number("ParseUint", text, &error))))
         };
         self.get(key).map(parse).transpose()
     }
+}
+
+/// In the words of Go's `strconv`.
+fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> Box<Status> {
+    let why = match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    bad(format!("strconv.{function}: parsing {}: {why}", go::quote(text)))
 }
 
 pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {

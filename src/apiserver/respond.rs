@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, RETRY_AFTER, VARY, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, HeaderValue, IF_NONE_MATCH, LOCATION, RETRY_AFTER, VARY, WARNING};
 use http::{HeaderMap, StatusCode};
 
 use crate::codec::Document;
@@ -61,6 +61,20 @@ pub(crate) fn document(headers: &HeaderMap, content_type: &'static str, document
     set(&mut response, ETAG, &document.etag);
     set(&mut response, VARY, "Accept");
     set(&mut response, CACHE_CONTROL, "public");
+    response
+}
+
+/// A document under a URL that names its content: it may be kept for ever.
+pub(crate) fn immutable(headers: &HeaderMap, content_type: &'static str, content: &'static Document) -> Response {
+    let mut response = document(headers, content_type, content);
+    set(&mut response, CACHE_CONTROL, "public, immutable, max-age=31536000");
+    response
+}
+
+/// Where the document is now that this URL named in an earlier release.
+pub(crate) fn moved(to: &str) -> Response {
+    let mut response = text(301, "");
+    set(&mut response, LOCATION, to);
     response
 }
 

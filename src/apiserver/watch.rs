@@ -9,17 +9,15 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Server;
 use super::feed::Freshness;
 use super::handler::Call;
-use super::list::{options_invalid, selection};
-use super::negotiate::{Encoding, Form};
+use super::list::selection;
+use super::negotiate::{Encoding, Form, STREAM_TYPES, not_acceptable};
 use super::query::{Answer, bad};
-use super::render;
 use super::respond::{self, Body, Response};
+use super::{Server, list_options, render};
 use crate::cache::{self, Event, Expired, Frame};
 use crate::codec::{self, IncludeObject};
-use crate::object::status::Cause;
 use crate::object::{Object, ResourceRef, Revision, Status};
 use crate::supervise::Shutdown;
 
@@ -29,8 +27,7 @@ const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let accepted = call.accepted()?;
     if accepted.encoding == Encoding::Yaml {
-        let message = "only the following media types are accepted: application/json;stream=watch";
-        return Err(Box::new(Status::failure(406, "NotAcceptable", message)));
+        return Err(not_acceptable(STREAM_TYPES));
     }
     let (resource, begin, timeout) = (call.target.resource, Begin::parse(call)?, timeout(server, call)?);
     let query = selection(call)?;
@@ -87,20 +84,9 @@ struct Begin {
 
 impl Begin {
     fn parse(call: &Call) -> Answer<Self> {
+        list_options::check(&call.query, true)?;
         let revision = call.query.revision("resourceVersion")?;
         let initial = call.query.optional_flag("sendInitialEvents");
-        let how = call.query.get("resourceVersionMatch");
-        match (initial, how) {
-            (Some(_), Some("NotOlderThan")) | (None, None) => {}
-            (Some(_), _) => {
-                let detail = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-                return Err(options_invalid(Cause::forbidden("resourceVersionMatch", detail)));
-            }
-            (None, Some(_)) => {
-                let detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-                return Err(options_invalid(Cause::forbidden("resourceVersionMatch", detail)));
-            }
-        }
         let freshness = match revision {
             None => Freshness::Newest,
             Some(0) => Freshness::Any,
@@ -111,7 +97,8 @@ impl Begin {
             (Some(false), None | Some(0)) => None,
             (_, Some(revision)) => Some(revision),
         };
-        Ok(Self { freshness, after, announce_end: initial == Some(true) })
+        // A watch that begins with what there is is one that asks for it.
+        Ok(Self { freshness, after, announce_end: after == Some(0) })
     }
 }
 

@@ -20,12 +20,15 @@ const MISSES: u32 = 3;
 /// No more indexes than this for one resource.
 const MOST: usize = 12;
 
+/// Where the index by owner has the objects that no controller manages. No uid is empty.
+pub(super) const NOBODY: &str = "";
+
 /// What an index is by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum By {
     Label(Box<str>),
     Field(Box<str>),
-    /// The uid of an owner.
+    /// The uid of an owner; also [`NOBODY`].
     Owner,
     /// A label, as `key=value`, without which the object's own selector cannot match; empty if there is none.
     Selector,
@@ -180,11 +183,12 @@ impl Index {
 }
 
 impl By {
-    fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
+    /// Where the index has this object.
+    pub(super) fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
         let (one, many) = match self {
             Self::Label(key) => (object.meta().label(key).map(Cow::from), &[][..]),
             Self::Field(path) => (object.field(path).map(Cow::from), &[][..]),
-            Self::Owner => (None, &*object.meta().owners),
+            Self::Owner => (object.meta().controller().is_none().then_some(NOBODY.into()), &*object.meta().owners),
             Self::Selector => (LabelSelector::in_spec(object).map(|it| needed(&it).into()), &[][..]),
         };
         one.into_iter().chain(many.iter().map(|owner| Cow::from(&*owner.uid)))

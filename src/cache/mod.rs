@@ -203,6 +203,22 @@ impl Cache {
         self.known(resource).map(|table| table.selecting(object)).unwrap_or_default()
     }
 
+    /// Objects of a resource owned by the object with this uid.
+    pub fn owned(&self, resource: ResourceRef, uid: &str) -> Vec<Arc<Object>> {
+        let mut owned = Vec::new();
+        if let Some(table) = self.known(resource) {
+            table.owned_by(uid, &mut owned);
+        }
+        owned
+    }
+
+    /// Objects of a resource in a namespace that no controller manages.
+    pub fn orphans(&self, resource: ResourceRef, namespace: &str) -> Vec<Arc<Object>> {
+        let mut orphans = self.owned(resource, index::NOBODY);
+        orphans.retain(|it| it.namespace() == namespace);
+        orphans
+    }
+
     /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is, once the resource has been
     /// filled.
     ///

@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use super::history::History;
-use super::index::{Found, Indexes};
+use super::index::{By, Found, Indexes};
 use super::interest::Interests;
 use super::progress::Progress;
 use super::rows::Rows;
@@ -147,8 +147,7 @@ impl Table {
                 Found::Nothing => {}
                 Found::Unknown if state.rows.is_empty() => {}
                 Found::Unknown => {
-                    let owned = |object: &&Arc<Object>| object.meta().owners.iter().any(|owner| &*owner.uid == uid);
-                    out.extend(state.rows.iter().filter(owned).cloned());
+                    out.extend(state.rows.iter().filter(|object| By::Owner.values(object).any(|it| it == uid)).cloned());
                 }
             }
             state.indexes.wanted()

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, cloud, common, stores};
-use crate::apiserver::{ApiServer, Config, Timeouts};
+use crate::apiserver::{ApiServer, Config, DEFAULT_PLUGINS, Timeouts};
 use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES as KUBERNETES_PRODUCT;
 use crate::util::version::KUBERNETES;
@@ -27,13 +27,8 @@ const FLAGS: &[Flag] = &[
     Flag::new("service-node-port-range", Kind::PortRange, "30000-32767", "Ports from which services get their node ports"),
     Flag::new("cloud-provider", Kind::Text, "", "mesos, or nothing"),
     Flag::new("cloud-config", Kind::Text, "", "Ini file with a section [mesos-cloud]"),
-    Flag::new(
-        "admission-control",
-        Kind::List,
-        "NamespaceLifecycle,LimitRanger,ServiceAccount,ResourceQuota",
-        "Admission plug-ins, in order; AlwaysAdmit for none",
-    )
-    .alias(&["enable-admission-plugins"]),
+    Flag::new("admission-control", Kind::List, DEFAULT_PLUGINS, "Admission plug-ins, in order; AlwaysAdmit for none")
+        .alias(&["enable-admission-plugins"]),
     Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
     Flag::new("event-ttl", Kind::Duration, "1h", "How long events are kept"),
     Flag::new("kubelet-timeout", Kind::Duration, "5s", "How long to wait for a kubelet to answer"),

@@ -36,6 +36,14 @@ const FLAGS: &[Flag] = &[
     Flag::new("node-monitor-grace-period", Kind::Duration, "40s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
     Flag::new("terminated-pod-gc-threshold", Kind::Integer, "12500", "How many ended pods are kept; 0 keeps all"),
+    Flag::new("resource-quota-sync-period", Kind::Duration, "5m0s", "How often what quotas limit is counted anew"),
+    Flag::new(
+        "root-ca-file",
+        Kind::Text,
+        "",
+        "Certificates (PEM) published to every namespace as ConfigMap kube-root-ca.crt, for pods to verify the API server; without it there is no \
+         such ConfigMap",
+    ),
     Flag::new("leader-elect", Kind::Bool, "true", "Only one of several controller managers works at a time"),
     Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long a silent leader is waited for"),
     Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew before it gives up"),
@@ -43,7 +51,6 @@ const FLAGS: &[Flag] = &[
     Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
     Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
     Flag::missing("service-account-private-key-file", Kind::Text, "service account tokens are not supported yet"),
-    Flag::obsolete("root-ca-file", Kind::Text, "the API server serves plain HTTP yet"),
     Flag::obsolete("node-startup-grace-period", Kind::Duration, "a node is ready when its agent is"),
     Flag::obsolete("node-eviction-rate", Kind::Number, "there are no zones"),
     Flag::obsolete("secondary-node-eviction-rate", Kind::Number, "there are no zones"),
@@ -58,7 +65,6 @@ const FLAGS: &[Flag] = &[
     Flag::obsolete("concurrent-namespace-syncs", Kind::Integer, ONE_WORKER),
     Flag::obsolete("concurrent-gc-syncs", Kind::Integer, ONE_WORKER),
     Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
-    Flag::obsolete("resource-quota-sync-period", Kind::Duration, "quotas follow their objects"),
     Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
     Flag::obsolete("service-sync-period", Kind::Duration, NO_LOAD_BALANCER),
     Flag::obsolete("allocate-node-cidrs", Kind::Bool, "pods have no routed network"),
@@ -146,7 +152,19 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         node_monitor_grace_period: values.duration("node-monitor-grace-period"),
         pod_eviction_timeout: values.duration("pod-eviction-timeout"),
         terminated_pod_gc_threshold: values.integer::<i64>("terminated-pod-gc-threshold")?.max(0).cast_unsigned() as usize,
+        resource_quota_sync_period: values.duration("resource-quota-sync-period"),
+        root_ca: values.maybe("root-ca-file").map(|it| root_ca(&it)).transpose()?,
     })
+}
+
+/// # Errors
+/// If the file cannot be read, or holds no certificate.
+fn root_ca(path: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("--root-ca-file: {path}"))?;
+    if !text.contains("-----BEGIN CERTIFICATE-----") {
+        bail!("--root-ca-file: {path} holds no PEM certificate");
+    }
+    Ok(text)
 }
 
 async fn answer(metrics: Registry, request: Request<Incoming>) -> Response<http::Body> {

@@ -1,18 +1,23 @@
 //! `km scheduler`: its flags.
 
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, access, common, stores};
 use crate::cache::Query;
+use crate::client::leader::Lost;
 use crate::object::resource::{NODE, POD};
-use crate::scheduler::{Config, ExecutorFlags, InStore, Scheduler, Tuning};
+use crate::scheduler::{Config, ExecutorFlags, InStore, InZooKeeper, Scheduler, StateStore, StoreUri, Tuning};
 use crate::store::etcd;
+use crate::supervise::Supervisor;
 use crate::util::product::KUBERNETES;
 
 const V1_API: &str = "km speaks the v1 HTTP API, which needs no port of its own";
@@ -26,7 +31,7 @@ const FLAGS: &[Flag] = &[
     Flag::new("kubeconfig", Kind::Text, "", "File that says how to authenticate to the API server"),
     Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
     Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
-    Flag::new("etcd-servers", Kind::List, "", "etcd servers that keep the framework id (required)"),
+    Flag::new("etcd-servers", Kind::List, "", "etcd servers that keep the framework id (required, unless ZooKeeper does)"),
     Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
     Flag::new("cluster-domain", Kind::Text, "", "Domain that pods search first"),
     Flag::new("cluster-dns", Kind::Ip, "", "Address of the cluster's DNS server"),
@@ -48,7 +53,12 @@ const FLAGS: &[Flag] = &[
     Flag::new("reconcile-interval", Kind::Integer, "300", "Seconds between implicit reconciliations; 0 is never"),
     Flag::new("reconcile-cooldown", Kind::Duration, "15s", "Least time between two reconciliations"),
     Flag::new("scheduler-config", Kind::Text, "", "Ini file with a section [scheduler]"),
-    Flag::new("ha", Kind::Bool, "false", "Several schedulers, of which one leads"),
+    Flag::new(
+        "ha",
+        Kind::Bool,
+        "false",
+        "Several schedulers with the same flags, of which one leads; agents fetch km by a --km-path or --advertised-address that all share",
+    ),
     Flag::new("framework-name", Kind::Text, "Kubernetes", "Name to register with"),
     Flag::new("framework-store-uri", Kind::Text, "etcd://", "Where the framework id is kept: etcd:///path, or zk://hosts/path"),
     Flag::new("framework-weburi", Kind::Text, "", "Link that the Mesos UI shows"),
@@ -98,7 +108,7 @@ const FLAGS: &[Flag] = &[
 pub(super) const SERVER: Server = Server {
     name: "scheduler",
     installed_as: &["k8sm-scheduler", "kube-scheduler"],
-    about: "Run pods as Mesos tasks",
+    about: "Run pods as Mesos tasks; on SIGUSR1, start over with the executable as it is by then",
     flags: FLAGS,
     run,
     hidden: false,
@@ -106,22 +116,68 @@ pub(super) const SERVER: Server = Server {
 
 fn run(values: Values) -> anyhow::Result<()> {
     let config = config(&values)?;
-    let servers = values.list("etcd-servers");
-    if servers.is_empty() {
-        bail!("--etcd-servers is missing: where the framework id is kept");
+    // Now: what is there under this name later may be a newer version, which is to be run then.
+    let executable = std::env::current_exe().context("the running executable")?;
+    let again = Arc::new(AtomicBool::new(false));
+    let ran = common::run({
+        let again = again.clone();
+        async move |supervisor: Supervisor| {
+            let client = access::limited(access::client(&values, "api-servers", "km-scheduler")?, &values)?;
+            let state = state(&config.framework_store, values.list("etcd-servers")).await?;
+            let cache = access::cache(&client, [&POD, &NODE].map(|it| (it, Query::default())), &supervisor);
+            let scheduler = Scheduler::build(config, client, cache, state).await?;
+            tracing::info!("serving artifacts, /healthz, /metrics and /debug on http://{}", scheduler.address()?);
+            let (shutdown, asked) = (supervisor.shutdown(), again.clone());
+            supervisor.spawn("SIGUSR1", async move {
+                let mut signal = signal(SignalKind::user_defined1())?;
+                if shutdown.run_until_cancelled(signal.recv()).await.is_some() {
+                    tracing::info!("SIGUSR1: starting over");
+                    asked.store(true, Ordering::Relaxed);
+                    shutdown.cancel();
+                }
+                Ok(())
+            });
+            let shutdown = supervisor.shutdown();
+            supervisor.spawn("scheduler", async move {
+                match scheduler.run(shutdown.clone()).await {
+                    Err(error) if error.is::<Lost>() => {
+                        tracing::warn!("{error}: starting over, as a standby");
+                        again.store(true, Ordering::Relaxed);
+                    }
+                    ran => ran?,
+                }
+                // It ends by itself only when Mesos has no more use for it.
+                shutdown.cancel();
+                Ok(())
+            });
+            Ok(())
+        }
+    });
+    if ran.is_ok() && again.load(Ordering::Relaxed) {
+        return Err(start_over(&executable));
     }
-    common::run(async move |supervisor| {
-        let client = access::limited(access::client(&values, "api-servers", "km-scheduler")?, &values)?;
-        // The API servers see to compaction.
-        let store = stores::etcd(etcd::Config { compaction_interval: None, ..etcd::Config::new(servers) }).await?;
-        let cache = access::cache(&client, [&POD, &NODE].map(|it| (it, Query::default())), &supervisor);
-        let scheduler = Scheduler::build(config, client, cache, Arc::new(InStore(store))).await?;
-        tracing::info!("serving artifacts, /healthz, /metrics and /debug on http://{}", scheduler.address()?);
-        scheduler.run(supervisor.shutdown()).await?;
-        // It ends by itself only when Mesos has no more use for it.
-        supervisor.shutdown().cancel();
-        Ok(())
-    })
+    ran
+}
+
+/// Becomes `executable`, with the same arguments and the same process id. Returns only if that fails.
+fn start_over(executable: &Path) -> anyhow::Error {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    let error = std::process::Command::new(executable).arg0(name).args(arguments).exec();
+    anyhow::Error::from(error).context(format!("{} cannot be started over", executable.display()))
+}
+
+/// What keeps the framework id.
+async fn state(at: &StoreUri, etcd_servers: Vec<String>) -> anyhow::Result<Arc<dyn StateStore>> {
+    if let StoreUri::ZooKeeper(ensemble) = at {
+        return Ok(Arc::new(InZooKeeper(ensemble.clone())));
+    }
+    if etcd_servers.is_empty() {
+        bail!("--etcd-servers is missing: where the framework id is kept (unless --framework-store-uri names ZooKeeper)");
+    }
+    // The API servers see to compaction.
+    let store = stores::etcd(etcd::Config { compaction_interval: None, ..etcd::Config::new(etcd_servers) }).await?;
+    Ok(Arc::new(InStore(store)))
 }
 
 fn config(values: &Values) -> anyhow::Result<Config> {
@@ -155,7 +211,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         reconcile_cooldown: values.duration("reconcile-cooldown"),
         ha: values.bool("ha"),
         framework_name: values.text("framework-name"),
-        framework_store_uri: values.text("framework-store-uri"),
+        framework_store: values.text("framework-store-uri").parse().context("--framework-store-uri")?,
         framework_weburi: values.maybe("framework-weburi"),
         advertised_address: values.maybe("advertised-address"),
         service_address: values.ip("service-address"),

@@ -90,8 +90,11 @@ impl Access {
         Self::parse(&text, folder).with_context(|| format!("in kubeconfig {}", path.display()))
     }
 
-    /// `folder` is where relative file names in `text` start from.
-    fn parse(text: &str, folder: &Path) -> anyhow::Result<Self> {
+    /// What the current context of a kubeconfig's text says; `folder` is where relative file names in it start from.
+    ///
+    /// # Errors
+    /// As [`Access::from_file`].
+    pub fn parse(text: &str, folder: &Path) -> anyhow::Result<Self> {
         let file: File = serde_norway::from_str(text)?;
         let Some(context) = find(&file.contexts, &file.current_context) else {
             bail!("there is no context {:?}, which current-context names", file.current_context);

@@ -248,4 +248,9 @@ impl ClientError {
     pub fn is(&self, reason: &str) -> bool {
         matches!(self, Self::Api(status) if status.is(reason))
     }
+
+    /// Whether one of the causes in the server's answer has this reason.
+    pub fn has_cause(&self, reason: &str) -> bool {
+        matches!(self, Self::Api(status) if status.details.iter().flat_map(|it| &it.causes).any(|it| it.reason == reason))
+    }
 }

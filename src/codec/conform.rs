@@ -137,6 +137,12 @@ struct Seed<'s, 'w> {
     walk: &'w mut Walk,
 }
 
+impl Seed<'_, '_> {
+    fn quantity<E: Error>(self, text: &str) -> Result<Value, E> {
+        scalar::quantity(text).or_else(|why| self.walk.fail(why))
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value;
 
@@ -163,7 +169,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.shape {
             Shape::Int32 | Shape::IntOrString if i32::try_from(value).is_ok() => Ok(value.into()),
             Shape::Int64 | Shape::Double | Shape::Any => Ok(value.into()),
-            Shape::Quantity => Ok(value.to_string().into()),
+            Shape::Quantity => self.quantity(&value.to_string()),
             shape @ (Shape::Int32 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value}"), shape),
             shape => self.walk.mismatch("number", shape),
         }
@@ -173,7 +179,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match (i64::try_from(value), self.shape) {
             (Ok(value), _) => self.visit_i64(value),
             (Err(_), Shape::Double | Shape::Any) => Ok(value.into()),
-            (Err(_), Shape::Quantity) => Ok(value.to_string().into()),
+            (Err(_), Shape::Quantity) => self.quantity(&value.to_string()),
             (Err(_), shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString)) => self.walk.mismatch(&format!("number {value}"), shape),
             (Err(_), shape) => self.walk.mismatch("number", shape),
         }
@@ -182,7 +188,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
-            Shape::Quantity => Ok(value.to_string().into()),
+            Shape::Quantity => self.quantity(&value.to_string()),
             shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value:?}"), shape),
             shape => self.walk.mismatch("number", shape),
         }

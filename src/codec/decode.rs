@@ -316,7 +316,7 @@ mod tests {
             decoded.value,
             json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a", "annotations": {"k": ""}},
                 "spec": {"containers": [
-                    {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "0.50Gi", "x": "0.5"}}, "args": ["a", ""]}]}})
+                    {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "512Mi", "x": "500m"}}, "args": ["a", ""]}]}})
         );
         assert!(decoded.strict_errors.is_empty());
     }

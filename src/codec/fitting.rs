@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::scalar;
 use crate::object::schema::{self, Shape, Type};
 
 /// An object of this type, at most `depth` deep, that decoding would leave as it is.
@@ -24,7 +25,7 @@ fn value(shape: &'static Shape, depth: u32) -> BoxedStrategy<Value> {
         Shape::Int32 | Shape::IntOrString => any::<i32>().prop_map(Value::from).boxed(),
         Shape::Int64 => any::<i64>().prop_map(Value::from).boxed(),
         Shape::Double => (-1e9..1e9f64).prop_map(Value::from).boxed(),
-        Shape::Quantity => "[1-9][0-9]{0,3}(|m|k|Mi|Gi)".prop_map(Value::from).boxed(),
+        Shape::Quantity => "[1-9][0-9]{0,3}(|m|k|Mi|Gi)".prop_map(|text| scalar::quantity(&text).expect("a quantity")).boxed(),
         Shape::List(inner) => prop::collection::vec(value(inner, depth), 0..3).prop_map(Value::from).boxed(),
         Shape::Map(inner) => prop::collection::btree_map("[a-z]{1,4}", value(inner, depth), 0..3)
             .prop_map(|map| Value::Object(map.into_iter().collect()))

@@ -15,19 +15,16 @@ pub(super) enum Spelling {
     Yaml,
 }
 
-/// The value of a string in a place of this shape. The user's spelling is kept.
+/// The value of a string in a place of this shape. Quantities and times become what Kubernetes would write for them.
 ///
 /// # Errors
 /// What is wrong with the text, in the words of Go's decoder; `None` if no string can be there.
 pub(super) fn string(shape: &Shape, text: String, spelling: Spelling) -> Result<Value, Option<String>> {
     match shape {
         Shape::String | Shape::Any | Shape::IntOrString => Ok(Value::String(text)),
-        Shape::Quantity => match text.trim().parse::<Quantity>() {
-            Ok(_) => Ok(Value::String(text)),
-            Err(error) => Err(Some(error.to_string())),
-        },
-        Shape::Time => time(text, "2006-01-02T15:04:05Z07:00"),
-        Shape::MicroTime => time(text, "2006-01-02T15:04:05.000000Z07:00"),
+        Shape::Quantity => quantity(&text).map_err(Some),
+        Shape::Time => time(&text, "2006-01-02T15:04:05Z07:00", "%Y-%m-%dT%H:%M:%SZ"),
+        Shape::MicroTime => time(&text, "2006-01-02T15:04:05.000000Z07:00", "%Y-%m-%dT%H:%M:%S.%6fZ"),
         Shape::Bytes => base64(text),
         Shape::Boolean if spelling == Spelling::Yaml => yaml_bool(&text).map(Value::Bool).ok_or(None),
         Shape::Int32 if spelling == Spelling::Yaml => {
@@ -38,11 +35,22 @@ pub(super) fn string(shape: &Shape, text: String, spelling: Spelling) -> Result<
     }
 }
 
-fn time(text: String, layout: &str) -> Result<Value, Option<String>> {
+/// The canonical form of a quantity, so that equal amounts are equal texts.
+///
+/// # Errors
+/// What is wrong with the text.
+pub(super) fn quantity(text: &str) -> Result<Value, String> {
+    match text.trim().parse::<Quantity>() {
+        Ok(quantity) => Ok(Value::String(quantity.to_string())),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn time(text: &str, layout: &str, canonical: &str) -> Result<Value, Option<String>> {
     // The `T` and the zone are required, which jiff alone would not insist on.
     let shaped = text.len() >= 20 && text.is_ascii() && text.as_bytes()[10] == b'T' && !text.contains('[');
-    if shaped && text.parse::<jiff::Timestamp>().is_ok() {
-        return Ok(Value::String(text));
+    if shaped && let Ok(time) = text.parse::<jiff::Timestamp>() {
+        return Ok(Value::String(time.strftime(canonical).to_string()));
     }
     Err(Some(format!("parsing time {text:?} as {layout:?}: cannot parse {text:?} as \"2006\"")))
 }
@@ -111,14 +119,19 @@ mod tests {
     }
 
     #[test]
-    fn strings_keep_their_spelling_and_are_checked() {
-        let ok = |shape, text: &str| assert_eq!(string(&shape, text.to_owned(), Spelling::Json), Ok(text.into()), "{text}");
-        ok(Shape::Quantity, "0.50");
-        ok(Shape::Quantity, "1e3");
-        ok(Shape::Time, "2024-02-29T12:00:00Z");
-        ok(Shape::Time, "2024-02-29T12:00:00+01:00");
-        ok(Shape::MicroTime, "2024-02-29T12:00:00.123456Z");
-        ok(Shape::Bytes, "aGk=");
+    fn strings_are_checked_and_become_canonical() {
+        let becomes = |shape, text: &str, canonical: &str| {
+            assert_eq!(string(&shape, text.to_owned(), Spelling::Json), Ok(canonical.into()), "{text}");
+        };
+        for (text, canonical) in [("0.5", "500m"), ("0.50", "500m"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("1e3", "1e3"), ("1000", "1k")]
+        {
+            becomes(Shape::Quantity, text, canonical);
+        }
+        becomes(Shape::Time, "2024-02-29T12:00:00Z", "2024-02-29T12:00:00Z");
+        becomes(Shape::Time, "2024-02-29T12:00:00.5+01:00", "2024-02-29T11:00:00Z");
+        becomes(Shape::MicroTime, "2024-02-29T12:00:00.123456Z", "2024-02-29T12:00:00.123456Z");
+        becomes(Shape::MicroTime, "2024-02-29T12:00:00Z", "2024-02-29T12:00:00.000000Z");
+        becomes(Shape::Bytes, "aGk=", "aGk=");
         let wrong = |shape, text: &str| string(&shape, text.to_owned(), Spelling::Json).unwrap_err().unwrap();
         assert!(wrong(Shape::Quantity, "1 Gi").starts_with("quantities must match the regular expression"));
         assert!(wrong(Shape::Time, "2024-02-29").starts_with("parsing time \"2024-02-29\" as \"2006-01-02T15:04:05Z07:00\""));

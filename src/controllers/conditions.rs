@@ -28,6 +28,60 @@ pub(super) fn set(conditions: &mut Value, mut condition: Value, now: Timestamp) 
     }
 }
 
+/// The conditions of a status that is being made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Conditions {
+    list: Value,
+    /// Where a kind notes when a condition was last written, whatever changed: `lastUpdateTime`, `lastProbeTime`.
+    written: Option<&'static str>,
+}
+
+impl Conditions {
+    pub fn of(status: &Value, written: Option<&'static str>) -> Self {
+        Self { list: status["conditions"].clone(), written }
+    }
+
+    pub fn get(&self, kind: &str) -> Option<&Value> {
+        find(&self.list, kind)
+    }
+
+    pub fn is_true(&self, kind: &str) -> bool {
+        self.get(kind).is_some_and(|it| it["status"] == "True")
+    }
+
+    /// The reason of a condition; empty without one.
+    pub fn reason(&self, kind: &str) -> &str {
+        self.get(kind).and_then(|it| it["reason"].as_str()).unwrap_or_default()
+    }
+
+    /// Puts a condition in, unless it is there with the same status and reason.
+    pub fn set(&mut self, kind: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
+        if self.get(kind).is_none_or(|it| it["status"] != status || it["reason"] != reason) {
+            self.renew(kind, status, reason, message, now);
+        }
+    }
+
+    /// Puts a condition in, as of now.
+    pub fn renew(&mut self, kind: &str, status: &str, reason: &str, message: &str, now: Timestamp) {
+        let mut condition = json!({ "type": kind, "status": status, "reason": reason, "message": message });
+        if let Some(written) = self.written {
+            condition[written] = time(now).into();
+        }
+        set(&mut self.list, condition, now);
+    }
+
+    pub fn remove(&mut self, kind: &str) {
+        if let Some(list) = self.list.as_array_mut() {
+            list.retain(|it| it["type"] != kind);
+        }
+    }
+
+    /// For the status: absent when empty.
+    pub fn into_json(self) -> Value {
+        if self.list.as_array().is_none_or(Vec::is_empty) { Value::Null } else { self.list }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

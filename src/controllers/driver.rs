@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::plan::{Controller, Note, Plan, Source, Write};
+use super::plan::{Controller, Failure, Note, Plan, Source, Tell, Write};
 use super::queue::Queue;
 use crate::cache::{Cache, Event};
 use crate::client::events::{EventRecorder, EventType};
@@ -19,8 +19,6 @@ use crate::client::{Client, ClientError};
 use crate::object::{Object, ObjectKey, ResourceRef, Revision};
 use crate::supervise::Shutdown;
 
-/// Keys of one controller at work at a time.
-const WORKERS: usize = 16;
 /// Writes of one plan under way at a time.
 const WRITES: usize = 32;
 /// How long a plan's own writes may take to come back through the cache before the next plan is made without them.
@@ -34,8 +32,8 @@ pub(super) struct Context {
     pub events: EventRecorder,
 }
 
-/// Runs `controller` until `shutdown`.
-pub(super) async fn run(controller: Arc<dyn Controller>, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
+/// Runs `controller` until `shutdown`, on so many keys at a time.
+pub(super) async fn run(controller: Arc<dyn Controller>, workers: usize, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
     let sources = controller.sources();
     let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads()).collect();
     tokio::select! {
@@ -47,7 +45,7 @@ pub(super) async fn run(controller: Arc<dyn Controller>, context: Context, shutd
     for source in sources {
         tasks.spawn(follow(source, context.cache.clone(), inbox.clone(), shutdown.clone()));
     }
-    work(controller, context, inbox, &shutdown).await;
+    work(controller, workers, context, inbox, &shutdown).await;
     // Watches end at once; keys at work have been waited for.
     tasks.shutdown().await;
     Ok(())
@@ -74,6 +72,7 @@ impl Inbox {
 /// Turns the changes of one source into keys, until the shutdown.
 async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, shutdown: Shutdown) {
     let mut before: HashMap<ObjectKey, Vec<ObjectKey>> = HashMap::new();
+    let mut mattered: HashMap<ObjectKey, u64> = HashMap::new();
     let mut after: Revision = 0;
     while !shutdown.is_cancelled() {
         let Ok(mut watch) = cache.watch(source.resource, source.query.clone(), after) else {
@@ -95,10 +94,23 @@ async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, shutdown: 
                     break;
                 }
             };
-            inbox.add(lead(&source, &cache, &object, gone, &mut before));
+            if matters(&source, &object, gone, &mut mattered) {
+                inbox.add(lead(&source, &cache, &object, gone, &mut before));
+            }
         }
         inbox.add(before.values().flatten().cloned());
     }
+}
+
+/// Whether a change touches what the source looks at.
+fn matters(source: &Source, object: &Object, gone: bool, before: &mut HashMap<ObjectKey, u64>) -> bool {
+    let Some(matters) = source.matters else { return true };
+    if gone {
+        before.remove(&object.key());
+        return true;
+    }
+    let now = matters(object);
+    before.insert(object.key(), now) != Some(now)
 }
 
 fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mut HashMap<ObjectKey, Vec<ObjectKey>>) -> Vec<ObjectKey> {
@@ -113,10 +125,10 @@ fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mu
 }
 
 /// Works on queued keys, several at a time, until the shutdown; then waits for those at work.
-async fn work(controller: Arc<dyn Controller>, context: Context, inbox: Arc<Inbox>, shutdown: &Shutdown) {
+async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context, inbox: Arc<Inbox>, shutdown: &Shutdown) {
     let mut at_work = JoinSet::new();
     loop {
-        while at_work.len() < WORKERS {
+        while at_work.len() < workers {
             let Some(key) = inbox.queue.lock().take(Instant::now()) else { break };
             let (controller, context) = (controller.clone(), context.clone());
             at_work.spawn(async move {
@@ -127,8 +139,8 @@ async fn work(controller: Arc<dyn Controller>, context: Context, inbox: Arc<Inbo
         let due = inbox.queue.lock().next_due();
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = inbox.bell.notified(), if at_work.len() < WORKERS => {}
-            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && at_work.len() < WORKERS => {}
+            () = inbox.bell.notified(), if at_work.len() < workers => {}
+            () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && at_work.len() < workers => {}
             Some(ended) = at_work.join_next() => settle(&*controller, &inbox, ended),
         }
     }
@@ -169,91 +181,133 @@ async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectK
     for Note { about, kind, reason, message } in notes {
         context.events.event(&about, kind, reason, message);
     }
-    let mut seen: HashMap<ResourceRef, Revision> = HashMap::new();
-    let mut first_error = None;
-    let mut outcomes = futures_util::stream::iter(writes).map(|write| carry_out(context, write)).buffer_unordered(WRITES);
-    while let Some(outcome) = outcomes.next().await {
-        match outcome {
-            Ok(Some(object)) => {
-                let newest = seen.entry(object.resource()).or_default();
-                *newest = object.revision().max(*newest);
-            }
-            Ok(None) => {}
-            Err(error) => drop(first_error.get_or_insert(error)),
-        }
+    let mut progress = Progress::default();
+    let (creations, others) = writes.into_iter().partition(|it| matches!(it, Write::Create { tell: Some(_), .. }));
+    progress.carry_out(context, others).await;
+    slow_start(context, creations, &mut progress).await;
+    if let Some(failure) = progress.refused.take() {
+        progress.carry_out(context, controller.refused(&context.cache, key, &failure, Timestamp::now()).writes).await;
     }
     // The next plan for this key must see what this one did.
-    for (resource, revision) in seen {
+    for (resource, revision) in progress.seen {
         if tokio::time::timeout(ECHO, context.cache.wait_for(resource, revision)).await.is_err() {
             tracing::warn!("{}: {} did not reach revision {revision} within {ECHO:?}", controller.name(), resource.plural);
         }
     }
-    first_error.map_or(Ok(again), Err)
+    progress.error.map_or(Ok(again), Err)
 }
 
-/// Does one write; the object as it then is, if there is one.
-async fn carry_out(context: &Context, write: Write) -> Result<Option<Arc<Object>>, ClientError> {
-    let client = &context.client;
-    match write {
-        Write::Create { resource, namespace, object, owner } => {
-            let created = client.create(resource, &namespace, &object).await;
-            if let Some(owner) = owner {
-                match &created {
-                    Ok(created) => {
-                        context.events.event(
-                            &owner,
-                            EventType::Normal,
-                            "SuccessfulCreate",
-                            format!("Created {}: {}", resource.singular, created.name()),
-                        );
-                    }
-                    Err(error) => context.events.event(&owner, EventType::Warning, "FailedCreate", format!("Error creating: {error}")),
+/// What a plan's writes have come to so far.
+#[derive(Default)]
+struct Progress {
+    /// The newest revision written, by resource.
+    seen: HashMap<ResourceRef, Revision>,
+    error: Option<ClientError>,
+    refused: Option<Failure>,
+}
+
+impl Progress {
+    /// Does these writes, several at a time, and remembers the first that failed.
+    async fn carry_out(&mut self, context: &Context, writes: Vec<Write>) {
+        let mut outcomes = futures_util::stream::iter(writes).map(|write| carry_out(context, write)).buffer_unordered(WRITES);
+        while let Some(Outcome { written, refused }) = outcomes.next().await {
+            self.refused = self.refused.take().or(refused);
+            match written {
+                Ok(Some(object)) => {
+                    let newest = self.seen.entry(object.resource()).or_default();
+                    *newest = object.revision().max(*newest);
                 }
-            }
-            match created {
-                // Somebody (perhaps this controller, before a restart) was faster: that is what was wanted.
-                Err(error) if error.is("AlreadyExists") && object["metadata"]["name"].is_string() => Ok(None),
-                created => created.map(Some),
+                Ok(None) => {}
+                Err(error) => drop(self.error.get_or_insert(error)),
             }
         }
+    }
+}
+
+/// Creates one, then two, then four and so on, and stops when one fails: a full quota is found out by one request and not by hundreds.
+async fn slow_start(context: &Context, mut creations: Vec<Write>, progress: &mut Progress) {
+    let mut batch = 1;
+    while !creations.is_empty() && progress.error.is_none() {
+        progress.carry_out(context, creations.drain(..batch.min(creations.len())).collect()).await;
+        batch *= 2;
+    }
+}
+
+/// What became of a write.
+struct Outcome {
+    /// The object as it then is, if there is one.
+    written: Result<Option<Arc<Object>>, ClientError>,
+    /// If it was to be told of and failed.
+    refused: Option<Failure>,
+}
+
+impl From<Result<Option<Arc<Object>>, ClientError>> for Outcome {
+    fn from(written: Result<Option<Arc<Object>>, ClientError>) -> Self {
+        Self { written, refused: None }
+    }
+}
+
+/// Does one write.
+async fn carry_out(context: &Context, write: Write) -> Outcome {
+    let client = &context.client;
+    match write {
+        Write::Create { resource, namespace, object, tell } => {
+            let written = match client.create(resource, &namespace, &object).await {
+                // Somebody (perhaps this controller, before a restart) was faster: that is what was wanted.
+                Err(error) if error.is("AlreadyExists") && object["metadata"]["name"].is_string() => return Ok(None).into(),
+                // What it is for is going away itself.
+                Err(error) if error.is("Forbidden") && error.has_cause("NamespaceTerminating") => return Ok(None).into(),
+                created => created,
+            };
+            let refused = context.tell(tell, &written, |created| created.name().to_owned());
+            Outcome { written: written.map(Some), refused }
+        }
         Write::Patch { key, subresource, patch } => {
-            gone_is_fine(client.patch(key.resource, &key.name.namespace, &key.name.name, subresource, &patch).await)
+            gone_is_fine(client.patch(key.resource, &key.name.namespace, &key.name.name, subresource, &patch).await.map(Some)).into()
         }
         Write::Replace { key, subresource, object } => {
             let name = &key.name;
-            gone_is_fine(client.replace(key.resource, &name.namespace, &name.name, subresource, &object).await)
+            gone_is_fine(client.replace(key.resource, &name.namespace, &name.name, subresource, &object).await.map(Some)).into()
         }
-        Write::Delete { key, options, owner } => {
-            let name = &key.name;
-            let deleted = client.delete(key.resource, &name.namespace, &name.name, &options).await;
-            if let (Some(owner), Ok(_)) = (owner, &deleted) {
-                context.events.event(
-                    &owner,
-                    EventType::Normal,
-                    "SuccessfulDelete",
-                    format!("Deleted {}: {}", key.resource.singular, name.name),
-                );
-            }
-            deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
+        Write::Delete { key, options, tell } => {
+            let written = gone_is_fine(client.delete(key.resource, &key.name.namespace, &key.name.name, &options).await);
+            let refused = context.tell(tell, &written, |_| key.name.name.to_string());
+            Outcome { written, refused }
         }
         Write::DeleteAll { resource, namespace } => client.delete_all(resource, &namespace).await.map(|()| None),
         Write::DeleteUnlessFound { key, options, owners } => {
             for (owner, uid) in owners {
                 match client.get(owner.resource, &owner.name.namespace, &owner.name.name).await {
-                    Ok(found) if *found.meta().uid == *uid => return Ok(None),
-                    Err(error) if !error.is("NotFound") => return Err(error),
+                    Ok(found) if *found.meta().uid == *uid => return Ok(None).into(),
+                    Err(error) if !error.is("NotFound") => return Err(error).into(),
                     _ => {}
                 }
             }
-            let deleted = client.delete(key.resource, &key.name.namespace, &key.name.name, &options).await;
-            deleted.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
+            gone_is_fine(client.delete(key.resource, &key.name.namespace, &key.name.name, &options).await).into()
         }
     }
 }
 
-fn gone_is_fine(outcome: Result<Arc<Object>, ClientError>) -> Result<Option<Arc<Object>>, ClientError> {
-    match outcome {
-        Err(error) if error.is("NotFound") => Ok(None),
-        outcome => outcome.map(Some),
+impl Context {
+    /// Records the event of a write, by its outcome; what went wrong, if it did.
+    fn tell<T>(&self, tell: Option<Tell>, written: &Result<T, ClientError>, name: impl Fn(&T) -> String) -> Option<Failure> {
+        let Tell { about, success, failure: (reason, words) } = tell?;
+        match written {
+            Ok(written) => {
+                if let Some((reason, words)) = success {
+                    self.events.event(&about, EventType::Normal, reason, words.replace("{}", &name(written)));
+                }
+                None
+            }
+            Err(error) => {
+                let message = error.to_string();
+                self.events.event(&about, EventType::Warning, reason, words.replace("{}", &message));
+                Some(Failure { reason, message })
+            }
+        }
     }
+}
+
+fn gone_is_fine(outcome: Result<Option<Arc<Object>>, ClientError>) -> Result<Option<Arc<Object>>, ClientError> {
+    outcome.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
 }

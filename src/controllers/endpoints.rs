@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service, Service
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
-use super::plan::{Controller, Plan, Source, Write, controller_reference, covers, tree};
+use super::owners::controller_reference;
+use super::plan::{Controller, Plan, Source, Write, covers, tree};
 use super::pods;
 use crate::cache::{Cache, Query};
 use crate::client::{DeleteOptions, Patch};
@@ -222,12 +223,12 @@ impl EndpointsController {
 }
 
 fn create(resource: crate::object::ResourceRef, service: &Object, object: Value) -> Write {
-    Write::Create { resource, namespace: service.namespace().to_owned(), object, owner: None }
+    Write::Create { resource, namespace: service.namespace().to_owned(), object, tell: None }
 }
 
 fn delete(object: &Object) -> Write {
     let options = DeleteOptions { uid: Some(object.meta().uid.to_string()), ..DeleteOptions::default() };
-    Write::Delete { key: object.key(), options, owner: None }
+    Write::Delete { key: object.key(), options, tell: None }
 }
 
 fn slices(cache: &Cache, namespace: &str, service: &str) -> Vec<std::sync::Arc<Object>> {

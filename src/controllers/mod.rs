@@ -5,14 +5,18 @@ mod deployment;
 mod disruption;
 mod driver;
 mod endpoints;
+mod fingerprint;
 mod gc;
 mod namespace;
 pub mod node;
+mod owners;
 mod plan;
 mod pod_gc;
 mod pods;
 mod queue;
 mod replicas;
+mod resource_quota;
+mod root_ca;
 mod service_account;
 
 use std::sync::Arc;
@@ -25,6 +29,9 @@ use crate::supervise::Supervisor;
 use crate::util::product::Product;
 use driver::Context;
 use plan::Controller;
+
+/// Keys of one controller at work at a time, unless the command line says otherwise.
+const WORKERS: usize = 16;
 
 /// What the controllers are told.
 #[derive(Clone, Debug)]
@@ -40,6 +47,10 @@ pub struct Config {
     pub pod_eviction_timeout: Duration,
     /// `--terminated-pod-gc-threshold`; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
+    /// `--resource-quota-sync-period`.
+    pub resource_quota_sync_period: Duration,
+    /// The content of `--root-ca-file`; without it no certificates are published.
+    pub root_ca: Option<String>,
 }
 
 impl Config {
@@ -52,6 +63,8 @@ impl Config {
             node_monitor_grace_period: Duration::from_secs(40),
             pod_eviction_timeout: Duration::from_secs(300),
             terminated_pod_gc_threshold: 12500,
+            resource_quota_sync_period: Duration::from_secs(300),
+            root_ca: None,
         }
     }
 }
@@ -63,7 +76,7 @@ pub fn reads() -> impl Iterator<Item = ResourceRef> {
 
 /// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.
 pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, supervisor: &Supervisor) {
-    let all: Vec<Arc<dyn Controller>> = vec![
+    let mut all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(replicas::Replicas::replication_controllers()),
         Arc::new(replicas::Replicas::replica_sets()),
         Arc::new(deployment::DeploymentController),
@@ -80,13 +93,17 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(disruption::DisruptionController),
         Arc::new(pod_gc::PodGc { threshold: config.terminated_pod_gc_threshold }),
         Arc::new(gc::GarbageCollector),
+        Arc::new(resource_quota::ResourceQuotaController { period: config.resource_quota_sync_period }),
     ];
+    if let Some(certificates) = config.root_ca.clone() {
+        all.push(Arc::new(root_ca::RootCaPublisher { certificates }));
+    }
     for controller in all {
         let name = controller.name();
         let (events, writer) = events::recorder(client.clone(), name, "");
         let context = Context { client: client.clone(), cache: cache.clone(), events };
         supervisor.spawn(format!("events of {name}"), writer.run(supervisor.shutdown()));
-        supervisor.spawn(name, driver::run(controller, context, supervisor.shutdown()));
+        supervisor.spawn(name, driver::run(controller, WORKERS, context, supervisor.shutdown()));
     }
 }
 

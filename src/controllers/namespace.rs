@@ -38,7 +38,7 @@ impl Controller for NamespaceController {
                 empty = false;
                 if !object.meta().is_deleted() {
                     let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-                    plan.writes.push(Write::Delete { key: object.key(), options, owner: None });
+                    plan.writes.push(Write::Delete { key: object.key(), options, tell: None });
                 }
             }
         }

@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 
-use super::plan::{Controller, Note, Plan, Source, Write, tree};
+use super::conditions::time;
+use super::plan::{Controller, Note, Plan, Source, Write, since, tree};
 use crate::cache::{Cache, Query};
 use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
@@ -107,14 +108,6 @@ fn is_ready(node: &Node) -> bool {
     ready(node).is_some_and(|it| it.status == "True")
 }
 
-fn since(earlier: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
-}
-
-fn stamp(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
-}
-
 impl NodeController {
     /// For how long nothing was heard of the node's kubelet.
     fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp) -> Duration {
@@ -141,7 +134,7 @@ impl NodeController {
             let stays = pod.meta().controller().is_some_and(|it| *it.kind == *"DaemonSet");
             if overdue && !stays {
                 let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), ..DeleteOptions::default() };
-                plan.writes.push(Write::Delete { key: pod.key(), options, owner: None });
+                plan.writes.push(Write::Delete { key: pod.key(), options, tell: None });
                 let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
                 plan.notes.push(Note { about: pod.clone(), kind: EventType::Normal, reason: "TaintManagerEviction", message });
             } else if super::pods::is_ready(&pod) {
@@ -149,7 +142,7 @@ impl NodeController {
                 for condition in conditions.as_array_mut().into_iter().flatten().filter(|it| it["type"] == "Ready") {
                     condition["status"] = "False".into();
                     condition["reason"] = "NodeNotReady".into();
-                    condition["lastTransitionTime"] = stamp(now).into();
+                    condition["lastTransitionTime"] = time(now).into();
                 }
                 let patch = Patch::Merge(json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "conditions": conditions } }));
                 plan.writes.push(Write::Patch { key: pod.key(), subresource: "status", patch });
@@ -176,10 +169,10 @@ fn set_ready(
     let was = ready(typed);
     let mut condition = json!({ "type": "Ready", "status": status, "reason": reason, "message": message });
     if let Some(at) = heartbeat {
-        condition["lastHeartbeatTime"] = stamp(at).into();
+        condition["lastHeartbeatTime"] = time(at).into();
     }
     if was.is_none_or(|it| it.status != status) {
-        condition["lastTransitionTime"] = stamp(now).into();
+        condition["lastTransitionTime"] = time(now).into();
     }
     let patch = Patch::Strategic(json!({ "status": { "conditions": [condition] } }));
     plan.writes.push(Write::Patch { key: node.key(), subresource: "status", patch });
@@ -230,10 +223,10 @@ fn taint(node: &Object, typed: &Node, plan: &mut Plan) {
 fn remove(cache: &Cache, node: &Arc<Object>, plan: &mut Plan) {
     for pod in pods_of(cache, node.name()) {
         let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), grace_period_seconds: Some(0), ..DeleteOptions::default() };
-        plan.writes.push(Write::Delete { key: pod.key(), options, owner: None });
+        plan.writes.push(Write::Delete { key: pod.key(), options, tell: None });
     }
     let options = DeleteOptions { uid: Some(node.meta().uid.to_string()), ..DeleteOptions::default() };
-    plan.writes.push(Write::Delete { key: node.key(), options, owner: None });
+    plan.writes.push(Write::Delete { key: node.key(), options, tell: None });
     let message = format!("Deleting node {} because it does not exist in the cloud provider", node.name());
     plan.notes.push(Note { about: node.clone(), kind: EventType::Normal, reason: "DeletingNode", message });
 }

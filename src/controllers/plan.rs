@@ -10,6 +10,7 @@ use crate::cache::{Cache, Query};
 use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef};
+use crate::util::portion::{Round, portion};
 
 /// A kind of reconciliation: which changes wake it, and what it decides. It keeps no state of its own.
 pub trait Controller: Send + Sync + 'static {
@@ -26,6 +27,11 @@ pub trait Controller: Send + Sync + 'static {
 
     /// What is to be done so that the object of `key` becomes, or comes nearer to, what it should be. Reads the cache and nothing else.
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan;
+
+    /// What is to be written after the server refused a write of the plan for `key`: usually a condition that says so.
+    fn refused(&self, _cache: &Cache, _key: &ObjectKey, _failure: &Failure, _now: Timestamp) -> Plan {
+        Plan::default()
+    }
 }
 
 /// Objects whose changes wake a controller.
@@ -37,22 +43,30 @@ pub struct Source {
     pub keys: fn(&Cache, &Object) -> Vec<ObjectKey>,
     /// Whether the keys that an object led to before its change need work too (they are remembered then).
     pub remember: bool,
+    /// What of an object matters, as one number: changes that leave it as it was wake nobody.
+    pub matters: Option<fn(&Object) -> u64>,
 }
 
 impl Source {
     /// Every object of a resource, for itself.
     pub fn own(resource: ResourceRef) -> Self {
-        Self { resource, query: Query::default(), keys: |_, object| vec![object.key()], remember: false }
+        Self { resource, query: Query::default(), keys: |_, object| vec![object.key()], remember: false, matters: None }
     }
 
     /// Every object of a resource, for the keys it leads to.
     pub fn leading_to(resource: ResourceRef, keys: fn(&Cache, &Object) -> Vec<ObjectKey>) -> Self {
-        Self { resource, query: Query::default(), keys, remember: false }
+        Self { resource, query: Query::default(), keys, remember: false, matters: None }
     }
 
     /// Also wakes the keys that the object led to before.
     pub fn remembered(mut self) -> Self {
         self.remember = true;
+        self
+    }
+
+    /// Only changes of what `matters` gives wake anybody.
+    pub fn when(mut self, matters: fn(&Object) -> u64) -> Self {
+        self.matters = Some(matters);
         self
     }
 }
@@ -75,8 +89,8 @@ pub enum Write {
         resource: ResourceRef,
         namespace: String,
         object: Value,
-        /// Told of by events `SuccessfulCreate` and `FailedCreate` about this owner.
-        owner: Option<Arc<Object>>,
+        /// Such writes of one plan start slowly, and stop when one is refused.
+        tell: Option<Tell>,
     },
     Patch {
         key: ObjectKey,
@@ -85,17 +99,43 @@ pub enum Write {
         patch: Patch,
     },
     /// Replaces a subresource by POST or PUT that has no patch, such as a namespace's `finalize`.
-    Replace { key: ObjectKey, subresource: &'static str, object: Value },
+    Replace {
+        key: ObjectKey,
+        subresource: &'static str,
+        object: Value,
+    },
     Delete {
         key: ObjectKey,
         options: DeleteOptions,
-        /// Told of by an event `SuccessfulDelete` about this owner.
-        owner: Option<Arc<Object>>,
+        tell: Option<Tell>,
     },
     /// Deletes every object of a resource in a namespace, without knowing them.
     DeleteAll { resource: ResourceRef, namespace: String },
     /// Deletes, unless the server still has one of these objects with this uid.
-    DeleteUnlessFound { key: ObjectKey, options: DeleteOptions, owners: Vec<(ObjectKey, String)> },
+    DeleteUnlessFound {
+        key: ObjectKey,
+        options: DeleteOptions,
+        owners: Vec<(ObjectKey, String)>,
+    },
+}
+
+/// How the outcome of a write is told to those who look at an object.
+#[derive(Clone, Debug)]
+pub struct Tell {
+    pub about: Arc<Object>,
+    /// Reason and message of the event when it is done; `{}` stands for the name of what was written.
+    pub success: Option<(&'static str, String)>,
+    /// When the server refuses it; `{}` stands for what it says.
+    pub failure: (&'static str, String),
+}
+
+/// A write that was to be told of, and that the server refused.
+#[derive(Debug)]
+pub struct Failure {
+    /// Of the event, such as `FailedCreate`.
+    pub reason: &'static str,
+    /// Without what [`Tell`] puts around it.
+    pub message: String,
 }
 
 /// An event to record.
@@ -120,6 +160,38 @@ impl Plan {
             self.writes.push(Write::Patch { key, subresource: "status", patch });
         }
     }
+
+    /// A merge patch of the object, unless it would change nothing of `current`.
+    pub fn merge(&mut self, key: ObjectKey, current: &Value, patch: Value) {
+        if !covers(current, &patch) {
+            self.writes.push(Write::Patch { key, subresource: "", patch: Patch::Merge(patch) });
+        }
+    }
+
+    /// Deletes this object and no later one of its name.
+    pub fn delete(&mut self, object: &Object, tell: Option<Tell>) {
+        let options = DeleteOptions { uid: Some(object.meta().uid.to_string()), ..DeleteOptions::default() };
+        self.writes.push(Write::Delete { key: object.key(), options, tell });
+    }
+
+    /// Records an event about an object.
+    pub fn note(&mut self, about: &Arc<Object>, kind: EventType, reason: &'static str, message: impl Into<String>) {
+        self.notes.push(Note { about: about.clone(), kind, reason, message: message.into() });
+    }
+}
+
+impl Tell {
+    /// As most controllers tell of what they make, by its kind's word.
+    pub fn created(about: &Arc<Object>, singular: &str) -> Self {
+        let success = Some(("SuccessfulCreate", format!("Created {singular}: {{}}")));
+        Self { about: about.clone(), success, failure: ("FailedCreate", "Error creating: {}".to_owned()) }
+    }
+
+    /// As most controllers tell of what they delete, by its kind's word.
+    pub fn deleted(about: &Arc<Object>, singular: &str) -> Self {
+        let success = Some(("SuccessfulDelete", format!("Deleted {singular}: {{}}")));
+        Self { about: about.clone(), success, failure: ("FailedDelete", "Error deleting: {}".to_owned()) }
+    }
 }
 
 /// Whether a merge patch of `wanted` would leave `current` as it is.
@@ -133,28 +205,19 @@ pub fn covers(current: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// The key of the object's controller owner if that is of this resource.
-pub fn controller_key(object: &Object, resource: ResourceRef) -> Option<ObjectKey> {
-    let owner = object.meta().controller()?;
-    let ours = *owner.kind == *resource.kind && *owner.api_version == *resource.api_version();
-    ours.then(|| ObjectKey::new(resource, if resource.namespaced { object.namespace() } else { "" }, &owner.name))
-}
-
-/// An owner reference that makes `owner` the managing controller.
-pub fn controller_reference(owner: &Object) -> Value {
-    serde_json::json!({
-        "apiVersion": owner.resource().api_version(),
-        "kind": owner.resource().kind,
-        "name": owner.name(),
-        "uid": &*owner.meta().uid,
-        "controller": true,
-        "blockOwnerDeletion": true,
-    })
+/// What a number, or a percentage of `total`, in an object's JSON comes to; `None` if it is neither.
+pub fn portion_of(value: &Value, total: i64, round: Round) -> Option<i64> {
+    portion(&serde_json::from_value(value.clone()).ok()?, total, round)
 }
 
 /// The object's JSON as a tree, for copying what its user wrote.
 pub fn tree(object: &Object) -> Value {
     serde_json::from_slice(object.body()).unwrap_or_default()
+}
+
+/// How long it is from `earlier` to `now`; nothing if it lies ahead.
+pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -68,5 +68,5 @@ fn everything() -> ObjectKey {
 
 fn remove(pod: &Object) -> Write {
     let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), grace_period_seconds: Some(0), ..DeleteOptions::default() };
-    Write::Delete { key: pod.key(), options, owner: None }
+    Write::Delete { key: pod.key(), options, tell: None }
 }

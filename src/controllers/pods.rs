@@ -4,11 +4,157 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::plan::controller_reference;
+use super::owners::controller_reference;
+use super::plan::since;
 use crate::object::Object;
+
+/// What controllers need to know of a pod, beside its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Wire")]
+pub(super) struct Facts {
+    /// Since when it has been ready, if it is.
+    pub ready_since: Option<Timestamp>,
+    /// How often the container that was restarted most often was.
+    pub restarts: i32,
+    /// Annotation `controller.kubernetes.io/pod-deletion-cost`.
+    pub deletion_cost: i32,
+    /// Annotation `batch.kubernetes.io/job-completion-index`.
+    pub completion_index: Option<u32>,
+    /// The node that its affinity names: where a daemon belongs before it is placed.
+    pub pinned_to: Option<Box<str>>,
+    /// The claims it mounts, by the names of their volumes.
+    pub claims: Box<[(Box<str>, Box<str>)]>,
+}
+
+/// What controllers need to know of a pod, read once for each of its versions.
+pub(super) fn facts(pod: &Object) -> &Facts {
+    pod.part()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Wire {
+    metadata: WireMeta,
+    spec: WireSpec,
+    status: WireStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireMeta {
+    annotations: Option<Annotations>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Annotations {
+    #[serde(rename = "controller.kubernetes.io/pod-deletion-cost")]
+    deletion_cost: Option<Box<str>>,
+    #[serde(rename = "batch.kubernetes.io/job-completion-index")]
+    completion_index: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireSpec {
+    affinity: Option<Affinity>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Affinity {
+    #[serde(default)]
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Deserialize)]
+struct NodeAffinity {
+    #[serde(default, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<Required>,
+}
+
+#[derive(Deserialize)]
+struct Required {
+    #[serde(default, rename = "nodeSelectorTerms")]
+    terms: Vec<Term>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Term {
+    #[serde(default)]
+    match_fields: Vec<Expression>,
+}
+
+#[derive(Deserialize)]
+struct Expression {
+    key: Box<str>,
+    operator: Box<str>,
+    #[serde(default)]
+    values: Vec<Box<str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    name: Box<str>,
+    #[serde(default)]
+    persistent_volume_claim: Option<Claim>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claim {
+    claim_name: Box<str>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireStatus {
+    conditions: Option<Vec<Condition>>,
+    container_statuses: Option<Vec<Container>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: Box<str>,
+    #[serde(default)]
+    status: Box<str>,
+    #[serde(default)]
+    last_transition_time: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Container {
+    #[serde(default)]
+    restart_count: i32,
+}
+
+impl From<Wire> for Facts {
+    fn from(pod: Wire) -> Self {
+        let annotations = pod.metadata.annotations.unwrap_or_default();
+        let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
+        let terms = pod.spec.affinity.and_then(|it| it.node_affinity?.required).into_iter().flat_map(|it| it.terms);
+        let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
+        let volumes = pod.spec.volumes.into_iter().flatten();
+        Self {
+            ready_since: ready.map(|it| it.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
+            restarts: pod.status.container_statuses.into_iter().flatten().map(|it| it.restart_count).max().unwrap_or_default(),
+            deletion_cost: annotations.deletion_cost.and_then(|it| it.parse().ok()).unwrap_or_default(),
+            completion_index: annotations.completion_index.and_then(|it| it.parse().ok()),
+            pinned_to: named.find_map(|it| it.values.into_iter().next()),
+            claims: volumes.filter_map(|it| Some((it.name, it.persistent_volume_claim?.claim_name))).collect(),
+        }
+    }
+}
 
 /// A pod that still counts: neither ended nor being deleted.
 pub(super) fn is_active(pod: &Object) -> bool {
@@ -20,42 +166,33 @@ pub(super) fn has_ended(pod: &Object) -> bool {
     matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 
-fn ready_since(pod: &Object) -> Option<Timestamp> {
-    let conditions = pod.typed::<Pod>().ok()?.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|it| it.type_ == "Ready" && it.status == "True")?;
-    Some(ready.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |it| it.0))
-}
-
 pub(super) fn is_ready(pod: &Object) -> bool {
-    ready_since(pod).is_some()
+    facts(pod).ready_since.is_some()
 }
 
 /// Whether a pod has been ready for `min_ready`; if it is ready but not for so long, also the time that is missing.
 pub(super) fn is_available(pod: &Object, min_ready: Duration, now: Timestamp) -> (bool, Option<Duration>) {
-    let Some(since) = ready_since(pod) else { return (false, None) };
-    let ready_for = Duration::try_from(now.duration_since(since)).unwrap_or_default();
-    if ready_for >= min_ready { (true, None) } else { (false, Some(min_ready - ready_for)) }
+    let Some(ready) = facts(pod).ready_since else { return (false, None) };
+    let missing = min_ready.saturating_sub(since(ready, now));
+    if missing.is_zero() { (true, None) } else { (false, Some(missing)) }
+}
+
+/// The node that a pod is on.
+pub(super) fn node(pod: &Object) -> Option<&str> {
+    pod.field("spec.nodeName").filter(|it| !it.is_empty())
 }
 
 /// Orders pods so that those to delete first come first: not placed before placed, pending before running, not ready before ready, cheap before
-/// dear (annotation `controller.kubernetes.io/pod-deletion-cost`), young before old, often restarted before seldom.
-pub(super) fn deletion_rank(pod: &Object) -> impl Ord + use<> {
-    let typed = pod.typed::<Pod>().ok();
+/// dear, with many of its kind on its node before few (`together`), young before old, often restarted before seldom.
+pub(super) fn deletion_rank(pod: &Object, together: usize) -> impl Ord + use<> {
+    let Facts { ready_since, restarts, deletion_cost, .. } = facts(pod);
     let phase = match pod.field("status.phase") {
         Some("Running") => 2,
         Some("Unknown") => 1,
         _ => 0,
     };
-    let cost = typed
-        .and_then(|it| it.metadata.annotations.as_ref()?.get("controller.kubernetes.io/pod-deletion-cost")?.parse::<i32>().ok())
-        .unwrap_or_default();
-    let restarts = typed
-        .and_then(|it| it.status.as_ref()?.container_statuses.as_ref())
-        .map(|it| it.iter().map(|it| it.restart_count).max().unwrap_or_default())
-        .unwrap_or_default();
-    let placed = pod.field("spec.nodeName").is_some_and(|it| !it.is_empty());
-    let since = ready_since(pod);
-    (placed, phase, since.is_some(), cost, Reverse(since), Reverse(restarts), Reverse(pod.meta().created.clone()))
+    let place = (node(pod).is_some(), phase, ready_since.is_some(), *deletion_cost, Reverse(together));
+    (place, Reverse(*ready_since), Reverse(*restarts), Reverse(pod.meta().created.clone()))
 }
 
 /// A pod from a template (`{metadata, spec}`), owned by `owner`.

@@ -31,7 +31,7 @@ impl Controller for ServiceAccountController {
         let lives = cache.get(&resource::NAMESPACE, "", name).is_some_and(|it| !it.meta().is_deleted());
         if lives && cache.get(&resource::SERVICE_ACCOUNT, name, DEFAULT).is_none() {
             let object = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": DEFAULT}});
-            plan.writes.push(Write::Create { resource: &resource::SERVICE_ACCOUNT, namespace: name.to_owned(), object, owner: None });
+            plan.writes.push(Write::Create { resource: &resource::SERVICE_ACCOUNT, namespace: name.to_owned(), object, tell: None });
         }
         plan
     }

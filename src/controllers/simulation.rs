@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::plan::{Controller, Plan, Write};
 use crate::cache::{Cache, Change, Event, Query};
 use crate::client::Patch;
+use crate::codec::{PatchKind, default, patch, validate};
 use crate::object::{Object, ObjectKey, ResourceRef, Revision, resource};
 
 /// The cache, with the controllers that run on it.
@@ -31,6 +32,7 @@ impl World {
     /// Puts an object as a server would: with a uid, a time of creation, and a new revision.
     pub(super) fn put(&mut self, resource: ResourceRef, namespace: &str, mut object: Value) -> Arc<Object> {
         self.revision += 1;
+        default(resource, &mut object);
         let metadata = &mut object["metadata"];
         if metadata["name"].is_null() {
             metadata["name"] = format!("{}{}", metadata["generateName"].as_str().unwrap_or("x-"), self.revision).into();
@@ -53,10 +55,22 @@ impl World {
         self.cache.apply(vec![Change { key, revision: self.revision, object }], self.revision);
     }
 
-    pub(super) fn patch(&mut self, key: &ObjectKey, patch: &Value) {
+    pub(super) fn patch(&mut self, key: &ObjectKey, merge: &Value) {
+        self.apply(key, &Patch::Merge(merge.clone()));
+    }
+
+    fn apply(&mut self, key: &ObjectKey, write: &Patch) {
         let Some(object) = self.cache.get(key.resource, &key.name.namespace, &key.name.name) else { return };
-        let mut tree: Value = serde_json::from_slice(object.body()).unwrap();
-        json_patch::merge(&mut tree, patch);
+        let tree: Value = serde_json::from_slice(object.body()).unwrap();
+        let (kind, write) = match write {
+            Patch::Json(it) => (PatchKind::Json, it),
+            Patch::Merge(it) => (PatchKind::Merge, it),
+            Patch::Strategic(it) => (PatchKind::Strategic, it),
+        };
+        let mut tree = patch(key.resource, &tree, kind, write).unwrap();
+        if tree["spec"] != super::plan::tree(&object)["spec"] {
+            tree["metadata"]["generation"] = (object.meta().generation + 1).into();
+        }
         if object.meta().is_deleted() && tree["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
             self.remove(key);
         } else {
@@ -141,11 +155,12 @@ impl World {
     fn carry_out(&mut self, plan: Plan, check: &mut impl FnMut(&Self)) {
         for write in plan.writes {
             match write {
-                Write::Create { resource, namespace, object, .. } => drop(self.put(resource, &namespace, object)),
-                Write::Patch { key, patch, .. } => match patch {
-                    Patch::Merge(patch) | Patch::Strategic(patch) => self.patch(&key, &patch),
-                    Patch::Json(_) => panic!("no controller uses JSON patches"),
-                },
+                Write::Create { resource, namespace, object, .. } => {
+                    let created = self.put(resource, &namespace, object);
+                    let faults = validate(resource, &super::plan::tree(&created), None);
+                    assert!(faults.is_empty(), "{created:?}: {faults:?}");
+                }
+                Write::Patch { key, patch, .. } => self.apply(&key, &patch),
                 Write::Replace { key, subresource: "status", object } => drop(self.put(key.resource, &key.name.namespace, object)),
                 Write::Replace { key, object, .. } => {
                     let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);

@@ -117,6 +117,107 @@ fn a_namespace_is_emptied_before_it_goes() {
     assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());
 }
 
+/// The reason of the condition `Progressing` of the deployment `web`.
+fn progressing(world: &World) -> String {
+    let status = status(world, &resource::DEPLOYMENT, "web");
+    let condition = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Progressing").unwrap();
+    condition["reason"].as_str().unwrap().to_owned()
+}
+
+fn annotation(world: &World, object: &crate::object::Object, name: &str) -> Value {
+    let now = world.cache.get(object.resource(), object.namespace(), object.name()).unwrap();
+    super::plan::tree(&now)["metadata"]["annotations"][name].take()
+}
+
+/// Lets every pod become ready and every rollout end.
+fn complete(world: &mut World) {
+    for _ in 0..50 {
+        world.settle(|_| ());
+        let waiting: Vec<_> = world.list(&resource::POD).into_iter().filter(|it| !super::pods::is_ready(it)).collect();
+        if waiting.is_empty() {
+            return;
+        }
+        world.make_ready(&waiting);
+        world.pass(1);
+    }
+    panic!("the rollout never ends");
+}
+
+#[test]
+fn a_rollout_that_stands_still_is_told_of() {
+    let mut world = World::new(workloads());
+    let mut it = deployment(2, json!(1), json!(0));
+    it["spec"]["progressDeadlineSeconds"] = 60.into();
+    let key = world.put(&resource::DEPLOYMENT, "default", it).key();
+    world.settle(|_| ());
+    assert_eq!(progressing(&world), "ReplicaSetUpdated");
+    world.pass(61);
+    world.settle(|_| ());
+    assert_eq!(progressing(&world), "ProgressDeadlineExceeded");
+    // It is never too late.
+    complete(&mut world);
+    assert_eq!(progressing(&world), "NewReplicaSetAvailable");
+    // A paused deployment has no deadline.
+    world.patch(&key, &json!({"spec": {"paused": true, "template": template("i:2")}}));
+    world.settle(|_| ());
+    world.pass(1000);
+    world.settle(|_| ());
+    assert_eq!((progressing(&world).as_str(), world.list(&resource::REPLICA_SET).len()), ("DeploymentPaused", 1));
+    world.patch(&key, &json!({"spec": {"replicas": 3}}));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::POD).len(), 3, "what is paused is still scaled");
+    world.patch(&key, &json!({"spec": {"paused": false}}));
+    complete(&mut world);
+    assert_eq!((progressing(&world).as_str(), world.list(&resource::REPLICA_SET).len()), ("NewReplicaSetAvailable", 2));
+}
+
+#[test]
+fn going_back_is_a_new_revision_and_the_history_is_limited() {
+    let mut world = World::new(workloads());
+    let mut it = deployment(1, json!(1), json!(0));
+    it["spec"]["revisionHistoryLimit"] = 2.into();
+    it["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "first"});
+    let deployment = world.put(&resource::DEPLOYMENT, "default", it);
+    complete(&mut world);
+    let first = world.list(&resource::REPLICA_SET).remove(0);
+    for version in ["i:2", "i:1"] {
+        let cause = json!({"annotations": {"kubernetes.io/change-cause": version}});
+        world.patch(&deployment.key(), &json!({"metadata": cause, "spec": {"template": template(version)}}));
+        complete(&mut world);
+    }
+    assert_eq!(annotation(&world, &first, "deployment.kubernetes.io/revision"), "3");
+    assert_eq!(annotation(&world, &first, "deployment.kubernetes.io/revision-history"), "1");
+    assert_eq!(annotation(&world, &first, "kubernetes.io/change-cause"), "i:1");
+    assert_eq!(annotation(&world, &deployment, "deployment.kubernetes.io/revision"), "3");
+    for version in 3..8 {
+        world.patch(&deployment.key(), &json!({"spec": {"template": template(&format!("i:{version}"))}}));
+        complete(&mut world);
+    }
+    let mut revisions: Vec<_> =
+        world.list(&resource::REPLICA_SET).iter().map(|it| annotation(&world, it, "deployment.kubernetes.io/revision")).collect();
+    revisions.sort_by_key(ToString::to_string);
+    assert_eq!(revisions, ["6", "7", "8"]);
+}
+
+#[test]
+fn recreation_waits_for_the_end_of_all_older_pods() {
+    let mut world = World::new(workloads());
+    let mut it = deployment(2, json!(1), json!(0));
+    it["spec"]["strategy"] = json!({"type": "Recreate"});
+    let key = world.put(&resource::DEPLOYMENT, "default", it).key();
+    complete(&mut world);
+    // One of them takes its time.
+    let slow = world.list(&resource::POD).remove(0);
+    world.patch(&slow.key(), &json!({"metadata": {"finalizers": ["example.com/slow"]}}));
+    world.patch(&key, &json!({"spec": {"template": template("i:2")}}));
+    let is_new = |it: &crate::object::Object| super::plan::tree(it)["spec"]["containers"][0]["image"] == "i:2";
+    world.settle(|world| assert!(!world.list(&resource::POD).iter().any(|it| is_new(it)), "an old pod is still there"));
+    assert_eq!(world.list(&resource::POD).len(), 1);
+    world.patch(&slow.key(), &json!({"metadata": {"finalizers": null}}));
+    complete(&mut world);
+    assert!(world.list(&resource::POD).len() == 2 && world.list(&resource::POD).iter().all(|it| is_new(it)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 

@@ -31,6 +31,7 @@ pub struct Object {
     /// The complete JSON, `metadata.resourceVersion` included.
     body: Bytes,
     typed: OnceLock<Option<Arc<dyn Any + Send + Sync>>>,
+    part: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Bytes that are not an object of the kind they should be.
@@ -73,11 +74,17 @@ impl Object {
     /// The same object with another resource version: what a watch reports of an object at the moment it went.
     pub fn at_revision(&self, revision: Revision) -> Arc<Self> {
         let body = meta::with_revision(&self.body, revision);
-        Arc::new(Self { resource: self.resource, meta: Meta { revision, ..self.meta.clone() }, body, typed: OnceLock::new() })
+        Arc::new(Self {
+            resource: self.resource,
+            meta: Meta { revision, ..self.meta.clone() },
+            body,
+            typed: OnceLock::new(),
+            part: OnceLock::new(),
+        })
     }
 
     fn assemble(resource: ResourceRef, meta: Meta, body: Bytes) -> Arc<Self> {
-        Arc::new(Self { resource, meta, body, typed: OnceLock::new() })
+        Arc::new(Self { resource, meta, body, typed: OnceLock::new(), part: OnceLock::new() })
     }
 
     pub fn resource(&self) -> ResourceRef {
@@ -133,6 +140,19 @@ impl Object {
                 Ok(_) => unreachable!("decoding is deterministic"),
             },
         }
+    }
+
+    /// The little that controllers need of an object that there may be very many of, decoded on the first call only; the default if the
+    /// object does not fit.
+    ///
+    /// # Panics
+    /// If one object is asked for two different types; a resource has one.
+    pub fn part<T>(&self) -> &T
+    where
+        T: DeserializeOwned + Default + Any + Send + Sync,
+    {
+        let part = self.part.get_or_init(|| Box::new(serde_json::from_slice::<T>(&self.body).unwrap_or_default()));
+        part.downcast_ref().expect("a resource has one part")
     }
 
     /// The value of a selectable field, such as `spec.nodeName` or `metadata.name`; empty if the object does not have it. `None` if the

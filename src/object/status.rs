@@ -133,6 +133,11 @@ impl Status {
 
     /// An object whose fields are wrong: one cause a field. The message lists them as Kubernetes does.
     pub fn invalid(resource: ResourceRef, name: &str, causes: Vec<Cause>) -> Self {
+        Self::invalid_kind(resource.group, resource.kind, name, causes)
+    }
+
+    /// As [`Status::invalid`], of a kind that is no resource, such as the options of a request.
+    pub fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut listed: Vec<String> = Vec::with_capacity(causes.len());
         for cause in &causes {
             let text = if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
@@ -141,15 +146,10 @@ impl Status {
             }
         }
         let listed = if listed.len() == 1 { listed.concat() } else { format!("[{}]", listed.join(", ")) };
-        let kind = if resource.group.is_empty() { resource.kind.to_owned() } else { format!("{}.{}", resource.kind, resource.group) };
-        let mut status = Self::failure(422, "Invalid", format!("{kind} {name:?} is invalid: {listed}"));
-        status.details = Some(Details {
-            name: name.to_owned(),
-            group: resource.group.to_owned(),
-            kind: resource.kind.to_owned(),
-            causes,
-            ..Details::default()
-        });
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let mut status = Self::failure(422, "Invalid", format!("{qualified} {name:?} is invalid: {listed}"));
+        status.details =
+            Some(Details { name: name.to_owned(), group: group.to_owned(), kind: kind.to_owned(), causes, ..Details::default() });
         status
     }
 

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::frameworkid::StoreUri;
 use crate::util::product::{KUBERNETES, Product};
 
 /// The flags of `km scheduler`. Each field is named after its flag; units are in the type or said.
@@ -38,8 +39,8 @@ pub struct Config {
     pub reconcile_cooldown: Duration,
     pub ha: bool,
     pub framework_name: String,
-    /// `etcd:///path`: the framework id is kept below that path.
-    pub framework_store_uri: String,
+    /// `--framework-store-uri`: where the framework id is kept.
+    pub framework_store: StoreUri,
     pub framework_weburi: Option<String>,
     /// `host:port` for artifact URLs, where it is not `address:port`.
     pub advertised_address: Option<String>,
@@ -130,7 +131,7 @@ impl Default for Config {
             reconcile_cooldown: MINIMUM_COOLDOWN,
             ha: false,
             framework_name: KUBERNETES.framework_name.to_owned(),
-            framework_store_uri: "etcd://".to_owned(),
+            framework_store: StoreUri::default(),
             framework_weburi: None,
             advertised_address: None,
             service_address: None,

@@ -1,6 +1,7 @@
 //! Where the framework id is kept between runs, so that a new scheduler takes over the tasks of the one before.
 
 use std::fmt::Debug;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +10,86 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use crate::mesos::zookeeper::{self, Ensemble, ServerError};
 use crate::store::{Expect, Outcome, Store};
 use crate::supervise::Shutdown;
 use crate::util::backoff::Backoff;
 use crate::util::product::Product;
 
-/// Keeps small texts under keys. Writes are unconditional.
+/// Keeps small texts under keys.
 pub trait StateStore: Debug + Send + Sync {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<Option<String>>>;
 
-    /// With a `ttl` the key vanishes unless it is set again within that time.
+    /// With a `ttl` the key vanishes unless it is set again within that time, where the store can do that.
+    ///
+    /// # Errors
+    /// [`Mismatch`] where another text is not replaced.
     fn set<'a>(&'a self, key: &'a str, value: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, anyhow::Result<()>>;
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
+}
+
+/// Another scheduler registered the framework meanwhile: only one of the two can go on.
+#[derive(Debug, thiserror::Error)]
+#[error("framework ID mismatch: {key} holds {found:?}, and this scheduler's is {ours:?}")]
+pub struct Mismatch {
+    pub key: String,
+    pub found: String,
+    pub ours: String,
+}
+
+/// State in ZooKeeper. It lives until it is deleted, and is never replaced.
+#[derive(Clone, Debug)]
+pub struct InZooKeeper(pub Ensemble);
+
+impl InZooKeeper {
+    /// One session a call: there is one call at a start, and one at a registration.
+    async fn session<T>(&self, work: impl AsyncFnOnce(&mut zookeeper::Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        let mut client = zookeeper::Client::open(&self.0, rand::random_range(0..self.0.servers.len())).await.context("ZooKeeper")?;
+        let outcome = work(&mut client).await;
+        client.close().await;
+        outcome
+    }
+}
+
+/// `None` instead of the error that there is no such node.
+fn if_there<T>(outcome: Result<T, zookeeper::Error>) -> Result<Option<T>, zookeeper::Error> {
+    match outcome {
+        Err(zookeeper::Error::Server(ServerError::NoNode)) => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+impl StateStore for InZooKeeper {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<Option<String>>> {
+        self.session(async move |client| {
+            let Some(data) = if_there(client.data(key).await)? else { return Ok(None) };
+            Ok(Some(String::from_utf8(data.to_vec()).with_context(|| format!("{key} is not text"))?))
+        })
+        .boxed()
+    }
+
+    fn set<'a>(&'a self, key: &'a str, value: &'a str, _ttl: Option<Duration>) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.session(async move |client| {
+            for (at, _) in key.match_indices('/').skip(1) {
+                match client.create(&key[..at], b"").await {
+                    Err(zookeeper::Error::Server(ServerError::NodeExists)) => {}
+                    made => made?,
+                }
+            }
+            match client.create(key, value.as_bytes()).await {
+                Err(zookeeper::Error::Server(ServerError::NodeExists)) => {}
+                made => return Ok(made?),
+            }
+            let found = String::from_utf8_lossy(&client.data(key).await?).into_owned();
+            if found == value { Ok(()) } else { Err(Mismatch { key: key.to_owned(), found, ours: value.to_owned() }.into()) }
+        })
+        .boxed()
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<()>> {
+        self.session(async move |client| Ok(if_there(client.delete(key).await).map(drop)?)).boxed()
+    }
 }
 
 /// State in the store of the API objects, beside them.
@@ -65,18 +133,46 @@ impl StateStore for InStore {
     }
 }
 
-/// The key of a framework's id: `/k8sm/<framework>/frameworkid`, or below the path of an `etcd:///path` URI.
-///
-/// # Errors
-/// For a URI of another scheme.
-pub fn key(product: &Product, uri: &str, framework: &str) -> anyhow::Result<String> {
-    let Some(rest) = uri.strip_prefix("etcd://") else {
-        bail!("--framework-store-uri {uri:?}: only etcd:// is supported");
-    };
-    // What stands where a URI has its host never counted.
-    let path = rest.find('/').map_or("", |at| &rest[at..]).trim_matches('/');
-    let root = if path.is_empty() { product.state_root } else { path };
-    Ok(format!("/{root}/{framework}/frameworkid"))
+/// Where a framework's id is kept, as `--framework-store-uri` says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUri {
+    /// `etcd://`, or `etcd:///path` for another place than the usual.
+    Etcd { path: String },
+    /// `zk://hosts/path`.
+    ZooKeeper(Ensemble),
+}
+
+impl Default for StoreUri {
+    fn default() -> Self {
+        Self::Etcd { path: String::new() }
+    }
+}
+
+impl FromStr for StoreUri {
+    type Err = anyhow::Error;
+
+    fn from_str(uri: &str) -> anyhow::Result<Self> {
+        let ensemble = uri.strip_prefix("zk://").and_then(Ensemble::parse);
+        if let Some(ensemble) = ensemble.filter(|it| !it.path.is_empty()) {
+            return Ok(Self::ZooKeeper(ensemble));
+        }
+        let Some(rest) = uri.strip_prefix("etcd://") else {
+            bail!("{uri:?} is neither etcd://, etcd:///path nor zk://host:port,.../path");
+        };
+        // What stands where a URI has its host never counted.
+        let path = rest.find('/').map_or("", |at| &rest[at..]).trim_matches('/');
+        Ok(Self::Etcd { path: path.to_owned() })
+    }
+}
+
+impl StoreUri {
+    /// The key of a framework's id: `/k8sm/<framework>/frameworkid` in etcd, `<path>/<framework>` in ZooKeeper.
+    pub fn key(&self, product: &Product, framework: &str) -> String {
+        match self {
+            Self::Etcd { path } => format!("/{}/{framework}/frameworkid", if path.is_empty() { product.state_root } else { path }),
+            Self::ZooKeeper(ensemble) => format!("{}/{framework}", ensemble.path),
+        }
+    }
 }
 
 /// Keeps one framework's id.
@@ -111,6 +207,9 @@ impl Keeper {
     }
 
     /// Stores an id, again and again if it has a time to live.
+    ///
+    /// # Errors
+    /// [`Mismatch`]; anything else is tried again.
     pub(super) async fn keep(self, id: String, shutdown: Shutdown) -> anyhow::Result<()> {
         let Some(failover) = self.failover else { return Ok(()) };
         let ttl = (failover < FOR_EVER).then(|| Duration::from_secs(failover.as_secs().max(1)));
@@ -119,11 +218,12 @@ impl Keeper {
         let keeping = async {
             loop {
                 let pause = match self.store.set(&self.key, &id, ttl).await {
-                    Ok(()) if ttl.is_none() => return,
+                    Ok(()) if ttl.is_none() => return Ok(()),
                     Ok(()) => {
                         backoff.reset();
                         refresh
                     }
+                    Err(error) if error.is::<Mismatch>() => return Err(error),
                     Err(error) => {
                         tracing::warn!("the framework id cannot be stored: {error:#}");
                         backoff.pause()
@@ -132,8 +232,7 @@ impl Keeper {
                 tokio::time::sleep(pause).await;
             }
         };
-        shutdown.run_until_cancelled(keeping).await;
-        Ok(())
+        shutdown.run_until_cancelled(keeping).await.unwrap_or(Ok(()))
     }
 
     /// Forgets the id: Mesos will never take it again.
@@ -149,10 +248,16 @@ mod tests {
 
     #[test]
     fn keys_follow_the_uri() {
-        let at = |uri: &str| key(KUBERNETES, uri, "Kubernetes");
-        assert_eq!(at("etcd://").unwrap(), "/k8sm/Kubernetes/frameworkid");
-        assert_eq!(at("etcd:///a/b/").unwrap(), "/a/b/Kubernetes/frameworkid");
-        assert_eq!(at("etcd://host").unwrap(), "/k8sm/Kubernetes/frameworkid");
-        assert!(at("zk://h:2181/a").is_err());
+        for (uri, key) in [
+            ("etcd://", "/k8sm/Kubernetes/frameworkid"),
+            ("etcd:///a/b/", "/a/b/Kubernetes/frameworkid"),
+            ("etcd://host", "/k8sm/Kubernetes/frameworkid"),
+            ("zk://h1:2181,h2/a/b", "/a/b/Kubernetes"),
+        ] {
+            assert_eq!(uri.parse::<StoreUri>().unwrap().key(KUBERNETES, "Kubernetes"), key, "{uri}");
+        }
+        for uri in ["", "/a", "zk://", "zk://h:2181", "zk://h:port/a", "http://h"] {
+            assert!(uri.parse::<StoreUri>().is_err(), "{uri}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The scheduler's HTTP server: health, metrics, files for the agents, and a look inside.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -27,6 +27,13 @@ type Body = BoxBody<Bytes, std::io::Error>;
 pub(super) struct Site {
     pub(super) files: Files,
     pub(super) metrics: Registry,
+    /// Set once this scheduler leads.
+    pub(super) work: OnceLock<Work>,
+}
+
+/// The scheduler at work, as far as requests are about it.
+#[derive(Debug)]
+pub(super) struct Work {
     pub(super) core: Arc<Mutex<Core>>,
     /// Wakes the scheduler with what a request asks of it.
     pub(super) inputs: mpsc::UnboundedSender<Input>,
@@ -53,12 +60,38 @@ impl Site {
             }
             "/healthz" | "/healthz/ping" | "/livez" | "/readyz" => text(StatusCode::OK, "ok"),
             "/metrics" => text(StatusCode::OK, self.metrics.render()),
-            "/debug/scheduler/podqueue" => text(StatusCode::OK, self.core.lock().debug_queue()),
-            // Updates are taken in as they come, so there never is one that waits.
-            "/debug/scheduler/podstore" => text(StatusCode::OK, ""),
-            "/debug/registry/tasks" => text(StatusCode::OK, self.core.lock().debug_tasks()),
-            path if path.starts_with("/debug/actions/") => self.act(&path["/debug/actions/".len()..]),
+            path if path.starts_with("/debug/") => match self.work.get() {
+                Some(work) => work.answer(&path["/debug/".len()..]),
+                None => text(StatusCode::SERVICE_UNAVAILABLE, "another scheduler leads\n"),
+            },
             path => self.file(path.trim_start_matches('/'), request.method() == Method::HEAD).await,
+        }
+    }
+
+    async fn file(&self, name: &str, head: bool) -> Response<Body> {
+        let Some(path) = self.files.get(name) else { return not_found() };
+        match open(path).await {
+            Ok((length, body)) => {
+                let body = if head { Full::default().map_err(|never: std::convert::Infallible| match never {}).boxed() } else { body };
+                let response = Response::builder().header(header::CONTENT_TYPE, "application/octet-stream");
+                response.header(header::CONTENT_LENGTH, length).body(body).expect("the header is valid")
+            }
+            Err(error) => {
+                tracing::error!("{error:#}");
+                text(StatusCode::INTERNAL_SERVER_ERROR, format!("{name} cannot be read\n"))
+            }
+        }
+    }
+}
+
+impl Work {
+    fn answer(&self, path: &str) -> Response<Body> {
+        match path {
+            "scheduler/podqueue" => text(StatusCode::OK, self.core.lock().debug_queue()),
+            // Updates are taken in as they come, so there never is one that waits.
+            "scheduler/podstore" => text(StatusCode::OK, ""),
+            "registry/tasks" => text(StatusCode::OK, self.core.lock().debug_tasks()),
+            _ => path.strip_prefix("actions/").map_or_else(not_found, |action| self.act(action)),
         }
     }
 
@@ -80,21 +113,6 @@ impl Site {
         drop(core);
         let _ = self.inputs.send(input);
         report.map_or_else(|| text(StatusCode::NO_CONTENT, ""), |report| text(StatusCode::OK, report))
-    }
-
-    async fn file(&self, name: &str, head: bool) -> Response<Body> {
-        let Some(path) = self.files.get(name) else { return not_found() };
-        match open(path).await {
-            Ok((length, body)) => {
-                let body = if head { Full::default().map_err(|never: std::convert::Infallible| match never {}).boxed() } else { body };
-                let response = Response::builder().header(header::CONTENT_TYPE, "application/octet-stream");
-                response.header(header::CONTENT_LENGTH, length).body(body).expect("the header is valid")
-            }
-            Err(error) => {
-                tracing::error!("{error:#}");
-                text(StatusCode::INTERNAL_SERVER_ERROR, format!("{name} cannot be read\n"))
-            }
-        }
     }
 }
 

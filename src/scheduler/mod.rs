@@ -28,5 +28,5 @@ pub mod taskid;
 pub mod tasks;
 
 pub use config::{Config, ExecutorFlags, Tuning};
-pub use frameworkid::{InStore, StateStore};
+pub use frameworkid::{InStore, InZooKeeper, StateStore, StoreUri};
 pub use shell::Scheduler;

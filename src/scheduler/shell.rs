@@ -1,8 +1,8 @@
 //! The I/O around the core: watches, the Mesos driver, writes to the API server, time.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -16,8 +16,8 @@ use super::config::Config;
 use super::core::{Action, Core, GATE, Input, Settings};
 use super::demand::Rules;
 use super::executorinfo::Prototype;
-use super::frameworkid::{self, Keeper, StateStore};
-use super::http::{self, Site};
+use super::frameworkid::{Keeper, StateStore};
+use super::http::{self, Site, Work};
 use super::metrics::Metrics;
 use super::publish::Publisher;
 use super::reconcile::Pace;
@@ -44,14 +44,22 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A scheduler that listens, and does nothing else until [`Scheduler::run`].
 #[derive(Debug)]
 pub struct Scheduler {
+    listener: TcpListener,
+    files: Files,
+    leader: Leader,
+}
+
+/// What a scheduler needs once it leads.
+#[derive(Debug)]
+struct Leader {
     config: Config,
     client: Client,
     cache: Arc<Cache>,
     keeper: Keeper,
     masters: MasterLocation,
-    listener: TcpListener,
-    files: Files,
     prototype: Prototype,
+    /// Where others reach this scheduler.
+    endpoint: SocketAddr,
 }
 
 impl Scheduler {
@@ -63,14 +71,15 @@ impl Scheduler {
     pub async fn build(config: Config, client: Client, cache: Arc<Cache>, state: Arc<dyn StateStore>) -> anyhow::Result<Self> {
         let config = config.check()?;
         let masters = MasterLocation::read(&config.mesos_master).context("--mesos-master")?;
-        let key = frameworkid::key(config.product, &config.framework_store_uri, &config.framework_name)?;
+        let key = config.framework_store.key(config.product, &config.framework_name);
         let keeper = Keeper { store: state, key, failover: config.failover(), refresh: config.tuning.framework_id_refresh_interval };
         let at = SocketAddr::new(config.address, config.port);
         let listener = TcpListener::bind(at).await.with_context(|| format!("--address and --port: cannot listen on {at}"))?;
-        let bound = SocketAddr::new(published(&config), listener.local_addr()?.port());
-        let base = format!("http://{}", config.advertised_address.clone().unwrap_or_else(|| bound.to_string()));
+        let endpoint = SocketAddr::new(config.published_address.unwrap_or(config.address), listener.local_addr()?.port());
+        let base = format!("http://{}", config.advertised_address.clone().unwrap_or_else(|| endpoint.to_string()));
         let (files, prototype) = artifacts::prepare(&config, &base).context("misconfigured executor")?;
-        Ok(Self { config, client: client.named("km-scheduler"), cache, keeper, masters, listener, files, prototype })
+        let leader = Leader { config, client: client.named("km-scheduler"), cache, keeper, masters, prototype, endpoint };
+        Ok(Self { listener, files, leader })
     }
 
     /// Where the HTTP server listens.
@@ -81,14 +90,29 @@ impl Scheduler {
         self.listener.local_addr()
     }
 
-    /// Schedules until the shutdown. Tasks go on running in Mesos.
+    /// Schedules until the shutdown; with `--ha`, once it is elected. Tasks go on running in Mesos.
     ///
     /// # Errors
-    /// If Mesos refuses the framework for good, or another scheduler leads.
+    /// If Mesos refuses the framework for good; [`Lost`](crate::client::leader::Lost) if another scheduler has come to lead.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        if !self.config.ha {
-            return self.lead(shutdown).await;
-        }
+        let Self { listener, files, leader } = self;
+        let supervisor = Supervisor::new(shutdown.child_token());
+        let site = Arc::new(Site { files, metrics: Registry::default(), work: OnceLock::new() });
+        supervisor.spawn("scheduler HTTP", http::serve(listener, site.clone(), supervisor.clone()));
+        let led = if leader.config.ha {
+            leader.stand(site, supervisor.shutdown()).await
+        } else {
+            leader.lead(&site, supervisor.shutdown()).await
+        };
+        supervisor.shutdown().cancel();
+        let drained = supervisor.wait(GRACE).await;
+        led.and(drained)
+    }
+}
+
+impl Leader {
+    /// Waits to be elected.
+    async fn stand(self, site: Arc<Site>, shutdown: Shutdown) -> anyhow::Result<()> {
         let product = self.config.product;
         let identity = format!("{}:{}", self.prototype.id(), uuid::Uuid::new_v4());
         let candidate = Candidate::new(
@@ -97,26 +121,27 @@ impl Scheduler {
             &identity,
         );
         let client = self.client.clone();
-        candidate.run(client, shutdown, |stop| self.lead(stop)).await
+        candidate.run(client, shutdown, async |stop| self.lead(&site, stop).await).await
     }
 
-    async fn lead(self, shutdown: Shutdown) -> anyhow::Result<()> {
+    async fn lead(self, site: &Site, shutdown: Shutdown) -> anyhow::Result<()> {
         let supervisor = Supervisor::new(shutdown.child_token());
-        let registry = Registry::default();
         let Some(resumed) = shutdown.run_until_cancelled(self.keeper.load()).await else { return Ok(()) };
         let settings = self.settings(resumed.is_some());
-        let core = Arc::new(Mutex::new(Core::new(settings, Metrics::new(registry.clone()))));
+        let core = Arc::new(Mutex::new(Core::new(settings, Metrics::new(site.metrics.clone()))));
         let (inputs, results) = mpsc::unbounded_channel();
-        let endpoint = SocketAddr::new(published(&self.config), self.listener.local_addr()?.port());
-        let site = Site { files: self.files.clone(), metrics: registry, core: core.clone(), inputs: inputs.clone() };
-        supervisor.spawn("scheduler HTTP", http::serve(self.listener, Arc::new(site), supervisor.clone()));
+        let _ = site.work.set(Work { core: core.clone(), inputs: inputs.clone() });
         let (recorder, writer) = events::recorder(self.client.clone(), "default-scheduler", "");
         supervisor.spawn("scheduler events", writer.run(supervisor.shutdown()));
         if shutdown.run_until_cancelled(self.cache.wait_synced(&[&resource::POD, &resource::NODE])).await.is_none() {
             return Ok(());
         }
-        let publisher =
-            Publisher { client: self.client.clone(), product: self.config.product, cluster_ip: self.config.service_address, endpoint };
+        let publisher = Publisher {
+            client: self.client.clone(),
+            product: self.config.product,
+            cluster_ip: self.config.service_address,
+            endpoint: self.endpoint,
+        };
         let running = Running {
             pods: Followed::new(&self.cache, &resource::POD),
             nodes: Followed::new(&self.cache, &resource::NODE),
@@ -171,11 +196,6 @@ impl Scheduler {
             seed: rand::random(),
         }
     }
-}
-
-/// The address by which others reach the scheduler.
-fn published(config: &Config) -> IpAddr {
-    config.published_address.unwrap_or(config.address)
 }
 
 /// A framework's name as part of the name of an object.

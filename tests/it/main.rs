@@ -4,6 +4,7 @@
 
 mod api;
 mod client;
+mod controllers;
 mod executor;
 mod kubectl;
 mod mesos;

@@ -1,9 +1,10 @@
 //! Limit ranges of the namespace: defaults for containers that say nothing, and bounds for those that do.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::Server;
 use super::super::query::Answer;
+use super::super::quota;
 use super::super::registry::json;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
@@ -118,35 +119,24 @@ fn check(limit: &Value, kind: &str, resources: &Value, wrong: &mut Vec<String>) 
             _ => {}
         }
     }
+    let stated = |of: &Value, name: &str| amount(of, name).filter(|it| !it.is_zero());
     for (name, ratio) in bounds("maxLimitRequestRatio") {
-        let (Ok(bound), Some(request), Some(have)) = (Quantity::from_json(ratio), amount(requests, name), amount(limits, name)) else {
-            wrong.push(format!("{name} max limit to request ratio per {kind} is {}, but no request or limit is specified", shown(ratio)));
-            continue;
+        let (Ok(bound), most) = (Quantity::from_json(ratio), shown(ratio)) else { continue };
+        let why = match (stated(requests, name), stated(limits, name)) {
+            (None, _) => "no request is specified or request is 0".to_owned(),
+            (_, None) => "no limit is specified or limit is 0".to_owned(),
+            (Some(request), Some(have)) if have.to_f64() / request.to_f64() > bound.to_f64() => {
+                format!("provided ratio is {:.6}", have.to_f64() / request.to_f64())
+            }
+            _ => continue,
         };
-        let is = have.to_f64() / request.to_f64();
-        if is > bound.to_f64() {
-            wrong.push(format!("{name} max limit to request ratio per {kind} is {}, but provided ratio is {is:.6}", shown(ratio)));
-        }
+        wrong.push(format!("{name} max limit to request ratio per {kind} is {most}, but {why}"));
     }
 }
 
 /// What all containers of a pod ask for and are limited to together, as `resources`.
 fn sums(pod: &Value) -> Value {
-    let sum = |what: &str| {
-        let mut total: Map<String, Value> = Map::new();
-        for container in json::items(pod, "/spec/containers") {
-            let amounts = container.pointer(&format!("/resources/{what}")).and_then(Value::as_object);
-            for (name, amount) in amounts.into_iter().flatten() {
-                let so_far = total.get(name).and_then(|it| Quantity::from_json(it).ok());
-                let sum = match (so_far, Quantity::from_json(amount).ok()) {
-                    (Some(a), Some(b)) => Value::String((a + b).to_string()),
-                    _ => amount.clone(),
-                };
-                total.insert(name.clone(), sum);
-            }
-        }
-        total
-    };
+    let sum = |what: &str| quota::shown(&quota::pod_amounts(pod, what));
     serde_json::json!({"requests": sum("requests"), "limits": sum("limits")})
 }
 
@@ -182,7 +172,18 @@ mod tests {
             checked(json!({"requests": {"cpu": "1"}, "limits": {"cpu": "2"}})),
             ["maximum cpu usage per Container is 1, but limit is 2"]
         );
-        assert_eq!(checked(json!({})).len(), 3);
+        assert_eq!(
+            checked(json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "900m"}})),
+            ["cpu max limit to request ratio per Container is 2, but provided ratio is 9.000000"]
+        );
+        assert_eq!(
+            checked(json!({})),
+            [
+                "minimum cpu usage per Container is 100m.  No request is specified",
+                "maximum cpu usage per Container is 1.  No limit is specified",
+                "cpu max limit to request ratio per Container is 2, but no request is specified or request is 0",
+            ]
+        );
         let pod =
             json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "100m"}}}, {"resources": {"requests": {"cpu": "1"}}}]}});
         assert_eq!(sums(&pod)["requests"]["cpu"], "1100m");

@@ -1,7 +1,10 @@
 //! Admission: what may change or refuse a write before it is stored, in the order of `--admission-control`.
 
+mod default_class;
+mod default_tolerations;
 mod limit_ranger;
 mod namespace_lifecycle;
+mod priority;
 mod resource_quota;
 mod service_account;
 
@@ -47,9 +50,17 @@ enum Plugin {
     NamespaceLifecycle,
     LimitRanger,
     ServiceAccount,
+    Priority,
+    DefaultTolerationSeconds,
+    DefaultStorageClass,
+    DefaultIngressClass,
     ResourceQuota,
     AlwaysDeny,
 }
+
+/// The plug-ins that are on unless others are named.
+pub const DEFAULT_PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ServiceAccount,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
+                                   DefaultIngressClass,ResourceQuota";
 
 /// The plug-ins of a server, in order.
 #[derive(Debug, Default)]
@@ -62,9 +73,6 @@ pub(crate) struct Chain {
 const WITHOUT_EFFECT: &[&str] = &[
     "AlwaysAdmit",
     "AlwaysPullImages",
-    "DefaultIngressClass",
-    "DefaultStorageClass",
-    "DefaultTolerationSeconds",
     "DenyEscalatingExec",
     "DenyExecOnPrivileged",
     "InitialResources",
@@ -73,7 +81,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "PersistentVolumeLabel",
     "PodSecurity",
     "PodSecurityPolicy",
-    "Priority",
     "RuntimeClass",
     "SecurityContextDeny",
     "StorageObjectInUseProtection",
@@ -92,6 +99,10 @@ impl Chain {
                 "NamespaceLifecycle" | "NamespaceExists" | "NamespaceAutoProvision" => Plugin::NamespaceLifecycle,
                 "LimitRanger" => Plugin::LimitRanger,
                 "ServiceAccount" => Plugin::ServiceAccount,
+                "Priority" => Plugin::Priority,
+                "DefaultTolerationSeconds" => Plugin::DefaultTolerationSeconds,
+                "DefaultStorageClass" => Plugin::DefaultStorageClass,
+                "DefaultIngressClass" => Plugin::DefaultIngressClass,
                 "ResourceQuota" => Plugin::ResourceQuota,
                 "AlwaysDeny" => Plugin::AlwaysDeny,
                 other if WITHOUT_EFFECT.contains(&other) => {
@@ -116,13 +127,17 @@ impl Chain {
                 Plugin::LimitRanger => limit_ranger::admit(server, review, object)?,
                 Plugin::ServiceAccount => service_account::admit(server, review, object).await?,
                 Plugin::NamespaceLifecycle => namespace_lifecycle::check(server, review).await?,
+                Plugin::Priority => priority::admit(server, review, object)?,
+                Plugin::DefaultTolerationSeconds => default_tolerations::admit(review, object),
+                Plugin::DefaultStorageClass => default_class::admit(server, &default_class::STORAGE, review, object),
+                Plugin::DefaultIngressClass => default_class::admit(server, &default_class::INGRESSES, review, object),
                 Plugin::ResourceQuota | Plugin::AlwaysDeny => {}
             }
         }
         Ok(())
     }
 
-    /// Lets every plug-in refuse the final object (`Null` for a delete). The charge is to be held until the write is done.
+    /// Lets every plug-in refuse the final object (`Null` for a delete). The charge is to be refunded if the write does not happen.
     ///
     /// # Errors
     /// The first refusal.
@@ -132,9 +147,14 @@ impl Chain {
             match plugin {
                 Plugin::NamespaceLifecycle if review.operation == Operation::Delete => namespace_lifecycle::check(server, review).await?,
                 Plugin::LimitRanger => limit_ranger::validate(server, review, object)?,
+                Plugin::Priority => priority::validate(server, review, object)?,
                 Plugin::ResourceQuota => charge = self.quotas.charge(server, review, object).await?,
                 Plugin::AlwaysDeny => return Err(refuse(review, "admission control is denying all modifications")),
-                Plugin::NamespaceLifecycle | Plugin::ServiceAccount => {}
+                Plugin::NamespaceLifecycle
+                | Plugin::ServiceAccount
+                | Plugin::DefaultTolerationSeconds
+                | Plugin::DefaultStorageClass
+                | Plugin::DefaultIngressClass => {}
             }
         }
         Ok(charge)

@@ -52,8 +52,14 @@ pub(crate) async fn create(
     strategy::create(resource, &mut value);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
-    let admitted = server.admission.validate(server, &review, &value).await?;
-    let claims = Claims::make(server, &key, &mut value, None, options.dry_run).await?;
+    let charge = server.admission.validate(server, &review, &value).await?;
+    let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
+        Ok(claims) => claims,
+        Err(status) => {
+            charge.refund(server).await;
+            return Err(status);
+        }
+    };
     if options.dry_run {
         // It is at no resource version.
         return Object::from_wire(resource, json::encode(&value).into()).map_err(|error| Box::new(Status::internal(error)));
@@ -62,7 +68,6 @@ pub(crate) async fn create(
         match server.put(&key, &value, Expect::Absent).await {
             Ok(Ok(object)) => {
                 claims.settle(server).await;
-                drop(admitted);
                 return Ok(object);
             }
             Ok(Err(_)) if generated => {
@@ -72,15 +77,17 @@ pub(crate) async fn create(
             }
             Ok(Err(_)) => {
                 claims.abandon(server).await;
+                charge.refund(server).await;
                 return Err(Box::new(Status::already_exists(resource, &key.name.name)));
             }
             Err(status) => {
-                // Whether it was written is unknown; if not, the repair frees what was claimed.
+                // Whether it was written is unknown; if not, the repair frees what was claimed, and the quotas count anew.
                 return Err(status);
             }
         }
     }
     claims.abandon(server).await;
+    charge.refund(server).await;
     let mut status = Status::already_exists(resource, &key.name.name);
     status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
     Err(Box::new(status))

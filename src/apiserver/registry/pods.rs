@@ -21,6 +21,16 @@ pub(crate) fn create(pod: &mut Value) {
     status.insert("qosClass".to_owned(), class.into());
 }
 
+/// What admission has decided for a pod stays, even if its owner does not repeat it.
+pub(crate) fn update(pod: &mut Value, old: &Value) {
+    let spec = json::map(pod, "spec");
+    for key in ["priority", "preemptionPolicy"] {
+        if let Some(decided) = old.get("spec").and_then(|it| it.get(key)) {
+            json::set_default(spec, key, decided.clone());
+        }
+    }
+}
+
 /// The class is decided once; `podIPs` begins with `podIP`, `hostIPs` with `hostIP`.
 pub(crate) fn update_status(pod: &mut Value, old: &Value) {
     let class = json::text(old, "/status/qosClass").to_owned();

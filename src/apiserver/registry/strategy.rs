@@ -29,6 +29,7 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
 /// Completes an object about to replace `old`.
 pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
     match (resource.group, resource.plural) {
+        ("", "pods") => pods::update(new, old),
         ("", "services") => services::complete(new, Some(old)),
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
         ("", "secrets") => merge_string_data(new),

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::admission::{Operation, Review};
+use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::negotiate::{parse_json, patch_kind};
@@ -170,8 +170,14 @@ async fn attempt(
     if new == old {
         return Ok(Attempt::Done(object.clone()));
     }
-    let _admitted = if part == Part::Internal { None } else { Some(server.admission.validate(server, &review, &new).await?) };
-    let claims = Claims::make(server, key, &mut new, Some(&old), options.dry_run).await?;
+    let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
+    let claims = match Claims::make(server, key, &mut new, Some(&old), options.dry_run).await {
+        Ok(claims) => claims,
+        Err(status) => {
+            charge.refund(server).await;
+            return Err(status);
+        }
+    };
     let rendered = |new: &Value| {
         Object::from_stored(key.resource, &json::encode(new), object.revision()).map_err(|error| Box::new(Status::internal(error)))
     };
@@ -190,6 +196,7 @@ async fn attempt(
         }
         Err(entry) => {
             claims.abandon(server).await;
+            charge.refund(server).await;
             Ok(Attempt::Conflict(entry))
         }
     }

@@ -139,7 +139,8 @@ async fn forms() {
         (
             406,
             "NotAcceptable".to_owned(),
-            "only the following media types are accepted: application/json, application/yaml, application/json;stream=watch".to_owned()
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+                .to_owned()
         )
     );
     it.stop().await;

@@ -1,7 +1,9 @@
 //! A server in this process, on an embedded store in a directory of its own.
 
+mod admission;
 mod lists;
 mod objects;
+mod protocol;
 mod services;
 mod sockets;
 mod versions;
@@ -56,6 +58,7 @@ pub(super) async fn start() -> Fixture {
 pub(super) struct Answered {
     pub(super) code: u16,
     pub(super) headers: http::HeaderMap,
+    pub(super) bytes: Vec<u8>,
     pub(super) text: String,
     pub(super) json: Value,
 }
@@ -82,9 +85,9 @@ impl Fixture {
         let response = self.server.transport().send(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes: Vec<u8> = body.map(|it| it.unwrap().to_vec()).concat().await;
-        let text = String::from_utf8(bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let json = serde_json::from_str(&text).unwrap_or_default();
-        Answered { code: parts.status.as_u16(), headers: parts.headers, text, json }
+        Answered { code: parts.status.as_u16(), headers: parts.headers, bytes, text, json }
     }
 
     pub(super) async fn call(&self, method: Method, path: &str, body: Value) -> Answered {

@@ -7,7 +7,6 @@ mod tests;
 use std::future::Future;
 use std::time::Duration;
 
-use anyhow::bail;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -16,6 +15,11 @@ use super::{Client, Patch, Result};
 use crate::object::resource;
 use crate::supervise::Shutdown;
 use election::{Election, Record, Step};
+
+/// Another may lead by now, so this one must not.
+#[derive(Debug, thiserror::Error)]
+#[error("lost the lease {0}")]
+pub struct Lost(String);
 
 /// What is voted on and by whom.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ impl Candidate {
     /// when the election is lost. At the shutdown the lease is given back, so that the next leader need not wait.
     ///
     /// # Errors
-    /// That of `work`, or that the election was lost: then another replica may be working already, and this one must start over.
+    /// That of `work`, or [`Lost`]: then another replica may be working already, and this one must start over.
     pub async fn run<F, W>(self, client: Client, shutdown: Shutdown, work: F) -> anyhow::Result<()>
     where
         F: FnOnce(Shutdown) -> W,
@@ -79,7 +83,7 @@ impl Candidate {
         };
         if lost {
             done?;
-            bail!("lost the lease {}/{}", voter.candidate.namespace, voter.candidate.lease);
+            return Err(Lost(format!("{}/{}", voter.candidate.namespace, voter.candidate.lease)).into());
         }
         voter.release().await;
         done

@@ -8,6 +8,7 @@ mod schemas;
 use std::collections::HashMap;
 use std::sync::{LazyLock, OnceLock};
 
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 use super::decode::api_version;
@@ -31,21 +32,30 @@ enum Dialect {
 /// `/openapi/v3`: where the documents are.
 pub fn index() -> &'static Document {
     static INDEX: LazyLock<Document> = LazyLock::new(|| {
-        let sources = schema::SOURCES.concat();
-        let mut paths = Map::new();
-        for (group, versions) in served() {
-            for version in versions.keys() {
-                let path = prefix(group, version);
-                let resources = discovery::resources(group, version).map(|it| it.etag.as_str()).unwrap_or_default();
-                let hash = fingerprint([env!("CARGO_PKG_VERSION"), resources, &sources].concat().as_bytes());
-                let url = format!("/openapi/v3/{path}?hash={hash}");
-                paths.insert(path, json!({"serverRelativeURL": url}));
-            }
-        }
+        let paths: Map<_, _> = HASHES
+            .iter()
+            .map(|(path, hash)| (path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")})))
+            .collect();
         Document::json(&json!({"paths": paths}))
     });
     &INDEX
 }
+
+/// What the index calls the present content of a group and version.
+pub fn hash(group: &str, version: &str) -> Option<&'static str> {
+    HASHES.get(&prefix(group, version)).map(String::as_str)
+}
+
+/// By path, of all that the documents are made from.
+static HASHES: LazyLock<IndexMap<String, String>> = LazyLock::new(|| {
+    let sources = schema::SOURCES.concat();
+    let versions = served().into_iter().flat_map(|(group, versions)| versions.into_keys().map(move |version| (group, version)));
+    let hash = |(group, version)| {
+        let resources = discovery::resources(group, version).map(|it| it.etag.as_str()).unwrap_or_default();
+        (prefix(group, version), fingerprint([env!("CARGO_PKG_VERSION"), resources, &sources].concat().as_bytes()))
+    };
+    versions.map(hash).collect()
+});
 
 /// `/openapi/v3/api/v1` (the group is empty) or `/openapi/v3/apis/{group}/{version}`; `None` if it is not served.
 pub fn document(group: &str, version: &str) -> Option<&'static Document> {

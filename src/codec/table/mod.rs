@@ -11,11 +11,11 @@ mod network;
 mod node;
 mod pod;
 mod policy;
+mod provision;
 mod rbac;
 mod row;
 mod service;
 mod storage;
-mod volume;
 mod workload;
 
 use std::any::Any;
@@ -110,7 +110,7 @@ fn printer(resource: ResourceRef) -> Option<&'static Printer> {
         autoscaler::PRINTERS,
         network::PRINTERS,
         rbac::PRINTERS,
-        volume::PRINTERS,
+        provision::PRINTERS,
         cluster::PRINTERS,
     ]
     .into_iter()

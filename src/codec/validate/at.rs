@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::names::{Faults, NOT_NEGATIVE};
+use super::names::{Faults, IMMUTABLE, NOT_NEGATIVE};
 use crate::object::status::Cause;
 
 static NULL: Value = Value::Null;
@@ -128,6 +128,15 @@ impl<'a> At<'a> {
             "" => {}
             text if supported.contains(&text) => {}
             text => out.push(Cause::not_supported(self.path(key), text, supported)),
+        }
+    }
+
+    /// Checks that fields are what they were.
+    pub(super) fn unchanged(&self, old: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
+        for key in keys {
+            if self.get(key) != old.get(key) {
+                self.invalid(key, IMMUTABLE, out);
+            }
         }
     }
 

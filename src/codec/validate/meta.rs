@@ -19,6 +19,10 @@ fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
         names::label_1035
     } else if of == &resource::NAMESPACE || of == &resource::STATEFUL_SET {
         names::label
+    } else if of.group == "rbac.authorization.k8s.io" || of == &resource::IP_ADDRESS {
+        names::path_segment
+    } else if of == &resource::CSI_DRIVER {
+        names::driver
     } else {
         names::subdomain
     }
@@ -56,6 +60,14 @@ pub(super) fn annotations(metadata: &At<'_>, out: &mut Vec<Cause>) {
     }
     if size > ANNOTATIONS {
         out.push(Cause::too_long(path, ANNOTATIONS));
+    }
+}
+
+/// Checks a reference to an object of some kind.
+pub(super) fn typed_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
+    reference.may("apiGroup", names::subdomain, out);
+    for key in ["kind", "name"] {
+        reference.must(key, names::path_segment, out);
     }
 }
 

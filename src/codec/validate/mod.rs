@@ -4,16 +4,22 @@
 //! An object is decoded and defaulted before it gets here, so shapes are right and defaults are filled in.
 
 mod at;
+mod autoscaler;
 mod batch;
+mod cluster;
 mod config;
 mod container;
 mod event;
+mod ingress;
 mod meta;
 mod names;
+mod network;
 mod node;
 mod placement;
 mod pod;
 mod policy;
+mod provision;
+mod rbac;
 mod resources;
 mod selector;
 mod service;
@@ -21,6 +27,7 @@ mod storage;
 mod volume;
 mod workload;
 
+pub use cluster::SYSTEM_PRIORITIES;
 use serde_json::Value;
 
 use self::at::At;
@@ -66,6 +73,24 @@ fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
         "PersistentVolumeClaim" => storage::claim(new, out),
         "PodDisruptionBudget" => policy::budget(new, out),
         "Event" => event::event(new, out),
+        "HorizontalPodAutoscaler" => autoscaler::autoscaler(new, out),
+        "Ingress" => ingress::ingress(new, out),
+        "IngressClass" => ingress::class(new, out),
+        "NetworkPolicy" => network::policy(new, out),
+        "IPAddress" => network::address(new, out),
+        "ServiceCIDR" => network::range(new, out),
+        "Role" => rbac::role(new, true, out),
+        "ClusterRole" => rbac::role(new, false, out),
+        "RoleBinding" => rbac::binding(new, true, out),
+        "ClusterRoleBinding" => rbac::binding(new, false, out),
+        "StorageClass" => provision::class(new, out),
+        "VolumeAttachment" => provision::attachment(new, out),
+        "CSIDriver" => provision::driver(new, out),
+        "CSINode" => provision::node(new, out),
+        "CSIStorageCapacity" => provision::capacity(new, out),
+        "PriorityClass" => cluster::priority(new, out),
+        "RuntimeClass" => cluster::runtime(new, out),
+        "CertificateSigningRequest" => cluster::certificate(new, out),
         _ => {}
     }
 }
@@ -75,6 +100,7 @@ fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
         "Pod" => pod::creation(new, out),
         "CronJob" => batch::cron_job_name(&new.at("metadata"), out),
+        "Ingress" => ingress::creation(new, out),
         _ => {}
     }
 }
@@ -94,6 +120,18 @@ fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         "Node" => node::update(new, old, out),
         "PersistentVolume" => storage::persistent_volume_update(new, old, out),
         "PersistentVolumeClaim" => storage::claim_update(new, old, out),
+        "RoleBinding" | "ClusterRoleBinding" => rbac::binding_update(new, old, out),
+        "IngressClass" => ingress::class_update(new, old, out),
+        "IPAddress" => network::address_update(new, old, out),
+        "ServiceCIDR" => network::range_update(new, old, out),
+        "StorageClass" => provision::class_update(new, old, out),
+        "VolumeAttachment" => provision::attachment_update(new, old, out),
+        "CSIDriver" => provision::driver_update(new, old, out),
+        "CSINode" => provision::node_update(new, old, out),
+        "CSIStorageCapacity" => provision::capacity_update(new, old, out),
+        "PriorityClass" => cluster::priority_update(new, old, out),
+        "RuntimeClass" => cluster::runtime_update(new, old, out),
+        "CertificateSigningRequest" => cluster::certificate_update(new, old, out),
         _ => {}
     }
 }

@@ -48,6 +48,35 @@ pub(super) fn config_key(text: &str) -> Faults {
     faults
 }
 
+/// What can be one segment of a path.
+pub(super) fn path_segment(text: &str) -> Faults {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].into_iter().filter(|it| text.contains(it)).map(|it| format!("may not contain '{it}'")).collect()
+}
+
+/// `*.` and a DNS name.
+pub(super) fn wildcard_subdomain(text: &str) -> Faults {
+    if text.strip_prefix("*.").is_some_and(|it| subdomain(it).is_empty()) {
+        return Faults::new();
+    }
+    let rule = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case \
+                alphanumeric characters, '-' or '.' and end with an alphanumeric character";
+    let label = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
+    vec![wants(rule, &format!(r"\*\.{label}(\.{label})*"), &["*.example.com"])]
+}
+
+/// The name of a storage driver.
+pub(super) fn driver(text: &str) -> Faults {
+    let mut faults = Faults::new();
+    if text.len() > 63 {
+        faults.push(too_long(63));
+    }
+    faults.extend(subdomain(&text.to_lowercase()));
+    faults
+}
+
 pub(super) fn env_name(text: &str) -> Faults {
     if text.is_empty() {
         return vec!["environment variable name must be non-empty".to_owned()];

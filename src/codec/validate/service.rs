@@ -11,7 +11,7 @@ use super::selector;
 use crate::object::status::Cause;
 use crate::util::go;
 
-const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 const NONE: &str = "None";
 
 pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {

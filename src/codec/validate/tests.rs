@@ -1,5 +1,7 @@
 //! What validation refuses, and that it never stops at what it does not expect.
 
+mod groups;
+
 use proptest::prelude::*;
 use serde_json::json;
 

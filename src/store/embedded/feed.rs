@@ -8,8 +8,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::disk::Disk;
-use super::tables::{self, Positions};
+use super::log::Log;
 use crate::object::Revision;
 use crate::store::{Batch, Change, Result, StoreError};
 
@@ -41,17 +40,17 @@ struct Recent {
 }
 
 impl Feed {
-    pub(super) fn new(positions: Positions) -> Self {
-        let state = State { head: positions.head, compacted: positions.compacted, progress: 0, closed: false };
+    pub(super) fn new(head: Revision, compacted: Revision) -> Self {
+        let state = State { head, compacted, progress: 0, closed: false };
         Self { state: watch::Sender::new(state), recent: Mutex::default() }
     }
 
-    /// Shows committed changes to every watcher.
-    pub(super) fn publish(&self, positions: Positions, changes: Vec<Change>) {
+    /// Shows durable changes to every watcher.
+    pub(super) fn publish(&self, changes: impl Iterator<Item = Change>, head: Revision, compacted: Revision) {
         self.recent.lock().push(changes);
         self.state.send_if_modified(|state| {
-            let news = state.head != positions.head;
-            (state.head, state.compacted) = (positions.head, positions.compacted);
+            let news = state.head != head;
+            (state.head, state.compacted) = (head, compacted);
             news
         });
     }
@@ -69,16 +68,16 @@ impl Feed {
         self.state.send_modify(|state| state.closed = true);
     }
 
-    pub(super) fn watch(self: Arc<Self>, disk: Arc<Disk>, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {
+    pub(super) fn watch(self: Arc<Self>, log: Arc<Log>, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Batch>>> {
         let mut state = self.state.subscribe();
         let State { compacted, progress, closed, .. } = *state.borrow_and_update();
         if closed {
-            return Err(disk.closed());
+            return Err(log.closed());
         }
         if after < compacted {
             return Err(StoreError::Compacted { asked: after, oldest: compacted });
         }
-        let watcher = Watcher { feed: self, disk, state, prefix: prefix.into(), position: after, progress };
+        let watcher = Watcher { feed: self, log, state, prefix: prefix.into(), position: after, progress };
         let batches = stream::unfold(Some(watcher), |watcher| async {
             let mut watcher = watcher?;
             match watcher.next().await {
@@ -91,7 +90,7 @@ impl Feed {
 }
 
 impl Recent {
-    fn push(&mut self, changes: Vec<Change>) {
+    fn push(&mut self, changes: impl Iterator<Item = Change>) {
         for change in changes {
             self.bytes += size(&change);
             self.changes.push_back(change);
@@ -126,7 +125,7 @@ fn size(change: &Change) -> usize {
 /// One watch.
 struct Watcher {
     feed: Arc<Feed>,
-    disk: Arc<Disk>,
+    log: Arc<Log>,
     state: watch::Receiver<State>,
     prefix: Arc<str>,
     /// Everything up to here has been delivered.
@@ -139,7 +138,7 @@ impl Watcher {
         loop {
             let State { head, progress, closed, .. } = *self.state.borrow_and_update();
             if closed {
-                return Err(self.disk.closed());
+                return Err(self.log.closed());
             }
             if self.position < head {
                 let recent = self.feed.recent.lock().after(&self.prefix, self.position);
@@ -155,14 +154,13 @@ impl Watcher {
                 self.progress = progress;
                 return Ok(Batch { changes: Vec::new(), revision: self.position });
             } else if self.state.changed().await.is_err() {
-                return Err(self.disk.closed());
+                return Err(self.log.closed());
             }
         }
     }
 
     async fn history(&self) -> Result<Batch> {
-        let (disk, prefix, position) = (self.disk.clone(), self.prefix.clone(), self.position);
-        let read = move || disk.read(|tx| tables::history(tx, &prefix, position, CHUNK));
-        super::blocking(read).await
+        let (log, prefix, position) = (self.log.clone(), self.prefix.clone(), self.position);
+        super::blocking(move || log.history(&prefix, position, CHUNK)).await
     }
 }

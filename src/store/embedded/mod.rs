@@ -1,9 +1,13 @@
-//! The store of a single machine: one directory, one process, no server. Writes are collected by one thread into transactions of a
-//! redb file, each made durable once for all of its writers.
+//! The store of a single machine: one directory, one process, no server. A log of all changes, made durable once for all who write at the
+//! same time, and an index of it in memory. The values stay on disk: the API server has them in its cache.
 
-mod disk;
 mod feed;
-mod tables;
+mod index;
+mod log;
+mod reclaim;
+mod record;
+mod segment;
+mod tail;
 mod writer;
 
 use std::fmt;
@@ -24,8 +28,8 @@ use futures_util::stream::BoxStream;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 
-use self::disk::Disk;
 use self::feed::Feed;
+use self::log::Log;
 use self::writer::{Message, Request, Retention, Write, Writer};
 use super::{Batch, Entry, Expect, Outcome, Page, Result, Store, StoreError};
 use crate::object::Revision;
@@ -42,20 +46,18 @@ pub struct Config {
     pub history_age: Duration,
     /// … and so is history of more changes than this.
     pub history_revisions: u64,
-    /// Memory for parts of the file.
-    pub cache_bytes: usize,
 }
 
 impl Config {
     /// The defaults: five minutes of history, as a Kubernetes API server keeps in etcd.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), history_age: Duration::from_secs(300), history_revisions: 500_000, cache_bytes: 16 << 20 }
+        Self { dir: dir.into(), history_age: Duration::from_secs(300), history_revisions: 500_000 }
     }
 }
 
 /// An open embedded store. Dropping it, or [`Embedded::close`], finishes the writes already asked for and closes the file.
 pub struct Embedded {
-    disk: Arc<Disk>,
+    log: Arc<Log>,
     feed: Arc<Feed>,
     inbox: mpsc::Sender<Message>,
     room: Arc<Semaphore>,
@@ -69,23 +71,22 @@ impl Embedded {
     /// If another process has it open, if the file is damaged (the error names it), or if the directory cannot be used.
     pub fn open(config: Config) -> Result<Arc<Self>> {
         let lock = lock(&config.dir).map_err(StoreError::Failed)?;
-        let (disk, positions) = Disk::open(config.dir.join("store.redb"), config.cache_bytes)?;
-        // The file's own name must be durable too.
-        File::open(&config.dir)
-            .and_then(|dir| dir.sync_all())
-            .with_context(|| config.dir.display().to_string())
-            .map_err(StoreError::Failed)?;
-        let (disk, feed) = (Arc::new(disk), Arc::new(Feed::new(positions)));
+        let (log, tail) = Log::open(&config.dir)?;
+        let (head, compacted) = {
+            let state = log.state.read();
+            (state.index.head(), state.index.forgotten())
+        };
+        let feed = Arc::new(Feed::new(head, compacted));
         let (inbox, messages) = mpsc::channel();
         let retention = Retention { age: config.history_age, revisions: config.history_revisions };
-        let writer = Writer::new(disk.clone(), feed.clone(), positions, retention);
-        let closing = Closing { disk: disk.clone(), feed: feed.clone(), _lock: lock };
+        let writer = Writer::new(log.clone(), tail, feed.clone(), retention);
+        let closing = Closing { log: log.clone(), feed: feed.clone(), _lock: lock };
         let thread = std::thread::Builder::new().name("store".into()).spawn(move || {
             let _closing = closing;
             writer.run(&messages);
         });
         let thread = thread.context("starting the store's thread").map_err(StoreError::Failed)?;
-        Ok(Arc::new(Self { disk, feed, inbox, room: Arc::new(Semaphore::new(ROOM as usize)), writer: Mutex::new(Some(thread)) }))
+        Ok(Arc::new(Self { log, feed, inbox, room: Arc::new(Semaphore::new(ROOM as usize)), writer: Mutex::new(Some(thread)) }))
     }
 
     /// Finishes the writes already asked for and closes the file; every later call fails, every watch ends. May be called twice.
@@ -107,10 +108,10 @@ impl Embedded {
 
     async fn write(&self, write: Write) -> Result<Outcome> {
         let size = u32::try_from(write.size() / 1024).unwrap_or(ROOM).clamp(1, ROOM);
-        let room = self.room.clone().acquire_many_owned(size).await.map_err(|_| self.disk.closed())?;
+        let room = self.room.clone().acquire_many_owned(size).await.map_err(|_| self.log.closed())?;
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Request(Request { write, reply, _room: room })).map_err(|_| self.disk.closed())?;
-        answer.await.map_err(|_| self.disk.closed())?
+        self.inbox.send(Message::Request(Request { write, reply, _room: room })).map_err(|_| self.log.closed())?;
+        answer.await.map_err(|_| self.log.closed())?
     }
 }
 
@@ -130,7 +131,7 @@ fn join(writer: Option<JoinHandle<()>>) {
 
 /// Closes the file, and lets go of the directory, when the writer's thread ends, in whatever way.
 struct Closing {
-    disk: Arc<Disk>,
+    log: Arc<Log>,
     feed: Arc<Feed>,
     _lock: File,
 }
@@ -138,7 +139,7 @@ struct Closing {
 impl Drop for Closing {
     fn drop(&mut self) {
         self.feed.close();
-        self.disk.close();
+        self.log.close();
     }
 }
 
@@ -179,19 +180,19 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
 
 impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Embedded").field("path", &self.disk.path()).field("head", &self.feed.head()).finish_non_exhaustive()
+        f.debug_struct("Embedded").field("dir", &self.log.dir()).field("head", &self.feed.head()).finish_non_exhaustive()
     }
 }
 
 impl Store for Embedded {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
-        // Two look-ups, mostly in memory: not worth another thread.
-        async move { self.disk.read(|tx| Ok(tables::get(tx, key)?)) }.boxed()
+        // A look-up and one short read of a file that is mostly in memory: not worth another thread.
+        async move { self.log.get(key) }.boxed()
     }
 
     fn range<'a>(&'a self, prefix: &'a str, start: &'a str, limit: usize, at: Revision) -> BoxFuture<'a, Result<Page>> {
-        let (disk, prefix, start) = (self.disk.clone(), prefix.to_owned(), start.to_owned());
-        blocking(move || disk.read(|tx| tables::range(tx, &prefix, &start, limit, at))).boxed()
+        let (log, prefix, start) = (self.log.clone(), prefix.to_owned(), start.to_owned());
+        blocking(move || log.range(&prefix, &start, limit, at)).boxed()
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>> {
@@ -203,7 +204,7 @@ impl Store for Embedded {
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<BoxStream<'static, Result<Batch>>>> {
-        async move { self.feed.clone().watch(self.disk.clone(), prefix, after) }.boxed()
+        async move { self.feed.clone().watch(self.log.clone(), prefix, after) }.boxed()
     }
 
     fn revision(&self) -> BoxFuture<'_, Result<Revision>> {

@@ -1,6 +1,7 @@
-//! The one thread that writes: takes every request that waits, makes them one transaction, and answers them when that is durable.
-//! Also deletes what has lived its time, and forgets old history.
+//! The one thread that writes: takes every request that waits, decides on each, appends what they change to the log as one group, and
+//! answers when that is durable. Also deletes what has lived its time, and forgets old history.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -8,19 +9,22 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::disk::Disk;
 use super::feed::Feed;
-use super::tables::{Done, Positions, Step};
+use super::index::Place;
+use super::log::Log;
+use super::reclaim::Reclaim;
+use super::record::{Group, Record, What};
+use super::tail::{Refused, Tail};
 use crate::object::Revision;
-use crate::store::{Expect, Outcome, Result, StoreError};
+use crate::store::{Change, Entry, Expect, Outcome, Result, StoreError};
 
-/// A transaction takes at most so many requests, so that none waits long for the others.
+/// A group takes at most so many requests, so that none waits long for the others.
 const REQUESTS: usize = 1024;
-/// … and so many bytes of values, which are in memory twice until it is committed.
+/// … and so many bytes of values.
 const BYTES: usize = 4 << 20;
-/// How many keys one transaction expires, and how many changes it sweeps, beside its requests.
-const CHORES: usize = 512;
-/// How long chores rest after a failure, such as a full disk. Further failures in that time are not logged.
+/// How many keys one group expires beside its requests.
+const EXPIRIES: usize = 512;
+/// How long chores rest after a failure, such as a full disk.
 const CHORES_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Write {
@@ -49,42 +53,32 @@ pub(super) struct Retention {
 }
 
 pub(super) struct Writer {
-    disk: Arc<Disk>,
+    log: Arc<Log>,
+    tail: Tail,
     feed: Arc<Feed>,
+    reclaim: Reclaim,
     retention: Retention,
-    positions: Positions,
     /// The newest revision at some time; what is before it is forgotten once that is `retention.age` ago.
     mark: (Instant, Revision),
-    next_expiry: Option<u64>,
     chores_from: Option<Instant>,
 }
 
-/// What a transaction has done, if it is committed.
-struct Attempt {
-    done: Done,
-    outcomes: Vec<Outcome>,
-}
-
-/// Why a transaction failed, and whether it is certain that nothing of it was written.
-struct Failure {
-    error: redb::Error,
-    certain: bool,
-}
-
 impl Writer {
-    pub(super) fn new(disk: Arc<Disk>, feed: Arc<Feed>, positions: Positions, retention: Retention) -> Self {
-        Self { disk, feed, retention, positions, mark: (Instant::now(), positions.head), next_expiry: None, chores_from: None }
+    pub(super) fn new(log: Arc<Log>, tail: Tail, feed: Arc<Feed>, retention: Retention) -> Self {
+        let mark = (Instant::now(), feed.head());
+        Self { log, tail, feed, reclaim: Reclaim::default(), retention, mark, chores_from: None }
     }
 
     /// Works until told to stop; what was asked before that is still done.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
-        self.step(Vec::new());
         loop {
             let (batch, go_on) = self.gather(inbox);
             self.step(batch);
             if !go_on {
+                self.reclaim.stop();
                 return;
             }
+            self.reclaim.check(&self.log, &mut self.tail);
         }
     }
 
@@ -114,81 +108,187 @@ impl Writer {
 
     /// How long until the next chore; `None`: nothing to do until somebody writes.
     fn due(&self) -> Option<Duration> {
-        let expiry = self.next_expiry.map(|due| Duration::from_millis(due.saturating_sub(unix_millis())));
-        let history = self.positions.head > self.positions.compacted;
-        let compaction = history.then(|| self.retention.age.saturating_sub(self.mark.0.elapsed()));
-        let sweep = (self.positions.swept < self.positions.compacted).then_some(Duration::ZERO);
-        let due = [expiry, compaction, sweep].into_iter().flatten().min()?;
+        let state = self.log.state.read();
+        let expiry = state.index.next_expiry().map(|due| Duration::from_millis(due.saturating_sub(unix_millis())));
+        let history = state.index.head() > state.index.forgotten();
+        let forgetting = history.then(|| self.retention.age.saturating_sub(self.mark.0.elapsed()));
+        let due = expiry.into_iter().chain(forgetting).min()?;
         Some(self.chores_from.map_or(due, |from| due.max(from.saturating_duration_since(Instant::now()))))
     }
 
-    /// One transaction, then the answers.
+    /// One group, then the answers.
     fn step(&mut self, batch: Vec<Request>) {
-        match self.transact(&batch) {
-            Ok(Attempt { done, outcomes }) => {
-                (self.positions, self.next_expiry, self.chores_from) = (done.positions, done.next_expiry, None);
-                self.feed.publish(done.positions, done.changes);
+        let mut draft = Draft::new(&self.log);
+        let outcomes: Vec<Result<Outcome>> = batch.iter().map(|request| draft.take(&request.write)).collect();
+        let due = if self.chores_from.is_some_and(|from| Instant::now() < from) {
+            Vec::new()
+        } else {
+            self.log.state.write().index.take_expired(unix_millis(), EXPIRIES + batch.len())
+        };
+        for (key, revision) in &due {
+            // If it was changed in this very group, that decides.
+            let _ = draft.take(&Write::Delete { key: (**key).to_owned(), revision: *revision });
+        }
+        let forget = self.forgetting(draft.next - 1);
+        if forget > self.log.state.read().index.forgotten() {
+            let _ = draft.take(&Write::Compact { revision: forget });
+        }
+        let Draft { mut group, changes, first, .. } = draft;
+        let appended = if group.is_empty() { Ok((0, 0)) } else { self.tail.append(&mut group, first) };
+        match appended {
+            Ok((segment, offset)) => {
+                self.chores_from = None;
+                self.show(changes, segment, offset);
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
                     // Whoever asked may have gone.
-                    let _ = request.reply.send(Ok(outcome));
+                    let _ = request.reply.send(outcome);
                 }
             }
-            Err(Failure { error, certain }) => {
+            Err(Refused { error, certain }) => {
+                if self.chores_from.is_none() {
+                    tracing::warn!("{error}");
+                }
                 self.chores_from = Some(Instant::now() + CHORES_PAUSE);
+                let later = unix_millis().saturating_add(CHORES_PAUSE.as_millis() as u64);
+                self.log.state.write().index.expires_again(later, due);
                 for request in batch {
-                    let error = match self.disk.error(&error) {
-                        StoreError::Full(cause) | StoreError::Failed(cause) if !certain => StoreError::Unavailable(cause),
-                        error => error,
-                    };
-                    let _ = request.reply.send(Err(error));
+                    let _ = request.reply.send(Err(again(&error, certain)));
                 }
             }
         }
     }
 
-    fn transact(&mut self, batch: &[Request]) -> std::result::Result<Attempt, Failure> {
-        let compact = self.compaction_due();
-        let mut attempt = None;
-        let mut retried = false;
-        loop {
-            let written = self.disk.write(|tx| {
-                let mut step = Step::new(tx)?;
-                let outcomes = batch.iter().map(|request| request.write.apply(&mut step)).collect::<std::result::Result<_, _>>()?;
-                step.expire(unix_millis(), CHORES + batch.len())?;
-                step.compact(compact);
-                step.sweep(CHORES + 2 * batch.len())?;
-                let done = step.finish()?;
-                let dirty = done.dirty;
-                attempt = Some(Attempt { done, outcomes });
-                Ok(dirty)
-            });
-            let Err(error) = written else { return Ok(attempt.expect("a transaction that succeeded has results")) };
-            if self.chores_from.is_none() {
-                tracing::warn!("{}: {error}; opening it again", self.disk.path().display());
+    /// Lets readers see what has become durable.
+    fn show(&mut self, changes: Vec<Drafted>, segment: u32, offset: u64) {
+        let (head, forgotten) = {
+            let mut state = self.log.state.write();
+            for drafted in &changes {
+                let record = drafted.record();
+                let place = Place::of(&record, segment, offset + drafted.value_at as u64);
+                state.index.apply(&record, place).expect("the draft numbers its changes in order");
             }
-            match self.disk.reopen() {
-                // The commit that failed may have happened; the file tells.
-                Ok(positions) => match attempt.take() {
-                    Some(attempt) if attempt.done.dirty && attempt.done.positions == positions => return Ok(attempt),
-                    // A read, or the last attempt, had left the file unusable.
-                    _ if !retried && matches!(error, redb::Error::PreviousIo | redb::Error::DatabaseClosed) => retried = true,
-                    _ => return Err(Failure { error, certain: true }),
-                },
-                Err(reopening) => {
-                    return Err(Failure { certain: attempt.is_none(), error: reopening });
-                }
-            }
+            (state.index.head(), state.index.forgotten())
+        };
+        if self.mark.0.elapsed() >= self.retention.age {
+            self.mark = (Instant::now(), head);
         }
+        self.feed.publish(changes.into_iter().filter_map(|drafted| drafted.change), head, forgotten);
     }
 
     /// Up to where the history is to be forgotten now; 0 if it is not.
-    fn compaction_due(&mut self) -> Revision {
-        let by_count = self.positions.head.saturating_sub(self.retention.revisions);
-        if self.mark.0.elapsed() < self.retention.age {
-            return by_count;
+    fn forgetting(&self, head: Revision) -> Revision {
+        let by_age = if self.mark.0.elapsed() >= self.retention.age { self.mark.1 } else { 0 };
+        by_age.max(head.saturating_sub(self.retention.revisions))
+    }
+}
+
+/// The error of a group, for one of those who were in it.
+fn again(error: &StoreError, certain: bool) -> StoreError {
+    let cause = anyhow::anyhow!("{}", cause(error));
+    match error {
+        _ if !certain => StoreError::Unavailable(cause),
+        StoreError::Full(_) => StoreError::Full(cause),
+        StoreError::Unavailable(_) => StoreError::Unavailable(cause),
+        _ => StoreError::Failed(cause),
+    }
+}
+
+fn cause(error: &StoreError) -> String {
+    match error {
+        StoreError::Full(cause) | StoreError::Failed(cause) | StoreError::Unavailable(cause) => format!("{cause:#}"),
+        other => other.to_string(),
+    }
+}
+
+/// A group that is being put together.
+struct Draft<'a> {
+    log: &'a Log,
+    group: Group,
+    changes: Vec<Drafted>,
+    /// The newest of `changes` to each key.
+    newest: HashMap<String, usize>,
+    /// The revision of the first change, and of the next.
+    first: Revision,
+    next: Revision,
+}
+
+/// One record of it.
+struct Drafted {
+    /// `None`: up to `revision` is to be forgotten.
+    change: Option<Change>,
+    revision: Revision,
+    expires: u64,
+    /// Where its value stands in the group.
+    value_at: usize,
+}
+
+impl Drafted {
+    fn record(&self) -> Record<'_> {
+        let what = match &self.change {
+            None => What::Forget,
+            Some(Change { key, value: None, .. }) => What::Delete { key },
+            Some(Change { key, value: Some(value), .. }) => What::Put { key, value, expires: self.expires },
+        };
+        Record { revision: self.revision, what }
+    }
+}
+
+impl<'a> Draft<'a> {
+    fn new(log: &'a Log) -> Self {
+        let first = log.state.read().index.head() + 1;
+        Self { log, group: Group::new(), changes: Vec::new(), newest: HashMap::new(), first, next: first }
+    }
+
+    fn take(&mut self, write: &Write) -> Result<Outcome> {
+        match write {
+            Write::Put { key, value, expect, ttl } => {
+                let current = self.current(key);
+                let expected = match expect {
+                    Expect::Absent => current.is_none(),
+                    Expect::At(revision) => current == Some(*revision),
+                };
+                if !expected {
+                    return self.conflict(key);
+                }
+                let expires = ttl.map_or(0, |ttl| unix_millis().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)).max(1));
+                Ok(Outcome::Done(self.change(key, Some(value.clone()), expires)))
+            }
+            Write::Delete { key, revision } if self.current(key) == Some(*revision) => Ok(Outcome::Done(self.change(key, None, 0))),
+            Write::Delete { key, .. } => self.conflict(key),
+            Write::Compact { revision } => {
+                let revision = (*revision).min(self.next - 1);
+                self.push(Drafted { change: None, revision, expires: 0, value_at: 0 });
+                Ok(Outcome::Done(revision))
+            }
         }
-        let (_, by_age) = std::mem::replace(&mut self.mark, (Instant::now(), self.positions.head));
-        by_age.max(by_count)
+    }
+
+    /// The revision of a key that exists.
+    fn current(&self, key: &str) -> Option<Revision> {
+        match self.newest.get(key) {
+            Some(at) => self.changes[*at].change.as_ref().and_then(|change| change.value.is_some().then_some(change.revision)),
+            None => self.log.state.read().index.get(key).map(|(revision, _)| revision),
+        }
+    }
+
+    fn conflict(&self, key: &str) -> Result<Outcome> {
+        let Some(at) = self.newest.get(key) else { return Ok(Outcome::Conflict(self.log.get(key)?)) };
+        let change = self.changes[*at].change.clone();
+        Ok(Outcome::Conflict(change.and_then(|Change { key, revision, value }| Some(Entry { key, value: value?, revision }))))
+    }
+
+    fn change(&mut self, key: &str, value: Option<Bytes>, expires: u64) -> Revision {
+        let revision = self.next;
+        self.next += 1;
+        self.newest.insert(key.to_owned(), self.changes.len());
+        let change = Change { key: key.to_owned(), revision, value };
+        self.push(Drafted { change: Some(change), revision, expires, value_at: 0 });
+        revision
+    }
+
+    fn push(&mut self, mut drafted: Drafted) {
+        drafted.value_at = self.group.push(&drafted.record());
+        self.changes.push(drafted);
     }
 }
 
@@ -199,20 +299,6 @@ impl Write {
             Self::Put { key, value, .. } => key.len() + value.len(),
             Self::Delete { key, .. } => key.len(),
             Self::Compact { .. } => 0,
-        }
-    }
-
-    fn apply(&self, step: &mut Step<'_>) -> std::result::Result<Outcome, redb::Error> {
-        match self {
-            Self::Put { key, value, expect, ttl } => {
-                let expires = ttl.map(|ttl| unix_millis().saturating_add(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)));
-                step.put(key, value, *expect, expires)
-            }
-            Self::Delete { key, revision } => step.delete(key, *revision),
-            Self::Compact { revision } => {
-                step.compact(*revision);
-                Ok(Outcome::Done(*revision))
-            }
         }
     }
 }

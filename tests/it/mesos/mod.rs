@@ -6,7 +6,7 @@ mod executor;
 mod framework;
 mod local;
 pub(crate) mod real;
-mod zookeeper;
+pub(crate) mod zookeeper;
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

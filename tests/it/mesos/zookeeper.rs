@@ -6,15 +6,15 @@ use std::time::Duration;
 use km::mesos::zookeeper::{Client, Ensemble};
 use tempfile::TempDir;
 
-pub(super) struct ZooKeeper {
-    pub(super) port: u16,
+pub(crate) struct ZooKeeper {
+    pub(crate) port: u16,
     process: Child,
     directory: TempDir,
 }
 
 impl ZooKeeper {
     /// Starts a server and waits until it takes sessions.
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (port, directory) = (super::real::free_port(), tempfile::tempdir().expect("a directory"));
         let settings = format!(
             "tickTime=500\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n",
@@ -26,15 +26,15 @@ impl ZooKeeper {
         zookeeper
     }
 
-    pub(super) fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("zk://127.0.0.1:{}{path}", self.port)
     }
 
-    pub(super) async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::open(&self.ensemble(), 0).await.expect("a session")
     }
 
-    pub(super) async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.kill();
         self.process = spawn(&self.directory);
         self.ready().await;

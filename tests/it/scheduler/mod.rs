@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops where something is wrong; a measurement prints")]
 
 mod executor;
+mod standby;
 mod world;
 
 use std::collections::BTreeMap;

@@ -19,6 +19,8 @@ use km::scheduler::{Config, Scheduler, StateStore};
 use km::store::embedded::{self, Embedded};
 use km::supervise::Supervisor;
 use km::util::product::KUBERNETES;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -86,6 +88,54 @@ impl World {
         process.address =
             self.eventually("the scheduler's address", || async { std::fs::read_to_string(&address).ok().ok_or_else(String::new) }).await;
         process
+    }
+
+    /// `km scheduler` itself, on a port of its own, with these flags beside the usual ones.
+    pub(super) async fn start_km(&self, flags: &[&str]) -> Process {
+        let log = std::fs::File::options().create(true).append(true).open(self.directory.path().join("scheduler.log")).unwrap();
+        let address = format!("127.0.0.1:{}", crate::support::free_port());
+        let child = Command::new(crate::support::km())
+            .args(["scheduler", "--address=127.0.0.1", "--mesos-executor-cpus=0.1", "--mesos-executor-mem=32"])
+            .arg(format!("--port={}", address.rsplit(':').next().unwrap()))
+            .arg(format!("--mesos-master={}", self.mesos.address()))
+            .arg(format!("--api-servers={}", self.api))
+            .arg(format!("--km-path=file://{}", self.directory.path().join("km").display()))
+            .args(flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let process = Process { child, address };
+        self.eventually("answer of the scheduler", || async { process.status("/healthz").await.map(drop) }).await;
+        process
+    }
+
+    /// Waits until this process leads.
+    pub(super) async fn wait_leads(&self, process: &Process) {
+        self.eventually("new leader", || async {
+            match process.status("/debug/registry/tasks").await {
+                Ok(200) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until schedulers have subscribed so often.
+    pub(super) async fn wait_subscribed(&self, times: usize) {
+        self.eventually(&format!("subscription number {times}"), || async {
+            let log = std::fs::read_to_string(self.directory.path().join("scheduler.log")).unwrap_or_default();
+            let seen = log.matches("subscribed as framework").count();
+            if seen == times { Ok(()) } else { Err(seen.to_string()) }
+        })
+        .await;
+    }
+
+    /// The ids of all frameworks that Mesos has not given up.
+    pub(super) async fn frameworks(&self) -> Vec<String> {
+        let state = self.state().await.unwrap();
+        state["frameworks"].as_array().into_iter().flatten().filter_map(|it| it["id"].as_str()).map(str::to_owned).collect()
     }
 
     pub(super) async fn create_pod(&self, name: &str) {
@@ -175,13 +225,17 @@ impl World {
 
     /// Id, state and agent of every task that has not ended.
     async fn tasks(&self) -> Result<Vec<(String, String, String)>, String> {
-        let (_, body) =
-            http::get(&self.mesos.address(), "/state", None, Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
-        let state: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let state = self.state().await?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let frameworks = state["frameworks"].as_array().into_iter().flatten();
         let tasks = frameworks.flat_map(|it| it["tasks"].as_array().into_iter().flatten());
         Ok(tasks.map(|it| (text(&it["id"]), text(&it["state"]), text(&it["slave_id"]))).collect())
+    }
+
+    async fn state(&self) -> Result<Value, String> {
+        let (_, body) =
+            http::get(&self.mesos.address(), "/state", None, Duration::from_secs(5)).await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
 
     async fn eventually<T, F: Future<Output = Result<T, String>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
@@ -225,6 +279,15 @@ impl Process {
     fn end(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    pub(super) async fn status(&self, path: &str) -> Result<u16, String> {
+        let answer = http::get(&self.address, path, None, Duration::from_secs(5)).await;
+        answer.map(|(head, _)| head.status).map_err(|error| error.to_string())
     }
 
     pub(super) async fn get(&self, path: &str) -> String {

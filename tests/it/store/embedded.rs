@@ -1,6 +1,6 @@
 //! What is particular to the embedded store: its directory, its file, and what happens when they fail.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,6 +121,14 @@ async fn a_slow_watcher_reads_from_disk() {
     assert!(matches!(slower.next().await, Err(StoreError::Compacted { .. })));
 }
 
+/// The files of the log, in order.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|it| it == "log"));
+    files.sort();
+    files
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_file_is_named() {
     let (store, dir) = open().await;
@@ -128,13 +136,20 @@ async fn a_damaged_file_is_named() {
         create(&store, &format!("/t/{n}"), &"x".repeat(3000)).await;
     }
     drop(store);
-    let path = dir.path().join("store.redb");
+    let path = files(dir.path()).remove(0);
     let whole = std::fs::read(&path).unwrap();
-    let damages: [(&str, Vec<u8>); 4] = [
+    let flipped = |at: usize| {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let damages: [(&str, Vec<u8>); 6] = [
         ("cut off", whole[..whole.len() / 2].to_vec()),
         ("nearly empty", whole[..100].to_vec()),
         ("another file", b"hello, I am not a database\n".repeat(1000)),
         ("zeroed header", [vec![0; 512], whole[512..].to_vec()].concat()),
+        ("a bit of the header", flipped(30)),
+        ("a bit of a value", flipped(100_000)),
     ];
     for (what, bytes) in damages {
         std::fs::write(&path, bytes).unwrap();
@@ -143,6 +158,50 @@ async fn a_damaged_file_is_named() {
     }
     std::fs::write(&path, whole).unwrap();
     assert_eq!(read_all(&reopen(dir.path()), "/t/", 1000, 0).await.unwrap().0.len(), 100);
+}
+
+/// Overwrites a few keys until several files are full, and waits until they are replaced by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn room_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { history_revisions: 5, ..Config::new(dir.path()) };
+    let store: Shared = Embedded::open(config.clone()).unwrap();
+    let value = "x".repeat(500_000);
+    let kept = create(&store, "/t/kept", "since the beginning").await;
+    let gone = create(&store, "/t/gone", &value).await;
+    remove(&store, "/t/gone", gone).await;
+    let mut churned = create(&store, "/t/churned", &value).await;
+    let few = async {
+        let mut most = 0;
+        loop {
+            churned = update(&store, "/t/churned", &value, churned).await;
+            let count = files(dir.path()).len();
+            if count < most {
+                break;
+            }
+            most = most.max(count);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), few).await.expect("files are replaced");
+    let expected = [("/t/churned", churned), ("/t/kept", kept)].map(|(key, revision)| (key.to_owned(), revision));
+    let check = async |store: &Shared| {
+        let (entries, _) = read_all(store, "/", 10, 0).await.unwrap();
+        assert_eq!(entries.iter().map(|entry| (entry.key.clone(), entry.revision)).collect::<Vec<_>>(), expected);
+        assert_eq!(entries[0].value.len(), value.len());
+        assert_eq!(entries[1].value, "since the beginning");
+    };
+    check(&store).await;
+    let head = store.revision().await.unwrap();
+    drop(store);
+    // Also what a process that ended in the middle of this leaves behind: its own file, and one that was already replaced.
+    let first = files(dir.path()).remove(0);
+    std::fs::write(dir.path().join("unfinished"), "half").unwrap();
+    std::fs::copy(&first, dir.path().join(format!("{:020}.log", gone + 1))).unwrap();
+    let store: Shared = Embedded::open(config).unwrap();
+    check(&store).await;
+    assert_eq!(store.revision().await.unwrap(), head);
+    assert!(!dir.path().join("unfinished").exists());
+    assert!(matches!(store.range("/t/", "", 1, kept).await, Err(StoreError::Compacted { .. })));
 }
 
 /// A directory with little room, which needs root to make.

@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod docker;
 pub mod host;
+pub mod plane;
 pub mod process;
 
 use std::path::PathBuf;

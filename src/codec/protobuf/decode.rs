@@ -1,28 +1,24 @@
-//! Protobuf bodies, which `kubectl create KIND` sends, as the JSON values they stand for. Driven by the schema's field numbers alone: a type
-//! that has a schema has a decoder.
-//!
-//! Go writes every field that is not a pointer, set or not, and JSON leaves out those that are zero: so does this.
+//! Protobuf to JSON.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Number, Value};
 
+use super::MAGIC;
 use crate::object::schema::{self, Field, Shape, Type};
 
-/// Before the message: `k8s` and a zero.
-const MAGIC: &[u8] = b"k8s\0";
 /// As deep as messages may nest.
 const DEPTH: u32 = 64;
 
 /// A body, out of its envelope.
-pub(super) struct Envelope<'a> {
-    pub(super) api_version: &'a str,
-    pub(super) kind: &'a str,
+pub(in crate::codec) struct Envelope<'a> {
+    pub(in crate::codec) api_version: &'a str,
+    pub(in crate::codec) kind: &'a str,
     raw: &'a [u8],
 }
 
 /// What is wrong with a message, for the user's eyes.
-pub(super) type Error = &'static str;
+pub(in crate::codec) type Error = &'static str;
 
 const TRUNCATED: Error = "unexpected EOF in protobuf";
 
@@ -30,7 +26,7 @@ const TRUNCATED: Error = "unexpected EOF in protobuf";
 ///
 /// # Errors
 /// If it is none, or its contents are encoded once more.
-pub(super) fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
+pub(in crate::codec) fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
     let body = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
     let mut envelope = Envelope { api_version: "", kind: "", raw: &[] };
     for part in parts(body) {
@@ -57,7 +53,7 @@ impl Envelope<'_> {
     ///
     /// # Errors
     /// If the bytes are not such a message.
-    pub(super) fn decode(&self, kind: &'static Type) -> Result<Value, Error> {
+    pub(in crate::codec) fn decode(&self, kind: &'static Type) -> Result<Value, Error> {
         let mut map = Map::new();
         for (name, text) in [("apiVersion", self.api_version), ("kind", self.kind)] {
             if !text.is_empty() {
@@ -282,12 +278,10 @@ fn time(bytes: &[u8], micros: bool) -> Result<Value, Error> {
 
 #[cfg(test)]
 mod tests {
-    use prost::encoding::{WireType, encode_key, encode_varint};
     use serde_json::json;
 
-    use super::super::{decode_kind, fitting};
     use super::*;
-    use crate::object::resource::ALL;
+    use crate::codec::decode_kind;
 
     fn decoded(kind: (&str, &str, &str), body: Vec<u8>) -> Value {
         let decoded = decode_kind(kind, "application/vnd.kubernetes.protobuf", &body.into()).unwrap();
@@ -358,99 +352,5 @@ mod tests {
             refusal(&config_map),
             r#"ConfigMap in version "v1" cannot be handled as a Secret: converting (v1.ConfigMap) to (core.Secret): unknown conversion"#
         );
-    }
-
-    fn length_delimited(number: u32, bytes: &[u8], into: &mut Vec<u8>) {
-        encode_key(number, WireType::LengthDelimited, into);
-        encode_varint(bytes.len() as u64, into);
-        into.extend_from_slice(bytes);
-    }
-
-    fn number(number: u32, value: u64, into: &mut Vec<u8>) {
-        encode_key(number, WireType::Varint, into);
-        encode_varint(value, into);
-    }
-
-    fn text(number: u32, value: &Value) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        length_delimited(number, value.as_str().unwrap().as_bytes(), &mut bytes);
-        bytes
-    }
-
-    fn encode_message(kind: &Type, value: &Value) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for field in &kind.fields {
-            let (Some((number, within)), Some(value)) = (field.tag.split_last(), value.get(field.name)) else { continue };
-            let mut inner = Vec::new();
-            encode(&field.shape, *number, value, &mut inner);
-            for outer in within.iter().rev() {
-                let content = std::mem::take(&mut inner);
-                length_delimited(*outer, &content, &mut inner);
-            }
-            bytes.extend(inner);
-        }
-        bytes
-    }
-
-    fn encode(shape: &Shape, at: u32, value: &Value, into: &mut Vec<u8>) {
-        let time = |value: &Value| {
-            let time: jiff::Timestamp = value.as_str().unwrap().parse().unwrap();
-            let mut bytes = Vec::new();
-            number(1, time.as_second() as u64, &mut bytes);
-            number(2, time.subsec_nanosecond() as u64, &mut bytes);
-            bytes
-        };
-        match shape {
-            Shape::Boolean => number(at, value.as_bool().unwrap().into(), into),
-            Shape::Int32 | Shape::Int64 => number(at, value.as_i64().unwrap() as u64, into),
-            Shape::Double => {
-                encode_key(at, WireType::SixtyFourBit, into);
-                into.extend_from_slice(&value.as_f64().unwrap().to_le_bytes());
-            }
-            Shape::String => length_delimited(at, value.as_str().unwrap().as_bytes(), into),
-            Shape::Bytes => length_delimited(at, &STANDARD.decode(value.as_str().unwrap()).unwrap(), into),
-            Shape::Quantity => length_delimited(at, &text(1, value), into),
-            Shape::IntOrString => {
-                let mut bytes = Vec::new();
-                number(2, value.as_i64().unwrap() as u64, &mut bytes);
-                length_delimited(at, &bytes, into);
-            }
-            Shape::Time | Shape::MicroTime => length_delimited(at, &time(value), into),
-            Shape::Any => length_delimited(at, &text(1, &value.to_string().into()), into),
-            Shape::Object(name) => length_delimited(at, &encode_message(schema::get(name).unwrap(), value), into),
-            Shape::List(inner) => value.as_array().unwrap().iter().for_each(|item| encode(inner, at, item, into)),
-            Shape::Map(inner) => {
-                for (key, item) in value.as_object().unwrap() {
-                    let mut entry = text(1, &key.as_str().into());
-                    let mut items = Vec::new();
-                    match **inner {
-                        Shape::List(_) => {
-                            encode(inner, 1, item, &mut items);
-                            length_delimited(2, &items, &mut entry);
-                        }
-                        _ => encode(inner, 2, item, &mut entry),
-                    }
-                    length_delimited(at, &entry, into);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn complete_objects_of_every_resource_come_through() {
-        for resource in ALL {
-            let kind = schema::get(resource.schema).unwrap();
-            let mut full = fitting::full(kind, 12);
-            if let Some(Value::Object(claim)) = full.pointer_mut("/spec/volumeClaimTemplates/0") {
-                // Of the objects that hold objects of a kind, only JSON says so.
-                claim.retain(|name, _| name != "apiVersion" && name != "kind");
-            }
-            let mut head = text(1, &full["apiVersion"]);
-            head.extend(text(2, &full["kind"]));
-            let mut body = MAGIC.to_vec();
-            length_delimited(1, &head, &mut body);
-            length_delimited(2, &encode_message(kind, &full), &mut body);
-            assert!(decoded((resource.group, resource.version, resource.kind), body) == full, "{resource:?}");
-        }
     }
 }

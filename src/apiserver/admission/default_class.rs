@@ -1,0 +1,63 @@
+//! Claims without a storage class and ingresses without an ingress class get the one that is marked as the default.
+
+use serde_json::Value;
+
+use super::super::Server;
+use super::super::registry::json;
+use super::{Operation, Review};
+use crate::cache::Query;
+use crate::object::resource::{INGRESS, INGRESS_CLASS, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
+use crate::object::{Object, ResourceRef};
+
+/// What gets a class, and how.
+#[derive(Debug)]
+pub(super) struct Kind {
+    of: ResourceRef,
+    class: ResourceRef,
+    /// In the object's spec.
+    field: &'static str,
+    /// The older way for an object to name its class.
+    annotation: &'static str,
+    /// Mark a class as the default, one as good as the other.
+    marks: &'static [&'static str],
+}
+
+pub(super) static STORAGE: Kind = Kind {
+    of: &PERSISTENT_VOLUME_CLAIM,
+    class: &STORAGE_CLASS,
+    field: "storageClassName",
+    annotation: "volume.beta.kubernetes.io/storage-class",
+    marks: &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+};
+
+pub(super) static INGRESSES: Kind = Kind {
+    of: &INGRESS,
+    class: &INGRESS_CLASS,
+    field: "ingressClassName",
+    annotation: "kubernetes.io/ingress.class",
+    marks: &["ingressclass.kubernetes.io/is-default-class"],
+};
+
+pub(super) fn admit(server: &Server, kind: &Kind, review: &Review<'_>, object: &mut Value) {
+    let concerns = review.operation == Operation::Create && review.subresource.is_empty() && review.key.resource == kind.of;
+    if !concerns || object.pointer("/metadata/annotations").is_some_and(|it| it.get(kind.annotation).is_some()) {
+        return;
+    }
+    let spec = json::map(object, "spec");
+    // An empty name asks for no class.
+    if spec.get(kind.field).is_some_and(|it| !it.is_null()) {
+        return;
+    }
+    let classes = server.cache.list(kind.class, &Query::default()).objects;
+    let newest =
+        classes.iter().filter(|it| is_default(kind, it)).max_by(|a, b| (&a.meta().created, b.name()).cmp(&(&b.meta().created, a.name())));
+    if let Some(class) = newest {
+        spec.insert(kind.field.to_owned(), class.name().into());
+    }
+}
+
+fn is_default(kind: &Kind, class: &Object) -> bool {
+    let class: Value = serde_json::from_slice(class.body()).unwrap_or_default();
+    let annotations = class.pointer("/metadata/annotations");
+    kind.marks.iter().any(|mark| annotations.and_then(|it| it.get(mark)).is_some_and(|it| it == "true"))
+}

@@ -1,0 +1,68 @@
+//! What the server adds to objects, or refuses, because of others.
+
+use serde_json::{Value, json};
+
+use super::{PODS, pod, start_with};
+
+const PRIORITIES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+
+#[tokio::test]
+async fn pods_have_the_priority_of_their_class() {
+    let it = start_with(|config| config.admission = vec!["Priority".to_owned()]).await;
+    let of = |pod: &Value| (pod["spec"]["priority"].clone(), pod["spec"]["preemptionPolicy"].clone());
+    let plain = it.create(PODS, pod("plain")).await.ok();
+    assert_eq!(of(&plain), (json!(0), json!("PreemptLowerPriority")));
+    let class = |name: &str, value: i64, default: bool| json!({"metadata": {"name": name}, "value": value, "globalDefault": default, "preemptionPolicy": "Never"});
+    it.create(PRIORITIES, class("usual", 10, true)).await.ok();
+    let second = it.create(PRIORITIES, class("also-usual", 11, true)).await.failed();
+    assert!(second.2.ends_with("PriorityClass usual is already marked as default. Only one default can exist"), "{second:?}");
+    let usual = it.create(PODS, pod("usual")).await.ok();
+    assert_eq!((of(&usual), &usual["spec"]["priorityClassName"]), ((json!(10), json!("Never")), &json!("usual")));
+    let with = |name: &str, field: &str, value: Value| {
+        let mut pod = pod(name);
+        pod["spec"][field] = value;
+        pod
+    };
+    let critical = it.create(PODS, with("critical", "priorityClassName", "system-node-critical".into())).await.ok();
+    assert_eq!(of(&critical).0, 2_000_001_000);
+    let unknown = it.create(PODS, with("unknown", "priorityClassName", "none".into())).await.failed();
+    assert_eq!(
+        unknown,
+        (403, "Forbidden".to_owned(), "pods \"unknown\" is forbidden: no PriorityClass with name none was found".to_owned())
+    );
+    assert_eq!(it.create(PODS, with("odd", "priority", 3.into())).await.failed().0, 403);
+    // A client that writes its manifest again does not know what was added.
+    let mut again = usual.clone();
+    again["spec"].as_object_mut().unwrap().shift_remove("priority");
+    assert_eq!(of(&it.put(&format!("{PODS}/usual"), again).await.ok()), of(&usual));
+    let kept = it.delete(&format!("{PRIORITIES}/system-node-critical"), Value::Null).await.failed();
+    assert!(kept.2.ends_with("this is a system priority class and cannot be deleted"), "{kept:?}");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn claims_and_ingresses_get_the_default_class() {
+    let it = start_with(|config| config.admission = vec!["DefaultStorageClass".to_owned(), "DefaultIngressClass".to_owned()]).await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let claim = |name: &str, class: Value| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "resources": {"requests": {"storage": "1024Mi"}}}})
+    };
+    let before = it.create(claims, claim("before", Value::Null)).await.ok();
+    assert_eq!((before["spec"].get("storageClassName"), &before["spec"]["resources"]["requests"]["storage"]), (None, &json!("1Gi")));
+    for (name, default) in [("slow", "false"), ("fast", "true")] {
+        let annotations = json!({"storageclass.kubernetes.io/is-default-class": default});
+        let class = json!({"metadata": {"name": name, "annotations": annotations}, "provisioner": "example.com/disks"});
+        it.create("/apis/storage.k8s.io/v1/storageclasses", class).await.ok();
+    }
+    assert_eq!(it.create(claims, claim("after", Value::Null)).await.ok()["spec"]["storageClassName"], "fast");
+    assert_eq!(it.create(claims, claim("none", "".into())).await.ok()["spec"]["storageClassName"], "");
+    let annotations = json!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    let class = json!({"metadata": {"name": "front", "annotations": annotations}, "spec": {"controller": "example.com/x"}});
+    it.create("/apis/networking.k8s.io/v1/ingressclasses", class).await.ok();
+    let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+    let ingress = json!({"metadata": {"name": "i"}, "spec": {"defaultBackend": backend}});
+    let made = it.create("/apis/networking.k8s.io/v1/namespaces/default/ingresses", ingress).await.ok();
+    assert_eq!((&made["spec"]["ingressClassName"], &made["metadata"]["generation"]), (&json!("front"), &json!(1)));
+    it.stop().await;
+}

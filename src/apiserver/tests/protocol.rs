@@ -1,0 +1,203 @@
+//! What HTTP says beside the objects: methods, media types, caching, compression, time limits.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{Answered, CONFIG_MAPS, Fixture, config_map, start, start_with};
+use crate::codec;
+
+async fn send(it: &Fixture, method: Method, path: &str, headers: &[(&str, &str)]) -> Answered {
+    let request = headers.iter().fold(http::Request::builder().method(method).uri(path), |it, (name, value)| it.header(*name, *value));
+    it.send(request.body(Bytes::new()).unwrap()).await
+}
+
+async fn get(it: &Fixture, path: &str, headers: &[(&str, &str)]) -> Answered {
+    send(it, Method::GET, path, headers).await
+}
+
+#[tokio::test]
+async fn methods_and_media_types_that_are_not_served() {
+    let it = start().await;
+    let named = &format!("{CONFIG_MAPS}/a");
+    for (method, path) in [
+        (Method::POST, named.as_str()),
+        (Method::PUT, CONFIG_MAPS),
+        (Method::PATCH, CONFIG_MAPS),
+        (Method::OPTIONS, CONFIG_MAPS),
+        (Method::TRACE, named),
+        (Method::POST, "/api/v1/configmaps"),
+        (Method::DELETE, "/api/v1/namespaces"),
+        (Method::DELETE, "/api/v1/namespaces/default/pods/a/log"),
+        (Method::POST, "/apis"),
+        (Method::PUT, "/version"),
+    ] {
+        let (code, reason, message) = send(&it, method.clone(), path, &[]).await.failed();
+        assert_eq!((code, reason.as_str()), (405, "MethodNotAllowed"), "{method} {path}");
+        assert_eq!(message, "the server does not allow this method on the requested resource");
+    }
+    assert_eq!(send(&it, Method::HEAD, CONFIG_MAPS, &[]).await.code, 200);
+    for path in ["/api/", "/apis/", "/api/v1/", "/apis/apps/", "/apis/apps/v1/", "/version/", &format!("{CONFIG_MAPS}/")] {
+        assert_eq!(get(&it, path, &[]).await.code, 200, "{path}");
+    }
+    let accepts = |code: u16, path: &str, accept: &str| {
+        let (it, path, accept) = (&it, path.to_owned(), accept.to_owned());
+        async move { assert_eq!(get(it, &path, &[("accept", &accept)]).await.code, code, "{path} as {accept}") }
+    };
+    for path in [CONFIG_MAPS, "/api", "/apis", "/api/v1", "/openapi/v3"] {
+        accepts(406, path, "text/html").await;
+        accepts(200, path, "text/html, */*;q=0.8").await;
+    }
+    let watch = &format!("{CONFIG_MAPS}?watch=1");
+    accepts(406, watch, "application/yaml").await;
+    accepts(406, CONFIG_MAPS, "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io").await;
+    let patch = http::Request::builder().method(Method::PATCH).uri(named).header("content-type", "application/json");
+    let (code, reason, _) = it.send(patch.body("{}".into()).unwrap()).await.failed();
+    assert_eq!((code, reason.as_str()), (415, "UnsupportedMediaType"));
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn documents_are_fetched_once() {
+    let it = start().await;
+    const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    for (path, accept) in [
+        ("/api", AGGREGATED),
+        ("/apis", AGGREGATED),
+        ("/apis", "application/json"),
+        ("/api/v1", "application/json"),
+        ("/openapi/v2", "application/json"),
+        ("/openapi/v3", "application/json"),
+        ("/openapi/v3/apis/apps/v1", "application/json"),
+    ] {
+        let first = get(&it, path, &[("accept", accept)]).await;
+        let tag = first.headers["etag"].to_str().unwrap().to_owned();
+        assert_eq!(
+            (first.code, &first.headers["vary"], &first.headers["content-type"]),
+            (200, &"Accept".parse().unwrap(), &accept.parse().unwrap())
+        );
+        let again = get(&it, path, &[("accept", accept), ("if-none-match", &tag)]).await;
+        assert_eq!((again.code, again.text.as_str()), (304, ""), "{path}");
+        assert_eq!(get(&it, path, &[("accept", accept), ("if-none-match", "\"other\"")]).await.code, 200);
+    }
+    let index = get(&it, "/openapi/v3", &[]).await.ok();
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+    let document = get(&it, url, &[]).await;
+    assert!(document.code == 200 && document.headers["cache-control"].to_str().unwrap().contains("immutable"));
+    let moved = get(&it, "/openapi/v3/apis/apps/v1?hash=OLD", &[]).await;
+    assert_eq!((moved.code, moved.headers["location"].to_str().unwrap()), (301, url));
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn clients_that_take_nothing_else_get_protobuf() {
+    let it = start().await;
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let created = it.create(CONFIG_MAPS, config_map("a")).await.ok();
+    let ask = [("accept", PROTOBUF)];
+    let one = get(&it, &format!("{CONFIG_MAPS}/a"), &ask).await;
+    assert_eq!(one.headers["content-type"], PROTOBUF);
+    let decoded = codec::decode(&crate::object::resource::CONFIG_MAP, PROTOBUF, &one.bytes.into()).unwrap();
+    assert_eq!((&decoded.value["data"], &decoded.value["metadata"]["uid"]), (&created["data"], &created["metadata"]["uid"]));
+    let list = get(&it, CONFIG_MAPS, &ask).await;
+    assert!(list.code == 200 && list.bytes.starts_with(b"k8s\0\x0a\x13\x0a\x02v1\x12\x0dConfigMapList"));
+    let missing = get(&it, &format!("{CONFIG_MAPS}/none"), &ask).await;
+    assert_eq!((missing.code, &missing.headers["content-type"]), (404, &PROTOBUF.parse().unwrap()));
+    let status = codec::decode_kind(("", "v1", "Status"), PROTOBUF, &missing.bytes.into()).unwrap().value;
+    assert_eq!((&status["reason"], &status["code"], &status["details"]["name"]), (&json!("NotFound"), &json!(404), &json!("none")));
+    let partial = get(&it, CONFIG_MAPS, &[("accept", &format!("{PROTOBUF};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"))]).await;
+    assert!(partial.bytes.windows(25).any(|it| it == b"PartialObjectMetadataList"));
+    let watch = get(&it, &format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=1"), &ask).await;
+    assert_eq!(watch.headers["content-type"], format!("{PROTOBUF};stream=watch"));
+    let mut frames = Vec::new();
+    let mut rest = &watch.bytes[..];
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        let (frame, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
+        frames.push(frame);
+        rest = tail;
+    }
+    assert!(frames[0].starts_with(b"\x0a\x05ADDED") && frames[1].starts_with(b"\x0a\x08BOOKMARK"), "{frames:?}");
+    assert_eq!(get(&it, "/apis", &ask).await.code, 406, "there is no such message");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn people_get_lines_and_large_answers_are_compressed() {
+    let it = start().await;
+    let mut large = config_map("large");
+    large["data"]["a"] = "x".repeat(200_000).into();
+    it.create(CONFIG_MAPS, large).await.ok();
+    let curl = get(&it, &format!("{CONFIG_MAPS}/large"), &[("user-agent", "curl/8.5.0")]).await;
+    assert!(curl.text.starts_with("{\n  \"kind\": \"ConfigMap\",\n"), "{}", &curl.text[..80]);
+    assert!(get(&it, &format!("{CONFIG_MAPS}?pretty=true"), &[]).await.text.contains("\n      \"kind\": \"ConfigMap\""));
+    for path in [CONFIG_MAPS, &format!("{CONFIG_MAPS}/large")] {
+        let packed = get(&it, path, &[("accept-encoding", "gzip"), ("user-agent", "curl/8.5.0")]).await;
+        assert_eq!(packed.headers["content-encoding"], "gzip");
+        assert!(packed.bytes.len() < 20_000);
+    }
+    let watch = get(&it, &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1"), &[("accept-encoding", "gzip")]).await;
+    assert!(!watch.headers.contains_key("content-encoding"), "watches are to be seen at once");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn requests_have_their_time() {
+    let it = start_with(|config| config.timeouts.request = Duration::from_millis(50)).await;
+    // A revision that does not come.
+    let waits = |query: &str| {
+        let path = format!("{CONFIG_MAPS}?resourceVersion=99999{query}");
+        let it = &it;
+        async move { it.get(&path).await }
+    };
+    for query in ["", "&timeout=0s", "&timeout=1h", "&timeout=-3s", "&timeout=20ms"] {
+        let answer = waits(query).await;
+        assert!(!answer.headers.contains_key("retry-after"), "a write would be repeated");
+        let message = "Timeout: request did not complete within the allotted timeout".to_owned();
+        assert_eq!(answer.failed(), (504, "Timeout".to_owned(), message), "{query}");
+    }
+    let (code, _, message) = waits("&timeout=soon").await.failed();
+    assert_eq!((code, message.as_str()), (400, "invalid timeout specified in the request URL - time: invalid duration \"soon\""));
+    assert_eq!(it.get(&format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&timeout=soon")).await.code, 200, "a watch has a time of its own");
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn list_options_are_read_as_kubernetes_reads_them() {
+    let it = start().await;
+    it.create(CONFIG_MAPS, config_map("a")).await.ok();
+    for (query, code, message) in [
+        ("limit=x", 400, r#"strconv.ParseInt: parsing "x": invalid syntax"#),
+        ("limit=99999999999999999999", 400, r#"strconv.ParseInt: parsing "99999999999999999999": value out of range"#),
+        ("continue=%00", 400, "invalid continue token: continue key is not valid"),
+        ("watch=1&timeoutSeconds=1.5", 400, r#"strconv.ParseInt: parsing "1.5": invalid syntax"#),
+        (
+            "resourceVersionMatch=Newest",
+            422,
+            "ListOptions.meta.k8s.io \"\" is invalid: [resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless \
+             resourceVersion is provided, resourceVersionMatch: Unsupported value: \"Newest\": supported values: \"Exact\", \
+             \"NotOlderThan\", \"\"]",
+        ),
+        (
+            "sendInitialEvents=true",
+            422,
+            "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list",
+        ),
+    ] {
+        let failed = it.get(&format!("{CONFIG_MAPS}?{query}")).await.failed();
+        assert_eq!((failed.0, failed.2.as_str()), (code, message), "{query}");
+    }
+    let path = "/api/v1/watch/namespaces/default/configmaps/a?fieldSelector=metadata.name%3Db";
+    assert_eq!(it.get(path).await.failed().2, "fieldSelector metadata.name doesn't match requested name");
+    for fine in ["limit=-1", "limit=0", "watch=0", "watch=false"] {
+        let listed = it.get(&format!("{CONFIG_MAPS}?{fine}")).await.ok();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{fine}");
+    }
+    // A watch that begins with all there is says where that ends, to those who read bookmarks.
+    let mut watch = it.watch(&format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&resourceVersion=0")).await;
+    watch.next().await.unwrap();
+    let (kind, bookmark) = watch.next().await.unwrap();
+    assert_eq!((kind.as_str(), &bookmark["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &Value::from("true")));
+    it.stop().await;
+}

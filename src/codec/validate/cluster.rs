@@ -1,0 +1,130 @@
+//! Settings of the cluster: priorities, ways to run containers, requests for certificates.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::{names, placement, resources, selector};
+use crate::object::schema;
+use crate::object::status::Cause;
+
+/// Names that begin so are the cluster's own.
+const SYSTEM: &str = "system-";
+/// The most important that users' pods can be.
+const HIGHEST: i64 = 1_000_000_000;
+/// The priority classes that every cluster has, with their values.
+pub const SYSTEM_PRIORITIES: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+
+pub(super) fn priority(class: &At<'_>, out: &mut Vec<Cause>) {
+    let name = class.at("metadata").text("name");
+    let value = class.number("value").unwrap_or_default();
+    if name.starts_with(SYSTEM) {
+        let error = match SYSTEM_PRIORITIES.iter().find(|(it, _)| *it == name) {
+            None => Some(format!("{name} is not a known system priority class")),
+            Some((_, known)) if *known != value => Some(format!("value of {name} PriorityClass must be {known}")),
+            Some(_) if class.flag("globalDefault") => Some(format!("globalDefault of {name} PriorityClass must be false")),
+            Some(_) => None,
+        };
+        if let Some(error) = error {
+            let why = format!("priority class names with '{SYSTEM}' prefix are reserved for system use only. error: {error}");
+            out.push(Cause::forbidden("metadata.name", &why));
+        }
+    } else if value > HIGHEST {
+        class.forbidden("value", &format!("maximum allowed value of a user defined priority is {HIGHEST}"), out);
+    }
+    class.one_of("preemptionPolicy", &["Never", "PreemptLowerPriority"], out);
+}
+
+pub(super) fn priority_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if new.number("value").unwrap_or_default() != old.number("value").unwrap_or_default() {
+        new.forbidden("value", "may not be changed in an update.", out);
+    }
+    new.unchanged(old, &["preemptionPolicy"], out);
+}
+
+pub(super) fn runtime(class: &At<'_>, out: &mut Vec<Cause>) {
+    class.faults("handler", names::label(class.text("handler")), out);
+    let overhead = class.at("overhead");
+    if overhead.has("podFixed") {
+        resources::amounts(&overhead, "podFixed", out);
+    }
+    let scheduling = class.at("scheduling");
+    selector::labels(&scheduling, "nodeSelector", out);
+    placement::tolerations(&scheduling, out);
+}
+
+pub(super) fn runtime_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    new.unchanged(old, &["handler"], out);
+}
+
+/// The shortest life of a certificate that can be asked for, in seconds.
+const CERTIFICATE_LIFE: i64 = 600;
+/// Conditions that only the subresource `approval` sets, and that stay.
+const DECISIONS: [&str; 2] = ["Approved", "Denied"];
+
+pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = request.at("spec");
+    if spec.text("request").is_empty() {
+        spec.invalid("request", "unable to parse csr: PEM block type must be CERTIFICATE REQUEST", out);
+    } else if !is_pem(spec.text("request")) {
+        let shown = Value::from("<request>");
+        out.push(Cause::invalid("spec.request", &shown, "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"));
+    }
+    match spec.text("signerName").split_once('/') {
+        _ if spec.text("signerName").is_empty() => spec.required("signerName", "", out),
+        Some((domain, path)) if domain.contains('.') && names::subdomain(domain).is_empty() && !path.is_empty() => {}
+        _ => spec.invalid("signerName", "must be a fully qualified domain and path of the form 'example.com/signer-name'", out),
+    }
+    if spec.number("expirationSeconds").is_some_and(|it| it < CERTIFICATE_LIFE) {
+        let why = "may not specify a duration less than 600 seconds (10 minutes)";
+        spec.invalid("expirationSeconds", why, out);
+    }
+    usages(&spec, out);
+    for condition in request.at("status").items("conditions") {
+        match condition.text("type") {
+            "" => condition.required("type", "", out),
+            "Approved" | "Denied" | "Failed" if condition.text("status") != "True" => {
+                out.push(Cause::not_supported(condition.path("status"), condition.text("status"), &["True"]));
+            }
+            _ => {}
+        }
+    }
+}
+
+fn usages(spec: &At<'_>, out: &mut Vec<Cause>) {
+    if spec.list("usages").is_empty() {
+        spec.required("usages", "usages must be provided", out);
+    }
+    let known = schema::get("io.k8s.api.certificates.v1.CertificateSigningRequestSpec").and_then(|it| it.field("usages"));
+    let known = known.map(|it| it.allowed).unwrap_or_default();
+    let mut seen = HashSet::new();
+    for (at, usage) in spec.list("usages").iter().enumerate() {
+        let (path, text) = (format!("{}[{at}]", spec.path("usages")), usage.as_str().unwrap_or_default());
+        if !known.contains(&text) {
+            out.push(Cause::not_supported(path, text, known));
+        } else if !seen.insert(text) {
+            out.push(Cause::duplicate(path, usage));
+        }
+    }
+}
+
+fn is_pem(base64: &str) -> bool {
+    use base64::Engine;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
+    String::from_utf8(bytes).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE REQUEST-----"))
+}
+
+/// Decisions are taken through `approval` and never taken back.
+pub(super) fn certificate_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let has = |request: &At<'_>, kind: &str| request.at("status").items("conditions").any(|it| it.text("type") == kind);
+    for kind in DECISIONS.into_iter().chain(["Failed"]) {
+        if has(old, kind) && !has(new, kind) {
+            out.push(Cause::forbidden("status.conditions", &format!("updates may not remove a condition of type {kind:?}")));
+        }
+    }
+    if DECISIONS.iter().all(|kind| has(new, kind)) {
+        let why = "Approved and Denied conditions are mutually exclusive";
+        out.push(Cause::invalid("status.conditions", new.at("status").get("conditions"), why));
+    }
+}

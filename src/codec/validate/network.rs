@@ -1,0 +1,148 @@
+//! Who may talk to whom, and the addresses of services as objects.
+
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::service::PROTOCOLS;
+use super::{names, selector};
+use crate::object::status::Cause;
+use crate::util::cidr::Cidr;
+
+pub(super) fn policy(policy: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = policy.at("spec");
+    selector::label_selector(&spec.at("podSelector"), out);
+    for (rules, peers) in [("ingress", "from"), ("egress", "to")] {
+        for rule in spec.items(rules) {
+            rule.items("ports").for_each(|it| port(&it, out));
+            rule.items(peers).for_each(|it| peer(&it, out));
+        }
+    }
+    let types = spec.list("policyTypes");
+    if types.len() > 2 {
+        return spec.invalid("policyTypes", "may not specify more than two policyTypes", out);
+    }
+    for (at, kind) in types.iter().enumerate().filter(|(_, it)| !matches!(it.as_str(), Some("Egress" | "Ingress"))) {
+        let path = format!("{}[{at}]", spec.path("policyTypes"));
+        out.push(Cause::not_supported(path, kind.as_str().unwrap_or_default(), &["Egress", "Ingress"]));
+    }
+}
+
+fn port(port: &At<'_>, out: &mut Vec<Cause>) {
+    port.one_of("protocol", &PROTOCOLS, out);
+    let last = port.number("endPort");
+    match port.get("port") {
+        Value::Number(first) => {
+            port.faults("port", names::port_number(first.as_i64().unwrap_or_default()), out);
+            if let Some(last) = last {
+                if Some(last) < first.as_i64() {
+                    port.invalid("endPort", "must be greater than or equal to `port`", out);
+                }
+                port.faults("endPort", names::port_number(last), out);
+            }
+        }
+        Value::String(name) => {
+            if last.is_some() {
+                port.invalid("endPort", "may not be specified when `port` is non-numeric", out);
+            }
+            port.faults("port", names::port_name(name), out);
+        }
+        _ if last.is_some() => port.required("port", "must be specified when `endPort` is specified", out),
+        _ => {}
+    }
+}
+
+fn peer(peer: &At<'_>, out: &mut Vec<Cause>) {
+    let kinds = ["podSelector", "namespaceSelector", "ipBlock"].into_iter().filter(|it| peer.has(it)).count();
+    for key in ["podSelector", "namespaceSelector"] {
+        selector::label_selector(&peer.at(key), out);
+    }
+    let block = peer.at("ipBlock");
+    if !block.is_absent() {
+        self::block(&block, out);
+    }
+    if kinds == 0 {
+        out.push(Cause::required(peer.path.as_str(), "must specify a peer"));
+    } else if kinds > 1 && peer.has("ipBlock") {
+        out.push(Cause::forbidden(peer.path.as_str(), "may not specify both ipBlock and another peer"));
+    }
+}
+
+const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+
+fn block(block: &At<'_>, out: &mut Vec<Cause>) {
+    let whole = block.text("cidr").parse::<Cidr>();
+    match block.text("cidr") {
+        "" => block.required("cidr", "", out),
+        _ if whole.is_err() => block.invalid("cidr", NOT_CIDR, out),
+        _ => {}
+    }
+    for (at, except) in block.list("except").iter().enumerate() {
+        let mut refuse = |why: &str| out.push(Cause::invalid(format!("{}[{at}]", block.path("except")), except, why));
+        match except.as_str().unwrap_or_default().parse::<Cidr>() {
+            Err(_) => refuse(NOT_CIDR),
+            Ok(part) if whole.as_ref().is_ok_and(|whole| !is_part(&part, whole)) => refuse("must be a strict subset of `cidr`"),
+            Ok(_) => {}
+        }
+    }
+}
+
+fn is_part(part: &Cidr, whole: &Cidr) -> bool {
+    part.size() < whole.size() && part.nth(0).is_some_and(|first| whole.contains(first))
+}
+
+/// An address is named after itself.
+pub(super) fn address(object: &At<'_>, out: &mut Vec<Cause>) {
+    let metadata = object.at("metadata");
+    match metadata.text("name").parse::<IpAddr>() {
+        Err(_) => metadata.invalid("name", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", out),
+        Ok(address) if address.to_string() != metadata.text("name") => {
+            metadata.invalid("name", &format!("must be in canonical form (\"{address}\")"), out);
+        }
+        Ok(_) => {}
+    }
+    let parent = object.at("spec").at("parentRef");
+    if parent.is_absent() {
+        return object.at("spec").required("parentRef", "", out);
+    }
+    parent.may("group", names::subdomain, out);
+    for key in ["resource", "name"] {
+        parent.must(key, names::path_segment, out);
+    }
+    parent.may("namespace", names::path_segment, out);
+}
+
+pub(super) fn address_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    new.at("spec").unchanged(&old.at("spec"), &["parentRef"], out);
+}
+
+pub(super) fn range(object: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = object.at("spec");
+    let ranges = spec.list("cidrs");
+    match ranges.len() {
+        0 => return spec.required("cidrs", "at least one CIDR required", out),
+        1 | 2 => {}
+        _ => return spec.invalid("cidrs", "may only hold up to 2 values", out),
+    }
+    if let [first, second] = ranges
+        && first.as_str().is_some_and(|it| it.contains(':')) == second.as_str().is_some_and(|it| it.contains(':'))
+    {
+        spec.invalid("cidrs", "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64", out);
+    }
+    for (at, range) in ranges.iter().enumerate() {
+        let path = format!("{}[{at}]", spec.path("cidrs"));
+        let text = range.as_str().unwrap_or_default();
+        match text.parse::<Cidr>() {
+            Err(_) => out.push(Cause::invalid(path, range, NOT_CIDR)),
+            Ok(canonical) if canonical.to_string() != text => {
+                out.push(Cause::invalid(path, range, &format!("must be in canonical form (\"{canonical}\")")));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+pub(super) fn range_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    new.at("spec").unchanged(&old.at("spec"), &["cidrs"], out);
+}

@@ -1,0 +1,154 @@
+//! Kinds of storage, and the drivers behind them.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names::{self, IMMUTABLE};
+use super::{resources, selector};
+use crate::object::status::Cause;
+
+/// The most parameters of a class, and the most that they may take in all, in bytes.
+const PARAMETERS: usize = 512;
+const PARAMETERS_SIZE: usize = 256 * 1024;
+/// The longest id that a driver may give a node, and the longest key of a topology.
+const NODE_ID: usize = 192;
+/// The shortest life of a token, in seconds.
+const TOKEN_LIFE: i64 = 600;
+
+pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
+    match class.text("provisioner") {
+        "" => class.required("provisioner", "", out),
+        name => class.faults("provisioner", names::qualified(&name.to_lowercase()), out),
+    }
+    let parameters = class.strings("parameters");
+    if parameters.len() > PARAMETERS {
+        out.push(Cause::too_many("parameters", parameters.len(), PARAMETERS));
+    }
+    if parameters.iter().any(|(key, _)| key.is_empty()) {
+        out.push(Cause::invalid("parameters", &"".into(), "field can not be empty."));
+    }
+    if parameters.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > PARAMETERS_SIZE {
+        out.push(Cause::too_long("parameters", PARAMETERS_SIZE));
+    }
+    class.one_of("reclaimPolicy", &["Delete", "Retain"], out);
+    match class.text("volumeBindingMode") {
+        "" => class.required("volumeBindingMode", "", out),
+        _ => class.one_of("volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], out),
+    }
+    for term in class.items("allowedTopologies") {
+        let mut keys = HashSet::new();
+        for requirement in term.items("matchLabelExpressions") {
+            requirement.faults("key", names::qualified(requirement.text("key")), out);
+            if requirement.list("values").is_empty() {
+                requirement.required("values", "", out);
+            }
+            if !keys.insert(requirement.text("key")) {
+                requirement.duplicate("key", out);
+            }
+        }
+    }
+}
+
+pub(super) fn class_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    for key in ["parameters", "provisioner", "reclaimPolicy"] {
+        if new.get(key) != old.get(key) {
+            new.forbidden(key, &format!("updates to {key} are forbidden."), out);
+        }
+    }
+    new.unchanged(old, &["volumeBindingMode"], out);
+}
+
+pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = attachment.at("spec");
+    spec.must("attacher", names::driver, out);
+    spec.faults("nodeName", names::subdomain(spec.text("nodeName")), out);
+    let source = spec.at("source");
+    match (source.has("inlineVolumeSpec"), source.get("persistentVolumeName")) {
+        (false, Value::Null) => {
+            out.push(Cause::required(source.path.as_str(), "must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
+        }
+        (true, Value::Null) => {}
+        (true, _) => {
+            out.push(Cause::forbidden(source.path.as_str(), "must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
+        }
+        (false, name) if name == "" => source.required("persistentVolumeName", "must specify non empty persistentVolumeName", out),
+        (false, _) => source.may("persistentVolumeName", names::subdomain, out),
+    }
+}
+
+pub(super) fn attachment_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    new.unchanged(old, &["spec"], out);
+}
+
+pub(super) fn driver(driver: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = driver.at("spec");
+    spec.one_of("fsGroupPolicy", &["ReadWriteOnceWithFSType", "File", "None"], out);
+    for mode in spec.list("volumeLifecycleModes").iter().filter_map(Value::as_str).filter(|it| !matches!(*it, "Persistent" | "Ephemeral")) {
+        out.push(Cause::not_supported(spec.path("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]));
+    }
+    let mut audiences = HashSet::new();
+    for request in spec.items("tokenRequests") {
+        if !audiences.insert(request.text("audience")) {
+            request.duplicate("audience", out);
+        }
+        if request.number("expirationSeconds").is_some_and(|it| it < TOKEN_LIFE) {
+            request.invalid("expirationSeconds", "may not specify a duration less than 10 minutes", out);
+        }
+    }
+}
+
+pub(super) fn driver_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    if new.get("attachRequired") != old.get("attachRequired") {
+        // Kubernetes spells the field so here.
+        out.push(Cause::invalid("spec.attachedRequired", new.get("attachRequired"), IMMUTABLE));
+    }
+    new.unchanged(&old, &["volumeLifecycleModes"], out);
+}
+
+pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
+    let mut drivers = HashSet::new();
+    for driver in node.at("spec").items("drivers") {
+        driver.must("name", names::driver, out);
+        if !drivers.insert(driver.text("name")) {
+            driver.duplicate("name", out);
+        }
+        match driver.text("nodeID") {
+            "" => driver.required("nodeID", "", out),
+            id if id.len() > NODE_ID => driver.invalid("nodeID", &format!("must be {NODE_ID} characters or less"), out),
+            _ => {}
+        }
+        driver.at("allocatable").not_negative(&["count"], out);
+        for (at, key) in driver.list("topologyKeys").iter().enumerate() {
+            let faults = names::qualified(key.as_str().unwrap_or_default());
+            out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", driver.path("topologyKeys")), key, fault)));
+        }
+    }
+}
+
+/// What a driver has said of a node stays, for as long as it is there.
+pub(super) fn node_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    for driver in new.items("drivers") {
+        let before = old.items("drivers").find(|it| it.text("name") == driver.text("name"));
+        if before.is_some_and(|it| ["nodeID", "topologyKeys"].iter().any(|key| it.get(key) != driver.get(key))) {
+            out.push(Cause::invalid(driver.path.as_str(), driver.value, IMMUTABLE));
+        }
+    }
+}
+
+pub(super) fn capacity(capacity: &At<'_>, out: &mut Vec<Cause>) {
+    capacity.must("storageClassName", names::subdomain, out);
+    selector::label_selector(&capacity.at("nodeTopology"), out);
+    for key in ["capacity", "maximumVolumeSize"] {
+        if capacity.has(key) {
+            resources::amount(&capacity.path(key), capacity.get(key), out);
+        }
+    }
+}
+
+pub(super) fn capacity_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    new.unchanged(old, &["nodeTopology", "storageClassName"], out);
+}

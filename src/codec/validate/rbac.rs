@@ -1,0 +1,90 @@
+//! Roles, and who has them.
+
+use super::at::At;
+use super::{names, selector};
+use crate::object::status::Cause;
+
+const GROUP: &str = "rbac.authorization.k8s.io";
+
+pub(super) fn role(role: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
+    for rule in role.items("rules") {
+        self::rule(&rule, namespaced, out);
+    }
+    let aggregation = role.at("aggregationRule");
+    if aggregation.is_absent() {
+        return;
+    }
+    if aggregation.list("clusterRoleSelectors").is_empty() {
+        let why = "at least one clusterRoleSelector required if aggregationRule is non-nil";
+        aggregation.required("clusterRoleSelectors", why, out);
+    }
+    for it in aggregation.items("clusterRoleSelectors") {
+        selector::label_selector(&it, out);
+    }
+}
+
+fn rule(rule: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
+    const PATHS: &str = "nonResourceURLs";
+    let empty = |key: &str| rule.list(key).is_empty();
+    if empty("verbs") {
+        rule.required("verbs", "verbs must contain at least one value", out);
+    }
+    if !empty(PATHS) {
+        if namespaced {
+            rule.invalid(PATHS, "namespaced rules cannot apply to non-resource URLs", out);
+        }
+        if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
+            rule.invalid(PATHS, "rules cannot apply to both regular resources and non-resource URLs", out);
+        }
+        return;
+    }
+    if empty("apiGroups") {
+        rule.required("apiGroups", "resource rules must supply at least one api group", out);
+    }
+    if empty("resources") {
+        rule.required("resources", "resource rules must supply at least one resource", out);
+    }
+}
+
+pub(super) fn binding(binding: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
+    let role = binding.at("roleRef");
+    if role.text("apiGroup") != GROUP {
+        out.push(Cause::not_supported(role.path("apiGroup"), role.text("apiGroup"), &[GROUP]));
+    }
+    let kinds: &[&str] = if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+    if !kinds.contains(&role.text("kind")) {
+        out.push(Cause::not_supported(role.path("kind"), role.text("kind"), kinds));
+    }
+    role.must("name", names::path_segment, out);
+    for it in binding.items("subjects") {
+        subject(&it, namespaced, out);
+    }
+}
+
+fn subject(subject: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
+    let (kind, name, group) = (subject.text("kind"), subject.text("name"), subject.text("apiGroup"));
+    if name.is_empty() {
+        subject.required("name", "", out);
+    }
+    match kind {
+        "ServiceAccount" => {
+            subject.may("name", names::subdomain, out);
+            if !group.is_empty() {
+                out.push(Cause::not_supported(subject.path("apiGroup"), group, &[""]));
+            }
+            if !namespaced && subject.text("namespace").is_empty() {
+                subject.required("namespace", "", out);
+            }
+        }
+        "User" | "Group" if group != GROUP => out.push(Cause::not_supported(subject.path("apiGroup"), group, &[GROUP])),
+        "User" | "Group" => {}
+        _ => out.push(Cause::not_supported(subject.path("kind"), kind, &["ServiceAccount", "User", "Group"])),
+    }
+}
+
+/// Who may give a role to somebody must not be able to make it another role.
+pub(super) fn binding_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    if new.get("roleRef") != old.get("roleRef") {
+        new.invalid("roleRef", "cannot change roleRef", out);
+    }
+}

@@ -1,0 +1,126 @@
+//! The end of the log, which the writer alone writes to: groups are appended to the last file, and a new file is begun when that is full.
+
+use std::io;
+use std::sync::Arc;
+
+use super::log::{Log, SEGMENT, failed};
+use super::record::Group;
+use super::segment::{HEADER, Header, Segment};
+use crate::object::Revision;
+use crate::store::{Result, StoreError};
+
+/// A file that is not written to any more.
+#[derive(Clone, Debug)]
+pub(super) struct Sealed {
+    pub(super) id: u32,
+    pub(super) segment: Arc<Segment>,
+    /// The newest revision that it may contain.
+    pub(super) last: Revision,
+    pub(super) bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    log: Arc<Log>,
+    active: Arc<Segment>,
+    id: u32,
+    /// Where the next group goes.
+    end: u64,
+    next_id: u32,
+    pub(super) sealed: Vec<Sealed>,
+    /// There may be part of a group at the end, or all of it, of which nobody was told.
+    soiled: bool,
+}
+
+/// Why a group was not appended, and whether it is certain that it will not be found when the log is opened.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) error: StoreError,
+    pub(super) certain: bool,
+}
+
+impl Tail {
+    /// The end of a log of these files, in order, of which the last goes on at an offset, or none.
+    pub(super) fn new(log: Arc<Log>, mut files: Vec<(u32, Arc<Segment>)>, end: Option<u64>) -> Result<Self> {
+        let mut next_id = files.len() as u32;
+        let (id, active, end) = match (end, files.pop()) {
+            (Some(end), Some((id, active))) => {
+                active.erase(end).map_err(|error| failed(error, active.path()))?;
+                (id, active, end)
+            }
+            (_, last) => {
+                files.extend(last);
+                next_id += 1;
+                let head = log.state.read().index.head();
+                let active = begin(&log, next_id - 1, head + 1)?;
+                (next_id - 1, active, HEADER as u64)
+            }
+        };
+        let nexts = files.iter().skip(1).map(|(_, segment)| segment.header().first).chain([active.header().first]);
+        let lasts: Vec<Revision> = nexts.map(|first| first - 1).collect();
+        let sealed = files.into_iter().zip(lasts).map(|((id, segment), last)| {
+            let bytes = segment.length().map_err(|error| failed(error, segment.path()))?;
+            Ok(Sealed { id, segment, last, bytes })
+        });
+        Ok(Self { sealed: sealed.collect::<Result<_>>()?, log, active, id, end, next_id, soiled: false })
+    }
+
+    /// Appends a group, whose first change is the revision `next`, durably. Gives the number of the file, and the offset of the group in it.
+    pub(super) fn append(&mut self, group: &mut Group, next: Revision) -> std::result::Result<(u32, u64), Refused> {
+        self.clean().map_err(|error| Refused { error: failed(error, self.active.path()), certain: true })?;
+        if self.end > HEADER as u64 && self.end + group.len() as u64 > SEGMENT {
+            self.turn(next).map_err(|error| Refused { error, certain: true })?;
+        }
+        let written = self.active.write(group.seal(self.end), self.end).and_then(|()| self.active.sync());
+        if let Err(error) = written {
+            self.soiled = true;
+            let certain = self.clean().is_ok();
+            return Err(Refused { error: failed(error, self.active.path()), certain });
+        }
+        let at = self.end;
+        self.end += group.len() as u64;
+        Ok((self.id, at))
+    }
+
+    /// Makes it certain that what was not acknowledged is not there.
+    fn clean(&mut self) -> io::Result<()> {
+        if self.soiled {
+            self.active.erase(self.end)?;
+            self.soiled = false;
+        }
+        Ok(())
+    }
+
+    /// Goes on in a new file.
+    fn turn(&mut self, next: Revision) -> Result<()> {
+        let active = begin(&self.log, self.next_id, next)?;
+        // It is of no use any more, and no harm where it stays.
+        let _ = self.active.cut(self.end);
+        let segment = std::mem::replace(&mut self.active, active);
+        self.sealed.push(Sealed { id: self.id, segment, last: next - 1, bytes: self.end });
+        (self.id, self.end) = (self.next_id, HEADER as u64);
+        self.next_id += 1;
+        Ok(())
+    }
+
+    /// A number for a file that is made outside.
+    pub(super) fn take_id(&mut self) -> u32 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+}
+
+/// Makes a file for the changes from `first` on.
+fn begin(log: &Log, id: u32, first: Revision) -> Result<Arc<Segment>> {
+    let path = log.path(first);
+    let forgotten = log.state.read().index.forgotten();
+    let header = Header { first, covers: first - 1, forgotten, room: SEGMENT };
+    let made = Segment::create(path.clone(), header).and_then(|segment| log.sync_names().map(|()| segment));
+    let segment = made.map(Arc::new).map_err(|error| {
+        // Half of it would be in the way of the next attempt.
+        let _ = std::fs::remove_file(&path);
+        failed(error, &path)
+    })?;
+    log.state.write().segments.insert(id, segment.clone());
+    Ok(segment)
+}
