@@ -280,6 +280,8 @@ impl Machine {
             ended: false,
             wake: None,
         };
+        // One that was deleted before it came here is only ended.
+        machine.ending = pod.metadata.deletion_timestamp.as_ref().map(|at| Ending { deadline: at.0 });
         let status = pod.status.as_ref();
         match status.and_then(|status| status.phase.as_deref()) {
             Some("Succeeded") => machine.outcome = Some(true),

@@ -430,6 +430,20 @@ fn another_executor_continues() {
     assert!(again.view().units.iter().all(|unit| unit.ready));
 }
 
+#[test]
+fn a_pod_that_is_deleted_when_it_comes_is_only_ended() {
+    let source = pod(two());
+    let (mut world, mut machine) = (World::default(), Machine::new(deleted(&source, 30)));
+    world.tell(&mut machine, Input::Tick);
+    assert!(world.finished && world.containers.is_empty(), "never started");
+    let (mut world, _) = World::start(two());
+    let mut ended = (*deleted(&source, 30)).clone();
+    ended.status = Some(serde_json::from_value(json!({"phase": "Failed"})).unwrap());
+    let mut again = Machine::new(Arc::new(ended));
+    world.tell(&mut again, Input::Tick);
+    assert!(world.finished && world.running().is_empty(), "another executor completes what one began");
+}
+
 #[derive(Clone, Debug)]
 enum Chance {
     /// Carry out the operation with this index, perhaps failing.
