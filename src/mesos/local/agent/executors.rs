@@ -6,7 +6,7 @@ use super::{Agent, Change, Key, Output};
 use crate::mesos::local::master::is_partition_aware;
 use crate::mesos::v1::executor::{Call, Event, call, event};
 use crate::mesos::v1::task_status::{Reason, Source};
-use crate::mesos::v1::{ContainerId, TaskState, TaskStatus};
+use crate::mesos::v1::{ContainerId, TaskId, TaskState, TaskStatus};
 
 impl Agent {
     /// An executor subscribes.
@@ -24,14 +24,21 @@ impl Agent {
             container_id: Some(ContainerId { value: running.executor.container.clone(), parent: None }),
         };
         let event = Event { r#type: Some(event::Type::Subscribed.into()), subscribed: Some(subscribed), ..Event::default() };
-        let known = |event: &Event| {
-            let launched = event.launch.as_ref().map(|launch| &launch.task.task_id);
-            launched.is_some_and(|id| subscribe.unacknowledged_tasks.iter().any(|task| task.task_id == *id))
-        };
-        let queued: Vec<_> = running.queued.drain(..).filter(|event| !known(event)).collect();
+        let is_known = |id: &TaskId| subscribe.unacknowledged_tasks.iter().any(|task| task.task_id == *id);
+        let queued: Vec<_> = running.queued.drain(..).filter(|event| !launched(event).any(is_known)).collect();
         let mut out = vec![Output::ToExecutor(key.clone(), Box::new(event))];
-        for update in subscribe.unacknowledged_updates {
-            out.extend(self.executor_update(now, key, update.status));
+        for update in &subscribe.unacknowledged_updates {
+            out.extend(self.executor_update(now, key, update.status.clone()));
+        }
+        // What was sent down an earlier connection, and the executor knows nothing of, never arrived.
+        let is_lost = |id: &TaskId| !is_known(id) && !queued.iter().flat_map(launched).any(|queued| queued == id);
+        let staging = self.tasks.iter().filter(|(id, it)| id.0 == key.0 && it.task.executor_id == key.1 && it.task.latest.is_none());
+        let lost: Vec<Key> = staging.filter(|(_, it)| is_lost(&it.task.info.task_id)).map(|(id, _)| id.clone()).collect();
+        let partition_aware = self.executors.get(key).is_some_and(|it| is_partition_aware(&it.executor.framework));
+        let state = if partition_aware { TaskState::TaskDropped } else { TaskState::TaskLost };
+        for task in lost {
+            let status = self.new_status(now, &task, state, Reason::AgentRestarted, "The task never reached its executor");
+            self.update(now, &task, status, &mut out);
         }
         out.extend(queued.into_iter().map(|event| Output::ToExecutor(key.clone(), Box::new(event))));
         Ok(out)
@@ -95,4 +102,10 @@ impl Agent {
         self.tell(executor, Event { r#type: Some(event::Type::Acknowledged.into()), acknowledged, ..Event::default() }, &mut out);
         out
     }
+}
+
+/// The tasks that an event launches.
+fn launched(event: &Event) -> impl Iterator<Item = &TaskId> {
+    let group = event.launch_group.iter().flat_map(|group| &group.task_group.tasks);
+    event.launch.iter().map(|launch| &launch.task).chain(group).map(|task| &task.task_id)
 }
