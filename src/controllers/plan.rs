@@ -110,7 +110,10 @@ pub enum Write {
         tell: Option<Tell>,
     },
     /// Deletes every object of a resource in a namespace, without knowing them.
-    DeleteAll { resource: ResourceRef, namespace: String },
+    DeleteAll {
+        resource: ResourceRef,
+        namespace: String,
+    },
     /// Deletes, unless the server still has one of these objects with this uid.
     DeleteUnlessFound {
         key: ObjectKey,

@@ -22,30 +22,74 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
+/// The way to a bound pod, without I/O: begins with [`Step::Try`], and is told what came of each step.
+#[derive(Debug)]
+pub struct Binding {
+    failure: BindFailure,
+    tries: usize,
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Ask the API server to bind the pod, and tell [`Binding::tried`].
+    Try,
+    /// Look whether the pod is bound as wanted, and tell [`Binding::looked`].
+    Look,
+    /// Wait, then try again.
+    Wait(Duration),
+    Bound,
+    Failed(BindFailure),
+}
+
+impl Binding {
+    pub fn of(pod: &Pod) -> Self {
+        Self { failure: if has_node(pod) { ANNOTATION_UPDATE_FAILURE } else { CREATE_BINDING_FAILURE }, tries: 0 }
+    }
+
+    pub fn tried(&mut self, result: Result<(), &ClientError>) -> Step {
+        self.tries += 1;
+        match result {
+            Ok(()) => Step::Bound,
+            // A try that seemed to fail may have succeeded.
+            Err(ClientError::Api(status)) if status.code < 500 && status.code != 429 => Step::Look,
+            Err(_) => PAUSES.get(self.tries - 1).map_or(Step::Failed(self.failure), |pause| Step::Wait(*pause)),
+        }
+    }
+
+    pub fn looked(&self, is_bound: bool) -> Step {
+        if is_bound { Step::Bound } else { Step::Failed(self.failure) }
+    }
+}
+
+/// A static pod says itself where it runs; the scheduler only adds its annotations.
+fn has_node(pod: &Pod) -> bool {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
+}
+
 /// Gives the pod its node and the scheduler's annotations. The result is the pod as it is to be run, whether or not the watch has shown
 /// it yet.
 ///
 /// # Errors
 /// If the API server refuses, or does not answer for long.
 pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure> {
-    let named_node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).filter(|node| !node.is_empty());
-    let failure = if named_node.is_some() { ANNOTATION_UPDATE_FAILURE } else { CREATE_BINDING_FAILURE };
-    let id = PodId::of(&pod);
-    let mut pauses = PAUSES.iter();
+    let (id, mut binding, mut step) = (PodId::of(&pod), Binding::of(&pod), Step::Try);
     loop {
-        let error = match attempt(shared, &id, &pod, named_node.is_some()).await {
-            Ok(()) => break,
-            Err(error) => error,
-        };
-        let refused = matches!(&error, ClientError::Api(status) if status.code < 500 && status.code != 429);
-        // A try that seemed to fail may have succeeded.
-        if refused && is_bound(shared, &id, &pod).await {
-            break;
-        }
-        tracing::warn!(pod = %id, "the pod cannot be bound: {error}");
-        match pauses.next() {
-            Some(pause) if !refused => tokio::time::sleep(*pause).await,
-            _ => return Err(failure),
+        step = match step {
+            Step::Try => {
+                let result = attempt(shared, &id, &pod).await;
+                if let Err(error) = &result {
+                    tracing::warn!(pod = %id, "the pod cannot be bound: {error}");
+                }
+                binding.tried(result.as_ref().map(|()| ()))
+            }
+            Step::Look => binding.looked(is_bound(shared, &id, &pod).await),
+            Step::Wait(pause) => {
+                tokio::time::sleep(pause).await;
+                Step::Try
+            }
+            Step::Bound => break,
+            Step::Failed(failure) => return Err(failure),
         }
     }
     if let Some(spec) = &mut pod.spec {
@@ -54,9 +98,9 @@ pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure
     Ok(Arc::new(pod))
 }
 
-async fn attempt(shared: &Shared, id: &PodId, pod: &Pod, has_node: bool) -> Result<(), ClientError> {
+async fn attempt(shared: &Shared, id: &PodId, pod: &Pod) -> Result<(), ClientError> {
     let (client, annotations) = (&shared.client, &pod.metadata.annotations);
-    if has_node {
+    if has_node(pod) {
         let patch = Patch::Merge(json!({"metadata": {"uid": id.uid, "annotations": annotations}}));
         return client.patch(&resource::POD, &id.namespace, &id.name, "", &patch).await.map(drop);
     }

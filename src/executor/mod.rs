@@ -1,33 +1,36 @@
 //! The executor: the kubelet of its Mesos agent. It turns the pods bound to its node into containers, and reports what becomes of them:
 //! to the API server, and to Mesos.
 //!
-//! [`pod`] decides for one pod, [`tasks`] for the Mesos tasks, both without I/O. Around them: a [`worker`] for each pod, [`statuses`] and
-//! [`node`] towards the API, [`engine`] towards the container engine, and the loop in [`run`] that ties them together.
+//! [`core`] decides what runs, with [`tasks`] for the side of Mesos; [`life`] is one pod's, of which [`pod`] is the machine; all without I/O.
+//! Around them: the loop in [`run`], a [`worker`] for each pod, [`statuses`] and [`node`] towards the API, [`engine`] towards the container
+//! engine.
 
 mod backoff;
-mod bind;
+pub mod bind;
 mod calls;
 mod config;
-mod engine;
+pub mod core;
+pub mod engine;
 mod env;
 mod events;
 mod expand;
 mod fields;
 mod images;
+pub mod life;
 pub mod minion;
-mod names;
+pub mod names;
 mod node;
 mod observe;
-mod pod;
+pub mod pod;
 mod probes;
 mod run;
 mod server;
 mod shared;
 mod spec;
 mod static_pods;
-mod status;
-mod statuses;
-mod tasks;
+pub mod status;
+pub mod statuses;
+pub mod tasks;
 mod volumes;
 mod worker;
 

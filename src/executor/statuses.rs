@@ -1,8 +1,6 @@
-//! Writes pods' statuses to the API: the newest of each pod, one write at a time a pod, again and again until it is accepted. Completes
-//! the deletion of pods that have ended.
+//! Writes pods' statuses to the API, and completes the deletion of pods that have ended.
 
-use std::collections::HashMap;
-use std::time::Duration;
+mod backlog;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
@@ -15,18 +13,13 @@ use crate::client::{Client, ClientError, DeleteOptions, Patch};
 use crate::object::resource;
 use crate::supervise::Shutdown;
 
-/// First and longest pause between tries.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
-/// Writes under way at a time.
-const WRITES: usize = 16;
+pub use backlog::{Backlog, Begin, Write};
 
 /// Something to be written.
 #[derive(Debug)]
-struct Request {
-    pod: PodId,
-    status: Option<Box<PodStatus>>,
-    /// Then delete the pod for good.
-    finish: bool,
+enum Request {
+    Publish(PodId, Box<PodStatus>),
+    Finish(PodId),
 }
 
 /// Where workers leave what is to be written. Cheap to clone.
@@ -35,12 +28,12 @@ pub struct Statuses(mpsc::UnboundedSender<Request>);
 
 impl Statuses {
     pub fn publish(&self, pod: &PodId, status: PodStatus) {
-        let _ = self.0.send(Request { pod: pod.clone(), status: Some(Box::new(status)), finish: false });
+        let _ = self.0.send(Request::Publish(pod.clone(), Box::new(status)));
     }
 
     /// Deletes the pod from the API, after what was published before.
     pub fn finish(&self, pod: &PodId) {
-        let _ = self.0.send(Request { pod: pod.clone(), status: None, finish: true });
+        let _ = self.0.send(Request::Finish(pod.clone()));
     }
 }
 
@@ -51,39 +44,28 @@ pub struct Writer {
     requests: mpsc::UnboundedReceiver<Request>,
     /// Told of pods that turn out not to be in the API any more.
     gone: mpsc::UnboundedSender<PodId>,
-    pods: HashMap<PodId, Pending>,
-}
-
-/// What is left to do for one pod.
-#[derive(Debug, Default)]
-struct Pending {
-    status: Option<Box<PodStatus>>,
-    finish: bool,
-    writing: bool,
-    failures: u32,
-}
-
-#[derive(Debug)]
-enum Outcome {
-    Written,
-    Deleted,
-    Gone,
-    /// To be tried again, with the status if that is what failed.
-    Failed(Option<Box<PodStatus>>),
+    backlog: Backlog,
 }
 
 pub fn statuses(client: Client, gone: mpsc::UnboundedSender<PodId>) -> (Statuses, Writer) {
     let (sender, requests) = mpsc::unbounded_channel();
-    (Statuses(sender), Writer { client, requests, gone, pods: HashMap::new() })
+    (Statuses(sender), Writer { client, requests, gone, backlog: Backlog::default() })
 }
+
+/// A write that has ended.
+type Written = (PodId, Write, Result<(), ClientError>);
 
 impl Writer {
     /// Writes until `shutdown`, then what is still waiting, once.
     pub async fn run(mut self, shutdown: Shutdown) {
-        let mut writes: FuturesUnordered<BoxFuture<'static, (PodId, Outcome)>> = FuturesUnordered::new();
+        let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
         loop {
             tokio::select! {
-                Some((pod, outcome)) = writes.next() => self.written(pod, outcome),
+                Some((pod, write, result)) = writes.next() => {
+                    if self.backlog.written(&pod, write, result.as_ref().map(|()| ())) {
+                        let _ = self.gone.send(pod);
+                    }
+                }
                 request = self.requests.recv() => match request {
                     Some(request) => self.take(request),
                     None => break,
@@ -100,88 +82,36 @@ impl Writer {
     }
 
     fn take(&mut self, request: Request) {
-        let pending = self.pods.entry(request.pod).or_default();
-        pending.status = request.status.or(pending.status.take());
-        pending.finish |= request.finish;
+        match request {
+            Request::Publish(pod, status) => self.backlog.publish(&pod, *status),
+            Request::Finish(pod) => self.backlog.finish(&pod),
+        }
     }
 
-    fn begin(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, (PodId, Outcome)>>) {
-        for (pod, pending) in &mut self.pods {
-            if pending.writing || writes.len() >= WRITES {
-                continue;
-            }
-            pending.writing = true;
-            let pause = if pending.failures == 0 {
-                Duration::ZERO
-            } else {
-                (RETRY.0 * 2u32.saturating_pow(pending.failures.min(10) - 1)).min(RETRY.1)
+    fn begin(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
+        for Begin { pod, write, pause } in self.backlog.begin() {
+            let client = self.client.clone();
+            let writing = async move {
+                tokio::time::sleep(pause).await;
+                let result = send(&client, &pod, &write).await;
+                (pod, write, result)
             };
-            let (client, pod) = (self.client.clone(), pod.clone());
-            let write = if let Some(status) = pending.status.take() {
-                async move {
-                    tokio::time::sleep(pause).await;
-                    let outcome = write(&client, &pod, status).await;
-                    (pod, outcome)
-                }
-                .boxed()
-            } else {
-                async move {
-                    tokio::time::sleep(pause).await;
-                    let outcome = delete(&client, &pod).await;
-                    (pod, outcome)
-                }
-                .boxed()
-            };
-            writes.push(write);
-        }
-    }
-
-    fn written(&mut self, pod: PodId, outcome: Outcome) {
-        let Some(pending) = self.pods.get_mut(&pod) else { return };
-        pending.writing = false;
-        match outcome {
-            Outcome::Written => pending.failures = 0,
-            Outcome::Failed(status) => {
-                pending.failures += 1;
-                pending.status = pending.status.take().or(status);
-            }
-            Outcome::Deleted | Outcome::Gone => {
-                (pending.status, pending.finish) = (None, false);
-                let _ = self.gone.send(pod.clone());
-            }
-        }
-        if pending.status.is_none() && !pending.finish {
-            self.pods.remove(&pod);
+            writes.push(writing.boxed());
         }
     }
 }
 
-async fn write(client: &Client, pod: &PodId, status: Box<PodStatus>) -> Outcome {
-    let patch = Patch::Strategic(patch(pod, &status));
-    match client.patch(&resource::POD, &pod.namespace, &pod.name, "status", &patch).await {
-        Ok(_) => Outcome::Written,
-        Err(error) => failed(pod, &error).unwrap_or(Outcome::Failed(Some(status))),
+async fn send(client: &Client, pod: &PodId, write: &Write) -> Result<(), ClientError> {
+    match write {
+        Write::Status(status) => {
+            let patch = Patch::Strategic(patch(pod, status));
+            client.patch(&resource::POD, &pod.namespace, &pod.name, "status", &patch).await.map(drop)
+        }
+        Write::Delete => {
+            let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
+            client.delete(&resource::POD, &pod.namespace, &pod.name, &options).await.map(drop)
+        }
     }
-}
-
-async fn delete(client: &Client, pod: &PodId) -> Outcome {
-    let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
-    match client.delete(&resource::POD, &pod.namespace, &pod.name, &options).await {
-        // With finalizers the object stays until they are done; its containers need not.
-        Ok(_) => Outcome::Deleted,
-        Err(error) => failed(pod, &error).unwrap_or(Outcome::Failed(None)),
-    }
-}
-
-/// What an error means, if trying again is of no use.
-fn failed(pod: &PodId, error: &ClientError) -> Option<Outcome> {
-    // A conflict is one of uids: the name belongs to another pod by now.
-    if error.is("NotFound") || error.is("Conflict") {
-        return Some(Outcome::Gone);
-    }
-    tracing::warn!(%pod, "the pod's status cannot be written: {error}");
-    let refused = matches!(error, ClientError::Api(status) if status.code < 500 && status.code != 429);
-    refused.then_some(Outcome::Written)
 }
 
 /// The patch that makes the API's status ours: lists replaced, what is not set removed, conditions of others left alone.

@@ -3,6 +3,7 @@
 
 mod environment;
 mod pending;
+pub mod protocol;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 pub use environment::{Environment, Error as EnvironmentError, parse_duration};
-use pending::Pending;
+use protocol::{Lost, Next, Protocol};
 
 use super::http::RequestHead;
 use super::session::{self, Queue, Reply, SessionError, Subscription};
 use super::v1::executor::{Call, Event, event};
-use super::v1::{KillPolicy, TaskId, TaskInfo, TaskStatus, task_status};
+use super::v1::{KillPolicy, TaskId, TaskInfo, TaskStatus};
 use crate::supervise::Supervisor;
 use crate::util::backoff::Backoff;
 
@@ -62,7 +63,7 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    pending: Pending,
+    protocol: Protocol,
     /// Takes calls while there is a subscription.
     queue: Option<Queue<Call>>,
 }
@@ -73,7 +74,7 @@ impl Driver {
     pub fn start(environment: Environment, supervisor: &Supervisor) -> (Self, mpsc::Receiver<ExecutorEvent>) {
         let driver = Self(Arc::new(Inner { environment, state: Mutex::default(), settled: Notify::new() }));
         let (events, receiver) = mpsc::channel(BACKLOG);
-        let (shutdown, run) = (supervisor.shutdown(), Run { driver: driver.0.clone(), events, shutting_down: false });
+        let (shutdown, run) = (supervisor.shutdown(), Run { driver: driver.0.clone(), events });
         supervisor.spawn("Mesos executor driver", async move {
             shutdown.run_until_cancelled_owned(Box::pin(run.run())).await;
             Ok(())
@@ -88,17 +89,13 @@ impl Driver {
 
     /// Reports the state of a task. The update is kept, and sent again in every new session, until it is acknowledged. Uuid, source,
     /// executor and, if it has none, the time are filled in.
-    pub fn update(&self, mut status: TaskStatus) {
-        let Environment { executor_id, framework_id, .. } = &self.0.environment;
-        status.uuid = Some(Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes()));
-        status.source = Some(task_status::Source::Executor.into());
-        status.executor_id = Some(executor_id.clone());
-        status.timestamp = status.timestamp.or_else(|| Some(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64()));
+    pub fn update(&self, status: TaskStatus) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let state = &mut *self.0.state.lock();
-        if let Some(queue) = &state.queue {
-            queue.send(Call::update(executor_id, framework_id, status.clone()));
+        let call = state.protocol.update(status, uuid::Uuid::new_v4(), now, &self.0.environment);
+        if let (Some(queue), Some(call)) = (&state.queue, call) {
+            queue.send(call);
         }
-        state.pending.updated(status, state.queue.is_some());
     }
 
     /// Sends bytes to the scheduler. The reply says whether the agent took them; whether they arrive, nobody says.
@@ -121,7 +118,7 @@ impl Driver {
             let changed = self.0.settled.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.0.state.lock().pending.is_settled() {
+            if self.0.state.lock().protocol.is_settled() {
                 return;
             }
             changed.await;
@@ -145,40 +142,46 @@ impl From<SessionError> for End {
 struct Run {
     driver: Arc<Inner>,
     events: mpsc::Sender<ExecutorEvent>,
-    /// The agent has asked for it.
-    shutting_down: bool,
 }
 
 impl Run {
     async fn run(mut self) {
-        let Environment { checkpoint, recovery_timeout, subscription_backoff_max, .. } = self.driver.environment;
-        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1.min(subscription_backoff_max));
-        let (mut away_since, mut subscribed_before) = (Instant::now(), false);
+        let environment = self.driver.environment.clone();
+        let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1.min(environment.subscription_backoff_max));
+        let mut away_since = Instant::now();
         loop {
-            let mut subscribed = false;
-            let Err(end) = self.session(&mut subscribed).await;
-            self.driver.state.lock().queue = None;
+            let Err(end) = self.session().await;
             let End::Lost(error) = end else { return };
-            if subscribed {
-                (away_since, subscribed_before) = (Instant::now(), true);
-                backoff.reset();
-                tracing::warn!("Mesos agent: {error}");
-                if self.report(ExecutorEvent::Disconnected(error.to_string())).await.is_err() {
+            let text = error.to_string();
+            let (was_connected, next) = {
+                let state = &mut *self.driver.state.lock();
+                state.queue = None;
+                let was_connected = state.protocol.is_connected();
+                if was_connected {
+                    away_since = Instant::now();
+                    backoff.reset();
+                }
+                let lost = match &error {
+                    SessionError::Refused { text, .. } => Lost::Refused(text),
+                    _ => Lost::Away(&text),
+                };
+                (was_connected, state.protocol.lost(lost, away_since.elapsed(), &environment))
+            };
+            if was_connected {
+                tracing::warn!("Mesos agent: {text}");
+                if self.report(ExecutorEvent::Disconnected(text)).await.is_err() {
                     return;
                 }
             } else {
-                tracing::debug!("Mesos agent: {error}");
+                tracing::debug!("Mesos agent: {text}");
             }
-            let hopeless = match error {
-                _ if self.shutting_down => return,
-                SessionError::Refused { text, .. } => Some(format!("the agent does not know this executor: {text}")),
-                _ if subscribed_before && !checkpoint => Some(format!("lost the agent, which does not checkpoint: {error}")),
-                _ if away_since.elapsed() >= recovery_timeout => Some(format!("the agent has been away for {recovery_timeout:?}")),
-                _ => None,
-            };
-            if let Some(reason) = hopeless {
-                let _ = self.report(ExecutorEvent::Shutdown(reason)).await;
-                return;
+            match next {
+                Next::Retry => {}
+                Next::Over => return,
+                Next::GiveUp(reason) => {
+                    let _ = self.report(ExecutorEvent::Shutdown(reason)).await;
+                    return;
+                }
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause()) => {}
@@ -191,13 +194,14 @@ impl Run {
         self.events.send(event).await.map_err(|_| End::Unheard)
     }
 
-    async fn session(&mut self, subscribed: &mut bool) -> Result<Infallible, End> {
-        let Environment { framework_id, executor_id, endpoint, path, token, .. } = &self.driver.environment.clone();
+    async fn session(&mut self) -> Result<Infallible, End> {
+        let environment = self.driver.environment.clone();
+        let Environment { endpoint, path, token, .. } = &environment;
         let mut head = RequestHead::call(endpoint, path);
         if let Some(token) = token {
             head = head.with("Authorization", &format!("Bearer {token}"));
         }
-        let subscribe = Call::subscribe(executor_id, framework_id, self.driver.state.lock().pending.subscribe());
+        let subscribe = self.driver.state.lock().protocol.subscribe(&environment);
         let mut stream = Subscription::<Event>::open(endpoint, &head, &subscribe).await?;
         let Some(start) = stream.next().await?.subscribed else {
             return Err(SessionError::Ended.into());
@@ -205,12 +209,11 @@ impl Run {
         let (queue, mut calls) = Queue::new();
         {
             let state = &mut *self.driver.state.lock();
-            for status in state.pending.unsent() {
-                queue.send(Call::update(executor_id, framework_id, status.clone()));
+            for call in state.protocol.subscribed(&environment) {
+                queue.send(call);
             }
             state.queue = Some(queue);
         }
-        *subscribed = true;
         self.report(ExecutorEvent::Subscribed(Box::new(start))).await?;
         tokio::select! {
             biased;
@@ -225,35 +228,18 @@ impl Run {
                 event = stream.next() => event?,
                 () = self.events.closed() => return Err(End::Unheard),
             };
-            let kind = event.r#type();
-            match event {
-                Event { launch: Some(launch), .. } => {
-                    self.driver.state.lock().pending.launched(launch.task.clone());
-                    self.report(ExecutorEvent::Launch(Box::new(launch.task))).await?;
-                }
-                Event { launch_group: Some(group), .. } => {
-                    let tasks = group.task_group.tasks;
-                    tasks.iter().for_each(|task| self.driver.state.lock().pending.launched(task.clone()));
-                    self.report(ExecutorEvent::LaunchGroup(tasks)).await?;
-                }
-                Event { kill: Some(kill), .. } => {
-                    self.report(ExecutorEvent::Kill { task_id: kill.task_id, kill_policy: kill.kill_policy }).await?;
-                }
-                Event { acknowledged: Some(acknowledged), .. } => {
-                    self.driver.state.lock().pending.acknowledged(&acknowledged.task_id.value, &acknowledged.uuid);
-                    self.driver.settled.notify_waiters();
-                }
-                Event { message: Some(message), .. } => self.report(ExecutorEvent::Message(message.data)).await?,
-                Event { error: Some(error), .. } => {
-                    tracing::error!("Mesos agent: {}", error.message);
+            let acknowledged = event.acknowledged.is_some();
+            let heard = self.driver.state.lock().protocol.heard(event);
+            if acknowledged {
+                self.driver.settled.notify_waiters();
+            }
+            match heard {
+                Ok(Some(event)) => self.report(event).await?,
+                Ok(None) => {}
+                Err(message) => {
+                    tracing::error!("Mesos agent: {message}");
                     return Err(SessionError::Ended.into());
                 }
-                _ if kind == event::Type::Shutdown => {
-                    self.shutting_down = true;
-                    self.report(ExecutorEvent::Shutdown("the agent asks for it".into())).await?;
-                }
-                _ if kind == event::Type::Heartbeat => {}
-                other => tracing::debug!("unknown event from the Mesos agent: {other:?}"),
             }
         }
     }

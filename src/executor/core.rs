@@ -1,0 +1,306 @@
+//! The executor as one state machine without I/O: pods from the API and tasks from Mesos in, what is to be done with them out, time passed
+//! in. Each pod it runs has a [`super::life::Life`] of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::engine::Sign;
+use super::life::{Notice, Report};
+use super::names::{self, PodId};
+use super::tasks::{BindFailure, Command, Tasks};
+use crate::mesos::executor::ExecutorEvent;
+use crate::mesos::v1::TaskStatus;
+use crate::object::{Object, Revision};
+use crate::util::product::Product;
+
+/// Seconds that pods get to end when the agent ends the executor: it kills it soon after.
+const SHUTDOWN_GRACE: i64 = 3;
+/// How long the executor waits for them then.
+const SHUTDOWN_TIMEOUT: SignedDuration = SignedDuration::from_secs(15);
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// All pods of this node that the API has, at the start and whenever the watch begins anew. The first time, pods that an earlier
+    /// executor of this node was given are taken over.
+    Listed(Vec<Arc<Object>>),
+    /// A pod of this node, new or changed.
+    Pod(Arc<Object>),
+    /// The API knows the pod of this uid no more.
+    Gone(String),
+    /// Something from the agent.
+    Mesos(ExecutorEvent),
+    /// The agent has said which static pods there are; these are not run yet.
+    Static(Vec<Arc<Pod>>),
+    /// What became of [`Action::Bind`].
+    Bound {
+        task: String,
+        result: Result<Arc<Pod>, BindFailure>,
+    },
+    /// A pod's status changed.
+    Status(Report),
+    /// Nothing of a pod is left, and its life is over.
+    Ended(PodId),
+    Engine(Sign),
+    /// What [`Action::FindLeftovers`] found: pods that have containers, or something on disk.
+    Leftovers(Vec<PodId>),
+    /// The time asked for by [`Core::wake_at`] has come.
+    Tick,
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub enum Action {
+    /// Report the state of a task to Mesos.
+    Update(Box<TaskStatus>),
+    /// Bind the pod to this node. Answered by [`Input::Bound`].
+    Bind { task: String, pod: Box<Pod> },
+    /// Begin the life of a pod. The API server has no say in that of a static one.
+    Start { pod: Arc<Pod>, is_static: bool },
+    /// This mirror pod is in the API: it goes if it mirrors no static pod of this node.
+    CheckMirror(Arc<Object>),
+    /// Tell the life of the pod with this uid.
+    Tell(String, Notice),
+    /// Look for what the engine and the disk have of pods of this executor. Answered by [`Input::Leftovers`].
+    FindLeftovers,
+}
+
+/// What the core is told once.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub product: &'static Product,
+    /// Whether there is an agent: without one every pod bound to the node is run.
+    pub has_mesos: bool,
+    /// Zero: never.
+    pub suicide_timeout: Duration,
+    /// Zero: for ever.
+    pub launch_grace: Duration,
+}
+
+/// A pod with a life.
+#[derive(Debug)]
+struct Known {
+    id: PodId,
+    /// The newest state that its life was told; zero before the first.
+    revision: Revision,
+}
+
+/// The executor without its I/O.
+#[derive(Debug)]
+pub struct Core {
+    has_mesos: bool,
+    tasks: Tasks,
+    /// By uid.
+    pods: BTreeMap<String, Known>,
+    listed: bool,
+    /// Whether it is known which static pods there are: before, theirs would look like leftovers.
+    knows_static: bool,
+    /// Until when the pods have to have ended, once the executor is to.
+    ending: Option<Timestamp>,
+    out: Vec<Action>,
+}
+
+impl Core {
+    pub fn new(settings: &Settings, now: Timestamp) -> Self {
+        let suicide_timeout = if settings.has_mesos { settings.suicide_timeout } else { Duration::ZERO };
+        let tasks = Tasks::new(settings.product, suicide_timeout, settings.launch_grace, now);
+        Self {
+            has_mesos: settings.has_mesos,
+            tasks,
+            pods: BTreeMap::new(),
+            listed: false,
+            knows_static: !settings.has_mesos,
+            ending: None,
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes one input in and says what to do now.
+    pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
+        // An executor that ends only waits for its pods.
+        if self.ending.is_some() && !matches!(input, Input::Gone(_) | Input::Ended(_)) {
+            return Vec::new();
+        }
+        let commands = match input {
+            Input::Listed(pods) => {
+                self.listed(&pods, now);
+                Vec::new()
+            }
+            Input::Pod(pod) => {
+                self.pod(&pod, false, now);
+                Vec::new()
+            }
+            Input::Gone(uid) => {
+                self.tell(&uid, Notice::Gone);
+                Vec::new()
+            }
+            Input::Mesos(event) => self.mesos(event, now),
+            Input::Static(pods) => {
+                self.knows_static = true;
+                pods.into_iter().for_each(|pod| self.start(pod, 0, true));
+                self.out.push(Action::FindLeftovers);
+                Vec::new()
+            }
+            Input::Bound { task, result } => self.tasks.bound(&task, result, now),
+            Input::Status(Report { pod, status, ending }) => self.tasks.status(&pod, &status, ending, now),
+            Input::Ended(pod) => {
+                self.pods.remove(&pod.uid);
+                self.tasks.gone(&pod, now)
+            }
+            Input::Engine(Sign::Ended(uid)) => {
+                self.tell(&uid, Notice::Changed);
+                Vec::new()
+            }
+            Input::Engine(Sign::Up) => {
+                let all: Vec<String> = self.pods.keys().cloned().collect();
+                all.iter().for_each(|uid| self.tell(uid, Notice::Changed));
+                self.out.extend(self.knows_static.then_some(Action::FindLeftovers));
+                Vec::new()
+            }
+            Input::Leftovers(found) => {
+                self.leftovers(found);
+                Vec::new()
+            }
+            Input::Tick => self.tasks.tick(now),
+        };
+        for command in commands {
+            self.follow(command, now);
+        }
+        std::mem::take(&mut self.out)
+    }
+
+    /// When to send the next [`Input::Tick`], if nothing else happens before.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.ending.or_else(|| self.tasks.wake_at())
+    }
+
+    /// Whether the executor is to end: it takes nothing new.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Whether it has ended: no pod is left, or those that are have had their time.
+    pub fn has_ended(&self, now: Timestamp) -> bool {
+        self.ending.is_some_and(|until| self.pods.is_empty() || now >= until)
+    }
+
+    /// The pods that have a life.
+    pub fn pods(&self) -> impl Iterator<Item = &PodId> {
+        self.pods.values().map(|known| &known.id)
+    }
+
+    fn tell(&mut self, uid: &str, notice: Notice) {
+        if self.pods.contains_key(uid) {
+            self.out.push(Action::Tell(uid.to_owned(), notice));
+        }
+    }
+
+    fn start(&mut self, pod: Arc<Pod>, revision: Revision, is_static: bool) {
+        let id = PodId::of(&pod);
+        if !self.pods.contains_key(&id.uid) {
+            self.pods.insert(id.uid.clone(), Known { id, revision });
+            self.out.push(Action::Start { pod, is_static });
+        }
+    }
+
+    fn follow(&mut self, command: Command, now: Timestamp) {
+        match command {
+            Command::Update(status) => {
+                tracing::info!(task = status.task_id.value, "{} {}", status.state().as_str_name(), status.message());
+                self.out.push(Action::Update(status));
+            }
+            Command::Bind { task, pod } => self.out.push(Action::Bind { task, pod }),
+            Command::Run(pod) => self.start(pod, 0, false),
+            Command::Terminate { pod, grace } => self.tell(&pod.uid, Notice::Terminate { grace }),
+            Command::Shutdown(why) => self.end(&why, now),
+        }
+    }
+
+    /// Compares the pods there are with those that run.
+    fn listed(&mut self, pods: &[Arc<Object>], now: Timestamp) {
+        let there: BTreeSet<&str> = pods.iter().map(|object| &*object.meta().uid).collect();
+        // A pod whose binding the list does not show yet is not gone.
+        let gone = self.pods.iter().filter(|(uid, known)| !there.contains(uid.as_str()) && known.revision > 0);
+        for uid in gone.map(|(uid, _)| uid.clone()).collect::<Vec<_>>() {
+            self.tell(&uid, Notice::Gone);
+        }
+        let first = !std::mem::replace(&mut self.listed, true);
+        pods.iter().for_each(|object| self.pod(object, first, now));
+    }
+
+    /// A pod of this node is so in the API.
+    fn pod(&mut self, object: &Arc<Object>, adopt: bool, now: Timestamp) {
+        let Ok(pod) = object.typed::<Pod>() else {
+            return tracing::error!("{} is not understood", object.key());
+        };
+        let uid = &*object.meta().uid;
+        if let Some(known) = self.pods.get_mut(uid) {
+            if object.revision() > known.revision {
+                known.revision = object.revision();
+                self.tell(uid, Notice::Pod(Arc::new(pod.clone())));
+            }
+            return;
+        }
+        // What it shows runs by its own uid.
+        if names::mirrored(pod).is_some() {
+            return self.out.push(Action::CheckMirror(object.clone()));
+        }
+        // With Mesos a pod begins with its task, which brings it along. One that nobody runs and somebody deletes still has to be let go.
+        let is_ours = !self.has_mesos || object.meta().is_deleted() || (adopt && self.tasks.id_of(pod).is_some());
+        if is_ours {
+            if adopt {
+                self.tasks.adopt(pod, now);
+            }
+            self.start(Arc::new(pod.clone()), object.revision(), false);
+        }
+    }
+
+    fn mesos(&mut self, event: ExecutorEvent, now: Timestamp) -> Vec<Command> {
+        match event {
+            ExecutorEvent::Subscribed(_) => Vec::new(),
+            ExecutorEvent::Launch(task) => self.tasks.launch(&task, now),
+            ExecutorEvent::LaunchGroup(tasks) => tasks.iter().flat_map(|task| self.tasks.launch(task, now)).collect(),
+            ExecutorEvent::Kill { task_id, kill_policy } => {
+                let grace = kill_policy.and_then(|policy| policy.grace_period).map(|grace| grace.nanoseconds / 1_000_000_000);
+                self.tasks.kill(&task_id.value, grace)
+            }
+            ExecutorEvent::Message(data) => self.tasks.message(&data),
+            ExecutorEvent::Disconnected(why) => {
+                tracing::warn!("the agent is away, pods go on: {why}");
+                Vec::new()
+            }
+            ExecutorEvent::Shutdown(why) => vec![Command::Shutdown(why)],
+        }
+    }
+
+    /// Ends what is left of pods that the API does not know any more: their containers, and what they had on disk.
+    fn leftovers(&mut self, found: Vec<PodId>) {
+        for id in found {
+            if self.pods.contains_key(&id.uid) {
+                continue;
+            }
+            tracing::info!(pod = %id, uid = id.uid, "is not in the API any more: its containers are removed");
+            let uid = id.uid.clone();
+            let metadata = ObjectMeta { name: Some(id.name), namespace: Some(id.namespace), uid: Some(id.uid), ..ObjectMeta::default() };
+            self.start(Arc::new(Pod { metadata, spec: Some(PodSpec::default()), ..Pod::default() }), 0, false);
+            self.tell(&uid, Notice::Gone);
+        }
+    }
+
+    /// Ends every pod's containers: Mesos ends the executor, and what it leaves behind would run for nobody.
+    fn end(&mut self, why: &str, now: Timestamp) {
+        tracing::info!("the executor ends: {why}");
+        self.ending = Some(now + SHUTDOWN_TIMEOUT);
+        for known in self.pods.values() {
+            // A pod whose task is over stays in the API, with what it came to; only its containers go.
+            let is_task = self.tasks.has(&known.id);
+            let notice = if is_task { Notice::Terminate { grace: Some(SHUTDOWN_GRACE) } } else { Notice::Gone };
+            self.out.push(Action::Tell(known.id.uid.clone(), notice));
+        }
+    }
+}
