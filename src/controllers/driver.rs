@@ -274,7 +274,7 @@ async fn carry_out(context: &Context, write: Write) -> Outcome {
             let refused = context.tell(tell, &written, |_| key.name.name.to_string());
             Outcome { written, refused }
         }
-        Write::DeleteAll { resource, namespace } => client.delete_all(resource, &namespace).await.map(|()| None),
+        Write::DeleteAll { resource, namespace } => client.delete_all(resource, &namespace).await.map(|()| None).into(),
         Write::DeleteUnlessFound { key, options, owners } => {
             for (owner, uid) in owners {
                 match client.get(owner.resource, &owner.name.namespace, &owner.name.name).await {
