@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::flag::{Flag, Kind, Values};
+use super::flag::{Flag, Kind, Status, Values};
 use super::{Server, common, executor};
 use crate::executor::minion::{self, Config, LogLimits};
 use crate::supervise::Supervisor;
@@ -71,7 +71,8 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     }
     let is_executors = |flag: &String| {
         let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
-        name == "v" || name == "vmodule" || executor::FLAGS.iter().any(|it| it.name == name)
+        // What has no effect is told once, here.
+        name == "v" || name == "vmodule" || executor::FLAGS.iter().any(|it| it.name == name && it.status == Status::Live)
     };
     let mut arguments = vec!["executor".to_owned()];
     arguments.extend(values.given_flags().into_iter().filter(is_executors));

@@ -1,13 +1,15 @@
 //! Probes and hooks, as they are carried out: a command inside a container, an HTTP request, a TCP connection.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe};
+use k8s_openapi::api::core::v1::{Container, HTTPGetAction, HTTPHeader, LifecycleHandler, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -58,7 +60,8 @@ pub async fn probe(target: &Target, probe: &Probe) -> Outcome {
                 action.command.as_deref().unwrap_or_default().join(" "),
                 timeout.as_secs()
             ),
-            None => "context deadline exceeded".to_owned(),
+            None if probe.tcp_socket.is_some() => "i/o timeout".to_owned(),
+            None => "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned(),
         }),
     }
 }
@@ -121,48 +124,63 @@ fn port(container: &Container, port: &IntOrString) -> anyhow::Result<u16> {
     number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0).ok_or_else(|| anyhow::anyhow!("no such port: {port:?}"))
 }
 
-async fn connect(target: &Target, host: Option<&str>, at: &IntOrString) -> anyhow::Result<Result<(TcpStream, String), String>> {
+/// Where a call goes, in the words of a URL.
+fn authority(target: &Target, host: Option<&str>, at: &IntOrString) -> anyhow::Result<String> {
     let host = host.filter(|host| !host.is_empty()).unwrap_or(&target.ip);
     anyhow::ensure!(!host.is_empty(), "the pod has no address yet");
     let port = port(&target.container, at)?;
-    let shown = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    Ok(match TcpStream::connect((host, port)).await {
-        Ok(stream) => Ok((stream, shown)),
-        Err(error) => Err(format!("dial tcp {shown}: {error}")),
+    Ok(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+}
+
+/// # Errors
+/// In the words in which kubelets say it.
+async fn dial(authority: &str) -> Result<TcpStream, String> {
+    TcpStream::connect(authority).await.map_err(|error| {
+        let why = match error.kind() {
+            ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+            ErrorKind::HostUnreachable => "connect: no route to host".to_owned(),
+            ErrorKind::NetworkUnreachable => "connect: network is unreachable".to_owned(),
+            ErrorKind::TimedOut => "i/o timeout".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("dial tcp {authority}: {why}")
     })
 }
 
 async fn tcp(target: &Target, host: Option<&str>, at: &IntOrString) -> Answer {
-    Ok(connect(target, host, at).await?.map(|_| String::new()))
+    Ok(dial(&authority(target, host, at)?).await.map(|_| String::new()))
 }
 
 async fn http_get(target: &Target, action: &HTTPGetAction) -> Answer {
-    let (stream, authority) = match connect(target, action.host.as_deref(), &action.port).await? {
-        Ok(connected) => connected,
-        Err(why) => return Ok(Err(why)),
+    let authority = authority(target, action.host.as_deref(), &action.port)?;
+    let path = action.path.as_deref().unwrap_or_default().trim_start_matches('/');
+    let (scheme, path) = (action.scheme.as_deref().unwrap_or("HTTP").to_lowercase(), format!("/{path}"));
+    let failed = |why: String| Ok(Err(format!("Get \"{scheme}://{authority}{path}\": {why}")));
+    let stream = match dial(&authority).await {
+        Ok(stream) => stream,
+        Err(why) => return failed(why),
     };
-    if action.scheme.as_deref() == Some("HTTPS") {
+    let request = get(&authority, &path, action.http_headers.as_deref().unwrap_or_default())?;
+    let answer = if scheme == "https" {
         // No certificate is checked, as the kubelet does not either.
         let connector = TlsConnector::from(Arc::new(unverified()?.with_no_client_auth()));
-        let name =
-            rustls::pki_types::ServerName::try_from(action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone()))?;
-        match connector.connect(name, stream).await {
-            Ok(stream) => request(stream, &authority, action).await,
-            Err(error) => Ok(Err(format!("Get \"https://{authority}\": {error}"))),
+        let host = action.host.clone().filter(|it| !it.is_empty()).unwrap_or_else(|| target.ip.clone());
+        match connector.connect(rustls::pki_types::ServerName::try_from(host)?, stream).await {
+            Ok(stream) => exchange(stream, request).await,
+            Err(error) => return failed(error.to_string()),
         }
     } else {
-        request(stream, &authority, action).await
+        exchange(stream, request).await
+    };
+    match answer {
+        Ok((status, body)) if status.as_u16() < 400 => Ok(Ok(String::from_utf8_lossy(&body).into_owned())),
+        Ok((status, _)) => Ok(Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))),
+        Err(error) => failed(error.to_string()),
     }
 }
 
-async fn request<S>(stream: S, authority: &str, action: &HTTPGetAction) -> Answer
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let path = action.path.as_deref().filter(|path| !path.is_empty()).unwrap_or("/");
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let mut request = http::Request::get(path);
-    let headers = action.http_headers.as_deref().unwrap_or_default();
+fn get(authority: &str, path: &str, headers: &[HTTPHeader]) -> http::Result<Request<Empty<Bytes>>> {
+    let mut request = Request::get(path);
     for header in headers {
         request = request.header(&header.name, &header.value);
     }
@@ -171,29 +189,27 @@ where
             request = request.header(name, value);
         }
     }
-    let request = request.body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let answer = async {
-            let response = sender.send_request(request).await?;
-            let status = response.status();
-            let body =
-                Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            Ok::<_, hyper::Error>((status, body))
-        };
-        // The connection drives the exchange. Its end is not the answer's: what has been read may still be on its way here.
-        let connection = async {
-            let _ = connection.await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            answer = answer => answer,
-            () = connection => unreachable!("it is pending for ever"),
-        }
+    request.body(Empty::new())
+}
+
+async fn exchange<S>(stream: S, request: Request<Empty<Bytes>>) -> hyper::Result<(StatusCode, Bytes)>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let answer = async {
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        Ok((status, body))
     };
-    Ok(match exchange.await {
-        Ok((status, body)) if status.as_u16() < 400 => Ok(String::from_utf8_lossy(&body).into_owned()),
-        Ok((status, _)) => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
-        Err(error) => Err(format!("Get \"http://{authority}\": {error}")),
-    })
+    // The connection drives the exchange. Its end is not the answer's: what has been read may still be on its way here.
+    let connection = async {
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        answer = answer => answer,
+        () = connection => unreachable!("it is pending for ever"),
+    }
 }

@@ -26,13 +26,14 @@ pub async fn ensure(
     tell: &(dyn Fn(Happening) + Send + Sync),
 ) -> Result<Image, Failure> {
     let reference = container.image.as_deref().unwrap_or_default();
+    let happened = |warning, reason, message| tell(Happening { warning, reason, message, container: Some(container.name.clone()) });
     if !is_reference(reference) {
         let message = format!(
             "Failed to apply default image tag {reference:?}: couldn't parse image reference {reference:?}: invalid reference format"
         );
+        happened(true, "InspectFailed", message.clone());
         return Err(Failure::new("InvalidImageName", message));
     }
-    let happened = |warning, reason, message| tell(Happening { warning, reason, message, container: Some(container.name.clone()) });
     let policy = policy(container);
     let local = runtime.image(reference).await.map_err(|error| Failure::new("ImageInspectError", error.to_string()))?;
     match (policy, local) {
@@ -61,7 +62,6 @@ pub async fn ensure(
                 _ => format!("failed to pull image {reference:?}: {error}"),
             };
             happened(true, "Failed", format!("Failed to pull image {reference:?}: {error}"));
-            happened(true, "Failed", "Error: ErrImagePull".to_owned());
             Err(Failure::new("ErrImagePull", message))
         }
     }

@@ -24,7 +24,7 @@ impl Machine {
         if self.outcome.is_none() && !self.is_stopping() {
             self.outcome = self.find_outcome();
         }
-        self.check_deadline(now);
+        self.check_deadline(now, actions);
         if self.is_stopping() {
             self.stop(now, actions);
         } else {
@@ -89,7 +89,7 @@ impl Machine {
         Some(well)
     }
 
-    fn check_deadline(&mut self, now: Timestamp) {
+    fn check_deadline(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let started = self.pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
         let (Some(seconds), Some(started)) = (self.spec.active_deadline_seconds, started) else { return };
         if self.is_stopping() {
@@ -100,6 +100,12 @@ impl Machine {
             self.wake_by(deadline);
         } else {
             let message = "Pod was active on the node longer than the specified deadline".to_owned();
+            actions.push(Action::Event(Happening {
+                warning: false,
+                reason: "DeadlineExceeded",
+                message: message.clone(),
+                container: None,
+            }));
             self.failed = Some(("DeadlineExceeded".to_owned(), message));
             self.outcome = Some(false);
         }
@@ -301,23 +307,23 @@ impl Machine {
     ) {
         let image = units(&self.spec).find(|unit| unit.spec.name == name).and_then(|unit| unit.spec.image.clone()).unwrap_or_default();
         let slot = self.slots.entry(name.to_owned()).or_default();
-        let waiting = if failure.reason == "ErrImagePull" && now >= at + FRESH {
+        let pulls = failure.reason == "ErrImagePull";
+        let backs_off = pulls && now >= at + FRESH;
+        let waiting = if backs_off {
             ("ImagePullBackOff".to_owned(), format!("Back-off pulling image {image:?}: {}: {}", failure.reason, failure.message))
         } else {
             (failure.reason.clone(), failure.message.clone())
         };
         let entered = slot.waiting.as_ref().is_none_or(|(reason, _)| *reason != waiting.0);
-        slot.waiting = Some(waiting);
-        if failure.reason == "ErrImagePull" && entered {
-            let (warning, message) = if now >= at + FRESH {
-                (false, format!("Back-off pulling image {image:?}"))
-            } else {
-                self.wake_by(at + FRESH);
-                return self.wake_by(retry);
-            };
-            actions.push(Action::Event(Happening { warning, reason: "BackOff", message, container: Some(name.to_owned()) }));
+        if backs_off && entered {
+            for (warning, reason, message) in
+                [(false, "BackOff", format!("Back-off pulling image {image:?}")), (true, "Failed", format!("Error: {}", waiting.0))]
+            {
+                actions.push(Action::Event(Happening { warning, reason, message, container: Some(name.to_owned()) }));
+            }
         }
-        if failure.reason == "ErrImagePull" && now < at + FRESH {
+        slot.waiting = Some(waiting);
+        if pulls && !backs_off {
             self.wake_by(at + FRESH);
         }
         self.wake_by(retry);

@@ -231,8 +231,8 @@ pub struct Machine {
     /// Something happened since the look under way began.
     changed: bool,
     blind: bool,
-    /// Why the runtime did not answer, as users were told.
-    told_blind: Option<String>,
+    /// Users were told that the runtime does not answer.
+    told_blind: bool,
     busy: BTreeSet<Op>,
     /// Operations not to be tried again before a time.
     cooling: BTreeMap<Op, Timestamp>,
@@ -265,7 +265,7 @@ impl Machine {
             looking: false,
             changed: false,
             blind: false,
-            told_blind: None,
+            told_blind: false,
             busy: BTreeSet::new(),
             cooling: BTreeMap::new(),
             sandbox_tries: Backoff::brisk(),
@@ -335,17 +335,17 @@ impl Machine {
                 self.blind = false;
             }
             Input::Seen { epoch, containers } => {
-                (self.looking, self.seen, self.told_blind) = (false, Some(epoch), None);
+                (self.looking, self.seen, self.told_blind) = (false, Some(epoch), false);
                 if epoch == self.epoch {
                     self.observed = Observed::new(containers);
                 }
             }
             Input::Blind(why) => {
-                if self.told_blind.as_ref() != Some(&why) {
+                if !self.told_blind {
                     let (reason, message) = ("ContainerRuntimeDown", format!("The pod waits for its node's container engine: {why}"));
                     actions.push(Action::Event(Happening { warning: true, reason, message, container: None }));
                 }
-                (self.looking, self.seen, self.blind, self.told_blind) = (false, None, true, Some(why));
+                (self.looking, self.seen, self.blind, self.told_blind) = (false, None, true, true);
             }
             Input::Done(op, result) => self.done(op, result, now, &mut actions),
             Input::Probed { container, id, kind, outcome } => self.probed(&container, &id, kind, &outcome, now, &mut actions),

@@ -170,7 +170,9 @@ impl Operations {
         let registries = self.shared.registries(&self.pod).await;
         let tell = |happening| self.shared.tell(&self.pod, happening);
         tokio::select! {
-            image = images::ensure(&*self.shared.runtime, container, &registries, &tell) => image,
+            image = images::ensure(&*self.shared.runtime, container, &registries, &tell) => {
+                image.inspect_err(|failure| self.tell(true, "Failed", format!("Error: {}", failure.reason), &container.name))
+            }
             () = self.ending.cancelled() => Err(Failure::new("ErrImagePull", "the pod is being deleted")),
         }
     }

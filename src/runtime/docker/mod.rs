@@ -61,11 +61,14 @@ impl Docker {
 
     /// Translates an error. An engine that does not answer may come back as another version, so what is known of it is forgotten.
     fn failed(&self, error: bollard::errors::Error) -> RuntimeError {
-        let error = translate(error);
-        if matches!(error, RuntimeError::Unavailable(_)) {
-            *self.api.lock() = None;
+        match translate(error) {
+            RuntimeError::Unavailable(error) => {
+                *self.api.lock() = None;
+                // The layers between say nothing that the last one does not.
+                RuntimeError::Unavailable(anyhow::anyhow!("{}: {}", self.endpoint, error.root_cause()))
+            }
+            error => error,
         }
-        error
     }
 }
 

@@ -86,7 +86,13 @@ impl Core {
     /// A task ended otherwise than by itself. Its pod is launched again if it was never bound; if it was, it is deleted where nobody
     /// else will ever do that, so that its controller makes another.
     fn ended(&mut self, now: Duration, id: &str, status: TaskStatus) {
-        if self.tasks.get(id).is_some_and(|it| it.state == State::Finished) {
+        if let Some(task) = self.tasks.get(id).filter(|it| it.state == State::Finished) {
+            // A new master may know that a task has ended before its agent says how.
+            let left = task.object.as_ref().is_some_and(|pod| !matches!(pod.field("status.phase"), Some("Succeeded" | "Failed")));
+            if left && containers_are_gone(task, &status) {
+                let (pod, uid) = (task.pod.clone(), task.uid.clone());
+                return self.delete_pod(&pod, &uid, Some(status));
+            }
             return self.acknowledge(&status);
         }
         let Some(task) = self.tasks.remove(id) else { return };
@@ -183,7 +189,8 @@ fn containers_are_gone(task: &Task, status: &TaskStatus) -> bool {
     let reason = status.reason.map(|_| status.reason());
     match source {
         Source::Master => reason == Some(Reason::Reconciliation),
-        Source::Agent => matches!(reason, Some(Reason::ExecutorTerminated | Reason::ExecutorUnregistered)),
+        // The agent speaks of a task's end only where its executor does not: that has ended, came to its limits, or never came back.
+        Source::Agent => true,
         Source::Executor => CONTAINERS_GONE.contains(&message) || message == TASK_KILLED && task.kill.is_none(),
     }
 }

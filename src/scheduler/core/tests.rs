@@ -157,6 +157,27 @@ fn a_status_is_acknowledged_when_its_pod_is_deleted() {
 }
 
 #[test]
+fn what_an_agent_says_of_a_lost_executor_counts_whoever_spoke_before() {
+    let deletes = |bench: &Bench| bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count();
+    for (phase, reason, expected) in [
+        ("Running", Reason::ExecutorTerminated, 1),
+        ("Running", Reason::ContainerLimitationMemory, 1),
+        // It ended by itself, and its executor said so where the user sees it.
+        ("Failed", Reason::ExecutorTerminated, 0),
+    ] {
+        let mut bench = Bench::subscribed();
+        bench.input(Input::Pod(bound("p", "t1", |pod| pod["status"] = json!({"phase": phase}))));
+        bench.input(Input::Pod(bound("q", "t2", |pod| pod["status"] = json!({"phase": "Running"}))));
+        bench.status("t1", TaskState::TaskFailed, Source::Master, Some(Reason::AgentReregistered));
+        assert_eq!(deletes(&bench), 0);
+        bench.status("t1", TaskState::TaskFailed, Source::Agent, Some(reason));
+        assert_eq!(deletes(&bench), expected, "{phase} {reason:?}");
+        bench.status("t2", TaskState::TaskFailed, Source::Agent, Some(reason));
+        assert_eq!(deletes(&bench), expected + 1, "{reason:?}");
+    }
+}
+
+#[test]
 fn a_launch_that_came_to_nothing_is_repeated_under_another_id() {
     let mut bench = Bench::subscribed();
     let task = bench.launch("p");
