@@ -20,6 +20,8 @@ use crate::object::{ObjectKey, ResourceRef, Revision};
 use crate::store::{Expect, Outcome};
 
 const NAMESPACE_OF_SERVICE: &str = "default";
+/// Whom the fields of what is made here belong to.
+const MANAGER: &str = "kube-apiserver";
 /// API servers that share a store each keep a sign of life in it; who has none for so long is no endpoint any more.
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -44,7 +46,8 @@ async fn make(server: &Server, resource: ResourceRef, namespace: &str, value: Va
     if server.cache.get(resource, namespace, json::text(&value, "/metadata/name")).is_some() {
         return Ok(());
     }
-    match create(server, resource, namespace, value, &WriteOptions::default()).await {
+    let options = WriteOptions { manager: MANAGER.to_owned(), ..WriteOptions::default() };
+    match create(server, resource, namespace, value, &options).await {
         Err(status) if !status.is("AlreadyExists") => Err(status),
         _ => Ok(()),
     }

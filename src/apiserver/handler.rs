@@ -14,7 +14,7 @@ use super::fairness::{Origin, Seat};
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
 use super::present::Presentation;
-use super::query::{Answer, Query, bad};
+use super::query::{Answer, Query, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
 use crate::codec;
@@ -44,6 +44,15 @@ impl Call {
 
     pub(crate) fn accepted(&self) -> Answer<Accepted> {
         negotiate::accept(&self.headers)
+    }
+
+    /// The options of the request, which writes in this way.
+    ///
+    /// # Errors
+    /// 422 for values that Kubernetes refuses.
+    pub(crate) fn write_options(&self, way: Way) -> Answer<WriteOptions> {
+        let options = WriteOptions::parse(&self.query, negotiate::user_agent(&self.headers), way)?;
+        Ok(WriteOptions { version: Some(self.target.resource), ..options })
     }
 
     pub(crate) fn content_type(&self) -> &str {
@@ -173,7 +182,8 @@ impl Server {
             ("create", "") => self.write(call, registry::create::serve).await,
             ("create", "binding") => self.write(call, registry::binding::create).await,
             ("create", "eviction") => self.write(call, registry::eviction::create).await,
-            ("update" | "patch", "scale") => self.write(call, registry::scale::update).await,
+            ("update", "scale") => self.write(call, registry::scale::replace).await,
+            ("patch", "scale") => self.write(call, registry::scale::patch).await,
             ("update", _) => self.write(call, registry::update::replace).await,
             ("patch", _) => self.write(call, registry::update::patch).await,
             ("delete", "") => self.write(call, registry::delete::serve).await,

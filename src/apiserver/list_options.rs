@@ -49,7 +49,7 @@ pub(crate) fn check(query: &Query, watch: bool) -> Answer<()> {
     if !watch && initial {
         causes.push(Cause::forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"));
     }
-    if causes.is_empty() { Ok(()) } else { Err(Box::new(Status::invalid_kind("meta.k8s.io", "ListOptions", "", causes))) }
+    if causes.is_empty() { Ok(()) } else { Err(Box::new(Status::invalid_options("ListOptions", causes))) }
 }
 
 #[cfg(test)]

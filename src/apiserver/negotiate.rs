@@ -1,7 +1,7 @@
 //! Which media type and which form of an object a client wants (`Accept`), and what its body is (`Content-Type`).
 
 use http::HeaderMap;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
 use super::query::{Answer, bad};
 use crate::codec::PatchKind;
@@ -121,6 +121,12 @@ pub(crate) fn wants_aggregated_discovery(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whom a client that names no field manager is taken for: what its `User-Agent` says before the version.
+pub(crate) fn user_agent(headers: &HeaderMap) -> &str {
+    let text = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
+    text.split('/').next().unwrap_or_default()
+}
+
 /// `Content-Type` without its parameters, `application/json` if there is none.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     let text = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
@@ -139,12 +145,13 @@ pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
         "application/json-patch+json" => Ok(PatchKind::Json),
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
+        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
         other => Err(Box::new(Status::failure(
             415,
             "UnsupportedMediaType",
             format!(
                 "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-                 application/merge-patch+json, application/strategic-merge-patch+json (got {other})"
+                 application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {other})"
             ),
         ))),
     }

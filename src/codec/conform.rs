@@ -26,14 +26,23 @@ pub(super) enum Failure<E> {
     Shape(String),
 }
 
+/// Reads a document whose schema does not matter yet: what an apply states, nulls included.
+pub(super) fn free<'de, D: Deserializer<'de>>(input: D) -> Result<Conforming, Failure<D::Error>> {
+    walk(&Shape::Any, input, scalar::Spelling::Json)
+}
+
 /// `spelling` tells numbers and booleans of YAML 1.1 from the strings that other readers take them for.
 pub(super) fn conform<'de, D: Deserializer<'de>>(
     kind: &'static Type,
     input: D,
     spelling: scalar::Spelling,
 ) -> Result<Conforming, Failure<D::Error>> {
+    walk(&Shape::Object(kind.name), input, spelling)
+}
+
+fn walk<'de, D: Deserializer<'de>>(shape: &Shape, input: D, spelling: scalar::Spelling) -> Result<Conforming, Failure<D::Error>> {
     let mut walk = Walk { path: Vec::new(), owner: "", strict_errors: Vec::new(), failure: None, spelling };
-    let result = Seed { shape: &Shape::Object(kind.name), walk: &mut walk }.deserialize(input);
+    let result = Seed { shape, walk: &mut walk }.deserialize(input);
     match (result, walk.failure) {
         (_, Some(failure)) => Err(Failure::Shape(failure)),
         (Err(error), None) => Err(Failure::Syntax(error)),

@@ -41,6 +41,27 @@ pub fn decode_kind(kind: (&str, &str, &str), content_type: &str, body: &Bytes) -
     }
 }
 
+/// Decodes an applied configuration (`application/apply-patch+yaml`) as it is: that it fits the schema is for the apply to see.
+///
+/// # Errors
+/// 400 for what is not a YAML mapping.
+pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
+    // JSON is YAML, but for some escapes; and it is what kubectl sends.
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let outcome = match conform::free(&mut json) {
+        Ok(conforming) if json.end().is_ok() => Ok(conforming),
+        _ => conform::free(serde_norway::Deserializer::from_slice(body)).map_err(|failure| match failure {
+            Failure::Shape(message) => message,
+            Failure::Syntax(error) => error.to_string(),
+        }),
+    };
+    match outcome {
+        Ok(Conforming { value, strict_errors }) if value.is_object() => Ok(Decoded { value, strict_errors }),
+        Ok(_) => Err(Box::new(Status::bad_request("error decoding YAML: the document is not a mapping"))),
+        Err(why) => Err(Box::new(Status::bad_request(format!("error decoding YAML: {why}")))),
+    }
+}
+
 /// Holds a value that did not come through [`decode`], such as the outcome of a patch, against the schema: drops unknown fields.
 ///
 /// # Errors

@@ -1,10 +1,12 @@
-//! Bytes to objects and back, as pure functions: decoding, defaulting, validation, patches, tables, and the documents in which the API
-//! describes itself. A write goes through here once as a `serde_json::Value`; a read never does.
+//! Bytes to objects and back, as pure functions: decoding, defaulting, validation, patches, apply, tables, and the documents in which
+//! the API describes itself. A write goes through here once as a `serde_json::Value`; a read never does.
 
+pub mod apply;
 mod conform;
 mod decode;
 mod default;
 pub mod discovery;
+mod fields;
 #[cfg(test)]
 mod fitting;
 pub mod openapi;
@@ -19,7 +21,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-pub use decode::{Decoded, conform, decode, decode_kind};
+pub use decode::{Decoded, conform, decode, decode_applied, decode_kind};
 pub use default::default;
 pub use patch::{PatchKind, patch};
 pub use protobuf::{protobuf, protobuf_event};

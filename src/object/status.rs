@@ -136,8 +136,12 @@ impl Status {
         Self::invalid_kind(resource.group, resource.kind, name, causes)
     }
 
-    /// As [`Status::invalid`], of a kind that is no resource, such as the options of a request.
-    pub fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+    /// As [`Status::invalid`], of a request's options, such as `PatchOptions`.
+    pub fn invalid_options(kind: &str, causes: Vec<Cause>) -> Self {
+        Self::invalid_kind("meta.k8s.io", kind, "", causes)
+    }
+
+    fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let mut listed: Vec<String> = Vec::with_capacity(causes.len());
         for cause in &causes {
             let text = if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };

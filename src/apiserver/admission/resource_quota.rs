@@ -15,7 +15,7 @@ use super::super::feed::Freshness;
 use super::super::query::{Answer, WriteOptions};
 use super::super::quota::{self, Amounts};
 use super::super::registry::json;
-use super::super::registry::update::{Part, modify};
+use super::super::registry::update::{Before, Part, modify};
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::RESOURCE_QUOTA;
@@ -79,7 +79,8 @@ impl Charge {
     /// Takes it off again.
     pub(crate) async fn refund(self, server: &Server) {
         for (key, part) in self.0 {
-            let change = |_: &Object, current: &Value| {
+            let change = |it: &Before<'_>| {
+                let current = it.value;
                 let mut current = current.clone();
                 let used = json::entry_map(json::map(&mut current, "status"), "used");
                 for (what, amount) in &part {
@@ -151,7 +152,8 @@ fn check(review: &Review<'_>, quota: &Value, used: &Amounts, added: &Amounts, ob
 
 /// Adds a write's part to the quota's status, unless that is too much by now.
 async fn record(server: &Server, review: &Review<'_>, quota: &Object, part: &Amounts, object: &Value) -> Answer<()> {
-    let change = |_: &Object, current: &Value| {
+    let change = |it: &Before<'_>| {
+        let current = it.value;
         let mut used = quota::recorded(current).unwrap_or_else(|| quota::recount(&server.cache, current, Timestamp::now()));
         check(review, current, &used, part, object)?;
         part.iter().for_each(|(what, amount)| *used.entry(what.clone()).or_default() += *amount);

@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 
 use super::super::Server;
 use super::super::handler::Call;
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, bad};
 use super::super::respond::{self, Response};
 use super::create::check_namespace;
-use super::update::{Part, modify};
+use super::update::{Before, Part, modify};
 use super::{accept_fields, json};
 use crate::codec;
 use crate::object::resource::{BINDING, POD};
 use crate::object::status::Cause;
-use crate::object::{Object, ObjectKey, Status};
+use crate::object::{ObjectKey, Status};
 
 pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let options = WriteOptions::parse(&call.query)?;
+        let options = call.write_options(Way::Create)?;
         let decoded = codec::decode(&BINDING, call.content_type(), &call.body)?;
         let (binding, warnings) = accept_fields(decoded, options.fields)?;
         check_namespace(json::text(&binding, "/metadata/namespace"), &call.target.namespace)?;
@@ -30,7 +30,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         }
         let key = ObjectKey::new(&POD, &call.target.namespace, name);
         check_target(&key, &binding)?;
-        modify(server, &key, Part::Internal, &options, &|_: &Object, pod: &Value| place(&key, pod, &binding)).await?;
+        modify(server, &key, Part::Internal, &options, &|it: &Before<'_>| place(&key, it.value, &binding)).await?;
         let mut response = respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") });
         respond::warn(&mut response, &warnings);
         Ok(response)

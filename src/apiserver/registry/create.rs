@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::{accept_fields, json, strategy};
 use crate::codec;
@@ -20,7 +20,7 @@ use crate::store::Expect;
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         call.accepted()?;
-        let (target, options) = (&call.target, WriteOptions::parse(&call.query)?);
+        let (target, options) = (&call.target, call.write_options(Way::Create)?);
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         strategy::sign(target.resource, &mut value, &call.user);
@@ -46,12 +46,18 @@ pub(crate) async fn create(
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
     codec::default(resource, &mut value);
+    let mut managers = codec::apply::take(&mut value);
+    if !options.applies {
+        let now = json::text(&value, "/metadata/creationTimestamp");
+        managers = codec::apply::track((managers, None), None, &value, &options.writer(resource, "", now));
+    }
     let mut key = ObjectKey::new(resource, namespace, json::text(&value, "/metadata/name"));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     server.admission.admit(server, &review, &mut value).await?;
     strategy::create(resource, &mut value);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
+    codec::apply::put(&mut value, managers);
     let charge = server.admission.validate(server, &review, &value).await?;
     let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
         Ok(claims) => claims,

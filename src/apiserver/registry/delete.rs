@@ -83,6 +83,7 @@ impl Options {
 
     fn is_dry_run(&self) -> Answer<bool> {
         query::dry_run(self.dry_run.iter().map(String::as_str))
+            .map_err(|cause| Box::new(Status::invalid_options("DeleteOptions", vec![cause])))
     }
 }
 

@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::super::Server;
 use super::super::feed::Freshness;
 use super::super::handler::Call;
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::check_namespace;
-use super::update::{Part, modify};
+use super::update::{Before, Part, modify};
 use super::{accept_fields, delete, json};
 use crate::codec;
 use crate::object::resource::{POD, POD_DISRUPTION_BUDGET};
@@ -25,7 +25,7 @@ const ATTEMPTS: usize = 20;
 
 pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let mut write = WriteOptions::parse(&call.query)?;
+        let mut write = call.write_options(Way::Create)?;
         let decoded = codec::decode_kind(("policy", "v1", "Eviction"), call.content_type(), &call.body)?;
         let (mut eviction, _) = accept_fields(decoded, write.fields)?;
         let key = call.key();
@@ -73,11 +73,11 @@ async fn remove(
     seen: Option<Revision>,
     write: &WriteOptions,
 ) -> Answer<()> {
-    let mark = |pod: &Object, value: &Value| {
-        if seen.is_some_and(|it| it != pod.revision()) {
+    let mark = |before: &Before<'_>| {
+        if seen.is_some_and(|it| it != before.object.revision()) {
             return Err(Box::new(Status::modified(&POD, &key.name.name)));
         }
-        Ok(marked(value, &json::now()))
+        Ok(marked(before.value, &json::now()))
     };
     if !write.dry_run {
         let pod = modify(server, key, Part::Internal, write, &mark).await?;
@@ -145,7 +145,7 @@ async fn spend(server: &Server, key: &ObjectKey, pod: &Object, options: &WriteOp
         return Ok(Passage::WhileUnchanged(Some(budget.name().to_owned())));
     }
     let name = key.name.name.to_string();
-    modify(server, &budget.key(), Part::Status, options, &|_: &Object, budget: &Value| disrupt(budget, &name, &json::now())).await?;
+    modify(server, &budget.key(), Part::Status, options, &|it: &Before<'_>| disrupt(it.value, &name, &json::now())).await?;
     Ok(Passage::Counted)
 }
 

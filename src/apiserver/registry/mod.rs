@@ -1,5 +1,6 @@
 //! Reads and writes of single objects: the one read-modify-write loop over the store, and what each kind adds to it.
 
+mod apply;
 pub(crate) mod binding;
 pub(crate) mod certificates;
 pub(crate) mod create;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::auth::User;
 use super::super::handler::Call;
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, bad};
 use super::super::render;
 use super::super::respond::{self, Response};
 use super::create::check_namespace;
@@ -18,7 +18,7 @@ use crate::object::status::Cause;
 use crate::object::{ResourceRef, Status};
 
 pub(crate) fn create(call: &Call) -> Answer<Response> {
-    let (accepted, options, resource) = (call.accepted()?, WriteOptions::parse(&call.query)?, call.target.resource);
+    let (accepted, options, resource) = (call.accepted()?, call.write_options(Way::Create)?, call.target.resource);
     let decoded = codec::decode(resource, call.content_type(), &call.body)?;
     let (mut review, warnings) = accept_fields(decoded, options.fields)?;
     check_namespace(json::text(&review, "/metadata/namespace"), &call.target.namespace)?;

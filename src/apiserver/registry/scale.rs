@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::super::handler::Call;
 use super::super::negotiate::{parse_json, patch_kind};
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, bad};
 use super::super::respond::{self, Response};
 use super::super::{Server, render};
-use super::update::{Part, modify};
+use super::update::{Before, Part, modify};
 use super::{accept_fields, json};
-use crate::codec;
+use crate::codec::{self, PatchKind};
 use crate::object::status::Cause;
-use crate::object::{Object, Resource, Status};
+use crate::object::{Object, Resource, ResourceRef, Status};
 
 const KIND: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
@@ -40,25 +40,74 @@ pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     answer(call, &of(&value(&object)?), &[])
 }
 
-/// PUT and PATCH.
-pub(crate) fn update<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+/// PUT.
+pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (options, key) = (WriteOptions::parse(&call.query)?, call.key());
-        let object = if call.headers.get(http::header::CONTENT_TYPE).is_some() && patch_kind(&call.headers).is_ok() {
-            let (kind, patch) = (patch_kind(&call.headers)?, parse_json(&call.body)?);
-            let change = |_: &Object, current: &Value| with(current, &codec::patch(&SCALE, &of(current), kind, &patch)?);
-            modify(server, &key, Part::Whole, &options, &change).await?
-        } else {
-            let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
-            let (scale, _) = accept_fields(decoded, options.fields)?;
-            let named = json::text(&scale, "/metadata/name");
-            if !named.is_empty() && named != &*key.name.name {
-                return Err(bad(format!("the name of the object ({named}) does not match the name on the URL ({})", key.name.name)));
-            }
-            modify(server, &key, Part::Whole, &options, &|_: &Object, current: &Value| with(current, &scale)).await?
-        };
-        answer(call, &of(&value(&object)?), &[])
+        let (options, key) = (call.write_options(Way::Update)?, call.key());
+        let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
+        let (scale, warnings) = accept_fields(decoded, options.fields)?;
+        check_name(call, &scale)?;
+        let object = modify(server, &key, Part::Scale, &options, &|before: &Before<'_>| with(before.value, &scale)).await?;
+        answer(call, &of(&value(&object)?), &warnings)
     })
+}
+
+/// PATCH.
+pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        let (kind, key) = (patch_kind(&call.headers)?, call.key());
+        if kind == PatchKind::Apply {
+            return apply(server, call).await;
+        }
+        let (options, patch) = (call.write_options(Way::Patch)?, parse_json(&call.body)?);
+        let warned = parking_lot::Mutex::new(Vec::new());
+        let change = |before: &Before<'_>| {
+            let patched = codec::patch(&SCALE, &of(before.value), kind, &patch)?;
+            let (scale, warnings) = accept_fields(codec::conform(&SCALE, patched).map_err(bad)?, options.fields)?;
+            check_name(call, &scale)?;
+            *warned.lock() = warnings;
+            with(before.value, &scale)
+        };
+        let object = modify(server, &key, Part::Scale, &options, &change).await?;
+        answer(call, &of(&value(&object)?), &warned.into_inner())
+    })
+}
+
+/// Server-side apply: of the object, as far as the scale states something of it.
+async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let (options, key) = (call.write_options(Way::Apply)?, call.key());
+    let (scale, warnings) = super::apply::accept(codec::decode_applied(&call.body)?, options.fields)?;
+    codec::apply::check(&SCALE, &scale)?;
+    check_name(call, &scale)?;
+    let applied = applied_to(key.resource, &scale);
+    let change = |before: &Before<'_>| {
+        let now = json::now();
+        let writer = options.writer(key.resource, Part::Scale.subresource(), &now);
+        codec::apply::apply(Some((before.value, before.managers)), &applied, &writer, options.force)
+    };
+    let object = modify(server, &key, Part::Scale, &options, &change).await?;
+    answer(call, &of(&value(&object)?), &warnings)
+}
+
+/// What an applied scale states of the object.
+fn applied_to(resource: ResourceRef, scale: &Value) -> Value {
+    let mut metadata = serde_json::Map::new();
+    for key in ["name", "namespace", "uid", "resourceVersion"] {
+        json::take_over(&mut metadata, scale.get("metadata"), key);
+    }
+    let mut applied = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
+    if let Some(replicas) = scale.pointer("/spec/replicas") {
+        applied["spec"] = json!({ "replicas": replicas });
+    }
+    applied
+}
+
+fn check_name(call: &Call, scale: &Value) -> Answer<()> {
+    let (stated, asked) = (json::text(scale, "/metadata/name"), &call.target.name);
+    if stated.is_empty() || stated == asked {
+        return Ok(());
+    }
+    Err(bad(format!("the name of the object ({stated}) does not match the name on the URL ({asked})")))
 }
 
 fn answer(call: &Call, scale: &Value, warnings: &[String]) -> Answer<Response> {

@@ -10,14 +10,16 @@ use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::negotiate::{parse_json, patch_kind};
-use super::super::query::{Answer, WriteOptions, bad};
+use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::{check_namespace, refuse};
-use super::{Current, accept_fields, json, strategy};
-use crate::codec;
+use super::{Current, accept_fields, apply, json, strategy};
+use crate::codec::{self, PatchKind};
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
 use crate::store::{Entry, Expect};
+
+const MANAGED_FIELDS: &[u8] = b"managedFields";
 
 /// Which part of an object a write is about; the rest stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(crate) enum Part {
     EphemeralContainers,
     /// The conditions of a request for a certificate.
     Approval,
+    /// The number of replicas, written in another form.
+    Scale,
     /// The server changes what clients may not: nothing is kept, and nothing validated.
     Internal,
 }
@@ -41,33 +45,64 @@ impl Part {
             "finalize" => Self::Finalizers,
             "ephemeralcontainers" => Self::EphemeralContainers,
             "approval" => Self::Approval,
+            "scale" => Self::Scale,
             _ => Self::Whole,
+        }
+    }
+
+    pub(crate) fn subresource(self) -> &'static str {
+        match self {
+            Self::Whole | Self::Internal => "",
+            Self::Status => "status",
+            Self::Finalizers => "finalize",
+            Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Approval => "approval",
+            Self::Scale => "scale",
         }
     }
 }
 
+/// The object that a write begins with.
+#[derive(Debug)]
+pub(crate) struct Before<'a> {
+    pub(crate) object: &'a Object,
+    /// All of it but the managed fields, which few writes are about and which are long.
+    pub(crate) value: &'a Value,
+    pub(crate) managers: Option<&'a Value>,
+}
+
+impl Before<'_> {
+    pub(crate) fn whole(&self) -> Value {
+        let mut whole = self.value.clone();
+        codec::apply::put(&mut whole, self.managers.cloned());
+        whole
+    }
+}
+
 /// What a write makes of an object. It may be called again, with a newer one.
-pub(crate) type Change<'a> = dyn Fn(&Object, &Value) -> Answer<Value> + Send + Sync + 'a;
+pub(crate) type Change<'a> = dyn Fn(&Before<'_>) -> Answer<Value> + Send + Sync + 'a;
 
 /// PUT.
 pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         call.accepted()?;
-        let (version, options, key) = (call.target.resource, WriteOptions::parse(&call.query)?, call.key());
+        let (version, options, key) = (call.target.resource, call.write_options(Way::Update)?, call.key());
         let decoded = codec::decode(version, call.content_type(), &call.body)?;
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         check_identity(&key, &mut value)?;
         codec::default(version, &mut value);
         codec::convert(&mut value, version, key.resource);
         codec::default(key.resource, &mut value);
-        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_, _| Ok(value.clone())).await?;
+        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_| Ok(value.clone())).await?;
         let mut response = call.answer(200, &object)?;
         respond::warn(&mut response, &warnings);
         Ok(response)
     })
 }
 
-fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
+/// # Errors
+/// 400 if an object is not the one of the URL.
+pub(super) fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
     check_namespace(json::text(value, "/metadata/namespace"), &key.name.namespace)?;
     let asked: &str = &key.name.name;
     match json::text(value, "/metadata/name") {
@@ -87,19 +122,26 @@ fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
 pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         call.accepted()?;
-        let (version, options, key) = (call.target.resource, WriteOptions::parse(&call.query)?, call.key());
-        let (kind, patch) = (patch_kind(&call.headers)?, parse_json(&call.body)?);
+        let kind = patch_kind(&call.headers)?;
+        if kind == PatchKind::Apply {
+            return apply::serve(server, call).await;
+        }
+        let (version, options, key) = (call.target.resource, call.write_options(Way::Patch)?, call.key());
+        let patch = parse_json(&call.body)?;
+        let about_managers = call.body.windows(MANAGED_FIELDS.len()).any(|it| it == MANAGED_FIELDS);
         let warned = parking_lot::Mutex::new(Vec::new());
-        let change = |_: &Object, current: &Value| {
-            let patched = if version == key.resource {
-                codec::patch(version, current, kind, &patch)?
-            } else {
-                let mut shown = current.clone();
-                codec::convert(&mut shown, key.resource, version);
-                codec::patch(version, &shown, kind, &patch)?
-            };
+        let change = |before: &Before<'_>| {
+            let mut shown = std::borrow::Cow::Borrowed(before.value);
+            if about_managers {
+                shown = std::borrow::Cow::Owned(before.whole());
+            }
+            if version != key.resource {
+                codec::convert(shown.to_mut(), key.resource, version);
+            }
+            let patched = codec::patch(version, &shown, kind, &patch)?;
             let decoded = codec::conform(version, patched).map_err(bad)?;
             let (mut value, warnings) = accept_fields(decoded, options.fields)?;
+            check_identity(&key, &mut value)?;
             *warned.lock() = warnings;
             codec::convert(&mut value, version, key.resource);
             Ok(value)
@@ -154,23 +196,37 @@ async fn attempt(
     current: &Current,
 ) -> Answer<Attempt> {
     let object = &current.object;
-    let old: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
-    let mut new = change(object, &old)?;
+    let mut old: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
+    let held = codec::apply::take(&mut old);
+    let mut new = change(&Before { object, value: &old, managers: held.as_ref() })?;
+    let stated = codec::apply::take(&mut new);
     check_revision(key, &new, object)?;
     prepare(key, part, &mut new, &old)?;
     if part != Part::Internal {
         codec::default(key.resource, &mut new);
     }
-    let review = Review { operation: Operation::Update, key, subresource: subresource(part), dry_run: options.dry_run };
+    let managers = match part {
+        Part::Internal => held.clone(),
+        _ if options.applies => stated,
+        _ => {
+            // Only a write of the object itself may say who owns what.
+            let stated = stated.filter(|_| part == Part::Whole);
+            let now = json::now();
+            let writer = options.writer(key.resource, part.subresource(), &now);
+            codec::apply::track((stated, held.clone()), Some(&old), &new, &writer)
+        }
+    };
+    let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
     if part != Part::Internal {
         server.admission.admit(server, &review, &mut new).await?;
         strategy::bump_generation(key.resource, &mut new, &old);
         refuse(key, codec::validate(key.resource, &new, Some(&old)))?;
     }
-    if new == old {
+    if new == old && managers == held {
         return Ok(Attempt::Done(object.clone()));
     }
     let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
+    codec::apply::put(&mut new, managers);
     let claims = match Claims::make(server, key, &mut new, Some(&old), options.dry_run).await {
         Ok(claims) => claims,
         Err(status) => {
@@ -202,16 +258,6 @@ async fn attempt(
     }
 }
 
-fn subresource(part: Part) -> &'static str {
-    match part {
-        Part::Whole | Part::Internal => "",
-        Part::Status => "status",
-        Part::Finalizers => "finalize",
-        Part::EphemeralContainers => "ephemeralcontainers",
-        Part::Approval => "approval",
-    }
-}
-
 /// The version a change was made of must be the newest, if it names one.
 fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> {
     match json::text(new, "/metadata/resourceVersion") {
@@ -237,7 +283,7 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
     settle_metadata(key, part, new, old)?;
     let has_status = key.resource.subresource("status").is_some();
     match part {
-        Part::Whole => {
+        Part::Whole | Part::Scale => {
             if has_status && let Some(new) = new.as_object_mut() {
                 json::take_over(new, Some(old), "status");
             }

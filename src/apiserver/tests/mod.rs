@@ -1,6 +1,7 @@
 //! A server in this process, on an embedded store in a directory of its own.
 
 mod admission;
+mod apply;
 mod lists;
 mod objects;
 mod protocol;
@@ -110,6 +111,13 @@ impl Fixture {
 
     pub(super) async fn patch(&self, path: &str, patch: Value) -> Answered {
         self.call(Method::PATCH, path, patch).await
+    }
+
+    /// A server-side apply; `query` names the field manager.
+    pub(super) async fn apply(&self, path: &str, query: &str, applied: impl std::fmt::Display) -> Answered {
+        let request = http::Request::builder().method(Method::PATCH).uri(format!("{path}?{query}"));
+        let request = request.header("content-type", "application/apply-patch+yaml").body(applied.to_string().into());
+        self.send(request.unwrap()).await
     }
 
     pub(super) async fn delete(&self, path: &str, options: Value) -> Answered {

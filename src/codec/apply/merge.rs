@@ -1,0 +1,88 @@
+//! An applied configuration laid over an object.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::Value;
+
+use super::split::{self, Identity, Split, split};
+use crate::object::schema::{Merge, Shape, Type};
+
+/// `live` with what `applied` states, which has passed `check`. A null takes a value away.
+pub(super) fn merge(kind: &'static Type, live: Value, applied: &Value) -> Value {
+    value(&Shape::Object(kind.name), &Merge::Default, live, applied)
+}
+
+fn value(shape: &Shape, how: &Merge, live: Value, applied: &Value) -> Value {
+    let sample = if applied.is_null() { &live } else { applied };
+    match (split(shape, how, Some(sample)), live, applied) {
+        (Split::Whole, ..) => applied.clone(),
+        // Nothing is said of what is below.
+        (_, live @ (Value::Object(_) | Value::Array(_)), Value::Null) => live,
+        (Split::Items(identity, inner), Value::Array(live), Value::Array(applied)) => items(identity, inner, live, applied).into(),
+        (split @ (Split::Fields(_) | Split::Entries(_)), Value::Object(mut live), Value::Object(applied)) => {
+            for (name, applied) in applied {
+                let (inner, how) = below(split, name);
+                let slot = live.entry(name).or_insert(Value::Null);
+                *slot = value(inner, how, slot.take(), applied);
+            }
+            Value::Object(live)
+        }
+        _ => applied.clone(),
+    }
+}
+
+fn below<'s>(split: Split<'s>, name: &str) -> (&'s Shape, &'s Merge) {
+    match split {
+        Split::Fields(kind) => {
+            let (shape, merge, _) = split::field(kind, name);
+            (shape, merge)
+        }
+        Split::Entries(inner) | Split::Items(_, inner) => (inner, &Merge::Default),
+        Split::Whole => (&Shape::Any, &Merge::Default),
+    }
+}
+
+/// The applied items in their order; those that only the object has stay before the applied ones that they stood before.
+fn items(identity: Identity, inner: &Shape, live: Vec<Value>, applied: &[Value]) -> Vec<Value> {
+    let name = |item: &Value| identity.of(item, inner).unwrap_or_default();
+    let names: Vec<String> = applied.iter().map(name).collect();
+    let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let mut shared: HashMap<String, Option<Value>> = HashMap::new();
+    // In the object's order: an item of its own, or the name of a shared one.
+    let mut order = Vec::with_capacity(live.len());
+    for item in live {
+        let name = name(&item);
+        if !wanted.contains(name.as_str()) {
+            order.push(Err(item));
+            continue;
+        }
+        // Of one that is there several times none can be meant: what is applied replaces them all.
+        shared.entry(name.clone()).and_modify(|it| *it = None).or_insert(Some(item));
+        order.push(Ok(name));
+    }
+    let mut out = Vec::with_capacity(order.len() + applied.len());
+    let mut rest = names.iter().zip(applied).peekable();
+    let mut put = |(name, applied): (&String, &Value), out: &mut Vec<Value>| {
+        let live = shared.get_mut(name).and_then(Option::take);
+        out.push(live.map_or_else(|| applied.clone(), |live| value(inner, &Merge::Default, live, applied)));
+    };
+    let is_shared: HashSet<String> = order.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
+    for item in order {
+        match item {
+            Err(own) => out.push(own),
+            // Only the next of the shared ones takes its place; one that is to come later, or has come, does not.
+            Ok(name) => {
+                if rest.clone().find(|(it, _)| is_shared.contains(*it)).is_some_and(|(it, _)| *it == name) {
+                    while let Some(pair) = rest.next() {
+                        put(pair, &mut out);
+                        if *pair.0 == name {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    rest.for_each(|pair| put(pair, &mut out));
+    out
+}

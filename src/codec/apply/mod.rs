@@ -1,0 +1,258 @@
+//! Server-side apply: who owns which fields of an object, and what becomes of it when somebody states what it should be. Pure; the time is
+//! passed in.
+//!
+//! Every write but an apply makes its author the owner of what it changed (`track`). An apply states all that its author wants: fields that
+//! it states are set and owned, fields that it stated before and nobody else owns go, and a field whose value somebody else owns is a
+//! conflict (`apply`).
+
+mod check;
+mod compare;
+mod conflict;
+mod extract;
+mod last_applied;
+mod managers;
+mod merge;
+mod prune;
+mod split;
+#[cfg(test)]
+mod tests;
+mod versions;
+
+use serde_json::{Map, Value};
+
+use super::fields::Set;
+use crate::object::{ResourceRef, Status};
+use managers::Entry;
+pub use managers::Operation;
+use versions::{Versions, in_version, kind, served};
+
+/// Who writes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Writer<'a> {
+    /// The version of the resource that the request is about.
+    pub version: ResourceRef,
+    /// The request's `fieldManager`, or what its `User-Agent` begins with.
+    pub manager: &'a str,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    /// RFC 3339.
+    pub now: &'a str,
+}
+
+/// Who owned the fields of an object before any manager was known.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
+/// A writer that gives no name.
+const UNKNOWN: &str = "unknown";
+/// Fields of the metadata that the server or the URL sets: nobody owns them.
+const UNOWNED_METADATA: &[&str] =
+    &[".", "f:name", "f:namespace", "f:creationTimestamp", "f:selfLink", "f:uid", "f:generation", "f:managedFields", "f:resourceVersion"];
+
+impl Writer<'_> {
+    fn entry(&self, operation: Operation, fields: Set) -> Entry {
+        Entry {
+            manager: if self.manager.is_empty() { UNKNOWN } else { self.manager }.to_owned(),
+            operation,
+            api_version: self.version.api_version(),
+            subresource: self.subresource.to_owned(),
+            time: self.now.to_owned(),
+            fields,
+        }
+    }
+}
+
+/// The managed fields of an object after any write but an apply, from what the client states of them, what the object in the store has
+/// (both taken out of it), and the object before (`None` if it is new) and after, both in the stored version.
+pub fn track((stated, held): (Option<Value>, Option<Value>), old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Option<Value> {
+    let mut entries = managers::begin(stated, held);
+    // Whoever took its managers from an object gets it left alone, until somebody applies to it.
+    if entries.is_empty() && old.is_some() {
+        return None;
+    }
+    let mut versions = Versions::new(writer.version.storage(), old, new);
+    disown(&mut entries, &mut versions);
+    let mut own = writer.entry(Operation::Update, Set::default());
+    if let Some(changes) = versions.changes(&own.api_version) {
+        own.fields = std::mem::take(&mut changes.written);
+    }
+    if old.is_none() {
+        leave_status(writer.version, &mut own.fields);
+    }
+    if !own.fields.is_empty() {
+        match entries.iter_mut().find(|it| it.is_like(&own)) {
+            Some(entry) => {
+                entry.fields.union(&own.fields);
+                entry.time = own.time;
+            }
+            None => entries.push(own),
+        }
+    }
+    managers::finish(entries)
+}
+
+/// The object after an apply, its managed fields included: of `live`, as the store has it, its managed fields beside it (`None` if it does
+/// not exist), and an applied configuration as [`super::decode_applied`] reads it. What it gives is again of the stored version.
+///
+/// # Errors
+/// 400 for a configuration that may not be applied, 409 with a cause for every field whose value somebody else owns (unless `force`), and
+/// as Kubernetes 500 for one that does not have the form that the schema asks for.
+pub fn apply(live: Option<(&Value, Option<&Value>)>, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, Box<Status>> {
+    let (version, storage) = (writer.version, writer.version.storage());
+    check(version, applied)?;
+    let applied = &about(version, writer.subresource, applied.clone());
+    let kind = kind(version).ok_or_else(|| undescribed(version))?;
+    let (before, held) = live.unzip();
+    let mut entries = managers::stored(held.flatten().cloned());
+    entries.retain(|it| served(storage, &it.api_version).is_some());
+    if let (true, Some(before)) = (entries.is_empty(), before) {
+        let mut first = Writer { manager: BEFORE_FIRST_APPLY, ..*writer }.entry(Operation::Update, Set::default());
+        if let Some(all) = Versions::new(storage, None, before).changes(&first.api_version) {
+            first.fields = std::mem::take(&mut all.written);
+        }
+        leave_status(version, &mut first.fields);
+        entries.push(first);
+    }
+    let mut own = writer.entry(Operation::Apply, extract::stated(kind, applied));
+    let last = entries.iter().position(|it| it.is_like(&own)).map(|at| entries.swap_remove(at));
+
+    let base = before.map_or_else(|| Value::Object(Map::new()), |it| in_version(it.clone(), storage, version));
+    let mut merged = merge::merge(kind, base, applied);
+    if let Some(last) = last.as_ref().filter(|last| last.fields != own.fields) {
+        merged = drop_unapplied(merged, last, &own, applied, &entries, version);
+    }
+    let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
+    let mut merged = in_version(merged, version, storage);
+
+    let mut versions = Versions::new(storage, before, &merged);
+    if !force {
+        let conflicts = conflict::find(&entries, &mut versions);
+        let allowed = || before.filter(|_| writer.manager == last_applied::MANAGER).map(|it| last_applied::claimed(version, it));
+        if let Some(status) = conflict::refuse(conflicts, allowed) {
+            return Err(Box::new(status));
+        }
+    }
+    disown(&mut entries, &mut versions);
+    let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
+    if let Some(last) = last.filter(|last| !changed && last.fields == own.fields && last.api_version == own.api_version) {
+        own.time = last.time;
+    }
+    entries.push(own);
+    if writer.manager == last_applied::MANAGER {
+        last_applied::refresh(&mut merged, applied);
+    }
+    put(&mut merged, managers::finish(entries));
+    Ok(merged)
+}
+
+/// `merged`, of `version`, without what `last` owned alone and `own` does not. Managers of other versions are taken to mean by a path what
+/// `last` means by it.
+fn drop_unapplied(merged: Value, last: &Entry, own: &Entry, applied: &Value, others: &[Entry], version: ResourceRef) -> Value {
+    let storage = version.storage();
+    let Some((then, kind)) = served(storage, &last.api_version).and_then(|it| Some((it, kind(it)?))) else { return merged };
+    let mut owned = if then == version { own.fields.clone() } else { extract::stated(kind, &in_version(applied.clone(), version, then)) };
+    others.iter().for_each(|it| owned.union(&it.fields));
+    in_version(prune::prune(kind, in_version(merged, version, then), &last.fields, &owned), then, version)
+}
+
+/// Takes the managed fields out of an object.
+pub fn take(object: &mut Value) -> Option<Value> {
+    object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|it| it.shift_remove("managedFields"))
+}
+
+/// Puts managed fields into an object that has none.
+pub fn put(object: &mut Value, managed: Option<Value>) {
+    if let (Some(managed), Some(metadata)) = (managed, object.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("managedFields".to_owned(), managed);
+    }
+}
+
+/// Checks that an applied configuration can be one of this resource.
+///
+/// # Errors
+/// As [`apply`].
+pub fn check(version: ResourceRef, applied: &Value) -> Result<(), Box<Status>> {
+    check_identity(version, applied)?;
+    let kind = kind(version).ok_or_else(|| undescribed(version))?;
+    check::check(kind, applied).map_err(|why| fault(version, applied, "create typed patch object", &why))
+}
+
+fn undescribed(version: ResourceRef) -> Box<Status> {
+    Box::new(Status::internal(format!("the type {} is not described", version.schema)))
+}
+
+/// What Kubernetes, which has no status for it, makes an internal error of.
+fn fault(resource: ResourceRef, applied: &Value, what: &str, why: &str) -> Box<Status> {
+    Box::new(Status::failure(500, "", format!("failed to {what} ({}): {why}", describe(resource, applied))))
+}
+
+fn check_identity(resource: ResourceRef, applied: &Value) -> Result<(), Box<Status>> {
+    let text = |key: &str| applied.get(key).and_then(Value::as_str).unwrap_or_default();
+    let refuse = |message: String| Err(Box::new(Status::bad_request(message)));
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    if kind != resource.kind || api_version != resource.api_version() {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        return refuse(format!("invalid object type: {}", group_version_kind(group, version, kind)));
+    }
+    if applied.pointer("/metadata/managedFields").is_some_and(|it| !it.is_null()) {
+        return refuse("metadata.managedFields must be nil".to_owned());
+    }
+    Ok(())
+}
+
+/// An applied configuration, as errors about it begin.
+fn describe(resource: ResourceRef, applied: &Value) -> String {
+    let text = |pointer: &str| applied.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let kind = group_version_kind(resource.group, resource.version, resource.kind);
+    format!("{}/{}; {kind}", text("/metadata/namespace"), text("/metadata/name"))
+}
+
+fn group_version_kind(group: &str, version: &str, kind: &str) -> String {
+    format!("{group}/{version}, Kind={kind}")
+}
+
+/// Takes from every manager what has been written and what is gone. Managers of a version that is no longer served are forgotten.
+fn disown(entries: &mut Vec<Entry>, versions: &mut Versions<'_>) {
+    entries.retain_mut(|entry| {
+        let Some(changes) = versions.changes(&entry.api_version) else { return false };
+        entry.fields.subtract(&changes.written);
+        entry.fields.subtract(&changes.removed);
+        true
+    });
+}
+
+/// Without what nobody owns: what the object is, and what the server or the URL sets.
+fn owned(mut fields: Set) -> Set {
+    fields.drop_at(&[], &["f:apiVersion", "f:kind"]);
+    fields.drop_at(&["f:metadata"], UNOWNED_METADATA);
+    fields
+}
+
+/// What an applied configuration says of the part of an object that it is applied to.
+fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
+    const IDENTITY: [&str; 4] = ["name", "namespace", "uid", "resourceVersion"];
+    let kept: &[&str] = match subresource {
+        "status" | "approval" => &["status"],
+        "ephemeralcontainers" => &["spec"],
+        _ => {
+            if let (Some(fields), Some(_)) = (applied.as_object_mut(), version.subresource("status")) {
+                fields.shift_remove("status");
+            }
+            return applied;
+        }
+    };
+    let keep = |value: Option<&mut Value>, keys: &[&[&str]]| {
+        if let Some(fields) = value.and_then(Value::as_object_mut) {
+            fields.retain(|key, _| keys.iter().any(|it| it.contains(&key.as_str())));
+        }
+    };
+    keep(Some(&mut applied), &[&["apiVersion", "kind", "metadata"], kept]);
+    keep(applied.get_mut("metadata"), &[&IDENTITY, if kept == ["status"] { &["labels", "annotations"] } else { &[] }]);
+    keep(applied.get_mut("spec"), &[&["ephemeralContainers"]]);
+    applied
+}
+
+/// Who creates or changes an object does not become the owner of a status that has a subresource of its own.
+fn leave_status(resource: ResourceRef, fields: &mut Set) {
+    if resource.subresource("status").is_some() {
+        fields.drop_at(&[], &["f:status"]);
+    }
+}

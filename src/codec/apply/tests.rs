@@ -1,0 +1,350 @@
+//! What apply does, by example and for arbitrary objects.
+
+use serde_json::json;
+
+use super::*;
+use crate::object::resource;
+
+const NOW: &str = "2026-01-01T00:00:00Z";
+
+/// An object in a store of its own.
+struct World {
+    version: ResourceRef,
+    live: Option<Value>,
+    now: &'static str,
+}
+
+impl World {
+    fn new(version: ResourceRef) -> Self {
+        Self { version, live: None, now: NOW }
+    }
+
+    fn writer<'a>(&self, manager: &'a str, subresource: &'a str) -> Writer<'a> {
+        Writer { version: self.version, manager, subresource, now: self.now }
+    }
+
+    fn write(&mut self, manager: &str, subresource: &str, new: Value) {
+        let mut old = self.live.take();
+        let held = old.as_mut().and_then(take);
+        let mut new = new;
+        let stated = take(&mut new);
+        let managers = track((stated, held), old.as_ref(), &new, &self.writer(manager, subresource));
+        put(&mut new, managers);
+        self.live = Some(new);
+    }
+
+    /// Changes the object as a merge patch would.
+    fn patch(&mut self, manager: &str, subresource: &str, patch: &Value) {
+        let live = self.live.clone().unwrap();
+        let patched = crate::codec::patch(self.version, &live, crate::codec::PatchKind::Merge, patch).unwrap();
+        self.write(manager, subresource, patched);
+    }
+
+    fn try_apply(&mut self, manager: &str, applied: Value, force: bool) -> Result<(), Box<Status>> {
+        let mut applied = applied;
+        applied["apiVersion"] = self.version.api_version().into();
+        applied["kind"] = self.version.kind.into();
+        let mut live = self.live.clone();
+        let held = live.as_mut().and_then(take);
+        let live = live.as_ref().map(|it| (it, held.as_ref()));
+        self.live = Some(apply(live, &applied, &self.writer(manager, ""), force)?);
+        Ok(())
+    }
+
+    fn apply(&mut self, manager: &str, applied: Value) {
+        self.try_apply(manager, applied, false).unwrap();
+    }
+
+    /// Manager, kind of writing and fields of every entry.
+    fn managers(&self) -> Vec<(String, Value)> {
+        let entries = self.live.as_ref().and_then(|it| it["metadata"]["managedFields"].as_array()).cloned().unwrap_or_default();
+        let name = |it: &Value| {
+            format!(
+                "{} {} {}",
+                it["operation"].as_str().unwrap(),
+                it["manager"].as_str().unwrap(),
+                it["subresource"].as_str().unwrap_or_default()
+            )
+            .trim_end()
+            .to_owned()
+        };
+        entries.iter().map(|it| (name(it), it["fieldsV1"].clone())).collect()
+    }
+
+    fn at(&self, pointer: &str) -> Value {
+        self.live.as_ref().and_then(|it| it.pointer(pointer)).cloned().unwrap_or_default()
+    }
+}
+
+fn deployment(replicas: u32, image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web", "namespace": "default", "uid": "u", "resourceVersion": "1", "generation": 1, "creationTimestamp": NOW,
+            "labels": {"app": "web"}, "annotations": {}},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": "web"}},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}, "name": "t"},
+                "spec": {
+                    "securityContext": {},
+                    "tolerations": [{"key": "a"}],
+                    "containers": [{"name": "c", "image": image, "resources": {}, "ports": [{"containerPort": 80, "protocol": "TCP"}],
+                        "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}],
+                },
+            },
+        },
+        "status": {"replicas": 1},
+    })
+}
+
+/// What a kube-apiserver 1.32 answers for the same objects.
+#[test]
+fn a_creator_owns_what_it_sets() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    it.write("kubectl-create", "", deployment(1, "i"));
+    let entry = it.at("/metadata/managedFields/0");
+    assert_eq!(
+        (&entry["manager"], &entry["operation"], &entry["apiVersion"], &entry["time"], &entry["fieldsType"], entry.get("subresource")),
+        (&json!("kubectl-create"), &json!("Update"), &json!("apps/v1"), &json!(NOW), &json!("FieldsV1"), None)
+    );
+    let container = json!({
+        ".": {}, "f:image": {}, "f:name": {}, "f:resources": {}, "f:env": {".": {}, "k:{\"name\":\"A\"}": {}},
+        "f:ports": {".": {}, "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}},
+    });
+    assert_eq!(
+        entry["fieldsV1"],
+        json!({
+            "f:metadata": {"f:annotations": {}, "f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {
+                "f:replicas": {},
+                "f:selector": {},
+                "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
+                "f:template": {
+                    "f:metadata": {"f:labels": {".": {}, "f:app": {}}, "f:name": {}},
+                    "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": container}, "f:securityContext": {}, "f:tolerations": {}},
+                },
+            },
+        })
+    );
+}
+
+#[test]
+fn who_changes_a_field_owns_it() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    it.write("a", "", deployment(1, "i"));
+    it.now = "2026-01-01T00:00:05Z";
+    it.patch("b", "", &json!({"metadata": {"labels": {"x": "y"}, "annotations": {"n": "1"}}, "spec": {"replicas": 2}}));
+    let managers = it.managers();
+    assert_eq!(managers[1].0, "Update b");
+    assert_eq!(managers[1].1, json!({"f:metadata": {"f:annotations": {"f:n": {}}, "f:labels": {"f:x": {}}}, "f:spec": {"f:replicas": {}}}));
+    assert!(managers[0].1["f:spec"].get("f:replicas").is_none());
+    assert_eq!((it.at("/metadata/managedFields/0/time"), it.at("/metadata/managedFields/1/time")), (json!(NOW), json!(it.now)));
+    // What changes nothing changes no owner and no time.
+    let before = it.live.clone();
+    it.now = "2026-01-01T00:00:09Z";
+    it.patch("c", "", &json!({"spec": {"replicas": 2}}));
+    assert_eq!(it.live, before);
+    // What goes has no owner any more, and who takes it away owns nothing by that.
+    it.patch("c", "", &json!({"metadata": {"labels": {"x": null}, "annotations": null}, "spec": {"replicas": null}}));
+    assert_eq!(it.managers().len(), 1);
+    assert!(it.managers()[0].1["f:metadata"].get("f:annotations").is_none());
+    it.patch("km", "status", &json!({"status": {"replicas": 2, "conditions": [{"type": "Available", "status": "True"}]}}));
+    assert_eq!(
+        it.managers()[1],
+        (
+            "Update km status".to_owned(),
+            json!({"f:status": {"f:replicas": {}, "f:conditions": {".": {}, "k:{\"type\":\"Available\"}": {".": {}, "f:status": {}, "f:type": {}}}}})
+        )
+    );
+}
+
+#[test]
+fn managers_can_be_taken_away() {
+    let mut it = World::new(&resource::CONFIG_MAP);
+    let object = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": data});
+    it.write("a", "", object(json!({"x": "1"})));
+    let mut reset = it.live.clone().unwrap();
+    reset["metadata"]["managedFields"] = json!([{}]);
+    it.write("b", "", reset);
+    assert_eq!(it.at("/metadata/managedFields"), Value::Null);
+    it.patch("b", "", &json!({"data": {"x": "2"}}));
+    assert_eq!(it.at("/metadata/managedFields"), Value::Null);
+    // The first who applies finds an owner of all that was there.
+    let conflict = it.try_apply("c", json!({"metadata": {"name": "a"}, "data": {"x": "3"}}), false).unwrap_err();
+    assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x");
+    it.apply("c", json!({"metadata": {"name": "a"}, "data": {"y": "1"}}));
+    assert_eq!(
+        it.managers(),
+        [
+            ("Apply c".to_owned(), json!({"f:data": {"f:y": {}}})),
+            ("Update before-first-apply".to_owned(), json!({"f:data": {".": {}, "f:x": {}}}))
+        ]
+    );
+}
+
+#[test]
+fn applying_states_all_that_a_manager_wants() {
+    let mut it = World::new(&resource::CONFIG_MAP);
+    let applied = |data: Value| json!({"metadata": {"name": "a"}, "data": data});
+    it.apply("a", applied(json!({"x": "1", "y": "1"})));
+    assert_eq!(it.managers(), [("Apply a".to_owned(), json!({"f:data": {"f:x": {}, "f:y": {}}}))]);
+    it.now = "2026-01-01T00:00:05Z";
+    let before = it.live.clone();
+    it.apply("a", applied(json!({"x": "1", "y": "1"})));
+    assert_eq!(it.live, before, "the same again changes nothing");
+    // The same value of somebody else is no conflict: both own it.
+    it.apply("b", applied(json!({"x": "1"})));
+    assert_eq!(it.managers()[1], ("Apply b".to_owned(), json!({"f:data": {"f:x": {}}})));
+    it.apply("a", applied(json!({"z": "1"})));
+    assert_eq!(it.at("/data"), json!({"x": "1", "z": "1"}), "y was a's alone");
+    let conflict = it.try_apply("a", applied(json!({"x": "2", "z": "1"})), false).unwrap_err();
+    assert_eq!((conflict.code, conflict.message.as_str()), (409, "Apply failed with 1 conflict: conflict with \"b\": .data.x"));
+    it.try_apply("a", applied(json!({"x": "2"})), true).unwrap();
+    assert_eq!(it.at("/data"), json!({"x": "2"}));
+    assert_eq!(it.managers(), [("Apply a".to_owned(), json!({"f:data": {"f:x": {}}}))]);
+    it.apply("a", applied(json!({})));
+    assert_eq!(it.at("/data"), Value::Null);
+}
+
+#[test]
+fn conflicts_name_every_owner() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    it.write("kubectl-create", "", deployment(1, "i"));
+    it.patch("kubectl-edit", "", &json!({"spec": {"replicas": 2}}));
+    let wants = json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "c", "image": "j"}]}}}});
+    let conflict = it.try_apply("me", wants.clone(), false).unwrap_err();
+    assert_eq!(
+        conflict.message,
+        "Apply failed with 2 conflicts: conflicts with \"kubectl-create\" using apps/v1:\n\
+         - .spec.template.spec.containers[name=\"c\"].image\nconflicts with \"kubectl-edit\" using apps/v1:\n- .spec.replicas"
+    );
+    let causes: Vec<_> = conflict.details.unwrap().causes.into_iter().map(|it| (it.reason, it.message, it.field)).collect();
+    let reason = "FieldManagerConflict".to_owned();
+    assert_eq!(
+        causes,
+        [
+            (
+                reason.clone(),
+                "conflict with \"kubectl-create\" using apps/v1".to_owned(),
+                ".spec.template.spec.containers[name=\"c\"].image".to_owned()
+            ),
+            (reason, "conflict with \"kubectl-edit\" using apps/v1".to_owned(), ".spec.replicas".to_owned()),
+        ]
+    );
+    it.try_apply("me", wants, true).unwrap();
+    assert_eq!((it.at("/spec/replicas"), it.at("/spec/template/spec/containers/0/image")), (json!(3), json!("j")));
+    assert_eq!(it.managers().iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["Apply me", "Update kubectl-create"]);
+}
+
+#[test]
+fn lists_merge_as_the_schema_says() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    it.write("other", "", deployment(1, "i"));
+    let containers = |list: Value| json!({"metadata": {"name": "web", "namespace": "default", "finalizers": ["a/b"]}, "spec": {"template": {"spec": {"containers": list, "tolerations": [{"key": "a"}]}}}});
+    it.apply(
+        "me",
+        containers(json!([
+            {"name": "first", "image": "x"},
+            {"name": "c", "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 80, "protocol": "UDP"}]},
+        ])),
+    );
+    let list = it.at("/spec/template/spec/containers");
+    assert_eq!((&list[0]["name"], &list[1]["name"], &list[1]["image"]), (&json!("first"), &json!("c"), &json!("i")));
+    assert_eq!(
+        list[1]["ports"],
+        json!([{"containerPort": 80, "protocol": "TCP", "name": "http"}, {"containerPort": 80, "protocol": "UDP"}])
+    );
+    assert_eq!(it.at("/metadata/finalizers"), json!(["a/b"]));
+    let fields = &it.managers()[0].1;
+    assert_eq!(fields["f:spec"]["f:template"]["f:spec"]["f:tolerations"], json!({}));
+    assert_eq!(fields["f:metadata"]["f:finalizers"], json!({"v:\"a/b\"": {}}));
+    assert_eq!(
+        fields["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"],
+        json!({".": {}, "f:name": {}, "f:ports": {
+            "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:name": {}},
+            "k:{\"containerPort\":80,\"protocol\":\"UDP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}})
+    );
+    // What only I had goes; what the other has of the same item stays.
+    it.apply("me", json!({"metadata": {"name": "web", "namespace": "default"}}));
+    let list = it.at("/spec/template/spec/containers");
+    assert_eq!(list.as_array().unwrap().len(), 1);
+    assert_eq!(list[0]["ports"], json!([{"containerPort": 80, "protocol": "TCP"}]));
+    assert_eq!(it.at("/spec/template/spec/tolerations"), json!([{"key": "a"}]));
+    assert_eq!(it.at("/metadata/finalizers"), Value::Null);
+}
+
+#[test]
+fn what_may_not_be_applied() {
+    let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}, "spec": spec});
+    let start = "failed to create typed patch object (b/a; /v1, Kind=Pod): ";
+    for (spec, why) in [
+        (json!({"foo": 1}), ".spec.foo: field not declared in schema"),
+        (json!({"priority": "1"}), ".spec.priority: expected numeric (int or float), got string"),
+        (json!({"nodeName": 1}), ".spec.nodeName: expected string, got &value.valueUnstructured{Value:1}"),
+        (json!({"hostNetwork": "yes"}), ".spec.hostNetwork: expected boolean, got &{yes}"),
+        (json!({"containers": {}}), ".spec.containers: expected list, got &{map[]}"),
+        (
+            json!({"containers": [{"name": "a", "env": [{"name": "x", "value": 1}]}]}),
+            ".spec.containers[name=\"a\"].env[name=\"x\"].value: expected string, got &value.valueUnstructured{Value:1}",
+        ),
+        (
+            json!({"containers": [{"image": "a"}]}),
+            ".spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+        ),
+        (json!({"containers": [{"name": "a"}, {"name": "a"}]}), ".spec.containers: duplicate entries for key [name=\"a\"]"),
+        (json!({"securityContext": []}), ".spec.securityContext: expected map, got &{[]}"),
+        (json!({"foo": 1, "bar": 2}), "errors:\n  .spec.foo: field not declared in schema\n  .spec.bar: field not declared in schema"),
+    ] {
+        let status = check(&resource::POD, &pod(spec)).unwrap_err();
+        assert_eq!((status.code, status.message), (500, format!("{start}{why}")));
+    }
+    let mut managed = pod(json!({}));
+    managed["metadata"]["managedFields"] = json!([{}]);
+    let status = check(&resource::POD, &managed).unwrap_err();
+    assert_eq!((status.code, status.message.as_str()), (400, "metadata.managedFields must be nil"));
+    let other = json!({"apiVersion": "apps/v1", "kind": "Deployment"});
+    assert_eq!(check(&resource::POD, &other).unwrap_err().message, "invalid object type: apps/v1, Kind=Deployment");
+    let fine = pod(
+        json!({"priority": null, "containers": null, "volumes": [{"name": "v", "emptyDir": {"sizeLimit": 1}}], "nodeSelector": {"a": "b"}}),
+    );
+    check(&resource::POD, &fine).unwrap();
+}
+
+#[test]
+fn client_side_apply_is_taken_over() {
+    let last = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": {}}, "data": {"x": "1", "y": "1"}});
+    let annotation = "kubectl.kubernetes.io/last-applied-configuration";
+    let mut it = World::new(&resource::CONFIG_MAP);
+    let mut object = last.clone();
+    object["metadata"]["annotations"] = json!({annotation: last.to_string()});
+    it.write("kubectl-client-side-apply", "", object);
+    it.patch("kubectl-edit", "", &json!({"data": {"y": "2"}}));
+    let wants = |x: &str, y: &str| json!({"metadata": {"name": "a"}, "data": {"x": x, "y": y}});
+    // Another manager has no claim to it; kubectl has, but not to what was changed since.
+    assert_eq!(it.try_apply("me", wants("3", "2"), false).unwrap_err().code, 409);
+    let conflict = it.try_apply("kubectl", wants("3", "3"), false).unwrap_err();
+    assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: .data.y");
+    it.apply("kubectl", wants("3", "2"));
+    assert_eq!(it.at("/data"), json!({"x": "3", "y": "2"}));
+    let kept = it.at("/metadata/annotations");
+    let expected = r#"{"apiVersion":"v1","data":{"x":"3","y":"2"},"kind":"ConfigMap","metadata":{"name":"a"}}"#;
+    assert_eq!(kept[annotation], format!("{expected}\n"));
+}
+
+#[test]
+fn a_part_is_applied_to_alone() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    it.write("a", "", deployment(1, "i"));
+    let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default", "finalizers": ["x/y"]},
+        "spec": {"replicas": 7}, "status": {"replicas": 3}});
+    let mut live = it.live.clone().unwrap();
+    let held = take(&mut live);
+    let merged = apply(Some((&live, held.as_ref())), &applied, &it.writer("s", "status"), false).unwrap();
+    assert_eq!((&merged["status"]["replicas"], &merged["spec"]["replicas"]), (&json!(3), &json!(1)));
+    it.live = Some(merged);
+    assert_eq!(it.managers()[0], ("Apply s status".to_owned(), json!({"f:status": {"f:replicas": {}}})));
+    let merged = apply(Some((&live, held.as_ref())), &applied, &it.writer("s", ""), true).unwrap();
+    assert_eq!((&merged["status"]["replicas"], &merged["spec"]["replicas"]), (&json!(1), &json!(7)));
+}
