@@ -26,7 +26,9 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         strategy::sign(target.resource, &mut value, &call.user);
         codec::default(target.resource, &mut value);
         codec::convert(&mut value, target.resource, target.resource.storage());
-        let object = create(server, target.resource.storage(), &target.namespace, value, &options).await?;
+        let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
+        refuse(&key, codec::validate_version(target.resource, &value))?;
+        let object = create(server, key.resource, &target.namespace, value, &options).await?;
         let mut response = call.answer(201, &object)?;
         respond::warn(&mut response, &warnings);
         Ok(response)

@@ -7,7 +7,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::row::{NONE, Row, UNKNOWN, UNSET};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[Printer {
@@ -21,19 +21,18 @@ pub(super) static PRINTERS: &[Printer] = &[Printer {
         Column::text("Replicas", "How many pods there are."),
         AGE,
     ],
-    cells: |object, row| typed(object, row, autoscaler),
+    cells: |object, row| named(object, row, autoscaler),
 }];
 
 fn autoscaler(it: &HorizontalPodAutoscaler, row: &mut Row<'_>) {
     let (no_spec, no_status) = (HorizontalPodAutoscalerSpec::default(), HorizontalPodAutoscalerStatus::default());
     let (spec, status) = (it.spec.as_ref().unwrap_or(&no_spec), it.status.as_ref().unwrap_or(&no_status));
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(format!("{}/{}", spec.scale_target_ref.kind, spec.scale_target_ref.name));
     row.text(targets(spec.metrics.as_deref().unwrap_or_default(), status.current_metrics.as_deref().unwrap_or_default()));
     row.text(spec.min_replicas.map_or_else(|| UNSET.to_owned(), |it| it.to_string()));
     row.text(spec.max_replicas.to_string());
     row.text(status.current_replicas.unwrap_or_default().to_string());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 /// Each metric as `cpu: 40%/80%`; the measurements are in the order of the metrics.

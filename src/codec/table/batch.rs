@@ -4,7 +4,7 @@ use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec, JobStatus};
 
 use super::row::{NONE, Row, between};
 use super::workload::{CONTAINERS, IMAGES, SELECTOR};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -20,7 +20,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             IMAGES,
             SELECTOR,
         ],
-        cells: |object, row| typed(object, row, job),
+        cells: |object, row| named(object, row, job),
     },
     Printer {
         resource: &resource::CRON_JOB,
@@ -36,14 +36,13 @@ pub(super) static PRINTERS: &[Printer] = &[
             IMAGES,
             SELECTOR,
         ],
-        cells: |object, row| typed(object, row, cron_job),
+        cells: |object, row| named(object, row, cron_job),
     },
 ];
 
 fn job(job: &Job, row: &mut Row<'_>) {
     let (no_spec, no_status) = (JobSpec::default(), JobStatus::default());
     let (spec, status) = (job.spec.as_ref().unwrap_or(&no_spec), job.status.as_ref().unwrap_or(&no_status));
-    row.text(job.metadata.name.as_deref().unwrap_or_default());
     let has = |kind: &str| status.conditions.iter().flatten().any(|it| it.type_ == kind && it.status == "True");
     let deleted = job.metadata.deletion_timestamp.is_some();
     let stages = [
@@ -63,15 +62,13 @@ fn job(job: &Job, row: &mut Row<'_>) {
     });
     let end = status.completion_time.as_ref().map_or(row.now(), |it| it.0);
     row.text(status.start_time.as_ref().map(|start| between(start.0, end)).unwrap_or_default());
-    row.created(&job.metadata.creation_timestamp);
-    row.containers(spec.template.spec.as_ref());
-    row.selector(spec.selector.as_ref());
+    row.created();
+    row.template(spec.template.spec.as_ref(), spec.selector.as_ref());
 }
 
 fn cron_job(it: &CronJob, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
     let job = spec.and_then(|it| it.job_template.spec.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(spec.map(|it| it.schedule.as_str()).unwrap_or_default());
     row.text_or(spec.and_then(|it| it.time_zone.as_deref()), NONE);
     row.text(match spec.and_then(|it| it.suspend) {
@@ -84,7 +81,6 @@ fn cron_job(it: &CronJob, row: &mut Row<'_>) {
         Some(last) => row.age(Some(last.0)),
         None => row.text(NONE),
     }
-    row.created(&it.metadata.creation_timestamp);
-    row.containers(job.and_then(|it| it.template.spec.as_ref()));
-    row.selector(job.and_then(|it| it.selector.as_ref()));
+    row.created();
+    row.template(job.and_then(|it| it.template.spec.as_ref()), job.and_then(|it| it.selector.as_ref()));
 }

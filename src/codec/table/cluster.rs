@@ -5,7 +5,7 @@ use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::row::{NONE, Row};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 use crate::util::duration;
 
@@ -19,12 +19,12 @@ pub(super) static PRINTERS: &[Printer] = &[
             AGE,
             Column::text("PreemptionPolicy", "Whether other pods may have to go for them."),
         ],
-        cells: |object, row| typed(object, row, priority),
+        cells: |object, row| named(object, row, priority),
     },
     Printer {
         resource: &resource::RUNTIME_CLASS,
         columns: &[NAME, Column::text("Handler", "What the node's runtime calls it."), AGE],
-        cells: |object, row| typed(object, row, runtime),
+        cells: |object, row| named(object, row, runtime),
     },
     Printer {
         resource: &resource::CERTIFICATE_SIGNING_REQUEST,
@@ -36,27 +36,24 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("RequestedDuration", "How long the certificate is to be valid."),
             Column::text("Condition", "What has been decided, and whether there is a certificate."),
         ],
-        cells: |object, row| typed(object, row, certificate),
+        cells: |object, row| named(object, row, certificate),
     },
 ];
 
 fn priority(it: &PriorityClass, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.integer(it.value);
     row.text(it.global_default.unwrap_or_default().to_string());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
     row.text(it.preemption_policy.as_deref().unwrap_or_default());
 }
 
 fn runtime(it: &RuntimeClass, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(&it.handler);
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn certificate(it: &CertificateSigningRequest, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
     row.text_or(Some(&it.spec.signer_name), NONE);
     row.text(it.spec.username.as_deref().unwrap_or_default());
     row.text(it.spec.expiration_seconds.map_or_else(|| NONE.to_owned(), |it| duration::human(it.into())));

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, LimitRange, Namespace, ResourceQuota
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use super::row::Row;
-use super::{AGE, CREATED_AT, Column, NAME, Printer, typed};
+use super::{AGE, CREATED_AT, Column, NAME, Printer, named};
 use crate::object::resource;
 
 const DATA: Column = Column::integer("Data", "How many entries there are.");
@@ -15,20 +15,24 @@ pub(super) static PRINTERS: &[Printer] = &[
     Printer {
         resource: &resource::NAMESPACE,
         columns: &[NAME, Column::text("Status", "Whether the namespace is in use or being emptied."), AGE],
-        cells: |object, row| typed(object, row, namespace),
+        cells: |object, row| named(object, row, namespace),
     },
-    Printer { resource: &resource::CONFIG_MAP, columns: &[NAME, DATA, AGE], cells: |object, row| typed(object, row, config_map) },
+    Printer { resource: &resource::CONFIG_MAP, columns: &[NAME, DATA, AGE], cells: |object, row| named(object, row, config_map) },
     Printer {
         resource: &resource::SECRET,
         columns: &[NAME, Column::text("Type", "What the secret is for."), DATA, AGE],
-        cells: |object, row| typed(object, row, secret),
+        cells: |object, row| named(object, row, secret),
     },
     Printer {
         resource: &resource::SERVICE_ACCOUNT,
         columns: &[NAME, Column::integer("Secrets", "How many secrets pods of the account may use."), AGE],
-        cells: |object, row| typed(object, row, service_account),
+        cells: |object, row| named(object, row, service_account),
     },
-    Printer { resource: &resource::LIMIT_RANGE, columns: &[NAME, CREATED_AT], cells: |object, row| typed(object, row, limit_range) },
+    Printer {
+        resource: &resource::LIMIT_RANGE,
+        columns: &[NAME, CREATED_AT],
+        cells: |object, row| named(object, row, |_: &LimitRange, row| row.moment()),
+    },
     Printer {
         resource: &resource::RESOURCE_QUOTA,
         columns: &[
@@ -37,42 +41,32 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Limit", "What containers are limited to together, of what they may be."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, resource_quota),
+        cells: |object, row| named(object, row, resource_quota),
     },
 ];
 
 fn namespace(it: &Namespace, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(it.status.as_ref().and_then(|it| it.phase.as_deref()).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn config_map(it: &ConfigMap, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.integer(it.data.as_ref().map_or(0, BTreeMap::len) + it.binary_data.as_ref().map_or(0, BTreeMap::len));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn secret(it: &Secret, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(it.type_.as_deref().unwrap_or_default());
     row.integer(it.data.as_ref().map_or(0, BTreeMap::len));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn service_account(it: &ServiceAccount, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.integer(it.secrets.as_ref().map_or(0, Vec::len));
-    row.created(&it.metadata.creation_timestamp);
-}
-
-fn limit_range(it: &LimitRange, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
-    row.moment(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn resource_quota(it: &ResourceQuota, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     let none = BTreeMap::new();
     let status = it.status.as_ref();
     let hard = status.and_then(|it| it.hard.as_ref()).unwrap_or(&none);
@@ -84,5 +78,5 @@ fn resource_quota(it: &ResourceQuota, row: &mut Row<'_>) {
     };
     row.text(of(false));
     row.text(of(true));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }

@@ -87,12 +87,24 @@ fn typed<T: DeserializeOwned + Any + Send + Sync>(
     Ok(())
 }
 
+/// As [`typed`], behind a cell with the object's name.
+fn named<T: DeserializeOwned + Any + Send + Sync>(
+    object: &Object,
+    row: &mut Row<'_>,
+    cells: fn(&T, &mut Row<'_>),
+) -> serde_json::Result<()> {
+    let it = object.typed()?;
+    row.text(object.name());
+    cells(it, row);
+    Ok(())
+}
+
 /// What a resource without a table of its own gets.
 const PLAIN: &[Column] = &[NAME, AGE];
 
 fn plain(object: &Object, row: &mut Row<'_>) -> serde_json::Result<()> {
     row.text(object.name());
-    row.age(object.meta().created.parse().ok());
+    row.created();
     Ok(())
 }
 
@@ -143,7 +155,7 @@ pub fn table(
         if at > 0 {
             out.push(b',');
         }
-        let mut row = Row::start(&mut out, now);
+        let mut row = Row::start(&mut out, object, now);
         if cells(&in_version(object, resource.storage()), &mut row).is_err() {
             row.unreadable(object.name(), columns.len());
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::networking::v1::{IPAddress, Ingress, IngressClass, IngressSpec, NetworkPolicy, ServiceCIDR};
 
 use super::row::{NONE, Row, abridge};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -19,7 +19,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Ports", "Ports that it listens on."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, ingress),
+        cells: |object, row| named(object, row, ingress),
     },
     Printer {
         resource: &resource::INGRESS_CLASS,
@@ -29,29 +29,28 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Parameters", "Where the controller's settings are."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, class),
+        cells: |object, row| named(object, row, class),
     },
     Printer {
         resource: &resource::NETWORK_POLICY,
         columns: &[NAME, Column::text("Pod-Selector", "Labels of the pods it is about."), AGE],
-        cells: |object, row| typed(object, row, policy),
+        cells: |object, row| named(object, row, policy),
     },
     Printer {
         resource: &resource::IP_ADDRESS,
         columns: &[NAME, Column::text("ParentRef", "What the address is given to."), AGE],
-        cells: |object, row| typed(object, row, address),
+        cells: |object, row| named(object, row, address),
     },
     Printer {
         resource: &resource::SERVICE_CIDR,
         columns: &[NAME, Column::text("CIDRs", "Ranges that services get their addresses from."), AGE],
-        cells: |object, row| typed(object, row, range),
+        cells: |object, row| named(object, row, range),
     },
 ];
 
 fn ingress(it: &Ingress, row: &mut Row<'_>) {
     let no_spec = IngressSpec::default();
     let spec = it.spec.as_ref().unwrap_or(&no_spec);
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text_or(spec.ingress_class_name.as_deref(), NONE);
     let hosts: Vec<String> = spec.rules.iter().flatten().filter_map(|it| it.host.clone()).filter(|it| !it.is_empty()).collect();
     row.text(if hosts.is_empty() { "*".to_owned() } else { abridge(&hosts, hosts.len()) });
@@ -60,12 +59,11 @@ fn ingress(it: &Ingress, row: &mut Row<'_>) {
     let addresses = addresses.filter_map(|it| it.ip.as_deref().filter(|ip| !ip.is_empty()).or(it.hostname.as_deref()));
     row.text(addresses.filter(|it| !it.is_empty()).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(","));
     row.text(if spec.tls.iter().flatten().next().is_some() { "80, 443" } else { "80" });
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn class(it: &IngressClass, row: &mut Row<'_>) {
     let spec = it.spec.as_ref();
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(spec.and_then(|it| it.controller.as_deref()).unwrap_or_default());
     row.text(match spec.and_then(|it| it.parameters.as_ref()) {
         Some(it) => match it.api_group.as_deref().filter(|group| !group.is_empty()) {
@@ -74,17 +72,15 @@ fn class(it: &IngressClass, row: &mut Row<'_>) {
         },
         None => NONE.to_owned(),
     });
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn policy(it: &NetworkPolicy, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.selector(it.spec.as_ref().and_then(|it| it.pod_selector.as_ref().into()));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn address(it: &IPAddress, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     let parent = it.spec.as_ref().map(|it| &it.parent_ref);
     row.text(match parent {
         Some(parent) => {
@@ -94,11 +90,10 @@ fn address(it: &IPAddress, row: &mut Row<'_>) {
         }
         None => NONE.to_owned(),
     });
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn range(it: &ServiceCIDR, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(it.spec.as_ref().and_then(|it| it.cidrs.as_ref()).map(|it| it.join(",")).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};
 
 use super::row::{NONE, Row, UNKNOWN};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -22,12 +22,12 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Kernel-Version", "Version of the node's kernel.").wide(),
             Column::text("Container-Runtime", "What runs the containers.").wide(),
         ],
-        cells: |object, row| typed(object, row, node),
+        cells: |object, row| named(object, row, node),
     },
     Printer {
         resource: &resource::LEASE,
         columns: &[NAME, Column::text("Holder", "Who holds the lease."), AGE],
-        cells: |object, row| typed(object, row, lease),
+        cells: |object, row| named(object, row, lease),
     },
 ];
 
@@ -37,7 +37,6 @@ const ROLE_LABEL: &str = "kubernetes.io/role";
 fn node(node: &Node, row: &mut Row<'_>) {
     let no_status = NodeStatus::default();
     let status = node.status.as_ref().unwrap_or(&no_status);
-    row.text(node.metadata.name.as_deref().unwrap_or_default());
     let ready = match status.conditions.iter().flatten().find(|it| it.type_ == "Ready") {
         Some(condition) if condition.status == "True" => "Ready",
         Some(_) => "NotReady",
@@ -46,7 +45,7 @@ fn node(node: &Node, row: &mut Row<'_>) {
     let cordoned = node.spec.as_ref().and_then(|it| it.unschedulable) == Some(true);
     row.text(if cordoned { format!("{ready},SchedulingDisabled") } else { ready.to_owned() });
     row.text_or(Some(&roles(node).join(",")), NONE);
-    row.created(&node.metadata.creation_timestamp);
+    row.created();
     let info = status.node_info.as_ref();
     row.text(info.map(|it| it.kubelet_version.as_str()).unwrap_or_default());
     let address = |kind: &str| status.addresses.iter().flatten().find(|it| it.type_ == kind).map(|it| it.address.as_str());
@@ -69,7 +68,6 @@ fn roles(node: &Node) -> Vec<&str> {
 }
 
 fn lease(lease: &Lease, row: &mut Row<'_>) {
-    row.text(lease.metadata.name.as_deref().unwrap_or_default());
     row.text(lease.spec.as_ref().and_then(|it| it.holder_identity.as_deref()).unwrap_or_default());
-    row.created(&lease.metadata.creation_timestamp);
+    row.created();
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::row::{NONE, Row};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -23,7 +23,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Nominated Node", "The node that is being made free for the pod.").wide(),
             Column::text("Readiness Gates", "Conditions from outside that are met, of those the pod's readiness waits for.").wide(),
         ],
-        cells: |object, row| typed(object, row, pod),
+        cells: |object, row| named(object, row, pod),
     },
     Printer {
         resource: &resource::POD_TEMPLATE,
@@ -33,7 +33,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Images", "Images of the template's containers."),
             Column::text("Pod Labels", "Labels of pods made from the template."),
         ],
-        cells: |object, row| typed(object, row, pod_template),
+        cells: |object, row| named(object, row, pod_template),
     },
 ];
 
@@ -49,14 +49,13 @@ fn pod(pod: &Pod, row: &mut Row<'_>) {
         _ => {}
     }
     let summary = Summary::of(pod, spec, status);
-    row.text(pod.metadata.name.as_deref().unwrap_or_default());
     row.text(format!("{}/{}", summary.ready, summary.total));
     row.text(&summary.status);
     match summary.restarts {
         Restarts { count, last: Some(last) } if count > 0 => row.text(format!("{count} ({} ago)", row.age_of(Some(last)))),
         Restarts { count, .. } => row.text(count.to_string()),
     }
-    row.created(&pod.metadata.creation_timestamp);
+    row.created();
     let address = status.pod_ips.iter().flatten().map(|it| it.ip.as_str()).next().or(status.pod_ip.as_deref());
     row.text_or(address, NONE);
     row.text_or(spec.node_name.as_deref(), NONE);
@@ -72,7 +71,6 @@ fn pod(pod: &Pod, row: &mut Row<'_>) {
 
 fn pod_template(template: &PodTemplate, row: &mut Row<'_>) {
     let inner = template.template.as_ref();
-    row.text(template.metadata.name.as_deref().unwrap_or_default());
     row.containers(inner.and_then(|it| it.spec.as_ref()));
     row.labels(inner.and_then(|it| it.metadata.as_ref()).and_then(|it| it.labels.as_ref()).into_iter().flatten());
 }

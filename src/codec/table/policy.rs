@@ -4,7 +4,7 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::row::Row;
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[Printer {
@@ -16,7 +16,7 @@ pub(super) static PRINTERS: &[Printer] = &[Printer {
         Column::integer("Allowed Disruptions", "How many pods may be evicted now."),
         AGE,
     ],
-    cells: |object, row| typed(object, row, budget),
+    cells: |object, row| named(object, row, budget),
 }];
 
 fn budget(it: &PodDisruptionBudget, row: &mut Row<'_>) {
@@ -26,9 +26,8 @@ fn budget(it: &PodDisruptionBudget, row: &mut Row<'_>) {
         None => "N/A".to_owned(),
     };
     let spec = it.spec.as_ref();
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(bound(spec.and_then(|it| it.min_available.as_ref())));
     row.text(bound(spec.and_then(|it| it.max_unavailable.as_ref())));
     row.integer(it.status.as_ref().map_or(0, |it| it.disruptions_allowed));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
 
 use super::row::{Row, UNSET};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named, typed};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -29,7 +29,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Attached", "Whether it is."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, attachment),
+        cells: |object, row| named(object, row, attachment),
     },
     Printer {
         resource: &resource::CSI_DRIVER,
@@ -43,17 +43,17 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Modes", "Whether its volumes outlive pods."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, driver),
+        cells: |object, row| named(object, row, driver),
     },
     Printer {
         resource: &resource::CSI_NODE,
         columns: &[NAME, Column::integer("Drivers", "How many drivers the node has."), AGE],
-        cells: |object, row| typed(object, row, node),
+        cells: |object, row| named(object, row, node),
     },
     Printer {
         resource: &resource::CSI_STORAGE_CAPACITY,
         columns: &[NAME, Column::text("StorageClassName", "The storage class."), Column::text("Capacity", "How much room there is.")],
-        cells: |object, row| typed(object, row, capacity),
+        cells: |object, row| named(object, row, capacity),
     },
 ];
 
@@ -69,21 +69,19 @@ fn class(it: &StorageClass, row: &mut Row<'_>) {
     row.text(it.reclaim_policy.as_deref().unwrap_or("Delete"));
     row.text(it.volume_binding_mode.as_deref().unwrap_or("Immediate"));
     row.text(it.allow_volume_expansion.unwrap_or_default().to_string());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn attachment(it: &VolumeAttachment, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(&it.spec.attacher);
     row.text(it.spec.source.persistent_volume_name.as_deref().unwrap_or_default());
     row.text(&it.spec.node_name);
     row.text(it.status.as_ref().is_some_and(|it| it.attached).to_string());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn driver(it: &CSIDriver, row: &mut Row<'_>) {
     let spec = &it.spec;
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(spec.attach_required.unwrap_or(true).to_string());
     row.text(spec.pod_info_on_mount.unwrap_or_default().to_string());
     row.text(spec.storage_capacity.unwrap_or_default().to_string());
@@ -92,17 +90,15 @@ fn driver(it: &CSIDriver, row: &mut Row<'_>) {
     row.text(spec.requires_republish.unwrap_or_default().to_string());
     let modes = spec.volume_lifecycle_modes.as_deref().unwrap_or_default();
     row.text_or(Some(&modes.join(",")), super::row::NONE);
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn node(it: &CSINode, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.integer(it.spec.drivers.len());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }
 
 fn capacity(it: &CSIStorageCapacity, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(&it.storage_class_name);
     row.text(it.capacity.as_ref().map(|it| it.0.as_str()).unwrap_or_default());
 }

@@ -1,10 +1,9 @@
 //! Roles, and who has them.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, RoleRef, Subject};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::row::Row;
-use super::{AGE, CREATED_AT, Column, NAME, Printer, typed};
+use super::{AGE, CREATED_AT, Column, NAME, Printer, named};
 use crate::object::resource;
 
 const ROLE: &[Column] = &[NAME, CREATED_AT];
@@ -18,33 +17,27 @@ const BINDING: &[Column] = &[
 ];
 
 pub(super) static PRINTERS: &[Printer] = &[
-    Printer { resource: &resource::ROLE, columns: ROLE, cells: |object, row| typed(object, row, |it: &Role, row| role(&it.metadata, row)) },
+    Printer { resource: &resource::ROLE, columns: ROLE, cells: |object, row| named(object, row, |_: &Role, row| row.moment()) },
     Printer {
         resource: &resource::CLUSTER_ROLE,
         columns: ROLE,
-        cells: |object, row| typed(object, row, |it: &ClusterRole, row| role(&it.metadata, row)),
+        cells: |object, row| named(object, row, |_: &ClusterRole, row| row.moment()),
     },
     Printer {
         resource: &resource::ROLE_BINDING,
         columns: BINDING,
-        cells: |object, row| typed(object, row, |it: &RoleBinding, row| binding(&it.metadata, &it.role_ref, &it.subjects, row)),
+        cells: |object, row| named(object, row, |it: &RoleBinding, row| binding(&it.role_ref, &it.subjects, row)),
     },
     Printer {
         resource: &resource::CLUSTER_ROLE_BINDING,
         columns: BINDING,
-        cells: |object, row| typed(object, row, |it: &ClusterRoleBinding, row| binding(&it.metadata, &it.role_ref, &it.subjects, row)),
+        cells: |object, row| named(object, row, |it: &ClusterRoleBinding, row| binding(&it.role_ref, &it.subjects, row)),
     },
 ];
 
-fn role(metadata: &ObjectMeta, row: &mut Row<'_>) {
-    row.text(metadata.name.as_deref().unwrap_or_default());
-    row.moment(&metadata.creation_timestamp);
-}
-
-fn binding(metadata: &ObjectMeta, role: &RoleRef, subjects: &Option<Vec<Subject>>, row: &mut Row<'_>) {
-    row.text(metadata.name.as_deref().unwrap_or_default());
+fn binding(role: &RoleRef, subjects: &Option<Vec<Subject>>, row: &mut Row<'_>) {
     row.text(format!("{}/{}", role.kind, role.name));
-    row.created(&metadata.creation_timestamp);
+    row.created();
     for kind in ["User", "Group", "ServiceAccount"] {
         let of_kind = subjects.iter().flatten().filter(|it| it.kind == kind);
         let names = of_kind.map(|it| match &it.namespace {

@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodSpec;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{self, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1;
 
+use crate::object::Object;
 use crate::object::selector::LabelSelector;
 use crate::util::duration;
 
@@ -17,6 +18,8 @@ pub(super) const UNSET: &str = "<unset>";
 /// A row being written: `{"cells":[…]`, the rest of the row's object being left to the table.
 pub(super) struct Row<'a> {
     out: &'a mut Vec<u8>,
+    /// When the row's object was created.
+    created: Option<Timestamp>,
     now: Timestamp,
     started: bool,
     /// JSON of the row's `conditions`.
@@ -24,9 +27,9 @@ pub(super) struct Row<'a> {
 }
 
 impl<'a> Row<'a> {
-    pub(super) fn start(out: &'a mut Vec<u8>, now: Timestamp) -> Self {
+    pub(super) fn start(out: &'a mut Vec<u8>, object: &Object, now: Timestamp) -> Self {
         out.extend_from_slice(br#"{"cells":["#);
-        Self { out, now, started: false, conditions: None }
+        Self { out, created: object.meta().created.parse().ok(), now, started: false, conditions: None }
     }
 
     fn separate(&mut self) {
@@ -55,13 +58,14 @@ impl<'a> Row<'a> {
         self.text(age);
     }
 
-    pub(super) fn created(&mut self, at: &Option<Time>) {
-        self.age(at.as_ref().map(|it| it.0));
+    /// How long ago the object was created.
+    pub(super) fn created(&mut self) {
+        self.age(self.created);
     }
 
-    /// When it was created, rather than how long ago.
-    pub(super) fn moment(&mut self, at: &Option<Time>) {
-        self.text(at.as_ref().map_or_else(|| UNKNOWN.to_owned(), |it| it.0.to_string()));
+    /// When the object was created.
+    pub(super) fn moment(&mut self) {
+        self.text(self.created.map_or_else(|| UNKNOWN.to_owned(), |it| it.to_string()));
     }
 
     pub(super) fn age_of(&self, since: Option<Timestamp>) -> String {
@@ -91,6 +95,12 @@ impl<'a> Row<'a> {
             self.out.extend_from_slice(br#","conditions":"#);
             self.out.extend_from_slice(conditions.as_bytes());
         }
+    }
+
+    /// Names and images of the containers of a pod template, and what selects its pods.
+    pub(super) fn template(&mut self, spec: Option<&PodSpec>, selector: Option<&v1::LabelSelector>) {
+        self.containers(spec);
+        self.selector(selector);
     }
 
     /// Names and images of the containers of a pod template.

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Service, ServiceSpec};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::row::{NONE, Row, UNKNOWN, UNSET, abridge};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -19,12 +19,12 @@ pub(super) static PRINTERS: &[Printer] = &[
             AGE,
             Column::text("Selector", "Labels of the pods that the service stands for.").wide(),
         ],
-        cells: |object, row| typed(object, row, service),
+        cells: |object, row| named(object, row, service),
     },
     Printer {
         resource: &resource::ENDPOINTS,
         columns: &[NAME, Column::text("Endpoints", "Addresses and ports that are ready."), AGE],
-        cells: |object, row| typed(object, row, endpoints),
+        cells: |object, row| named(object, row, endpoints),
     },
     Printer {
         resource: &resource::ENDPOINT_SLICE,
@@ -35,14 +35,13 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::text("Endpoints", "Addresses of the endpoints."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, endpoint_slice),
+        cells: |object, row| named(object, row, endpoint_slice),
     },
 ];
 
 fn service(service: &Service, row: &mut Row<'_>) {
     let no_spec = ServiceSpec::default();
     let spec = service.spec.as_ref().unwrap_or(&no_spec);
-    row.text(service.metadata.name.as_deref().unwrap_or_default());
     row.text_or(spec.type_.as_deref(), "ClusterIP");
     row.text_or(spec.cluster_ips.iter().flatten().map(String::as_str).next().or(spec.cluster_ip.as_deref()), NONE);
     row.text(external(service, spec));
@@ -59,7 +58,7 @@ fn service(service: &Service, row: &mut Row<'_>) {
         })
         .collect();
     row.text_or(Some(&ports.join(",")), NONE);
-    row.created(&service.metadata.creation_timestamp);
+    row.created();
     row.labels(spec.selector.iter().flatten());
 }
 
@@ -84,7 +83,6 @@ fn external(service: &Service, spec: &ServiceSpec) -> String {
 }
 
 fn endpoints(endpoints: &Endpoints, row: &mut Row<'_>) {
-    row.text(endpoints.metadata.name.as_deref().unwrap_or_default());
     let subsets = endpoints.subsets.as_deref().unwrap_or_default();
     let mut shown = Vec::new();
     let mut count = 0;
@@ -107,11 +105,10 @@ fn endpoints(endpoints: &Endpoints, row: &mut Row<'_>) {
         shown.truncate(3);
     }
     row.text(if subsets.is_empty() { NONE.to_owned() } else { abridge(&shown, count) });
-    row.created(&endpoints.metadata.creation_timestamp);
+    row.created();
 }
 
 fn endpoint_slice(slice: &EndpointSlice, row: &mut Row<'_>) {
-    row.text(slice.metadata.name.as_deref().unwrap_or_default());
     row.text(&slice.address_type);
     let ports = slice.ports.as_deref().unwrap_or_default();
     let shown: Vec<String> = ports.iter().take(3).map(|it| it.port.map_or_else(|| "*".to_owned(), |port| port.to_string())).collect();
@@ -119,5 +116,5 @@ fn endpoint_slice(slice: &EndpointSlice, row: &mut Row<'_>) {
     let addresses = || slice.endpoints.iter().flat_map(|it| &it.addresses);
     let shown: Vec<String> = addresses().take(3).cloned().collect();
     row.text_or(Some(&abridge(&shown, addresses().count())), UNSET);
-    row.created(&slice.metadata.creation_timestamp);
+    row.created();
 }

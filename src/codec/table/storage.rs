@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::row::{Row, UNSET};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 const CAPACITY: Column = Column::text("Capacity", "How much the volume holds.");
@@ -32,7 +32,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             AGE,
             MODE,
         ],
-        cells: |object, row| typed(object, row, volume),
+        cells: |object, row| named(object, row, volume),
     },
     Printer {
         resource: &resource::PERSISTENT_VOLUME_CLAIM,
@@ -47,7 +47,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             AGE,
             MODE,
         ],
-        cells: |object, row| typed(object, row, claim),
+        cells: |object, row| named(object, row, claim),
     },
 ];
 
@@ -81,7 +81,6 @@ fn phase<'a>(metadata: &ObjectMeta, phase: Option<&'a String>) -> &'a str {
 
 fn volume(it: &PersistentVolume, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(capacity(spec.and_then(|it| it.capacity.as_ref())));
     row.text(access_modes(spec.and_then(|it| it.access_modes.as_ref())));
     row.text(spec.and_then(|it| it.persistent_volume_reclaim_policy.as_deref()).unwrap_or_default());
@@ -93,7 +92,7 @@ fn volume(it: &PersistentVolume, row: &mut Row<'_>) {
     row.text(class(&it.metadata, spec.and_then(|it| it.storage_class_name.as_ref())));
     row.text_or(spec.and_then(|it| it.volume_attributes_class_name.as_deref()), UNSET);
     row.text(status.and_then(|it| it.reason.as_deref()).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
     row.text_or(spec.and_then(|it| it.volume_mode.as_deref()), UNSET);
 }
 
@@ -101,13 +100,12 @@ fn claim(it: &PersistentVolumeClaim, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
     let volume = spec.and_then(|it| it.volume_name.as_deref()).unwrap_or_default();
     let bound = status.filter(|_| !volume.is_empty());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.text(phase(&it.metadata, status.and_then(|it| it.phase.as_ref())));
     row.text(volume);
     row.text(capacity(bound.and_then(|it| it.capacity.as_ref())));
     row.text(access_modes(bound.and_then(|it| it.access_modes.as_ref())));
     row.text(class(&it.metadata, spec.and_then(|it| it.storage_class_name.as_ref())));
     row.text_or(spec.and_then(|it| it.volume_attributes_class_name.as_deref()), UNSET);
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
     row.text_or(spec.and_then(|it| it.volume_mode.as_deref()), UNSET);
 }

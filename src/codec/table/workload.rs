@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, Repl
 use k8s_openapi::api::core::v1::ReplicationController;
 
 use super::row::{NONE, Row};
-use super::{AGE, Column, NAME, Printer, typed};
+use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
 pub(super) const CONTAINERS: Column = Column::text("Containers", "Names of the pods' containers.").wide();
@@ -26,9 +26,9 @@ pub(super) static PRINTERS: &[Printer] = &[
     Printer {
         resource: &resource::REPLICATION_CONTROLLER,
         columns: REPLICAS,
-        cells: |object, row| typed(object, row, replication_controller),
+        cells: |object, row| named(object, row, replication_controller),
     },
-    Printer { resource: &resource::REPLICA_SET, columns: REPLICAS, cells: |object, row| typed(object, row, replica_set) },
+    Printer { resource: &resource::REPLICA_SET, columns: REPLICAS, cells: |object, row| named(object, row, replica_set) },
     Printer {
         resource: &resource::DEPLOYMENT,
         columns: &[
@@ -41,12 +41,12 @@ pub(super) static PRINTERS: &[Printer] = &[
             IMAGES,
             SELECTOR,
         ],
-        cells: |object, row| typed(object, row, deployment),
+        cells: |object, row| named(object, row, deployment),
     },
     Printer {
         resource: &resource::STATEFUL_SET,
         columns: &[NAME, Column::text("Ready", "Pods that are ready, of those that there should be."), AGE, CONTAINERS, IMAGES],
-        cells: |object, row| typed(object, row, stateful_set),
+        cells: |object, row| named(object, row, stateful_set),
     },
     Printer {
         resource: &resource::DAEMON_SET,
@@ -63,7 +63,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             IMAGES,
             SELECTOR,
         ],
-        cells: |object, row| typed(object, row, daemon_set),
+        cells: |object, row| named(object, row, daemon_set),
     },
     Printer {
         resource: &resource::CONTROLLER_REVISION,
@@ -73,70 +73,64 @@ pub(super) static PRINTERS: &[Printer] = &[
             Column::integer("Revision", "Number of the revision."),
             AGE,
         ],
-        cells: |object, row| typed(object, row, controller_revision),
+        cells: |object, row| named(object, row, controller_revision),
     },
 ];
 
+/// Pods that are wanted, that there are, and that are ready.
+fn counts(pods: [Option<i32>; 3], row: &mut Row<'_>) {
+    for count in pods {
+        row.integer(count.unwrap_or_default());
+    }
+}
+
 fn replication_controller(it: &ReplicationController, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
-    row.integer(spec.and_then(|it| it.replicas).unwrap_or_default());
-    row.integer(status.map_or(0, |it| it.replicas));
-    row.integer(status.and_then(|it| it.ready_replicas).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
+    counts([spec.and_then(|it| it.replicas), status.map(|it| it.replicas), status.and_then(|it| it.ready_replicas)], row);
+    row.created();
     row.containers(spec.and_then(|it| it.template.as_ref()).and_then(|it| it.spec.as_ref()));
     row.labels(spec.and_then(|it| it.selector.as_ref()).into_iter().flatten());
 }
 
 fn replica_set(it: &ReplicaSet, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
-    row.integer(spec.and_then(|it| it.replicas).unwrap_or_default());
-    row.integer(status.map_or(0, |it| it.replicas));
-    row.integer(status.and_then(|it| it.ready_replicas).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
-    row.containers(spec.and_then(|it| it.template.as_ref()).and_then(|it| it.spec.as_ref()));
-    row.selector(spec.map(|it| &it.selector));
+    counts([spec.and_then(|it| it.replicas), status.map(|it| it.replicas), status.and_then(|it| it.ready_replicas)], row);
+    row.created();
+    row.template(spec.and_then(|it| it.template.as_ref()).and_then(|it| it.spec.as_ref()), spec.map(|it| &it.selector));
 }
 
 fn deployment(it: &Deployment, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     let ready = status.and_then(|it| it.ready_replicas).unwrap_or_default();
     row.text(format!("{ready}/{}", spec.and_then(|it| it.replicas).unwrap_or_default()));
     row.integer(status.and_then(|it| it.updated_replicas).unwrap_or_default());
     row.integer(status.and_then(|it| it.available_replicas).unwrap_or_default());
-    row.created(&it.metadata.creation_timestamp);
-    row.containers(spec.and_then(|it| it.template.spec.as_ref()));
-    row.selector(spec.map(|it| &it.selector));
+    row.created();
+    row.template(spec.and_then(|it| it.template.spec.as_ref()), spec.map(|it| &it.selector));
 }
 
 fn stateful_set(it: &StatefulSet, row: &mut Row<'_>) {
     let spec = it.spec.as_ref();
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     let ready = it.status.as_ref().and_then(|it| it.ready_replicas).unwrap_or_default();
     row.text(format!("{ready}/{}", spec.and_then(|it| it.replicas).unwrap_or_default()));
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
     row.containers(spec.and_then(|it| it.template.spec.as_ref()));
 }
 
 fn daemon_set(it: &DaemonSet, row: &mut Row<'_>) {
     let (spec, status) = (it.spec.as_ref(), it.status.clone().unwrap_or_default());
     let pod = spec.and_then(|it| it.template.spec.as_ref());
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     row.integer(status.desired_number_scheduled);
     row.integer(status.current_number_scheduled);
     row.integer(status.number_ready);
     row.integer(status.updated_number_scheduled.unwrap_or_default());
     row.integer(status.number_available.unwrap_or_default());
     row.labels(pod.and_then(|it| it.node_selector.as_ref()).into_iter().flatten());
-    row.created(&it.metadata.creation_timestamp);
-    row.containers(pod);
-    row.selector(spec.map(|it| &it.selector));
+    row.created();
+    row.template(pod, spec.map(|it| &it.selector));
 }
 
 fn controller_revision(it: &ControllerRevision, row: &mut Row<'_>) {
-    row.text(it.metadata.name.as_deref().unwrap_or_default());
     match it.metadata.owner_references.iter().flatten().find(|it| it.controller == Some(true)) {
         Some(owner) => {
             let kind = owner.kind.to_lowercase();
@@ -148,5 +142,5 @@ fn controller_revision(it: &ControllerRevision, row: &mut Row<'_>) {
         None => row.text(NONE),
     }
     row.integer(it.revision);
-    row.created(&it.metadata.creation_timestamp);
+    row.created();
 }

@@ -1,17 +1,61 @@
 //! Events.
 
 use super::at::At;
+use super::names;
 use crate::object::status::Cause;
+
+/// The longest that names in an event may be, and its text, in bytes.
+const NAME: usize = 128;
+const NOTE: usize = 1024;
 
 /// An event is in the namespace of what it is about; one about something without a namespace is in `default`, or in `kube-system`.
 pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
     let (own, about) = (event.at("metadata").text("namespace"), event.at("involvedObject"));
+    let timed = event.has("eventTime");
     let fits = match about.text("namespace") {
         "" => matches!(own, "" | "default" | "kube-system"),
-        namespace => namespace == own || own.is_empty(),
+        namespace => timed || namespace == own || own.is_empty(),
     };
     if !fits {
         let stated = about.text("namespace");
         out.push(Cause::invalid(about.path("namespace"), &stated.into(), "does not match event.namespace"));
+    }
+    if timed {
+        event.must("reportingComponent", names::qualified, out);
+        for key in ["reportingInstance", "action", "reason"] {
+            match event.text(key) {
+                "" => event.required(key, "", out),
+                text if text.len() > NAME => too_long(event, key, NAME, out),
+                _ => {}
+            }
+        }
+        if event.text("message").len() > NOTE {
+            too_long(event, "message", NOTE, out);
+        }
+    }
+}
+
+fn too_long(event: &At<'_>, key: &str, most: usize, out: &mut Vec<Cause>) {
+    out.push(Cause::invalid(event.path(key), &"".into(), &format!("can have at most {most} characters")));
+}
+
+/// What `events.k8s.io` asks of a new event: nothing of the older form.
+pub(super) fn strict(event: &At<'_>, out: &mut Vec<Cause>) {
+    if !event.has("eventTime") {
+        event.required("eventTime", "", out);
+    }
+    let kind = event.text("type");
+    if !matches!(kind, "Normal" | "Warning") {
+        out.push(Cause::invalid("type", &"".into(), &format!("has invalid value: {kind}")));
+    }
+    let source = event.at("source");
+    let unset = [
+        ("firstTimestamp", event.has("firstTimestamp")),
+        ("lastTimestamp", event.has("lastTimestamp")),
+        ("count", event.number("count").is_some_and(|it| it != 0)),
+        ("source", !source.text("component").is_empty() || !source.text("host").is_empty()),
+    ];
+    for (key, _) in unset.into_iter().filter(|(_, set)| *set) {
+        out.push(Cause::invalid(event.path(key), &"".into(), "needs to be unset"));
     }
 }

@@ -32,6 +32,7 @@ use serde_json::Value;
 
 use self::at::At;
 use crate::object::ResourceRef;
+use crate::object::resource::EVENT_V1;
 use crate::object::status::Cause;
 
 /// What is wrong with an object about to be created (`old` is `None`) or to replace `old`; empty if nothing is.
@@ -46,6 +47,15 @@ pub fn validate(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
             update(resource.kind, &new, &old, &mut out);
         }
+    }
+    out
+}
+
+/// What only this version of a resource asks of an object about to be created through it. The object is in the stored version.
+pub fn validate_version(version: ResourceRef, new: &Value) -> Vec<Cause> {
+    let mut out = Vec::new();
+    if version == &EVENT_V1 {
+        event::strict(&At::root(new), &mut out);
     }
     out
 }

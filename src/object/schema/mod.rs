@@ -1,8 +1,8 @@
 //! What every field of every kind is: its shape, how lists merge, what is required, its default. Strict decoding, defaulting, pruning,
 //! strategic merge, server-side apply, OpenAPI and `kubectl explain` are written against this and nothing else.
 //!
-//! The data is two text files. `types.schema` is derived from the API's declarations (`scripts/schema-derive`) and not edited;
-//! `facts.schema` is ours: the defaults that no declaration states, and the documentation. `parse.rs` describes their grammar.
+//! The data is three text files. `types.schema` is derived from the API's declarations (`scripts/schema-derive`) and not edited;
+//! `facts.schema` and `facts-other.schema` are ours: the defaults that no declaration states, and the documentation. `parse.rs` describes their grammar.
 
 mod parse;
 
@@ -99,7 +99,7 @@ impl Type {
 }
 
 /// The text all of it comes from: what of it changes, changes this.
-pub const SOURCES: [&str; 2] = [include_str!("types.schema"), include_str!("facts.schema")];
+pub const SOURCES: [&str; 3] = [include_str!("types.schema"), include_str!("facts.schema"), include_str!("facts-other.schema")];
 
 struct Schema {
     types: HashMap<&'static str, Type>,
@@ -108,7 +108,7 @@ struct Schema {
 }
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    let types = parse::parse(SOURCES[0], SOURCES[1]);
+    let types = parse::parse(SOURCES[0], &SOURCES[1..]);
     let kinds = types.values().filter_map(|it| Some(((it.api_version?, it.short_name()), it.name))).collect();
     Schema { types, kinds }
 });

@@ -9,7 +9,7 @@
 //!  ports 6 [core.v1.ContainerPort] list=containerPort,protocol patch=containerPort default={} -- Documentation.
 //! ```
 //!
-//! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` to `meta.v1`. In `facts.schema` a field has no number and
+//! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` to `meta.v1`. In the facts a field has no number and
 //! no shape (it has them from `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
 
 use std::collections::HashMap;
@@ -22,8 +22,8 @@ type Enums = HashMap<&'static str, &'static [&'static str]>;
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const API: &str = "io.k8s.api.";
 
-/// Both files, `facts` laid over `types`. They are part of the program, so that an error in them is one of its author.
-pub(super) fn parse(types: &'static str, facts: &'static str) -> Types {
+/// All files, `facts` laid over `types`. They are part of the program, so that an error in them is one of its author.
+pub(super) fn parse(types: &'static str, facts: &[&'static str]) -> Types {
     let names: HashMap<&str, &'static str> = types
         .lines()
         .filter(|line| !line.starts_with([' ', '#']) && !line.starts_with("enum "))
@@ -44,7 +44,9 @@ pub(super) fn parse(types: &'static str, facts: &'static str) -> Types {
         }
     }
     all.extend(current.map(|it| (it.name, it)));
-    lay_over(&mut all, &names, facts);
+    for facts in facts {
+        lay_over(&mut all, &names, facts);
+    }
     settle_atomic(&mut all);
     all
 }

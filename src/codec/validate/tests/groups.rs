@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::{check, complaints, with};
+use super::{check, complaints, validate_version, with};
 use crate::object::resource::{
-    CERTIFICATE_SIGNING_REQUEST, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CSI_DRIVER, CSI_NODE, CSI_STORAGE_CAPACITY, HORIZONTAL_POD_AUTOSCALER,
-    INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, PRIORITY_CLASS, ROLE, ROLE_BINDING, RUNTIME_CLASS, SERVICE_CIDR, STORAGE_CLASS,
-    VOLUME_ATTACHMENT,
+    CERTIFICATE_SIGNING_REQUEST, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CSI_DRIVER, CSI_NODE, CSI_STORAGE_CAPACITY, EVENT, EVENT_V1,
+    HORIZONTAL_POD_AUTOSCALER, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, PRIORITY_CLASS, ROLE, ROLE_BINDING, RUNTIME_CLASS,
+    SERVICE_CIDR, STORAGE_CLASS, VOLUME_ATTACHMENT,
 };
 
 #[test]
@@ -309,6 +309,28 @@ fn storage_and_its_drivers() {
             json!({"capacity": "-1"}),
             &["storageClassName: Required value", "capacity: Invalid value: \"-1\": must be greater than or equal to 0"],
         )],
+    );
+}
+
+#[test]
+fn events_in_the_newer_form() {
+    let timed = json!({"metadata": {"name": "e", "namespace": "a"}, "involvedObject": {"namespace": "b"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+        "reportingComponent": "example.com/x", "reportingInstance": "i", "action": "A", "reason": "R", "type": "Normal"});
+    check(
+        &EVENT,
+        &[
+            (timed.clone(), &[]),
+            (with(&timed, "/action", "a".repeat(129).into()), &["action: Invalid value: \"\": can have at most 128 characters"]),
+            (with(&timed, "/reportingComponent", Value::Null), &["reportingComponent: Required value"]),
+        ],
+    );
+    let strict = |event: &Value| -> Vec<String> {
+        validate_version(&EVENT_V1, event).iter().map(|it| format!("{}: {}", it.field, it.message)).collect()
+    };
+    assert_eq!(strict(&timed), Vec::<String>::new());
+    assert_eq!(
+        strict(&json!({"type": "Odd", "count": 2})),
+        ["eventTime: Required value", "type: Invalid value: \"\": has invalid value: Odd", "count: Invalid value: \"\": needs to be unset",]
     );
 }
 
