@@ -1,6 +1,7 @@
 //! The controllers: each a pure plan (`plan.rs`) over the cache, run by one driver (`driver.rs`).
 
 mod conditions;
+mod daemon_set;
 mod deployment;
 mod disruption;
 mod driver;
@@ -16,8 +17,10 @@ mod pods;
 mod queue;
 mod replicas;
 mod resource_quota;
+mod revisions;
 mod root_ca;
 mod service_account;
+mod stateful_set;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -80,6 +83,8 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(replicas::Replicas::replication_controllers()),
         Arc::new(replicas::Replicas::replica_sets()),
         Arc::new(deployment::DeploymentController),
+        Arc::new(stateful_set::StatefulSetController),
+        Arc::new(daemon_set::DaemonSetController),
         Arc::new(endpoints::EndpointsController { product: config.product, host_ports: config.host_port_endpoints }),
         Arc::new(node::NodeController {
             agents,

@@ -25,8 +25,6 @@ pub(super) struct Facts {
     pub completion_index: Option<u32>,
     /// The node that its affinity names: where a daemon belongs before it is placed.
     pub pinned_to: Option<Box<str>>,
-    /// The claims it mounts, by the names of their volumes.
-    pub claims: Box<[(Box<str>, Box<str>)]>,
 }
 
 /// What controllers need to know of a pod, read once for each of its versions.
@@ -62,7 +60,6 @@ struct Annotations {
 #[serde(default)]
 struct WireSpec {
     affinity: Option<Affinity>,
-    volumes: Option<Vec<Volume>>,
 }
 
 #[derive(Deserialize)]
@@ -99,20 +96,6 @@ struct Expression {
     values: Vec<Box<str>>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Volume {
-    name: Box<str>,
-    #[serde(default)]
-    persistent_volume_claim: Option<Claim>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Claim {
-    claim_name: Box<str>,
-}
-
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct WireStatus {
@@ -144,14 +127,12 @@ impl From<Wire> for Facts {
         let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
         let terms = pod.spec.affinity.and_then(|it| it.node_affinity?.required).into_iter().flat_map(|it| it.terms);
         let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
-        let volumes = pod.spec.volumes.into_iter().flatten();
         Self {
             ready_since: ready.map(|it| it.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             restarts: pod.status.container_statuses.into_iter().flatten().map(|it| it.restart_count).max().unwrap_or_default(),
             deletion_cost: annotations.deletion_cost.and_then(|it| it.parse().ok()).unwrap_or_default(),
             completion_index: annotations.completion_index.and_then(|it| it.parse().ok()),
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
-            claims: volumes.filter_map(|it| Some((it.name, it.persistent_volume_claim?.claim_name))).collect(),
         }
     }
 }

@@ -116,6 +116,20 @@ impl World {
         }
     }
 
+    /// Lets every controller work and every pod become ready, until nothing is left to do.
+    pub(super) fn complete(&mut self, mut check: impl FnMut(&Self)) {
+        for _ in 0..200 {
+            self.settle(&mut check);
+            let waiting: Vec<_> = self.list(&resource::POD).into_iter().filter(|it| !super::pods::is_ready(it)).collect();
+            if waiting.is_empty() {
+                return;
+            }
+            self.make_ready(&waiting);
+            self.pass(1);
+        }
+        panic!("there are always pods that are not ready");
+    }
+
     /// Lets every controller work until none has anything left to do; `check` sees the cluster after every write.
     pub(super) fn settle(&mut self, mut check: impl FnMut(&Self)) {
         for _ in 0..1000 {

@@ -129,20 +129,6 @@ fn annotation(world: &World, object: &crate::object::Object, name: &str) -> Valu
     super::plan::tree(&now)["metadata"]["annotations"][name].take()
 }
 
-/// Lets every pod become ready and every rollout end.
-fn complete(world: &mut World) {
-    for _ in 0..50 {
-        world.settle(|_| ());
-        let waiting: Vec<_> = world.list(&resource::POD).into_iter().filter(|it| !super::pods::is_ready(it)).collect();
-        if waiting.is_empty() {
-            return;
-        }
-        world.make_ready(&waiting);
-        world.pass(1);
-    }
-    panic!("the rollout never ends");
-}
-
 #[test]
 fn a_rollout_that_stands_still_is_told_of() {
     let mut world = World::new(workloads());
@@ -155,7 +141,7 @@ fn a_rollout_that_stands_still_is_told_of() {
     world.settle(|_| ());
     assert_eq!(progressing(&world), "ProgressDeadlineExceeded");
     // It is never too late.
-    complete(&mut world);
+    world.complete(|_| ());
     assert_eq!(progressing(&world), "NewReplicaSetAvailable");
     // A paused deployment has no deadline.
     world.patch(&key, &json!({"spec": {"paused": true, "template": template("i:2")}}));
@@ -167,7 +153,7 @@ fn a_rollout_that_stands_still_is_told_of() {
     world.settle(|_| ());
     assert_eq!(world.list(&resource::POD).len(), 3, "what is paused is still scaled");
     world.patch(&key, &json!({"spec": {"paused": false}}));
-    complete(&mut world);
+    world.complete(|_| ());
     assert_eq!((progressing(&world).as_str(), world.list(&resource::REPLICA_SET).len()), ("NewReplicaSetAvailable", 2));
 }
 
@@ -178,12 +164,12 @@ fn going_back_is_a_new_revision_and_the_history_is_limited() {
     it["spec"]["revisionHistoryLimit"] = 2.into();
     it["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "first"});
     let deployment = world.put(&resource::DEPLOYMENT, "default", it);
-    complete(&mut world);
+    world.complete(|_| ());
     let first = world.list(&resource::REPLICA_SET).remove(0);
     for version in ["i:2", "i:1"] {
         let cause = json!({"annotations": {"kubernetes.io/change-cause": version}});
         world.patch(&deployment.key(), &json!({"metadata": cause, "spec": {"template": template(version)}}));
-        complete(&mut world);
+        world.complete(|_| ());
     }
     assert_eq!(annotation(&world, &first, "deployment.kubernetes.io/revision"), "3");
     assert_eq!(annotation(&world, &first, "deployment.kubernetes.io/revision-history"), "1");
@@ -191,7 +177,7 @@ fn going_back_is_a_new_revision_and_the_history_is_limited() {
     assert_eq!(annotation(&world, &deployment, "deployment.kubernetes.io/revision"), "3");
     for version in 3..8 {
         world.patch(&deployment.key(), &json!({"spec": {"template": template(&format!("i:{version}"))}}));
-        complete(&mut world);
+        world.complete(|_| ());
     }
     let mut revisions: Vec<_> =
         world.list(&resource::REPLICA_SET).iter().map(|it| annotation(&world, it, "deployment.kubernetes.io/revision")).collect();
@@ -205,7 +191,7 @@ fn recreation_waits_for_the_end_of_all_older_pods() {
     let mut it = deployment(2, json!(1), json!(0));
     it["spec"]["strategy"] = json!({"type": "Recreate"});
     let key = world.put(&resource::DEPLOYMENT, "default", it).key();
-    complete(&mut world);
+    world.complete(|_| ());
     // One of them takes its time.
     let slow = world.list(&resource::POD).remove(0);
     world.patch(&slow.key(), &json!({"metadata": {"finalizers": ["example.com/slow"]}}));
@@ -214,7 +200,7 @@ fn recreation_waits_for_the_end_of_all_older_pods() {
     world.settle(|world| assert!(!world.list(&resource::POD).iter().any(|it| is_new(it)), "an old pod is still there"));
     assert_eq!(world.list(&resource::POD).len(), 1);
     world.patch(&slow.key(), &json!({"metadata": {"finalizers": null}}));
-    complete(&mut world);
+    world.complete(|_| ());
     assert!(world.list(&resource::POD).len() == 2 && world.list(&resource::POD).iter().all(|it| is_new(it)));
 }
 

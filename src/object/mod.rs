@@ -1,6 +1,7 @@
 //! The unit that every part shares: one API object at one resource version, and the data that describes its kind.
 //! Pure data: nothing here does I/O.
 
+pub mod constraints;
 pub mod key;
 pub mod meta;
 pub mod resource;

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::constraints::{Constraints, Term, Toleration};
 use super::limits::{Defaults, Limits};
+use crate::object::constraints::{Affinity, Constraints, Toleration};
 use crate::object::{Name, Object};
 use crate::util::product::Product;
 
@@ -102,7 +102,7 @@ impl PodFacts {
         };
         let (fixed_ports, any_ports) = ports(&spec, wildcard);
         let limits = sum(&spec, rules.limits);
-        let affinity = spec.affinity.and_then(|it| it.node_affinity).and_then(|it| it.required).map(|it| it.terms);
+        let affinity = spec.affinity.and_then(Affinity::terms);
         let mut selector: Vec<_> = spec.node_selector.unwrap_or_default().into_iter().collect();
         selector.sort_unstable();
         let demand = Demand {
@@ -242,25 +242,6 @@ impl Container {
 struct Port {
     #[serde(default)]
     host_port: Option<u16>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Affinity {
-    #[serde(default)]
-    node_affinity: Option<NodeAffinity>,
-}
-
-#[derive(Deserialize)]
-struct NodeAffinity {
-    #[serde(default, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
-    required: Option<Required>,
-}
-
-#[derive(Deserialize)]
-struct Required {
-    #[serde(default, rename = "nodeSelectorTerms")]
-    terms: Vec<Term>,
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 mod artifacts;
 pub mod config;
-pub mod constraints;
 pub mod core;
 pub mod demand;
 pub mod executorinfo;

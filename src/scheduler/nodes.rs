@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::constraints::{NodeFacts, Taint};
 use super::executorinfo;
 use crate::mesos::v1::{Attribute, Resource, value};
 use crate::object::Object;
+use crate::object::constraints::NodeFacts;
 use crate::util::product::Product;
 
 pub(super) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
@@ -34,22 +34,12 @@ pub struct Nodes(HashMap<Arc<str>, Node>);
 struct Wire<'a> {
     #[serde(borrow)]
     metadata: WireMeta<'a>,
-    #[serde(default)]
-    spec: Spec,
 }
 
 #[derive(Deserialize)]
 struct WireMeta<'a> {
     #[serde(borrow, default)]
     annotations: Option<HashMap<Cow<'a, str>, Cow<'a, str>>>,
-}
-
-#[derive(Default, Deserialize)]
-struct Spec {
-    #[serde(default)]
-    taints: Option<Vec<Taint>>,
-    #[serde(default)]
-    unschedulable: Option<bool>,
 }
 
 impl Node {
@@ -62,12 +52,7 @@ impl Node {
         let notes = wire.metadata.annotations.unwrap_or_default();
         let note = |name: &str| notes.get(product.annotation(name).as_str()).map(|it| &**it);
         Ok(Self {
-            facts: NodeFacts {
-                name: node.name().into(),
-                labels: node.meta().labels.to_vec(),
-                taints: wire.spec.taints.unwrap_or_default(),
-                unschedulable: wire.spec.unschedulable.unwrap_or_default(),
-            },
+            facts: serde_json::from_slice(node.body())?,
             executor_id: note("executorId").map(Into::into),
             executor_resources: note("executorResources").and_then(executorinfo::decode_resources),
             provisional: false,

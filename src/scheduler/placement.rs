@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use super::constraints::{Mismatch, NodeFacts};
 use super::demand::Demand;
 use super::offers::{Book, Lot, Slot};
 use super::queue::{GroupId, Queue, Waiting};
 use super::resources::{ExecutorCost, Grant, Shortage};
 use crate::mesos::v1::{ExecutorInfo, Resource};
+use crate::object::constraints::{Mismatch, NodeFacts};
 
 /// How many of the freest agents are compared for one pod. Taking a pod makes an agent less free, so the choice rotates by itself.
 const COMPARED: usize = 32;

@@ -9,7 +9,7 @@ use super::{Action, Core, REFUSE_BRIEFLY_SECONDS, REFUSE_SECONDS};
 use crate::mesos::v1::scheduler::Call;
 use crate::mesos::v1::{ExecutorInfo, Offer, OfferId, Resource};
 use crate::object::Object;
-use crate::scheduler::constraints::NodeFacts;
+use crate::object::constraints::NodeFacts;
 use crate::scheduler::executorinfo::Prototype;
 use crate::scheduler::launch::{self, Style};
 use crate::scheduler::nodes::Nodes;

@@ -1,9 +1,12 @@
 //! Which nodes a pod may run on: by name, labels, node affinity and taints.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
-/// What a pod asks of the node itself, rather than of its resources.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// What a pod asks of the node itself, rather than of its resources; read from its `spec`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "PodSpec")]
 pub struct Constraints {
     pub node_name: Option<Box<str>>,
     /// Labels the node must have, ascending.
@@ -14,7 +17,8 @@ pub struct Constraints {
 }
 
 /// A node as constraints see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(from = "Node")]
 pub struct NodeFacts {
     pub name: Box<str>,
     /// Ascending by key.
@@ -84,6 +88,91 @@ pub struct Toleration {
     pub effect: Box<str>,
 }
 
+/// `spec.affinity` of a pod, as far as it is about nodes and must be held to.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Affinity {
+    #[serde(default)]
+    node_affinity: Option<NodeAffinity>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct NodeAffinity {
+    #[serde(default, rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Option<Required>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Required {
+    #[serde(default, rename = "nodeSelectorTerms")]
+    terms: Vec<Term>,
+}
+
+impl Affinity {
+    /// One of these terms must hold; `None`: nothing is asked for.
+    pub fn terms(self) -> Option<Vec<Term>> {
+        Some(self.node_affinity?.required?.terms)
+    }
+}
+
+/// The parts of a pod's `spec` that are about nodes.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PodSpec {
+    #[serde(default)]
+    node_name: Option<Box<str>>,
+    #[serde(default)]
+    node_selector: Option<BTreeMap<Box<str>, Box<str>>>,
+    #[serde(default)]
+    affinity: Option<Affinity>,
+    #[serde(default)]
+    tolerations: Option<Vec<Toleration>>,
+}
+
+impl From<PodSpec> for Constraints {
+    fn from(spec: PodSpec) -> Self {
+        Self {
+            node_name: spec.node_name.filter(|it| !it.is_empty()),
+            selector: spec.node_selector.unwrap_or_default().into_iter().collect(),
+            affinity: spec.affinity.and_then(Affinity::terms),
+            tolerations: spec.tolerations.unwrap_or_default(),
+        }
+    }
+}
+
+/// The parts of a node that are about pods.
+#[derive(Deserialize)]
+struct Node {
+    metadata: NodeMetadata,
+    #[serde(default)]
+    spec: NodeSpec,
+}
+
+#[derive(Deserialize)]
+struct NodeMetadata {
+    name: Box<str>,
+    #[serde(default)]
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct NodeSpec {
+    taints: Option<Vec<Taint>>,
+    unschedulable: Option<bool>,
+}
+
+impl From<Node> for NodeFacts {
+    fn from(node: Node) -> Self {
+        Self {
+            name: node.metadata.name,
+            labels: node.metadata.labels.unwrap_or_default().into_iter().collect(),
+            taints: node.spec.taints.unwrap_or_default(),
+            unschedulable: node.spec.unschedulable.unwrap_or_default(),
+        }
+    }
+}
+
 /// What the node life cycle puts on a node whose kubelet is silent. An agent without an executor has no kubelet yet: a launch brings it.
 const NO_KUBELET: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
@@ -94,6 +183,21 @@ impl Constraints {
     /// # Errors
     /// The first thing that is in the way.
     pub fn admit(&self, node: &NodeFacts, has_kubelet: bool) -> Result<(), Mismatch> {
+        self.suits(node)?;
+        let cordon = Taint { key: UNSCHEDULABLE.into(), value: "".into(), effect: "NoSchedule".into() };
+        if node.unschedulable && !self.tolerates(&cordon) {
+            return Err(Mismatch::Unschedulable);
+        }
+        let mut taints = node.taints.iter().filter(|it| has_kubelet || !NO_KUBELET.contains(&&*it.key));
+        let bars = |it: &Taint| matches!(&*it.effect, "NoSchedule" | "NoExecute") && !self.tolerates(it);
+        if taints.any(bars) { Err(Mismatch::Taint) } else { Ok(()) }
+    }
+
+    /// Whether the node is one of those that the pod asks for, whatever state it is in.
+    ///
+    /// # Errors
+    /// The first thing that is in the way.
+    pub fn suits(&self, node: &NodeFacts) -> Result<(), Mismatch> {
         if self.node_name.as_ref().is_some_and(|it| *it != node.name) {
             return Err(Mismatch::Name);
         }
@@ -103,16 +207,12 @@ impl Constraints {
         if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
             return Err(Mismatch::Affinity);
         }
-        let cordon = Taint { key: UNSCHEDULABLE.into(), value: "".into(), effect: "NoSchedule".into() };
-        if node.unschedulable && !self.tolerates(&cordon) {
-            return Err(Mismatch::Unschedulable);
-        }
-        let barred = node.taints.iter().any(|taint| {
-            matches!(&*taint.effect, "NoSchedule" | "NoExecute")
-                && (has_kubelet || !NO_KUBELET.contains(&&*taint.key))
-                && !self.tolerates(taint)
-        });
-        if barred { Err(Mismatch::Taint) } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Whether the pod tolerates all the node's taints with this effect.
+    pub fn tolerates_all(&self, node: &NodeFacts, effect: &str) -> bool {
+        node.taints.iter().filter(|it| *it.effect == *effect).all(|it| self.tolerates(it))
     }
 
     fn tolerates(&self, taint: &Taint) -> bool {

@@ -1,0 +1,170 @@
+//! DaemonSets on a simulated cluster.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{DaemonSetController, daemon};
+use crate::controllers::gc::GarbageCollector;
+use crate::controllers::plan::tree;
+use crate::controllers::pods;
+use crate::controllers::simulation::World;
+use crate::object::{ObjectKey, resource};
+
+fn template(image: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "log"}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+}
+
+fn set(strategy: Value) -> Value {
+    json!({"metadata": {"name": "log"}, "spec": {
+        "selector": {"matchLabels": {"app": "log"}}, "template": template("i:1"), "updateStrategy": strategy}})
+}
+
+fn rolling(key: &str, value: impl Into<Value>) -> Value {
+    let mut rolling = json!({"maxUnavailable": 0, "maxSurge": 0});
+    rolling[key] = value.into();
+    json!({"type": "RollingUpdate", "rollingUpdate": rolling})
+}
+
+fn node(name: &str) -> Value {
+    json!({"metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}}})
+}
+
+fn world(nodes: usize) -> World {
+    let mut world = World::new(vec![Box::new(DaemonSetController), Box::new(GarbageCollector)]);
+    for at in 0..nodes {
+        world.put(&resource::NODE, "", node(&format!("n{at}")));
+    }
+    world
+}
+
+fn key() -> ObjectKey {
+    ObjectKey::new(&resource::DAEMON_SET, "default", "log")
+}
+
+fn status(world: &World) -> Value {
+    tree(&world.cache.get(&resource::DAEMON_SET, "default", "log").unwrap())["status"].take()
+}
+
+fn image(pod: &crate::object::Object) -> String {
+    tree(pod)["spec"]["containers"][0]["image"].as_str().unwrap().to_owned()
+}
+
+/// The nodes that have a pod.
+fn places(world: &World) -> Vec<String> {
+    let mut places: Vec<_> = world.list(&resource::POD).iter().map(|it| daemon::node(it).unwrap().to_owned()).collect();
+    places.sort();
+    places
+}
+
+/// Fewest available pods there are at any time.
+fn available(world: &World) -> usize {
+    world.list(&resource::POD).iter().filter(|it| pods::is_ready(it)).count()
+}
+
+#[test]
+fn every_node_that_suits_has_one() {
+    let mut world = world(2);
+    world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
+    world.complete(|_| ());
+    assert_eq!(places(&world), ["n0", "n1"]);
+    let seen = status(&world);
+    for count in ["desiredNumberScheduled", "currentNumberScheduled", "numberReady", "numberAvailable", "updatedNumberScheduled"] {
+        assert_eq!(seen[count], 2, "{count}");
+    }
+    world.put(&resource::NODE, "", node("n2"));
+    world.complete(|_| ());
+    assert_eq!(places(&world), ["n0", "n1", "n2"]);
+
+    let taint = |world: &mut World, node: &str, key: &str, effect: &str| {
+        world.patch(&ObjectKey::new(&resource::NODE, "", node), &json!({"spec": {"taints": [{"key": key, "effect": effect}]}}));
+        world.complete(|_| ());
+    };
+    // A cordon and a silent kubelet are nothing to daemons.
+    taint(&mut world, "n0", "node.kubernetes.io/unschedulable", "NoSchedule");
+    taint(&mut world, "n1", "node.kubernetes.io/unreachable", "NoExecute");
+    assert_eq!(places(&world), ["n0", "n1", "n2"]);
+    // A taint keeps new ones away, or drives out what is there.
+    taint(&mut world, "n0", "mine", "NoSchedule");
+    taint(&mut world, "n1", "mine", "NoExecute");
+    assert_eq!(places(&world), ["n0", "n2"]);
+    let seen = status(&world);
+    assert_eq!((&seen["desiredNumberScheduled"], &seen["numberMisscheduled"]), (&json!(1), &json!(1)));
+    world.patch(&key(), &json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "n2"}}}}}));
+    world.complete(|_| ());
+    assert_eq!(places(&world), ["n2"]);
+    // A pod for a node that went before it was placed.
+    world.remove(&ObjectKey::new(&resource::NODE, "", "n2"));
+    world.settle(|_| ());
+    assert_eq!(places(&world), Vec::<String>::new());
+}
+
+#[test]
+fn what_has_ended_is_made_again_after_a_while() {
+    let mut world = world(1);
+    world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
+    world.complete(|_| ());
+    let pod = world.list(&resource::POD).remove(0);
+    world.patch(&pod.key(), &json!({"status": {"phase": "Failed", "conditions": null}}));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::POD)[0].name(), pod.name());
+    world.pass(60);
+    world.complete(|_| ());
+    let pods = world.list(&resource::POD);
+    assert!(pods.len() == 1 && pods[0].name() != pod.name());
+}
+
+#[test]
+fn history_is_kept_and_limited() {
+    let mut world = world(1);
+    let mut it = set(json!({"type": "OnDelete"}));
+    it["spec"]["revisionHistoryLimit"] = 1.into();
+    world.put(&resource::DAEMON_SET, "default", it);
+    world.complete(|_| ());
+    for version in 2..6 {
+        world.patch(&key(), &json!({"spec": {"template": template(&format!("i:{version}"))}}));
+        world.complete(|_| ());
+    }
+    let pod = world.list(&resource::POD).remove(0);
+    assert_eq!(image(&pod), "i:1", "it is replaced by hand");
+    assert_eq!(world.list(&resource::CONTROLLER_REVISION).len(), 3, "one spent, the one in use, the newest");
+    assert!(status(&world)["updatedNumberScheduled"].is_null());
+    world.remove(&pod.key());
+    world.complete(|_| ());
+    assert_eq!(image(&world.list(&resource::POD)[0]), "i:5");
+    let newest = world.list(&resource::CONTROLLER_REVISION).into_iter().max_by_key(|it| tree(it)["revision"].as_i64()).unwrap();
+    assert_eq!(newest.meta().label("controller-revision-hash"), world.list(&resource::POD)[0].meta().label("controller-revision-hash"));
+    assert_eq!(tree(&newest)["data"]["spec"]["template"]["$patch"], "replace");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// An update never leaves more nodes without an available pod, nor more with two, than it may, and ends.
+    #[test]
+    fn updates_stay_within_their_limits(nodes in 1_usize..8, limit in 1_usize..4, percent in any::<bool>(), surge in any::<bool>()) {
+        let value = if percent { json!(format!("{}%", limit * 25)) } else { json!(limit) };
+        let limit = if percent { (nodes * limit).div_ceil(4) } else { limit };
+        let mut world = world(nodes);
+        world.put(&resource::DAEMON_SET, "default", set(rolling(if surge { "maxSurge" } else { "maxUnavailable" }, value)));
+        world.complete(|_| ());
+        world.patch(&key(), &json!({"spec": {"template": template("i:2")}}));
+        world.complete(|world| {
+            let mut on_node: BTreeMap<String, usize> = BTreeMap::new();
+            places(world).into_iter().for_each(|it| *on_node.entry(it).or_default() += 1);
+            let doubled = on_node.values().filter(|it| **it > 1).count();
+            if surge {
+                assert!(doubled <= limit && on_node.values().all(|it| *it <= 2), "{on_node:?}, {limit} may have two");
+                assert!(available(world) >= nodes, "{} of {nodes} available", available(world));
+            } else {
+                assert!(doubled == 0, "{on_node:?}");
+                assert!(available(world) + limit >= nodes, "{} of {nodes} available, {limit} need not be", available(world));
+            }
+        });
+        prop_assert_eq!(world.list(&resource::POD).len(), nodes);
+        prop_assert!(world.list(&resource::POD).iter().all(|it| image(it) == "i:2"));
+        let seen = status(&world);
+        prop_assert_eq!((seen["updatedNumberScheduled"].as_u64(), seen["numberAvailable"].as_u64()), (Some(nodes as u64), Some(nodes as u64)));
+    }
+}
