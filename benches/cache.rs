@@ -110,13 +110,16 @@ async fn fan_out(what: &str, queries: Vec<Query>, per_second: u32) {
         let mut watch = cache.watch(&resource::POD, query, 1).unwrap();
         let (written, mut done) = (written.clone(), done.subscribe());
         tasks.spawn(async move {
-            let (mut latencies, mut bytes) = (Vec::new(), 0);
+            let (mut latencies, mut bytes, mut seen) = (Vec::new(), 0, 1);
             while let Ok(frames) = tokio::select! { it = watch.next_frames() => it.map_err(drop), _ = done.changed() => Err(()) } {
                 let now = Instant::now();
                 for frame in frames {
-                    if let Frame::Event(frame, revision) = frame {
+                    if let Frame::Events(frame, revision) = frame {
                         bytes += frame.len();
-                        latencies.push(now - *written[revision as usize].get().unwrap());
+                        // Who watches everything may be sent several changes at once.
+                        let first = if wide { seen + 1 } else { revision };
+                        latencies.extend((first..=revision).map(|it| now - *written[it as usize].get().unwrap()));
+                        seen = revision;
                     }
                 }
             }

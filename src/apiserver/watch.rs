@@ -156,7 +156,7 @@ impl Frames {
 
     fn push(&mut self, frame: Frame) {
         match frame {
-            Frame::Event(bytes, _) => self.ready.push_back(bytes),
+            Frame::Events(bytes, _) => self.ready.push_back(bytes),
             Frame::Bookmark(revision) => self.initial_end(revision),
         }
     }

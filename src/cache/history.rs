@@ -30,6 +30,16 @@ pub(super) enum Kind {
 }
 
 impl Entry {
+    /// What this change is to a watcher of everything.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        match (&self.old, &self.new) {
+            (None, Some(_)) => Some(Kind::Added),
+            (Some(_), Some(_)) => Some(Kind::Modified),
+            (Some(_), None) => Some(Kind::Deleted),
+            (None, None) => None,
+        }
+    }
+
     /// What this change is to a watcher of `query`; `None` if it does not concern it.
     pub(super) fn seen_by(&self, query: &Query) -> Option<Kind> {
         let matches = |object: &Option<Arc<Object>>| object.as_deref().is_some_and(|object| query.matches(object));
@@ -58,12 +68,20 @@ impl Entry {
 
 /// An event of a watch as it goes over the wire.
 pub(super) fn frame(kind: Kind, object: &Object) -> Bytes {
+    let mut bytes = Vec::with_capacity(object.body().len() + 40);
+    write_frame(&mut bytes, kind, object);
+    bytes.into()
+}
+
+pub(super) fn write_frame(out: &mut Vec<u8>, kind: Kind, object: &Object) {
     let head: &[u8] = match kind {
         Kind::Added => br#"{"type":"ADDED","object":"#,
         Kind::Modified => br#"{"type":"MODIFIED","object":"#,
         Kind::Deleted => br#"{"type":"DELETED","object":"#,
     };
-    [head, object.body(), b"}\n"].concat().into()
+    out.extend_from_slice(head);
+    out.extend_from_slice(object.body());
+    out.extend_from_slice(b"}\n");
 }
 
 /// A bounded, ordered log.

@@ -77,6 +77,8 @@ impl Topic {
 pub(super) struct Interests {
     /// Everybody who watches everything; they read the history itself.
     everything: Arc<Notify>,
+    /// How many these are.
+    crowd: u32,
     namespaces: HashMap<Box<str>, Topic>,
     names: HashMap<Name, Topic>,
     fields: Vec<(&'static str, HashMap<Box<str>, Topic>)>,
@@ -86,7 +88,10 @@ impl Interests {
     /// Enters a watcher that has seen everything before `seq`. What it gets back tells it that there is more.
     pub(super) fn enter(&mut self, interest: &Interest, seq: u64) -> Arc<Notify> {
         let topic = match interest {
-            Interest::All => return self.everything.clone(),
+            Interest::All => {
+                self.crowd += 1;
+                return self.everything.clone();
+            }
             Interest::Namespace(namespace) => self.namespaces.entry(namespace.clone()).or_default(),
             Interest::Name(name) => self.names.entry(name.clone()).or_default(),
             Interest::Field(path, value) => {
@@ -114,7 +119,7 @@ impl Interests {
             }
         }
         match interest {
-            Interest::All => {}
+            Interest::All => self.crowd -= 1,
             Interest::Namespace(namespace) => leave(self.namespaces.entry(namespace.clone())),
             Interest::Name(name) => leave(self.names.entry(name.clone())),
             Interest::Field(path, value) => {
@@ -126,6 +131,11 @@ impl Interests {
                 }
             }
         }
+    }
+
+    /// How many watch everything.
+    pub(super) fn crowd(&self) -> u32 {
+        self.crowd
     }
 
     /// `None` for the interest in everything, which has no list of its own.

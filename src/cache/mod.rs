@@ -1,6 +1,7 @@
 //! The in-process cache of API objects: what lists, watches, controllers, the scheduler, the proxy and the DNS server read. Fed by the
 //! store inside an API server, by list and watch over HTTP elsewhere; readers cannot tell the difference.
 
+mod blocks;
 mod history;
 mod index;
 mod interest;
@@ -101,8 +102,8 @@ pub enum Event {
 /// What a watch delivers, as it goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// `{"type":"ADDED|MODIFIED|DELETED","object":…}` and a newline, and the revision of the change.
-    Event(Bytes, Revision),
+    /// Lines of `{"type":"ADDED|MODIFIED|DELETED","object":…}`, at least one, and the revision of the last change.
+    Events(Bytes, Revision),
     /// As [`Event::Bookmark`]. How it is encoded depends on what the client asked for.
     Bookmark(Revision),
 }

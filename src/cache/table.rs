@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use super::blocks::Blocks;
 use super::history::History;
 use super::index::{By, Found, Indexes};
 use super::interest::Interests;
@@ -20,6 +21,7 @@ use crate::object::{Name, Object, ResourceRef, Revision};
 pub(super) struct Table {
     pub(super) resource: ResourceRef,
     pub(super) state: RwLock<State>,
+    pub(super) blocks: Blocks,
     /// Follows `State::revision`, for those who wait.
     pub(super) progress: Progress,
 }
@@ -50,7 +52,7 @@ impl Table {
             revision: base,
             synced,
         };
-        Self { resource, state: RwLock::new(state), progress: Progress::at(base) }
+        Self { resource, state: RwLock::new(state), blocks: Blocks::default(), progress: Progress::at(base) }
     }
 
     /// Applies changes in revision order. Those that are in already are left out.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Notify;
+use tokio::time::{Duration, Instant, sleep_until};
 
 use super::history::{Entry, Kind, frame};
 use super::interest::Interest;
@@ -17,6 +18,9 @@ use crate::object::{Object, Revision};
 const BATCH: usize = 256;
 /// A batch of frames ends when it has this many bytes.
 const BATCH_BYTES: usize = 512 * 1024;
+/// What it costs about to serve a watcher once. When many watch everything, none is served again before all could have been: what comes
+/// meanwhile is sent at once then.
+const SERVICE: Duration = Duration::from_micros(20);
 
 /// A running watch: events in revision order, none missed, none twice. Dropping it ends it.
 #[derive(Debug)]
@@ -39,6 +43,10 @@ pub struct Watch {
     initial: std::vec::IntoIter<Arc<Object>>,
     initial_end: Option<Revision>,
     taken: VecDeque<Arc<Entry>>,
+    /// Whether it wants to see everything that changes.
+    plain: bool,
+    /// Not to be served before.
+    rests_until: Option<Instant>,
 }
 
 enum Step {
@@ -50,6 +58,7 @@ enum Step {
 impl Watch {
     pub(super) fn new(table: Arc<Table>, progress: Arc<Progress>, query: Query, after: Revision) -> Result<Self, Expired> {
         let interest = Interest::of(table.resource, &query);
+        let plain = interest == Interest::All && query.labels.is_empty() && query.fields.is_empty();
         let now = progress.get();
         let (mut taken, mut seen) = (VecDeque::new(), 0);
         let concerns = |entry: &&Arc<Entry>| entry.seen_by(&query).is_some();
@@ -85,6 +94,8 @@ impl Watch {
             initial: Vec::new().into_iter(),
             initial_end: None,
             taken,
+            plain: plain && wanted_after == 0,
+            rests_until: None,
         };
         watch.take();
         Ok(watch)
@@ -129,8 +140,16 @@ impl Watch {
     /// As [`Watch::try_next`].
     pub async fn next_frames(&mut self) -> Result<Vec<Frame>, Expired> {
         loop {
+            if let Some(until) = self.rests_until {
+                sleep_until(until).await;
+                self.rests_until = None;
+            }
             let frames = self.try_frames()?;
             if !frames.is_empty() {
+                if self.plain {
+                    let rest = SERVICE * self.table.state.read().interests.crowd();
+                    self.rests_until = (rest >= Duration::from_millis(1)).then(|| Instant::now() + rest);
+                }
                 return Ok(frames);
             }
             self.news().await;
@@ -142,6 +161,9 @@ impl Watch {
     /// # Errors
     /// As [`Watch::try_next`].
     pub fn try_frames(&mut self) -> Result<Vec<Frame>, Expired> {
+        if self.plain && !self.unfilled && self.taken.is_empty() && self.initial.len() == 0 && self.initial_end.is_none() {
+            return self.try_block();
+        }
         let (mut frames, mut bytes) = (Vec::new(), 0);
         while frames.len() < BATCH && bytes < BATCH_BYTES {
             let step = match self.step() {
@@ -160,9 +182,21 @@ impl Watch {
                 Step::Change(kind, entry) => (entry.frame(kind).clone(), entry.revision),
             };
             bytes += event.len();
-            frames.push(Frame::Event(event, revision));
+            frames.push(Frame::Events(event, revision));
         }
         Ok(frames)
+    }
+
+    /// What everybody who is at the same place is sent.
+    fn try_block(&mut self) -> Result<Vec<Frame>, Expired> {
+        let state = self.table.state.read();
+        if self.next < state.history.first() {
+            return Err(state.history.expired(self.delivered));
+        }
+        let Some(block) = self.table.blocks.get(&state.history, self.next) else { return Ok(Vec::new()) };
+        drop(state);
+        (self.next, self.delivered) = (block.to, block.revision);
+        Ok(vec![Frame::Events(block.bytes, block.revision)])
     }
 
     /// Everything that concerns this watch up to this revision has been given out: what a bookmark may say.

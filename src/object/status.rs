@@ -49,7 +49,7 @@ pub struct Details {
 }
 
 /// One of possibly several reasons, each tied to a field where there is one.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

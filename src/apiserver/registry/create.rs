@@ -1,5 +1,6 @@
 //! Creating an object.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -159,14 +160,8 @@ pub(crate) fn refuse(key: &ObjectKey, mut causes: Vec<Cause>) -> Answer<()> {
     if causes.is_empty() {
         return Ok(());
     }
-    let mut seen: Vec<Cause> = Vec::with_capacity(causes.len());
-    causes.retain(|cause| {
-        let new = !seen.contains(cause);
-        if new {
-            seen.push(cause.clone());
-        }
-        new
-    });
+    let mut seen = HashSet::with_capacity(causes.len());
+    causes.retain(|cause| seen.insert(cause.clone()));
     Err(Box::new(Status::invalid(key.resource, &key.name.name, causes)))
 }
 

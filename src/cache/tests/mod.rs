@@ -58,7 +58,7 @@ fn a_selector_is_entered_and_left() {
     assert_eq!(drain(&mut node), ["-x@2", "+x@3", "~x@4", "-x@5"]);
     assert_eq!(drain(&mut app), ["+x@2", "~x@3", "~x@4", "-x@5"]);
     assert_eq!((node.revision(), cache.revision(&resource::POD)), (9, 9));
-    let Frame::Event(frame, 2) = &cache.watch(&resource::POD, Query::field("spec.nodeName", "n1"), 1).unwrap().try_frames().unwrap()[0]
+    let Frame::Events(frame, 2) = &cache.watch(&resource::POD, Query::field("spec.nodeName", "n1"), 1).unwrap().try_frames().unwrap()[0]
     else {
         panic!("not the first change");
     };
@@ -144,4 +144,51 @@ fn chunks_show_one_revision() {
     assert_eq!((rest.revision, rest.more, rest.remaining), (10, true, Some(1)));
     let last = cache.page(&resource::POD, &Query::namespace("b"), Some(&start), 5, None).unwrap();
     assert_eq!((names(&last.objects).len(), last.revision, last.more, last.remaining), (4, 12, false, Some(0)));
+}
+
+/// Watchers that come to the history at different places and at different times are all sent the same lines.
+#[test]
+fn everybody_is_sent_the_same_lines() {
+    let cache = Cache::new(1_000);
+    cache.apply(vec![], 1);
+    let lines = |watch: &mut Watch| {
+        let frames = std::iter::from_fn(|| Some(watch.try_frames().unwrap()).filter(|frames| !frames.is_empty())).flatten();
+        let bytes = frames.filter_map(|frame| if let Frame::Events(bytes, _) = frame { Some(bytes) } else { None });
+        let bytes: Vec<u8> = bytes.flat_map(|bytes| bytes.to_vec()).collect();
+        bytes.split_inclusive(|byte| *byte == b'\n').map(|line| String::from_utf8(line.to_vec()).unwrap()).collect::<Vec<_>>()
+    };
+    let mut watches: Vec<(Revision, Watch, Vec<String>)> = Vec::new();
+    let (mut revision, mut events) = (1u64, cache.watch(&resource::POD, Query::default(), 1).unwrap());
+    for round in 0..40u64 {
+        let after = revision.saturating_sub(round % 3).max(1);
+        watches.push((after, cache.watch(&resource::POD, Query::default(), after).unwrap(), Vec::new()));
+        for n in 0..round % 7 {
+            revision += 1;
+            let name = format!("p{}", (round + n) % 5);
+            let gone = n == 4 && cache.get(&resource::POD, "a", &name).is_some();
+            let change = if gone { delete("a", &name, revision) } else { put(pod("a", &name, "web", "n1", "o", revision)) };
+            cache.apply(vec![change], revision);
+        }
+        for (at, (_, watch, seen)) in watches.iter_mut().enumerate() {
+            if (at as u64 + round) % 3 == 0 {
+                seen.extend(lines(watch));
+            }
+        }
+    }
+    let mut expected = Vec::new();
+    while let Some(event) = events.try_next().unwrap() {
+        let (kind, object) = match event {
+            Event::Added(object) => ("ADDED", object),
+            Event::Modified(object) => ("MODIFIED", object),
+            Event::Deleted(object) => ("DELETED", object),
+            Event::Bookmark(_) => continue,
+        };
+        expected.push(format!("{{\"type\":\"{kind}\",\"object\":{}}}\n", std::str::from_utf8(object.body()).unwrap()));
+    }
+    assert!(expected.len() > 80);
+    for (after, mut watch, mut seen) in watches {
+        seen.extend(lines(&mut watch));
+        assert_eq!(seen, expected[after as usize - 1..]);
+        assert_eq!(watch.revision(), revision);
+    }
 }

@@ -97,7 +97,7 @@ impl Server {
             match tokio::time::timeout(Duration::from_millis(20), watch.next_frames()).await {
                 Ok(Ok(frames)) => {
                     let bytes = frames.iter().filter_map(|frame| match frame {
-                        Frame::Event(bytes, _) => Some(bytes.clone()),
+                        Frame::Events(bytes, _) => Some(bytes.clone()),
                         Frame::Bookmark(_) => None,
                     });
                     Some((Ok(Bytes::from(bytes.collect::<Vec<_>>().concat())), Some(watch)))

@@ -1,0 +1,71 @@
+//! Stretches of the history as they go over the wire to everybody who watches everything. Whoever gets to the beginning of a stretch first
+//! makes it; the others, who come to the same place, are given the same bytes. So a thousand watchers cost a thousand writes, however many
+//! changes each of these carries.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::history::{Entry, History, write_frame};
+use crate::object::Revision;
+
+/// A stretch ends when it has so many entries or bytes.
+const ENTRIES: usize = 256;
+const BYTES: usize = 256 * 1024;
+/// How many stretches are kept for those who come later.
+const KEPT: usize = 16;
+
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    from: u64,
+    /// The seq of the entry behind it.
+    pub(super) to: u64,
+    /// Of its last entry.
+    pub(super) revision: Revision,
+    pub(super) bytes: Bytes,
+}
+
+/// The newest stretches.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    kept: Mutex<VecDeque<Block>>,
+}
+
+impl Blocks {
+    /// The stretch that begins with the entry `from`, which the history must still have; `None` if there is no such entry yet.
+    pub(super) fn get(&self, history: &History, from: u64) -> Option<Block> {
+        let mut kept = self.kept.lock();
+        if let Some(block) = kept.iter().rev().find(|block| block.from == from) {
+            return Some(block.clone());
+        }
+        let block = make(history, from)?;
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(block.clone());
+        Some(block)
+    }
+}
+
+fn make(history: &History, from: u64) -> Option<Block> {
+    let mut entries = history.since(from).take(ENTRIES).peekable();
+    let mut last = entries.next()?;
+    if entries.peek().is_none() {
+        let bytes = last.frame(last.kind()?).clone();
+        return Some(Block { from, to: last.seq + 1, revision: last.revision, bytes });
+    }
+    let mut bytes = Vec::new();
+    let mut add = |entry: &Entry| {
+        if let Some(kind) = entry.kind() {
+            write_frame(&mut bytes, kind, entry.object(kind));
+        }
+        bytes.len() < BYTES
+    };
+    let mut room = add(last);
+    while room && let Some(entry) = entries.next() {
+        room = add(entry);
+        last = entry;
+    }
+    Some(Block { from, to: last.seq + 1, revision: last.revision, bytes: bytes.into() })
+}
