@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::flag::Values;
 use crate::cache::{Cache, Query};
 use crate::client::Client;
-use crate::client::Feeder;
 use crate::client::Http;
 use crate::client::kubeconfig::Access;
+use crate::client::{Feeder, Outage};
 use crate::object::ResourceRef;
 use crate::supervise::Supervisor;
 
@@ -43,9 +43,9 @@ pub(super) fn limited(client: Client, values: &Values) -> anyhow::Result<Client>
 
 /// A cache of these resources, fed by `client` until the supervisor stops. A query limits what is fed of its resource.
 pub(super) fn cache(client: &Client, resources: impl IntoIterator<Item = (ResourceRef, Query)>, supervisor: &Supervisor) -> Arc<Cache> {
-    let cache = Cache::new(HISTORY);
+    let (cache, outage) = (Cache::new(HISTORY), Outage::default());
     for (resource, query) in resources {
-        let feeder = Feeder { client: client.clone(), cache: cache.clone(), resource, query };
+        let feeder = Feeder { client: client.clone(), cache: cache.clone(), resource, query, outage: outage.clone() };
         supervisor.spawn(format!("watching {}", resource.plural), feeder.run(supervisor.shutdown()));
     }
     cache

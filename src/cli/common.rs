@@ -12,6 +12,8 @@ use crate::telemetry::logs;
 
 const LOGS_GO_TO_STDERR: &str = "logs go to standard error";
 pub(super) const NO_CADVISOR: &str = "km does not run cAdvisor";
+pub(super) const HOST_NETWORK: &str = "any pod may use the host's network";
+pub(super) const DOCKER_NETWORK: &str = "pods are on Docker's network";
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("version", Kind::Text, "false", "Print the version and quit; `raw` prints more"),

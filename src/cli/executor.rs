@@ -38,14 +38,15 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::new("enable-debugging-handlers", Kind::Bool, "true", "Serve logs and commands"),
     Flag::new("cgroup-root", Kind::Text, "", "cgroup below which pods are put"),
     Flag::new("event-qps", Kind::Number, "5", "Events a second; 0 is no limit"),
-    Flag::new("sync-frequency", Kind::Duration, "10s", "How often pods are compared with what runs"),
+    Flag::new("event-burst", Kind::Integer, "10", "How many events may come at once"),
+    Flag::new("sync-frequency", Kind::Duration, "10s", "How often mounted ConfigMaps, Secrets and pod fields are brought up to date"),
     Flag::obsolete("cadvisor-port", Kind::Integer, common::NO_CADVISOR),
     Flag::obsolete("read-only-port", Kind::Integer, "the kubelet API is on --port"),
     Flag::obsolete("healthz-port", Kind::Integer, "/healthz is on --port"),
     Flag::obsolete("healthz-bind-address", Kind::Ip, "/healthz is on --port"),
     Flag::obsolete("register-node", Kind::Bool, "the scheduler registers nodes"),
     Flag::obsolete("container-runtime", Kind::Text, "it is Docker"),
-    Flag::obsolete("host-network-sources", Kind::Text, "any pod may use the host's network"),
+    Flag::obsolete("host-network-sources", Kind::Text, common::HOST_NETWORK),
     Flag::obsolete("kubelet-cgroups", Kind::Text, DOCKER_DOES),
     Flag::obsolete("runtime-cgroups", Kind::Text, DOCKER_DOES),
     Flag::obsolete("system-cgroups", Kind::Text, DOCKER_DOES),
@@ -53,8 +54,7 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::obsolete("image-gc-low-threshold", Kind::Integer, "images are not removed"),
     Flag::obsolete("registry-qps", Kind::Number, DOCKER_DOES),
     Flag::obsolete("registry-burst", Kind::Integer, DOCKER_DOES),
-    Flag::obsolete("event-burst", Kind::Integer, "see --event-qps"),
-    Flag::obsolete("network-plugin", Kind::Text, "pods are on Docker's network"),
+    Flag::obsolete("network-plugin", Kind::Text, common::DOCKER_NETWORK),
     Flag::obsolete("cloud-provider", Kind::Text, "the node is a Mesos agent"),
     Flag::obsolete("config", Kind::Text, STATIC_PODS),
     Flag::obsolete("pod-manifest-path", Kind::Text, STATIC_PODS),
@@ -133,6 +133,10 @@ fn config(values: &Values, environment: &Environment) -> anyhow::Result<Config> 
     config.suicide_timeout = values.duration("suicide-timeout");
     config.launch_grace_period = values.duration("mesos-launch-grace-period");
     config.node_status_period = values.duration("node-status-update-frequency");
+    config.sync_period = values.duration("sync-frequency");
+    let (qps, burst) = (values.number("event-qps"), values.integer("event-burst")?);
+    anyhow::ensure!(qps >= 0.0, "--event-qps: {qps} is negative");
+    config.event_rate = (qps > 0.0).then_some((qps, burst));
     config.max_pods = values.integer("max-pods")?;
     config.debugging_handlers = values.bool("enable-debugging-handlers");
     config.docker_config = Some(docker_config).filter(|path| path.exists());

@@ -1,6 +1,7 @@
 //! Keeps a resource of a cache filled by list and watch, from an API server elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,10 @@ const WATCH_SECONDS: u64 = 300;
 /// A watch that is silent for longer is dead: bookmarks come about once a minute.
 const SILENCE: Duration = Duration::from_secs(240);
 
+/// Whether the API server is known to be out of reach: the feeders of a cache notice together, and one of them tells.
+#[derive(Clone, Debug, Default)]
+pub struct Outage(Arc<AtomicBool>);
+
 /// Lists and watches what a query selects of one resource, for ever.
 #[derive(Debug)]
 pub struct Feeder {
@@ -26,12 +31,14 @@ pub struct Feeder {
     pub resource: ResourceRef,
     /// What to select; the cache will hold nothing else of the resource.
     pub query: Query,
+    pub outage: Outage,
 }
 
 /// Keeps all of these resources of a cache filled, as long as `tasks` run.
 pub fn feed(tasks: &Supervisor, client: &Client, cache: &Arc<Cache>, resources: &[ResourceRef]) {
+    let outage = Outage::default();
     for resource in resources {
-        let feeder = Feeder::new(client.clone(), cache.clone(), resource);
+        let feeder = Feeder { outage: outage.clone(), ..Feeder::new(client.clone(), cache.clone(), resource) };
         tasks.spawn(format!("feed {}", resource.plural), feeder.run(tasks.shutdown()));
     }
 }
@@ -39,7 +46,7 @@ pub fn feed(tasks: &Supervisor, client: &Client, cache: &Arc<Cache>, resources: 
 impl Feeder {
     /// Everything of a resource.
     pub fn new(client: Client, cache: Arc<Cache>, resource: ResourceRef) -> Self {
-        Self { client, cache, resource, query: Query::default() }
+        Self { client, cache, resource, query: Query::default(), outage: Outage::default() }
     }
 
     /// Runs until the shutdown. Failures are logged, and tried again after a pause.
@@ -68,6 +75,9 @@ impl Feeder {
             if known > before || begun.elapsed() > PAUSE.1 {
                 backoff.reset();
             }
+            if !matches!(outcome, Err(ClientError::Unreachable(_))) && self.outage.0.swap(false, Ordering::Relaxed) {
+                tracing::info!("the API server answers again");
+            }
             match outcome {
                 Ok(()) => {
                     if failing {
@@ -85,6 +95,13 @@ impl Feeder {
                     if before.is_none() || begun.elapsed() < Duration::from_secs(1) {
                         tokio::time::sleep(backoff.pause()).await;
                     }
+                }
+                Err(error @ ClientError::Unreachable(_)) => {
+                    if !self.outage.0.swap(true, Ordering::Relaxed) {
+                        tracing::warn!("{error}");
+                    }
+                    tracing::debug!("cannot list and watch {}: {error}", self.resource.plural);
+                    tokio::time::sleep(backoff.pause()).await;
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {

@@ -25,7 +25,7 @@ use serde_json::Value;
 
 use crate::cache::{Listing, Query};
 use crate::object::{Object, ResourceRef, Revision, Status};
-pub use feeder::{Feeder, feed};
+pub use feeder::{Feeder, Outage, feed};
 pub use http::Http;
 use limit::Limiter;
 use request::Target;
@@ -48,8 +48,8 @@ pub enum ClientError {
     #[error("{0}")]
     Api(#[from] Box<Status>),
     /// The server did not answer. A write may or may not have happened.
-    #[error("the API server is out of reach: {0}")]
-    Unreachable(#[source] anyhow::Error),
+    #[error("the API server is out of reach: {0:#}")]
+    Unreachable(anyhow::Error),
     /// The server answered with something that is not what was asked for.
     #[error("the API server's answer is not understood: {0}")]
     Malformed(#[source] anyhow::Error),

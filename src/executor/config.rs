@@ -39,6 +39,10 @@ pub struct Config {
     /// Zero means for ever.
     pub launch_grace_period: Duration,
     pub node_status_period: Duration,
+    /// How often the files of ConfigMaps, Secrets and pod fields in running pods are brought up to date; zero means never.
+    pub sync_period: Duration,
+    /// Events a second, and how many may come at once; `None` is no limit.
+    pub event_rate: Option<(f64, u32)>,
     pub log: LogRotation,
     pub max_pods: u32,
     /// Whether log and exec requests are served.
@@ -67,6 +71,8 @@ impl Config {
             suicide_timeout: Duration::from_mins(20),
             launch_grace_period: Duration::from_mins(5),
             node_status_period: Duration::from_secs(10),
+            sync_period: Duration::from_secs(10),
+            event_rate: None,
             log: LogRotation { max_size: 10 << 20, max_files: 5 },
             max_pods: 110,
             debugging_handlers: true,

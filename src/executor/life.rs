@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 
 use super::names::PodId;
@@ -59,6 +59,13 @@ pub struct Life {
 impl Life {
     pub fn new(pod: Arc<Pod>) -> Self {
         Self { published: pod.status.clone(), machine: Machine::new(pod), messages: Messages::new() }
+    }
+
+    /// The same, with the files of its volumes brought up to date this often; zero means never.
+    #[must_use]
+    pub fn refreshed_every(mut self, period: SignedDuration) -> Self {
+        self.machine = self.machine.refreshed_every(period);
+        self
     }
 
     pub fn machine(&self) -> &Machine {

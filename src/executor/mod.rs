@@ -99,7 +99,8 @@ impl Executor {
         let listener = TcpListener::bind(at).await.with_context(|| format!("the kubelet API cannot be served on {at}"))?;
         let (gone_sender, gone) = mpsc::unbounded_channel();
         let (statuses, writer) = statuses::statuses(client.clone(), gone_sender);
-        let (recorder, events) = events_of(client.clone(), "kubelet", &config.node_name);
+        let telling = config.event_rate.map_or_else(|| client.clone(), |(qps, burst)| client.clone().limited(qps, burst));
+        let (recorder, events) = events_of(telling, "kubelet", &config.node_name);
         let capacity = node::Registration::default().capacity();
         let shared = Arc::new(Shared {
             config,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -35,9 +35,10 @@ pub async fn run(
     mut notices: mpsc::UnboundedReceiver<Notice>,
     reports: mpsc::UnboundedSender<Report>,
 ) {
+    let refresh = SignedDuration::try_from(shared.config.sync_period).unwrap_or_default();
     let mut worker = Worker {
         shared,
-        life: Life::new(pod),
+        life: Life::new(pod).refreshed_every(refresh),
         begun: FuturesUnordered::new(),
         ending: CancellationToken::new(),
         statuses,

@@ -175,7 +175,7 @@ impl Driver {
                     (error.to_string(), backoff.pause())
                 }
             };
-            tracing::warn!("Mesos master {address}: {reason}");
+            tracing::debug!("Mesos master {address}: {reason}");
             if self.report(DriverEvent::Disconnected(reason)).await.is_err() {
                 return;
             }

@@ -119,8 +119,6 @@ pub fn arguments(command: &str, flags: &ExecutorFlags, served: impl Fn(&std::pat
         ("root-dir", &flags.root_dir),
         ("docker-endpoint", &flags.docker_endpoint),
         ("pod-infra-container-image", &flags.pod_infra_container_image),
-        ("host-network-sources", &flags.host_network_sources),
-        ("network-plugin", &flags.network_plugin),
         ("housekeeping_interval", &interval(flags.housekeeping_interval)),
         ("global_housekeeping_interval", &interval(flags.global_housekeeping_interval)),
     ] {

@@ -45,7 +45,8 @@ pub struct InZooKeeper(pub Ensemble);
 impl InZooKeeper {
     /// One session a call: there is one call at a start, and one at a registration.
     async fn session<T>(&self, work: impl AsyncFnOnce(&mut zookeeper::Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let mut client = zookeeper::Client::open(&self.0, rand::random_range(0..self.0.servers.len())).await.context("ZooKeeper")?;
+        let start = rand::random_range(0..self.0.servers.len());
+        let mut client = zookeeper::Client::open(&self.0, start).await.with_context(|| self.0.to_string())?;
         let outcome = work(&mut client).await;
         client.close().await;
         outcome

@@ -156,6 +156,7 @@ impl Leader {
             keeper: self.keeper,
             publisher: Some(publisher),
             begun: Instant::now(),
+            apart: None,
         };
         let driver = scheduler::Config {
             framework: framework(&self.config, resumed),
@@ -304,6 +305,8 @@ struct Running {
     /// Published at the first subscription.
     publisher: Option<Publisher>,
     begun: Instant,
+    /// Why there is no subscription, as it was last told.
+    apart: Option<String>,
 }
 
 impl Running {
@@ -401,6 +404,7 @@ impl Running {
             DriverEvent::Connected(master) => tracing::info!("connected to the Mesos master {master}"),
             DriverEvent::Subscribed(subscribed) => {
                 tracing::info!("subscribed as framework {}", subscribed.framework_id);
+                self.apart = None;
                 self.input(Input::Subscribed(subscribed.framework_id.value));
                 if let Some(publisher) = self.publisher.take() {
                     self.supervisor.spawn("scheduler service", publisher.run(self.supervisor.shutdown()));
@@ -408,7 +412,11 @@ impl Running {
             }
             DriverEvent::Event(event) => self.input(Input::Event(Box::new(event))),
             DriverEvent::Disconnected(reason) => {
-                tracing::warn!("disconnected from the Mesos master: {reason}");
+                // Told once, until there is something else to tell.
+                if self.apart.as_ref() != Some(&reason) {
+                    tracing::warn!("no Mesos master: {reason}");
+                }
+                self.apart = Some(reason);
                 self.input(Input::Disconnected);
             }
             DriverEvent::Error(message) => {

@@ -10,7 +10,7 @@ mod tasks;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::PodStatus;
-use km::client::DeleteOptions;
+use km::client::{DeleteOptions, Patch};
 use km::object::resource::{CONFIG_MAP, NODE, POD};
 use serde_json::json;
 
@@ -72,6 +72,11 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
     assert_eq!(std::fs::read_to_string(node.path("on-host").join("got")).unwrap(), "hello web\n");
     assert_eq!(node.log("web", "server", "tailLines=1").await, (200, "serving\n".to_owned()));
     assert_eq!(node.log("web", "none", "").await.0, 404);
+
+    // What is mounted follows what it is made of.
+    let greeting = Patch::Merge(json!({"data": {"greeting": "good evening"}}));
+    node.client.patch(&CONFIG_MAP, "default", "m", "", &greeting).await.unwrap();
+    node.until_file("web", "kubernetes.io~projected/config/greeting", "good evening").await;
 
     let server = node.inspect("k8s_server_web_default_");
     assert_eq!(server["HostConfig"]["Memory"], 64 << 20);

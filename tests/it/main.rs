@@ -9,6 +9,7 @@ mod executor;
 mod kubectl;
 mod mesos;
 mod scheduler;
+mod static_pods;
 mod store;
 mod support;
 mod tidy;

@@ -165,6 +165,21 @@ impl Machine {
             self.keep_running(&unit, &sandbox, now, actions);
             blocked = unit.role != Role::Main && !begun && !done;
         }
+        self.refresh_volumes(now, actions);
+    }
+
+    /// Sets the volumes up again when it is time: what they are made of may have changed.
+    fn refresh_volumes(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        let Some((period, at)) = &mut self.refresh else { return };
+        let (next, due) = (now + *period, *at.get_or_insert(now + *period));
+        if now < due {
+            return self.wake_by(due);
+        }
+        *at = Some(next);
+        self.wake_by(next);
+        if !self.busy.contains(&Op::SetUpVolumes) {
+            actions.push(Action::SetUpVolumes);
+        }
     }
 
     /// Whether this init container has done its work for the sandbox.

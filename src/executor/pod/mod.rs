@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
 use super::backoff::Backoff;
 use super::names::PodId;
@@ -250,6 +250,8 @@ pub struct Machine {
     finished: bool,
     ended: bool,
     wake: Option<Timestamp>,
+    /// How often the files of volumes are brought up to date, and when next.
+    refresh: Option<(SignedDuration, Option<Timestamp>)>,
 }
 
 impl Machine {
@@ -279,6 +281,7 @@ impl Machine {
             finished: false,
             ended: false,
             wake: None,
+            refresh: None,
         };
         // One that was deleted before it came here is only ended.
         machine.ending = pod.metadata.deletion_timestamp.as_ref().map(|at| Ending { deadline: at.0 });
@@ -295,6 +298,17 @@ impl Machine {
             _ => {}
         }
         machine
+    }
+
+    /// The same, with the files of its volumes brought up to date this often; zero means never.
+    #[must_use]
+    pub fn refreshed_every(mut self, period: SignedDuration) -> Self {
+        let changes = |volume: &Volume| {
+            volume.config_map.is_some() || volume.secret.is_some() || volume.downward_api.is_some() || volume.projected.is_some()
+        };
+        let any = self.spec.volumes.iter().flatten().any(changes);
+        self.refresh = (any && period.is_positive()).then_some((period, None));
+        self
     }
 
     pub fn id(&self) -> &PodId {
@@ -389,12 +403,17 @@ impl Machine {
             (Op::TearDownVolumes, Ok(())) => self.volumes = Volumes::TornDown,
             (Op::Sandbox, Ok(())) => self.setup_failed = None,
             (Op::SetUpVolumes | Op::Sandbox, Err(failure)) => {
+                // What runs goes on with the files that it has.
+                let refreshed = op == Op::SetUpVolumes && self.volumes == Volumes::Ready;
                 actions.push(Action::Event(Happening {
                     warning: true,
                     reason: if op == Op::Sandbox { "FailedCreatePodSandBox" } else { "FailedMount" },
                     message: failure.message.clone(),
                     container: None,
                 }));
+                if refreshed {
+                    return;
+                }
                 let mut backoff = self.setup_failed.take().map_or_else(Backoff::brisk, |(_, _, backoff)| backoff);
                 backoff.tried(now);
                 self.setup_failed = Some((failure, now, backoff));

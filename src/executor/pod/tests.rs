@@ -211,6 +211,31 @@ fn a_pod_comes_up_and_goes_down() {
 }
 
 #[test]
+fn what_volumes_are_made_of_is_looked_at_again() {
+    let spec = json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "configMap": {"name": "m"}}]});
+    let mut world = World::default();
+    let mut machine = Machine::new(pod(spec)).refreshed_every(SignedDuration::from_secs(10));
+    world.tell(&mut machine, Input::Tick);
+    world.now += 10;
+    assert_eq!(machine.wake_at(), Some(at(world.now)));
+    let actions = machine.handle(Input::Tick, at(world.now));
+    assert_eq!(actions, [Action::SetUpVolumes]);
+    // Gone meanwhile: what runs goes on, and is restarted when it ends.
+    let missing = Failure::new("FailedMount", "configmap \"m\" not found");
+    let actions = machine.handle(Input::Done(Op::SetUpVolumes, Err(missing)), at(world.now));
+    assert!(matches!(&actions[..], [Action::Event(told), Action::Look(_)] if told.reason == "FailedMount"), "{actions:?}");
+    world.take(actions);
+    world.settle(&mut machine);
+    world.crash(&mut machine, "a", 1);
+    assert_eq!(world.running(), ["POD", "a"]);
+    assert_eq!(machine.wake_at(), Some(at(world.now + 10)));
+    // An end is not held up by it, and ends it.
+    let pod = machine.pod().clone();
+    world.tell(&mut machine, Input::Pod(deleted(&pod, 30)));
+    assert!(world.finished && !world.volumes);
+}
+
+#[test]
 fn crashes_are_followed_by_ever_longer_waits() {
     let (mut world, mut machine) = World::start(two());
     world.now += 1;

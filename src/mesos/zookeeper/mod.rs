@@ -36,6 +36,14 @@ impl std::fmt::Debug for Ensemble {
     }
 }
 
+/// As it is given on command lines, without the credential.
+impl std::fmt::Display for Ensemble {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let servers: Vec<String> = self.servers.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+        write!(to, "zk://{}{}", servers.join(","), self.path)
+    }
+}
+
 impl Ensemble {
     /// Reads what follows `zk://`: `[user:password@]host[:port],…/path`.
     pub fn parse(text: &str) -> Option<Self> {
@@ -66,7 +74,7 @@ pub(super) async fn follow_leader(ensemble: Ensemble, leader: watch::Sender<Opti
             Err(error) = follow(&ensemble, start, &leader, &mut backoff) => error,
         };
         start += 1;
-        tracing::warn!("ZooKeeper {ensemble:?}: {error}");
+        tracing::warn!("{ensemble}: {error}");
         tokio::time::sleep(backoff.pause()).await;
     }
 }
@@ -168,6 +176,7 @@ mod tests {
         assert_eq!(parsed.servers, [("h1".to_owned(), 2181), ("h2".to_owned(), 2181), ("::1".to_owned(), 2182)]);
         assert_eq!(parsed.path, "/a/mesos");
         assert!(!format!("{parsed:?}").contains("me:a"));
+        assert_eq!(parsed.to_string(), "zk://h1:2181,h2:2181,::1:2182/a/mesos");
         assert_eq!(Ensemble::parse("h").unwrap().path, "");
         assert_eq!(Ensemble::parse("h1,,h2/x"), None);
     }

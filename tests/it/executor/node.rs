@@ -96,7 +96,7 @@ impl Node {
 
     pub async fn start_executor(&mut self) {
         let mut config = Config::new(NAME, [127, 0, 0, 1].into(), self.path("executor"));
-        (config.port, config.executable) = (0, km());
+        (config.port, config.executable, config.sync_period) = (0, km(), Duration::from_secs(1));
         let engine = Arc::new(Engine::new(&self.docker.endpoint()));
         let executor = Executor::build(config, self.client.clone(), self.cache.clone(), engine, None).await.unwrap();
         self.kubelet = executor.address().unwrap().to_string();
@@ -127,6 +127,20 @@ impl Node {
         (pod["apiVersion"], pod["kind"]) = ("v1".into(), "Pod".into());
         pod["spec"]["nodeName"] = NAME.into();
         self.client.create(&POD, "default", &pod).await.unwrap();
+    }
+
+    /// Waits until a file of a pod's volume says so: nothing announces that.
+    pub async fn until_file(&self, pod: &str, file: &str, content: &str) {
+        let uid = self.client.get(&POD, "default", pod).await.unwrap().meta().uid.to_string();
+        let path = self.path("executor").join("pods").join(uid).join("volumes").join(file);
+        let read = || std::fs::read_to_string(&path).unwrap_or_default();
+        let changed = async {
+            while read() != content {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let waited = tokio::time::timeout(DEADLINE, changed).await;
+        assert!(waited.is_ok(), "{} says {:?}", path.display(), read());
     }
 
     /// Waits until the pod's status is so.

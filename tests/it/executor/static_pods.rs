@@ -54,7 +54,7 @@ async fn a_static_pod_is_shown_by_a_mirror_that_comes_back() {
     let node = agent.node().await;
     assert_eq!(meta["ownerReferences"][0]["uid"], node["metadata"]["uid"]);
     // What the scheduler reserved with the executor is there for static pods, and no more is.
-    assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("917504Ki")));
+    assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("896Mi")));
     let before = running(&runtime, "dns");
     assert_eq!(before.len(), 2, "sandbox and container of {:?}", runtime.running());
 

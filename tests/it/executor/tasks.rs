@@ -24,7 +24,7 @@ async fn a_task_is_bound_runs_and_is_killed() {
 
     let node = agent.node().await;
     assert_eq!(node["metadata"]["annotations"]["k8s.mesosphere.io/executorId"], "e1");
-    assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("917504Ki")));
+    assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("896Mi")));
 
     agent.events.send(ExecutorEvent::Kill { task_id: id("web"), kill_policy: None }).await.unwrap();
     assert_eq!(agent.update().await, "pod.web TASK_KILLED pod-deleted");
