@@ -174,6 +174,16 @@ mod tests {
     }
 
     #[test]
+    fn explain_has_something_to_say_of_everything() {
+        for kind in all() {
+            assert!(!kind.doc.is_empty(), "{} is not documented", kind.name);
+            for field in &kind.fields {
+                assert!(!field.doc.is_empty(), "{}.{} is not documented", kind.name, field.name);
+            }
+        }
+    }
+
+    #[test]
     fn fields_say_how_they_merge() {
         let spec = get("io.k8s.api.core.v1.PodSpec").expect("known");
         let containers = spec.field("containers").expect("known");
