@@ -1,0 +1,4 @@
+//! Kubeconfig files.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| km_fuzz::kubeconfig(data));

@@ -1,0 +1,4 @@
+//! Mesos' framing.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| km_fuzz::recordio(data));

@@ -1,0 +1,4 @@
+//! Request bodies in YAML.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| km_fuzz::body("application/yaml", data));
