@@ -78,12 +78,16 @@ pub(crate) fn moved(to: &str) -> Response {
     response
 }
 
-/// Tells the client something without failing it.
+/// Tells the client something without failing it; as much as fits the heads that clients read.
 pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
-    for warning in warnings {
+    const TOTAL: usize = 4096;
+    const EACH: usize = 256;
+    let long = warnings.iter().map(String::len).sum::<usize>() > TOTAL;
+    for warning in warnings.iter().take(if long { TOTAL / EACH } else { usize::MAX }) {
         let text: String = warning
             .chars()
             .filter(|it| !it.is_control())
+            .take(if long { EACH } else { usize::MAX })
             .flat_map(|it| if matches!(it, '"' | '\\') { vec!['\\', it] } else { vec![it] })
             .collect();
         if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::flag::{Flag, Kind, Values};
 use crate::supervise::{Supervisor, cancel_on_signals};
@@ -54,12 +55,23 @@ pub(super) fn start_logs(values: &Values) {
     logs::init(&logs::Config { verbosity: values.integer("v").unwrap_or_default(), modules: modules.collect() });
 }
 
+/// A server has as many connections as the administrator lets it; the usual soft limit is for programs that use `select`.
+fn allow_many_files() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!("the limit of open files stays at {soft}: {error}");
+    }
+}
+
 /// Runs a component until it stops by itself or a signal tells it to. `start` gets the supervisor that owns its tasks.
 pub(super) fn run<F, Fut>(start: F) -> anyhow::Result<()>
 where
     F: FnOnce(Supervisor) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
+    allow_many_files();
     // Two workers suffice for a control plane on a small machine and keep its idle memory low; a large one gets more.
     let workers = std::thread::available_parallelism().map_or(2, |it| it.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;

@@ -100,6 +100,9 @@ impl<'a> Expected<'a> {
     }
 
     fn json(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
+        // As Go reads JSON: what is not UTF-8 becomes U+FFFD.
+        let body = &*String::from_utf8_lossy(body);
+        let body = body.as_bytes();
         let mut input = serde_json::Deserializer::from_slice(body);
         let outcome = conform::conform(self.schema, &mut input, Spelling::Json)
             .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax));
@@ -107,6 +110,9 @@ impl<'a> Expected<'a> {
     }
 
     fn yaml(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
+        if nests_too_deep(body) {
+            return Err(self.unrecognized("yaml: exceeded max depth", body));
+        }
         if body.windows(2).any(|pair| pair == b"<<") {
             // Merge keys need the whole document; duplicate keys are an error there.
             let merged = serde_norway::from_slice::<serde_norway::Value>(body).and_then(|mut it| it.apply_merge().map(|()| it));
@@ -198,6 +204,22 @@ impl<'a> Expected<'a> {
         };
         Box::new(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why} ({summary})", self.kind)))
     }
+}
+
+/// Whether brackets may be nested deeper than any object is. The parser takes time that grows with the square of their depth, and notices
+/// only at the end.
+fn nests_too_deep(yaml: &[u8]) -> bool {
+    const DEPTH: usize = 2_000;
+    let (mut depth, mut deepest) = (0usize, 0);
+    for byte in yaml {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest > DEPTH
 }
 
 pub(super) fn api_version(group: &str, version: &str) -> String {
@@ -368,6 +390,10 @@ mod tests {
 
     #[test]
     fn depth_is_bounded() {
+        for open in ["[", "{a: ", "- "] {
+            let refused = decoded(&resource::CONFIG_MAP, &format!("data:\n  {}", open.repeat(50_000)));
+            assert!(refused.is_err(), "{open}");
+        }
         let deep = format!("{{\"data\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(decoded(&resource::CONTROLLER_REVISION, &deep).is_err());
     }

@@ -81,6 +81,7 @@ resource!(POD = "" "v1" "Pod" "pods" "pod" {
         field("spec.serviceAccountName"),
         field_or("spec.hostNetwork", "false"),
         field("status.podIP"),
+        field("status.podIPs"),
         field("status.nominatedNodeName"),
     ],
 });
@@ -140,6 +141,7 @@ resource!(
         field("reason"),
         field("reportingComponent"),
         field("source.component"),
+        renamed("source", "source.component"),
         field("type"),
     ],
 });

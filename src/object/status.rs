@@ -1,5 +1,6 @@
 //! `metav1.Status`: what a user of the API is told when a request fails (reasons and codes as in `k8s.io/apimachinery` `api/errors`).
 
+use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
 use super::ResourceRef;
@@ -142,13 +143,10 @@ impl Status {
     }
 
     fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let mut listed: Vec<String> = Vec::with_capacity(causes.len());
-        for cause in &causes {
-            let text = if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
-            if !listed.contains(&text) {
-                listed.push(text);
-            }
-        }
+        let text =
+            |cause: &Cause| if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
+        let listed: IndexSet<String> = causes.iter().map(text).collect();
+        let listed: Vec<String> = listed.into_iter().collect();
         let listed = if listed.len() == 1 { listed.concat() } else { format!("[{}]", listed.join(", ")) };
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let mut status = Self::failure(422, "Invalid", format!("{qualified} {name:?} is invalid: {listed}"));

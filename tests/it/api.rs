@@ -1,61 +1,35 @@
 //! The API server as its users meet it: `km apiserver` on an embedded store, driven by the kubectl on the PATH.
 
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
 
-use super::support::process::Process;
-use super::support::{free_port, km, wait_for};
+use nix::sys::signal::Signal;
+
+use super::support::apiserver::ApiServer;
+use super::support::etcd::Etcd;
 
 struct Server {
-    url: String,
+    api: ApiServer,
     dir: tempfile::TempDir,
-    process: Process,
     /// If it is not kept in a directory.
-    _etcd: Option<Process>,
-}
-
-fn etcd(dir: &Path) -> (Process, String) {
-    let (client, peer) = (format!("http://127.0.0.1:{}", free_port()), format!("http://127.0.0.1:{}", free_port()));
-    let mut command = Command::new("etcd");
-    command.arg("--data-dir").arg(dir.join("etcd")).args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]);
-    (Process::start("etcd", &mut command, &dir.join("etcd.log")), client)
+    _etcd: Option<Etcd>,
 }
 
 impl Server {
     fn start() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let data = format!("--data-dir={}", dir.path().join("data").display());
-        Self::start_on(dir, &data, None)
+        Self { api: ApiServer::start(dir.path(), &[]), dir, _etcd: None }
     }
 
     fn start_on_etcd() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let (etcd, url) = etcd(dir.path());
-        Self::start_on(dir, &format!("--etcd-servers={url}"), Some(etcd))
-    }
-
-    fn start_on(dir: tempfile::TempDir, store: &str, etcd: Option<Process>) -> Self {
-        let port = free_port();
-        let mut command = Command::new(km());
-        command.arg("apiserver").arg(format!("--port={port}")).arg(store);
-        command.args(["--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24"]);
-        command.arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
-        let process = Process::start("apiserver", &mut command, &dir.path().join("apiserver.log"));
-        let mut server = Self { url: format!("http://127.0.0.1:{port}"), dir, process, _etcd: etcd };
-        wait_for("the API server", Duration::from_secs(30), || {
-            assert!(server.process.ended().is_none(), "the API server ended: {}", server.process.said());
-            let output = server.kubectl(&["get", "--raw", "/readyz"]);
-            if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
-        });
-        server
+        let etcd = Etcd::start(dir.path(), 1);
+        Self { api: ApiServer::start(dir.path(), &[etcd.flag()]), dir, _etcd: Some(etcd) }
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
-        command.arg(format!("--server={}", self.url)).args(args);
+        command.arg(format!("--server={}", self.api.url())).args(args);
         command.env("HOME", self.dir.path()).env("KUBECONFIG", "/dev/null");
         command
     }
@@ -76,7 +50,7 @@ impl Server {
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
         let output = self.kubectl(args);
-        assert!(output.status.success(), "kubectl {args:?}: {}\n{}", text(&output.stderr), self.process.said());
+        assert!(output.status.success(), "kubectl {args:?}: {}\n{}", text(&output.stderr), self.api.process.said());
         text(&output.stdout)
     }
 
@@ -254,25 +228,8 @@ fn kubectl_watches() {
 fn a_restart_loses_nothing() {
     let mut it = Server::start();
     it.ok(&["create", "configmap", "a", "--from-literal=x=1"]);
-    for kill in [false, true] {
-        let port = it.url.rsplit(':').next().expect("a port").to_owned();
-        let mut command = Command::new(km());
-        command.arg("apiserver").arg(format!("--port={port}")).arg(format!("--data-dir={}", it.dir.path().join("data").display()));
-        command.args(["--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24", "--admission-control=NamespaceLifecycle"]);
-        let old = {
-            let log = it.dir.path().join("apiserver.log");
-            if kill {
-                it.process.signal(nix::sys::signal::Signal::SIGKILL);
-            } else {
-                it.process.signal(nix::sys::signal::Signal::SIGTERM);
-            }
-            wait_for("the end of the API server", Duration::from_secs(30), || it.process.ended().ok_or_else(|| "it runs".to_owned()));
-            std::mem::replace(&mut it.process, Process::start("apiserver", &mut command, &log))
-        };
-        drop(old);
-        wait_for("the API server", Duration::from_secs(30), || {
-            let output = it.kubectl(&["get", "configmap", "a", "-o", "jsonpath={.data.x}"]);
-            if text(&output.stdout) == "1" { Ok(()) } else { Err(text(&output.stderr)) }
-        });
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        it.api.restart(signal);
+        assert_eq!(it.ok(&["get", "configmap", "a", "-o", "jsonpath={.data.x}"]), "1");
     }
 }

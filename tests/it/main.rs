@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may stop at any failure")]
 
 mod api;
+mod bad_input;
 mod client;
 mod controllers;
 mod executor;
 mod kubectl;
 mod mesos;
+mod replicas;
 mod scheduler;
 mod static_pods;
 mod store;

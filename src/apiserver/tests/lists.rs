@@ -114,6 +114,53 @@ async fn selectors() {
     it.stop().await;
 }
 
+/// Every field that Kubernetes lets one select by, on objects that have it and on one that has nothing.
+#[tokio::test]
+async fn selectable_fields() {
+    let it = start().await;
+    let all = [
+        (
+            "pods",
+            "spec.nodeName spec.restartPolicy spec.schedulerName spec.serviceAccountName spec.hostNetwork status.phase status.podIP \
+          status.podIPs status.nominatedNodeName",
+        ),
+        (
+            "events",
+            "involvedObject.kind involvedObject.namespace involvedObject.name involvedObject.uid involvedObject.apiVersion \
+          involvedObject.resourceVersion involvedObject.fieldPath reason reportingComponent source type",
+        ),
+        ("nodes", "spec.unschedulable"),
+        ("namespaces", "status.phase"),
+        ("secrets", "type"),
+        ("replicationcontrollers", "status.replicas"),
+    ];
+    for (plural, fields) in all {
+        for field in fields.split(' ').filter(|it| !it.is_empty()).chain(["metadata.name", "metadata.namespace"]) {
+            assert_eq!(
+                it.get(&format!("/api/v1/{plural}?fieldSelector={field}%3Dnone")).await.ok()["items"],
+                json!([]),
+                "{plural} {field}"
+            );
+        }
+        assert_eq!(it.get(&format!("/api/v1/{plural}?fieldSelector=spec.none%3D1")).await.failed().0, 400);
+    }
+    it.create(super::PODS, super::pod("a")).await.ok();
+    let event = json!({"metadata": {"name": "e"}, "involvedObject": {"kind": "Pod", "name": "a", "namespace": "default"}, "reason": "Seen",
+        "type": "Normal", "source": {"component": "kubelet"}});
+    it.create("/api/v1/namespaces/default/events", event).await.ok();
+    for (plural, selector, found) in [
+        ("pods", "spec.restartPolicy=Always,spec.hostNetwork=false,spec.nodeName=,status.phase=Pending", 1),
+        ("pods", "spec.schedulerName!=default-scheduler", 0),
+        ("events", "source=kubelet,involvedObject.kind=Pod,reason=Seen,type!=Warning", 1),
+        ("events", "source!=kubelet", 0),
+        ("namespaces", "status.phase=Active,metadata.name=default", 1),
+    ] {
+        let listed = it.get(&format!("/api/v1/{plural}?fieldSelector={}", super::super::query::escape(selector))).await.ok();
+        assert_eq!(listed["items"].as_array().map(Vec::len), Some(found), "{plural} {selector}");
+    }
+    it.stop().await;
+}
+
 #[tokio::test]
 async fn forms() {
     let it = start().await;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::super::{ApiServer, Config};
-use super::{CONFIG_MAPS, Fixture, start};
+use super::{CONFIG_MAPS, Fixture, config_map, start, start_with};
 use crate::util::product::KUBERNETES;
 
 async fn raw(it: &Fixture, request: &[u8]) -> String {
@@ -94,5 +94,84 @@ async fn a_taken_port_is_named() {
     let config = Config::new(KUBERNETES, taken, "10.10.10.0/24".parse().unwrap());
     let error = ApiServer::build(config, it.store.clone()).unwrap_err();
     assert!(format!("{error:#}").starts_with(&format!("cannot listen on {taken}: ")), "{error:#}");
+    it.stop().await;
+}
+
+/// Clients that say nothing, little, or only half, are cut off in time; a body that does not come is told of.
+#[tokio::test]
+async fn slow_clients_are_not_waited_for() {
+    let it = start_with(|config| {
+        config.timeouts.head = Duration::from_millis(200);
+        config.timeouts.request = Duration::from_millis(400);
+    })
+    .await;
+    let head = format!("POST {CONFIG_MAPS} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{{");
+    for (said, answer) in [("", ""), ("G", ""), ("PRI * HTT", ""), ("GET /version HTTP/1.1\r\nx: y", ""), (&head, "HTTP/1.1 504 ")] {
+        let heard = tokio::time::timeout(Duration::from_secs(20), raw(&it, said.as_bytes())).await.expect("the connection ends");
+        assert!(heard.starts_with(answer) && heard.is_empty() == answer.is_empty(), "{said:?}: {heard}");
+    }
+    // A drop now and then does not help.
+    let mut drip = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    let dripped = async {
+        while drip.write_all(b"GET /").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), dripped).await.expect("the connection ends");
+    it.stop().await;
+}
+
+/// A client that never reads its watch loses it, and takes no memory with what it does not read; others see everything.
+#[tokio::test]
+async fn a_watch_that_nobody_reads_ends() {
+    let it = start_with(|config| config.timeouts.stalled = Duration::from_millis(300)).await;
+    let mut lazy = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    lazy.write_all(format!("GET {CONFIG_MAPS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+    let mut large = config_map("large");
+    it.create(CONFIG_MAPS, large.clone()).await.ok();
+    let mut keen = it.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
+    keen.next().await.unwrap();
+    for n in 0..60 {
+        large["data"]["a"] = format!("{n}{}", "x".repeat(500_000)).into();
+        it.put(&format!("{CONFIG_MAPS}/large"), large.clone()).await.ok();
+        assert_eq!(keen.next_name().await.0, "MODIFIED");
+    }
+    let mut heard = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), async {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        lazy.read_to_end(&mut heard).await
+    });
+    // The end may come as a reset; what was sent before is cut short.
+    let _ = read.await.expect("the watch ends");
+    assert!(heard.len() < 25_000_000, "{} bytes", heard.len());
+    it.stop().await;
+}
+
+/// HTTP/2 without an upgrade: so many requests at a time on a connection, and an end that lets them finish.
+#[tokio::test]
+async fn http_2_with_prior_knowledge() {
+    use http_body_util::{BodyExt, Empty};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let it = start_with(|config| config.max_streams = 10).await;
+    let stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut get = |path: &str| sender.send_request(http::Request::get(format!("http://x{path}")).body(Empty::new()).unwrap());
+    let version = get("/version").await.unwrap();
+    assert_eq!((version.status(), version.version()), (http::StatusCode::OK, http::Version::HTTP_2));
+    let mut watches = Vec::new();
+    for _ in 0..10 {
+        watches.push(get(&format!("{CONFIG_MAPS}?watch=true")).await.unwrap());
+    }
+    let mut one_more = Box::pin(get("/version"));
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut one_more).await.is_err(), "all streams are taken");
+    drop(watches.pop());
+    assert_eq!(one_more.await.unwrap().status(), 200);
+    it.supervisor.shutdown().cancel();
+    for watch in watches {
+        watch.into_body().collect().await.expect("the watch ends as it should");
+    }
+    connection.await.unwrap().expect("the connection ends as it should");
     it.stop().await;
 }

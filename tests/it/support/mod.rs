@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "every area uses some of it")]
 
+pub mod apiserver;
 pub mod cluster;
 pub mod docker;
+pub mod etcd;
 pub mod host;
 pub mod plane;
 pub mod process;
