@@ -36,7 +36,7 @@ pub enum Step {
     Try,
     /// Look whether the pod is bound as wanted, and tell [`Binding::looked`].
     Look,
-    /// Wait, then try again.
+    /// Wait, then try again: while the API server does not answer nobody can say whether the pod is bound.
     Wait(Duration),
     Bound,
     Failed(BindFailure),
@@ -53,12 +53,22 @@ impl Binding {
             Ok(()) => Step::Bound,
             // A try that seemed to fail may have succeeded.
             Err(ClientError::Api(status)) if status.code < 500 && status.code != 429 => Step::Look,
-            Err(_) => PAUSES.get(self.tries - 1).map_or(Step::Failed(self.failure), |pause| Step::Wait(*pause)),
+            Err(_) => self.wait(),
         }
     }
 
-    pub fn looked(&self, is_bound: bool) -> Step {
-        if is_bound { Step::Bound } else { Step::Failed(self.failure) }
+    /// Takes in whether the pod is bound; `None` if the API server did not say.
+    pub fn looked(&self, is_bound: Option<bool>) -> Step {
+        match is_bound {
+            Some(true) => Step::Bound,
+            Some(false) => Step::Failed(self.failure),
+            None => self.wait(),
+        }
+    }
+
+    fn wait(&self) -> Step {
+        let [.., longest] = PAUSES;
+        Step::Wait(PAUSES.get(self.tries - 1).copied().unwrap_or(longest))
     }
 }
 
@@ -71,7 +81,7 @@ fn has_node(pod: &Pod) -> bool {
 /// it yet.
 ///
 /// # Errors
-/// If the API server refuses, or does not answer for long.
+/// If the API server refuses.
 pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure> {
     let (id, mut binding, mut step) = (PodId::of(&pod), Binding::of(&pod), Step::Try);
     loop {
@@ -114,12 +124,36 @@ async fn attempt(shared: &Shared, id: &PodId, pod: &Pod) -> Result<(), ClientErr
     client.post(&resource::POD, &id.namespace, &id.name, "binding", &binding).await.map(drop)
 }
 
-/// Whether the pod is this task's, on this node, already.
-async fn is_bound(shared: &Shared, id: &PodId, pod: &Pod) -> bool {
-    let Ok(object) = shared.client.get(&resource::POD, &id.namespace, &id.name).await else { return false };
-    let Ok(there) = object.typed::<Pod>() else { return false };
+/// Whether the pod is this task's, on this node, already; `None` if the API server does not say.
+async fn is_bound(shared: &Shared, id: &PodId, pod: &Pod) -> Option<bool> {
+    let object = match shared.client.get(&resource::POD, &id.namespace, &id.name).await {
+        Ok(object) => object,
+        Err(error) if error.is("NotFound") => return Some(false),
+        Err(_) => return None,
+    };
+    let there = object.typed::<Pod>().ok()?;
     let task = |pod: &Pod| pod.metadata.annotations.as_ref()?.get(&shared.config.product.annotation("taskId")).cloned();
-    object.field("spec.nodeName") == Some(&shared.config.node_name)
-        && task(there) == task(pod)
-        && object.meta().uid == id.uid.as_str().into()
+    let is_here = object.field("spec.nodeName") == Some(&shared.config.node_name);
+    Some(is_here && task(there) == task(pod) && object.meta().uid == id.uid.as_str().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::Status;
+
+    #[test]
+    fn only_an_answer_ends_a_binding() {
+        let mut binding = Binding::of(&Pod::default());
+        let unreachable = ClientError::Unreachable(anyhow::anyhow!("gone"));
+        for pause in PAUSES.iter().chain([&PAUSES[5]; 3]) {
+            assert_eq!(binding.tried(Err(&unreachable)), Step::Wait(*pause));
+        }
+        let conflict = ClientError::Api(Box::new(Status::conflict(&resource::POD, "web", "is already assigned to a node")));
+        assert_eq!(binding.tried(Err(&conflict)), Step::Look);
+        assert_eq!(binding.looked(None), Step::Wait(PAUSES[5]), "it may be bound to this node");
+        assert_eq!(binding.looked(Some(true)), Step::Bound);
+        assert_eq!(binding.looked(Some(false)), Step::Failed(CREATE_BINDING_FAILURE));
+        assert_eq!(binding.tried(Ok(())), Step::Bound);
+    }
 }
