@@ -359,7 +359,8 @@ impl Machine {
                     let (reason, message) = ("ContainerRuntimeDown", format!("The pod waits for its node's container engine: {why}"));
                     actions.push(Action::Event(Happening { warning: true, reason, message, container: None }));
                 }
-                (self.looking, self.seen, self.blind, self.told_blind) = (false, None, true, true);
+                // A sign of life that came while it looked says more than the look.
+                (self.looking, self.seen, self.blind, self.told_blind) = (false, None, !self.changed, true);
             }
             Input::Done(op, result) => self.done(op, result, now, &mut actions),
             Input::Probed { container, id, kind, outcome } => self.probed(&container, &id, kind, &outcome, now, &mut actions),

@@ -456,6 +456,16 @@ fn another_executor_continues() {
 }
 
 #[test]
+fn an_engine_that_is_back_before_its_absence_is_seen_is_looked_at_again() {
+    let mut machine = Machine::new(pod(two()));
+    assert_eq!(machine.handle(Input::Tick, at(0)), [Action::Look(0)]);
+    assert_eq!(machine.handle(Input::Changed, at(0)), []);
+    assert!(machine.handle(Input::Blind("off".into()), at(0)).contains(&Action::Look(0)));
+    let actions = machine.handle(Input::Blind("off".into()), at(0));
+    assert!(!actions.contains(&Action::Look(0)), "until the engine says something again");
+}
+
+#[test]
 fn a_pod_that_is_deleted_when_it_comes_is_only_ended() {
     let source = pod(two());
     let (mut world, mut machine) = (World::default(), Machine::new(deleted(&source, 30)));
