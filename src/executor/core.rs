@@ -127,14 +127,8 @@ impl Core {
             return Vec::new();
         }
         let commands = match input {
-            Input::Listed(pods) => {
-                self.listed(&pods, now);
-                Vec::new()
-            }
-            Input::Pod(pod) => {
-                self.pod(&pod, false, now);
-                Vec::new()
-            }
+            Input::Listed(pods) => self.listed(&pods, now),
+            Input::Pod(pod) => self.pod(&pod, false, now),
             Input::Gone(uid) => {
                 self.tell(&uid, Notice::Gone);
                 Vec::new()
@@ -222,7 +216,7 @@ impl Core {
     }
 
     /// Compares the pods there are with those that run.
-    fn listed(&mut self, pods: &[Arc<Object>], now: Timestamp) {
+    fn listed(&mut self, pods: &[Arc<Object>], now: Timestamp) -> Vec<Command> {
         let there: BTreeSet<&str> = pods.iter().map(|object| &*object.meta().uid).collect();
         // A pod whose binding the list does not show yet is not gone.
         let gone = self.pods.iter().filter(|(uid, known)| !there.contains(uid.as_str()) && known.revision > 0);
@@ -230,13 +224,14 @@ impl Core {
             self.tell(&uid, Notice::Gone);
         }
         let first = !std::mem::replace(&mut self.listed, true);
-        pods.iter().for_each(|object| self.pod(object, first, now));
+        pods.iter().flat_map(|object| self.pod(object, first, now)).collect()
     }
 
     /// A pod of this node is so in the API.
-    fn pod(&mut self, object: &Arc<Object>, adopt: bool, now: Timestamp) {
+    fn pod(&mut self, object: &Arc<Object>, adopt: bool, now: Timestamp) -> Vec<Command> {
         let Ok(pod) = object.typed::<Pod>() else {
-            return tracing::error!("{} is not understood", object.key());
+            tracing::error!("{} is not understood", object.key());
+            return Vec::new();
         };
         let uid = &*object.meta().uid;
         if let Some(known) = self.pods.get_mut(uid) {
@@ -244,20 +239,21 @@ impl Core {
                 known.revision = object.revision();
                 self.tell(uid, Notice::Pod(Arc::new(pod.clone())));
             }
-            return;
+            return Vec::new();
         }
         // What it shows runs by its own uid.
         if names::mirrored(pod).is_some() {
-            return self.out.push(Action::CheckMirror(object.clone()));
+            self.out.push(Action::CheckMirror(object.clone()));
+            return Vec::new();
         }
         // With Mesos a pod begins with its task, which brings it along. One that nobody runs and somebody deletes still has to be let go.
         let is_ours = !self.has_mesos || object.meta().is_deleted() || (adopt && self.tasks.id_of(pod).is_some());
-        if is_ours {
-            if adopt {
-                self.tasks.adopt(pod, now);
-            }
-            self.start(Arc::new(pod.clone()), object.revision(), false);
+        if !is_ours {
+            return Vec::new();
         }
+        let commands = if adopt { self.tasks.adopt(pod, now) } else { Vec::new() };
+        self.start(Arc::new(pod.clone()), object.revision(), false);
+        commands
     }
 
     fn mesos(&mut self, event: ExecutorEvent, now: Timestamp) -> Vec<Command> {

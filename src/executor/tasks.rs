@@ -124,18 +124,22 @@ impl Tasks {
         }
     }
 
-    /// A pod that this executor ran before it started again.
-    pub fn adopt(&mut self, pod: &Pod, now: Timestamp) {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        let stage = match phase {
-            Some("Succeeded" | "Failed") => return,
+    /// A pod that this executor ran before it started again. What it told the agent last may have got lost with it, so that is told again.
+    pub fn adopt(&mut self, pod: &Pod, now: Timestamp) -> Vec<Command> {
+        let Some(id) = self.id_of(pod) else { return Vec::new() };
+        let (pod, status) = (PodId::of(pod), pod.status.clone().unwrap_or_default());
+        let stage = match status.phase.as_deref() {
+            Some("Succeeded" | "Failed") => return vec![end(&id, &pod, &status)],
             Some("Running") => Stage::Running,
             _ => Stage::Starting { until: None },
         };
-        if let Some(id) = self.id_of(pod) {
-            self.tasks.entry(id).or_insert(Task { pod: PodId::of(pod), stage });
-            self.check_idle(now);
-        }
+        let told = match stage {
+            Stage::Running => running(&id, &pod, &status),
+            _ => update(&id, TaskState::TaskStarting, "create-binding-success", Some(status_data(&pod, &status))),
+        };
+        self.tasks.entry(id).or_insert(Task { pod, stage });
+        self.check_idle(now);
+        vec![told]
     }
 
     fn find(&self, pod: &PodId) -> Option<String> {
@@ -156,8 +160,7 @@ impl Tasks {
         let ended = matches!(phase, "Succeeded" | "Failed") && !ending;
         if (phase == "Running" || ended) && matches!(task.stage, Stage::Starting { .. }) {
             task.stage = Stage::Running;
-            let message = format!("pod-running:{}_{}", pod.name, pod.namespace);
-            commands.push(update(&id, TaskState::TaskRunning, &message, Some(status_data(pod, status))));
+            commands.push(running(&id, pod, status));
         }
         if let Stage::Starting { until } = &mut task.stage
             && is_under_way(status)
@@ -165,13 +168,8 @@ impl Tasks {
             *until = None;
         }
         if ended {
-            let state = if phase == "Succeeded" { TaskState::TaskFinished } else { TaskState::TaskFailed };
-            let message = match &status.message {
-                Some(message) => format!("pod-{}:{}_{}: {message}", phase.to_lowercase(), pod.name, pod.namespace),
-                None => format!("pod-{}:{}_{}", phase.to_lowercase(), pod.name, pod.namespace),
-            };
             self.tasks.remove(&id);
-            commands.push(update(&id, state, &message, Some(status_data(pod, status))));
+            commands.push(end(&id, pod, status));
             self.check_idle(now);
         }
         commands
@@ -259,6 +257,20 @@ fn is_under_way(status: &PodStatus) -> bool {
             || state.terminated.is_some()
             || waiting.is_some_and(|it| !matches!(it, "ContainerCreating" | "PodInitializing"))
     })
+}
+
+fn running(task: &str, pod: &PodId, status: &PodStatus) -> Command {
+    let message = format!("pod-running:{}_{}", pod.name, pod.namespace);
+    update(task, TaskState::TaskRunning, &message, Some(status_data(pod, status)))
+}
+
+/// The pod has Succeeded or Failed.
+fn end(task: &str, pod: &PodId, status: &PodStatus) -> Command {
+    let phase = status.phase.as_deref().unwrap_or_default();
+    let state = if phase == "Succeeded" { TaskState::TaskFinished } else { TaskState::TaskFailed };
+    let what = format!("pod-{}:{}_{}", phase.to_lowercase(), pod.name, pod.namespace);
+    let message = status.message.as_ref().map_or(what.clone(), |message| format!("{what}: {message}"));
+    update(task, state, &message, Some(status_data(pod, status)))
 }
 
 fn update(task: &str, state: TaskState, message: &str, data: Option<Bytes>) -> Command {
@@ -363,6 +375,21 @@ mod tests {
         let commands = tasks.status(&id, &phase("Succeeded"), false, at(1));
         assert_eq!(shown(&commands), ["TASK_RUNNING pod-running:web_a", "TASK_FINISHED pod-succeeded:web_a"]);
         assert_eq!(tasks.gone(&id, at(2)), []);
+    }
+
+    #[test]
+    fn what_the_last_executor_said_may_be_lost() {
+        for (phase, told, kills) in [
+            ("Pending", "TASK_STARTING create-binding-success", "terminate None"),
+            ("Running", "TASK_RUNNING pod-running:web_a", "terminate None"),
+            ("Succeeded", "TASK_FINISHED pod-succeeded:web_a", "TASK_LOST kill-pod-task"),
+            ("Failed", "TASK_FAILED pod-failed:web_a", "TASK_LOST kill-pod-task"),
+        ] {
+            let mut tasks = tasks();
+            let pod = Pod { status: Some(self::phase(phase)), ..pod() };
+            assert_eq!(shown(&tasks.adopt(&pod, at(0))), [told]);
+            assert_eq!(shown(&tasks.kill("t", None)), [kills], "{phase}");
+        }
     }
 
     #[test]
