@@ -33,6 +33,9 @@ impl Core {
             return;
         }
         self.reconciler.answered(now, &id);
+        if is_ahead(&status) {
+            return;
+        }
         if self.tasks.get(&id).is_none() && !self.adopt(now, &status) {
             self.unknown(&status);
             self.acknowledge(&status);
@@ -180,9 +183,16 @@ impl Core {
     }
 }
 
+/// Whether it is the master's answer that a task has ended, of which its agent's own update, which says how, is still to come.
+fn is_ahead(status: &TaskStatus) -> bool {
+    let answers = status.source == Some(Source::Master.into()) && status.reason == Some(Reason::Reconciliation.into());
+    answers && matches!(status.state(), TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskDropped)
+}
+
 /// Whether a task's end means that its pod has no containers any more and nobody writes its status.
 fn containers_are_gone(task: &Task, status: &TaskStatus) -> bool {
-    if matches!(status.state(), TaskState::TaskGone | TaskState::TaskGoneByOperator) {
+    // A task that was dropped is no task of its executor, which may have bound its pod all the same.
+    if matches!(status.state(), TaskState::TaskGone | TaskState::TaskGoneByOperator | TaskState::TaskDropped) {
         return true;
     }
     let (Some(source), message) = (status.source.map(|_| status.source()), status.message()) else { return false };

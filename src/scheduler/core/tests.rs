@@ -2,17 +2,40 @@
 
 use serde_json::{Value, json};
 
-use super::simulation::settings;
 use super::*;
 use crate::mesos::v1::scheduler::call;
 use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{ExecutorId, Offer, TaskState};
 use crate::object::resource;
-use crate::scheduler::demand::tests::object;
+use crate::scheduler::demand::tests::{object, rules};
 use crate::scheduler::offers::tests::offer;
+use crate::scheduler::resources::ExecutorCost;
 use crate::telemetry::metrics::Registry;
+use crate::util::product::KUBERNETES;
 
 const S: Duration = Duration::from_secs(1);
+
+fn settings(seed: u64, resumed: bool) -> Settings {
+    let cost = ExecutorCost { cpu: 250, mem: 128_000 };
+    Settings {
+        rules: rules(),
+        prototype: Prototype::new(KUBERNETES, "./km", vec!["./km".into()], &[], None, cost),
+        discovery: false,
+        offer_ttl: Duration::from_secs(5),
+        initial_pod_backoff: Duration::from_secs(1),
+        max_pod_backoff: Duration::from_secs(60),
+        reconcile: Pace {
+            cooldown: Duration::from_secs(15),
+            interval: Duration::from_secs(300),
+            initial_delay: Duration::from_secs(15),
+            max_backoff: Duration::from_secs(120),
+        },
+        resumed,
+        // Time leaps here, and a pod may run twice if nobody answers in time.
+        gate: Duration::MAX / 2,
+        seed,
+    }
+}
 
 struct Bench {
     core: Core,
@@ -175,6 +198,30 @@ fn what_an_agent_says_of_a_lost_executor_counts_whoever_spoke_before() {
         bench.status("t2", TaskState::TaskFailed, Source::Agent, Some(reason));
         assert_eq!(deletes(&bench), expected + 1, "{reason:?}");
     }
+}
+
+#[test]
+fn how_a_task_ended_is_not_for_the_master_to_say() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    bench.input(Input::Pod(bound("p", &task, |_| {})));
+    bench.status(&task, TaskState::TaskRunning, Source::Executor, None);
+    bench.done.clear();
+    bench.status(&task, TaskState::TaskFailed, Source::Master, Some(Reason::Reconciliation));
+    assert!(bench.done.is_empty(), "its agent's update is still to come: {:?}", bench.done);
+    bench.status(&task, TaskState::TaskFailed, Source::Executor, None);
+    assert!(!bench.done.iter().any(|it| matches!(it, Action::DeletePod { .. })), "a pod that failed keeps its status");
+    assert_eq!(bench.kinds(), [call::Type::Acknowledge]);
+}
+
+#[test]
+fn a_bound_pod_whose_task_is_dropped_is_deleted() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    bench.input(Input::Pod(bound("p", &task, |_| {})));
+    bench.done.clear();
+    bench.status(&task, TaskState::TaskDropped, Source::Agent, Some(Reason::AgentRestarted));
+    assert!(matches!(bench.done[..], [Action::DeletePod { .. }]), "{:?}", bench.done);
 }
 
 #[test]
