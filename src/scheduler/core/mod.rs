@@ -478,6 +478,4 @@ fn kill_call(task: &Task) -> Call {
 }
 
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;

@@ -1,0 +1,310 @@
+//! The scheduler's process: its core, its session with the master, its watch, and its writes that are under way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use km::mesos::v1::framework_info::{Capability, capability};
+use km::mesos::v1::scheduler::{Call, Event, call};
+use km::mesos::v1::{FrameworkId, FrameworkInfo};
+use km::scheduler::core::{Action, Core, Input, Settings};
+use km::scheduler::demand::Rules;
+use km::scheduler::executorinfo::Prototype;
+use km::scheduler::limits::Defaults;
+use km::scheduler::metrics::Metrics;
+use km::scheduler::reconcile::Pace;
+use km::scheduler::resources::ExecutorCost;
+use km::telemetry::metrics::Registry;
+use km::util::product::KUBERNETES;
+use serde_json::json;
+
+use crate::api::Change;
+use crate::world::{Ready, World};
+
+/// What the master's side of the connection brings.
+#[derive(Debug)]
+pub enum Heard {
+    Event(Box<Event>),
+    Closed,
+}
+
+pub struct Session {
+    pub stream: String,
+    pub to_master: VecDeque<Call>,
+    pub to_scheduler: VecDeque<Heard>,
+}
+
+pub struct Process {
+    pub core: Core,
+    framework: Option<String>,
+    pub session: Option<Session>,
+    connects_at: Duration,
+    watch: VecDeque<Change>,
+    inputs: VecDeque<Input>,
+    writes: Vec<Action>,
+    /// Until when the API server is out of reach.
+    pub cut_off: Duration,
+}
+
+/// The scheduler, which is started again when it dies.
+#[derive(Default)]
+pub struct Scheduler {
+    /// The framework id in the store.
+    pub kept: Option<String>,
+    pub process: Option<Process>,
+    pub starts_at: Duration,
+}
+
+pub fn rules() -> Rules {
+    let roles = vec![Box::from("*")];
+    Rules {
+        product: KUBERNETES,
+        limits: Defaults::default(),
+        framework_roles: roles.clone(),
+        default_pod_roles: roles,
+        any_port_by_default: true,
+    }
+}
+
+pub fn settings(seed: u64, resumed: bool) -> Settings {
+    let cost = ExecutorCost { cpu: 250, mem: 128_000 };
+    Settings {
+        rules: rules(),
+        prototype: Prototype::new(KUBERNETES, "./km", vec!["./km".into()], &[], None, cost),
+        discovery: false,
+        offer_ttl: Duration::from_secs(5),
+        initial_pod_backoff: Duration::from_secs(1),
+        max_pod_backoff: Duration::from_secs(60),
+        reconcile: Pace {
+            cooldown: Duration::from_secs(15),
+            interval: Duration::from_secs(300),
+            initial_delay: Duration::from_secs(15),
+            max_backoff: Duration::from_secs(120),
+        },
+        resumed,
+        // Time leaps here, and a pod may be launched twice if nobody answers in time.
+        gate: Duration::MAX / 2,
+        seed,
+    }
+}
+
+pub fn framework(id: Option<&str>) -> FrameworkInfo {
+    use capability::Type;
+    let capabilities = [Type::MultiRole, Type::ReservationRefinement, Type::PartitionAware];
+    FrameworkInfo {
+        user: "root".to_owned(),
+        name: "Kubernetes".to_owned(),
+        id: id.map(|id| FrameworkId { value: id.to_owned() }),
+        failover_timeout: Some(7.0 * 86_400.0),
+        checkpoint: Some(true),
+        roles: vec!["*".to_owned()],
+        capabilities: capabilities.map(|it| Capability { r#type: Some(it.into()) }).into(),
+        ..FrameworkInfo::default()
+    }
+}
+
+impl Process {
+    fn act(&mut self, now: Duration) {
+        for action in self.core.act(now) {
+            match action {
+                Action::Call(mut call) => {
+                    call.framework_id = self.framework.clone().map(Into::into);
+                    if let Some(session) = &mut self.session {
+                        session.to_master.push_back(*call);
+                    }
+                }
+                Action::Tell { .. } => {}
+                other => self.writes.push(other),
+            }
+        }
+    }
+
+    pub fn see(&mut self, change: &Change) {
+        self.watch.push_back(change.clone());
+    }
+}
+
+impl World {
+    pub fn scheduler_ready(&self, ready: &mut Vec<Ready>) {
+        let Some(process) = &self.scheduler.process else {
+            ready.extend((self.now >= self.scheduler.starts_at).then_some(Ready::SchedulerStarts));
+            return;
+        };
+        match &process.session {
+            Some(session) => {
+                ready.extend((!session.to_scheduler.is_empty()).then_some(Ready::SchedulerHears));
+                ready.extend((!session.to_master.is_empty() && self.mesos.master.is_some()).then_some(Ready::MasterHears));
+            }
+            None => {
+                // One session after the other.
+                let told = !process.inputs.iter().any(|input| matches!(input, Input::Disconnected));
+                let can = told && self.now >= process.connects_at && self.mesos.master.is_some();
+                ready.extend(can.then_some(Ready::SchedulerConnects));
+            }
+        }
+        ready.extend((!process.watch.is_empty() && self.now >= process.cut_off).then_some(Ready::SchedulerSees));
+        ready.extend((!process.inputs.is_empty()).then_some(Ready::SchedulerLearns));
+        ready.extend((0..process.writes.len()).map(Ready::SchedulerWrites));
+        ready.extend(process.core.wake_at().filter(|at| *at <= self.now).map(|_| Ready::SchedulerWakes));
+    }
+
+    pub fn scheduler_due(&self, due: &mut Vec<Duration>) {
+        match &self.scheduler.process {
+            None => due.push(self.scheduler.starts_at),
+            Some(process) => {
+                due.extend(process.core.wake_at());
+                due.push(process.cut_off);
+                due.extend(process.session.is_none().then_some(process.connects_at));
+            }
+        }
+    }
+
+    /// A new process reads the nodes and pods there are, before it hears of Mesos.
+    pub fn scheduler_starts(&mut self) {
+        let resumed = self.scheduler.kept.is_some();
+        let mut process = Process {
+            core: Core::new(settings(self.random(), resumed), Metrics::new(Registry::default())),
+            framework: self.scheduler.kept.clone(),
+            session: None,
+            connects_at: self.now,
+            watch: VecDeque::new(),
+            inputs: VecDeque::new(),
+            writes: Vec::new(),
+            cut_off: Duration::ZERO,
+        };
+        self.api.list_nodes().into_iter().for_each(|node| process.core.input(self.now, Input::Node(node)));
+        self.api.list_pods(None).into_iter().for_each(|pod| process.core.input(self.now, Input::Pod(pod)));
+        process.act(self.now);
+        self.scheduler.process = Some(process);
+    }
+
+    /// What was sent may have arrived; the master notices sooner or later.
+    pub fn scheduler_loses_master(&mut self) {
+        while self.scheduler_session().is_some_and(|it| !it.to_master.is_empty()) && self.chance(50) {
+            self.master_hears();
+        }
+        while self.scheduler_session().is_some_and(|it| !it.to_scheduler.is_empty()) && self.chance(50) {
+            self.scheduler_hears();
+        }
+        let (pause, notices) = (self.up_to(3.0), self.up_to(20.0));
+        let Some(process) = &mut self.scheduler.process else { return };
+        let Some(session) = process.session.take() else { return };
+        process.connects_at = self.now + pause;
+        process.inputs.push_back(Input::Disconnected);
+        self.mesos.broken.push((self.now + notices, session.stream));
+    }
+
+    pub fn scheduler_dies(&mut self) {
+        self.scheduler_loses_master();
+        // Writes under way may still arrive.
+        for write in self.scheduler.process.take().map(|it| it.writes).unwrap_or_default() {
+            if self.chance(50) {
+                self.scheduler_write(&write);
+            }
+        }
+        self.scheduler.starts_at = self.now + self.up_to(20.0);
+    }
+
+    pub fn scheduler_session(&mut self) -> Option<&mut Session> {
+        self.scheduler.process.as_mut()?.session.as_mut()
+    }
+
+    pub fn scheduler_connects(&mut self) {
+        let stream = self.mesos.stream();
+        let Some(process) = &mut self.scheduler.process else { return };
+        let subscribe = call::Subscribe { framework_info: framework(process.framework.as_deref()), suppressed_roles: Vec::new() };
+        process.session = Some(Session { stream: stream.clone(), to_master: VecDeque::new(), to_scheduler: VecDeque::new() });
+        let Some(master) = &mut self.mesos.master else { return };
+        let actions = master.subscribe(self.now, subscribe, stream).expect("a subscription is answered on its stream");
+        self.carry_out(actions);
+    }
+
+    pub fn scheduler_hears(&mut self) {
+        let Some(heard) = self.scheduler_session().and_then(|it| it.to_scheduler.pop_front()) else { return };
+        let Heard::Event(event) = heard else { return self.scheduler_loses_master() };
+        if let Some(error) = &event.error {
+            // The driver gives up, and with it the process: the framework is gone for good, or another took over.
+            self.note(|| format!("the scheduler is told {}", error.message));
+            if error.message.contains("removed") {
+                self.scheduler.kept = None;
+            }
+            return self.scheduler_dies();
+        }
+        if let Some(update) = &event.update {
+            let status = &update.status;
+            self.note(|| format!("{} {} {:?} {}", status.task_id, status.state().as_str_name(), status.source(), status.message()));
+        }
+        let Some(process) = &mut self.scheduler.process else { return };
+        let input = match &event.subscribed {
+            Some(subscribed) => {
+                process.framework = Some(subscribed.framework_id.value.clone());
+                Input::Subscribed(subscribed.framework_id.value.clone())
+            }
+            None => Input::Event(event),
+        };
+        process.core.input(self.now, input);
+        process.act(self.now);
+    }
+
+    pub fn scheduler_sees(&mut self) {
+        let Some(process) = &mut self.scheduler.process else { return };
+        let Some(change) = process.watch.pop_front() else { return };
+        process.core.input(
+            self.now,
+            match change {
+                Change::Pod(pod) => Input::Pod(pod),
+                Change::PodGone(pod) => Input::PodGone(pod),
+                Change::Node(node) => Input::Node(node),
+            },
+        );
+        process.act(self.now);
+    }
+
+    pub fn scheduler_learns(&mut self) {
+        let Some(process) = &mut self.scheduler.process else { return };
+        let Some(input) = process.inputs.pop_front() else { return };
+        process.core.input(self.now, input);
+        process.act(self.now);
+    }
+
+    pub fn scheduler_wakes(&mut self) {
+        if let Some(process) = &mut self.scheduler.process {
+            process.act(self.now);
+        }
+    }
+
+    pub fn scheduler_writes(&mut self, at: usize) {
+        let Some(process) = &mut self.scheduler.process else { return };
+        let write = process.writes.swap_remove(at);
+        let cut = self.now < process.cut_off;
+        let fails = cut || self.fails(8);
+        if !fails || !cut && self.chance(50) {
+            self.scheduler_write(&write);
+        }
+        let answer = match write {
+            Action::DeletePod { pod, .. } => Input::PodDeletion { pod, done: !fails },
+            Action::WriteNode { host, .. } => Input::NodeWritten { host, done: !fails },
+            other if fails => {
+                // Tried until it is done.
+                return self.scheduler.process.iter_mut().for_each(|it| it.writes.push(other.clone()));
+            }
+            _ => return,
+        };
+        if let Some(process) = &mut self.scheduler.process {
+            process.inputs.push_back(answer);
+        }
+    }
+
+    fn scheduler_write(&mut self, write: &Action) {
+        self.note(|| format!("{write:?}"));
+        match write {
+            Action::DeletePod { pod, uid } => {
+                self.check_system_deletes(uid);
+                // Gone, or another pod of that name: as good as done.
+                let _ = self.api.delete(&pod.name, uid);
+            }
+            Action::WriteNode { host, labels } => self.api.write_node(host, &json!(labels), &json!({})),
+            Action::KeepFrameworkId(id) => self.scheduler.kept = Some(id.clone()),
+            other => unreachable!("{other:?} is no write"),
+        }
+    }
+}
