@@ -32,6 +32,7 @@ const FLAGS: &[Flag] = &[
     Flag::new("cloud-provider", Kind::Text, "mesos", "mesos, the only one"),
     Flag::new("cloud-config", Kind::Text, "", "Ini file with a section [mesos-cloud]"),
     Flag::new("host-port-endpoints", Kind::Bool, "true", "Services lead to the hosts' ports, not to the pods' addresses"),
+    Flag::new("max-endpoints-per-slice", Kind::Integer, "100", "How many endpoints are in an EndpointSlice at most, up to 1000"),
     Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
     Flag::new("node-monitor-grace-period", Kind::Duration, "40s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
@@ -148,6 +149,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     Ok(Config {
         product: KUBERNETES,
         host_port_endpoints: values.bool("host-port-endpoints"),
+        max_endpoints_per_slice: slice_size(values.integer("max-endpoints-per-slice")?)?,
         node_monitor_period: values.duration("node-monitor-period"),
         node_monitor_grace_period: values.duration("node-monitor-grace-period"),
         pod_eviction_timeout: values.duration("pod-eviction-timeout"),
@@ -155,6 +157,11 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         resource_quota_sync_period: values.duration("resource-quota-sync-period"),
         root_ca: values.maybe("root-ca-file").map(|it| root_ca(&it)).transpose()?,
     })
+}
+
+fn slice_size(number: i64) -> anyhow::Result<usize> {
+    let size = usize::try_from(number).ok().filter(|it| (1..=1000).contains(it));
+    size.with_context(|| format!("--max-endpoints-per-slice: {number} is not between 1 and 1000"))
 }
 
 /// # Errors

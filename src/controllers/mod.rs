@@ -42,6 +42,8 @@ pub struct Config {
     pub product: &'static Product,
     /// `--host-port-endpoints`: services lead to the hosts' ports.
     pub host_port_endpoints: bool,
+    /// `--max-endpoints-per-slice`.
+    pub max_endpoints_per_slice: usize,
     /// `--node-monitor-period`.
     pub node_monitor_period: Duration,
     /// `--node-monitor-grace-period`.
@@ -62,6 +64,7 @@ impl Config {
         Self {
             product,
             host_port_endpoints: true,
+            max_endpoints_per_slice: 100,
             node_monitor_period: Duration::from_secs(5),
             node_monitor_grace_period: Duration::from_secs(40),
             pod_eviction_timeout: Duration::from_secs(300),
@@ -85,7 +88,12 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(deployment::DeploymentController),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(daemon_set::DaemonSetController),
-        Arc::new(endpoints::EndpointsController { product: config.product, host_ports: config.host_port_endpoints }),
+        Arc::new(endpoints::EndpointsController {
+            product: config.product,
+            host_ports: config.host_port_endpoints,
+            slice_size: config.max_endpoints_per_slice,
+        }),
+        Arc::new(endpoints::MirroringController { slice_size: config.max_endpoints_per_slice }),
         Arc::new(node::NodeController {
             agents,
             period: config.node_monitor_period,

@@ -1,0 +1,121 @@
+//! Endpoints: all addresses of a service in one object, as older clients read them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::ServiceSpec;
+use serde_json::{Value, json};
+
+use super::super::plan::{Plan, Write, covers, tree};
+use super::{Backend, Port, create, is_headless, labels, labels_patch};
+use crate::cache::Cache;
+use crate::client::Patch;
+use crate::object::{Object, resource};
+
+/// More addresses than this are left out.
+const MOST: usize = 1000;
+const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+
+/// `mapping_prefix` is that of the annotations by container port, if hosts' ports are given out.
+pub(super) fn plan(
+    cache: &Cache,
+    mapping_prefix: Option<&str>,
+    service: &Object,
+    spec: &ServiceSpec,
+    backends: &[Backend],
+    plan: &mut Plan,
+) {
+    let publish_all = spec.publish_not_ready_addresses == Some(true);
+    let shown: Vec<&Backend> = backends.iter().filter(|it| publish_all || !it.terminating).collect();
+    let (shown, truncated) = truncate(shown);
+    let labels = labels(service, is_headless(spec));
+    let subsets = subsets(&shown);
+    let mut annotations: BTreeMap<String, Value> = BTreeMap::new();
+    if let Some(prefix) = mapping_prefix {
+        for (backend, port) in shown.iter().filter(|it| it.ready).flat_map(|it| it.ports.iter().map(move |port| (it, port))) {
+            let key = format!("{prefix}{}_{}_{}", port.protocol, backend.addresses[0], port.number);
+            annotations.insert(key, port.container_port.to_string().into());
+        }
+    }
+    if truncated {
+        annotations.insert(OVER_CAPACITY.to_owned(), "truncated".into());
+    }
+    let Some(current) = cache.get(&resource::ENDPOINTS, service.namespace(), service.name()) else {
+        let object = json!({
+            "apiVersion": "v1",
+            "kind": "Endpoints",
+            "metadata": { "name": service.name(), "labels": labels, "annotations": annotations },
+            "subsets": subsets,
+        });
+        plan.writes.push(create(&resource::ENDPOINTS, service.namespace(), object));
+        return;
+    };
+    let there = tree(&current);
+    // Mappings of hosts' ports that are gone are removed, other annotations stay.
+    let ours = |key: &str| key == OVER_CAPACITY || mapping_prefix.is_some_and(|it| key.starts_with(it));
+    for stale in there["metadata"]["annotations"].as_object().into_iter().flatten().map(|it| it.0).filter(|it| ours(it)) {
+        annotations.entry(stale.clone()).or_insert(Value::Null);
+    }
+    let metadata = json!({ "labels": labels_patch(&current, &labels), "annotations": annotations });
+    let none = there["subsets"].as_array().is_none_or(Vec::is_empty);
+    if !covers(&there["metadata"], &metadata) || there["subsets"] != subsets && !(none && subsets == json!([])) {
+        let patch = json!({ "metadata": metadata, "subsets": subsets });
+        plan.writes.push(Write::Patch { key: current.key(), subresource: "", patch: Patch::Merge(patch) });
+    }
+}
+
+/// Those that are ready are kept before the others.
+fn truncate(mut backends: Vec<&Backend>) -> (Vec<&Backend>, bool) {
+    let truncated = backends.len() > MOST;
+    if truncated {
+        backends.sort_by_key(|it| !it.ready);
+        backends.truncate(MOST);
+    }
+    (backends, truncated)
+}
+
+/// Addresses that serve the same ports are one subset, each subset the product of its addresses and ports.
+fn subsets(backends: &[&Backend]) -> Value {
+    let mut by_ports: BTreeMap<&[Port], Vec<&Backend>> = BTreeMap::new();
+    for backend in backends {
+        by_ports.entry(&backend.ports).or_default().push(backend);
+    }
+    let subsets = by_ports.into_iter().map(|(ports, mut backends)| {
+        backends.sort_by(|a, b| (&a.addresses, a.pod.name()).cmp(&(&b.addresses, b.pod.name())));
+        let mut subset = json!({});
+        for (field, ready) in [("addresses", true), ("notReadyAddresses", false)] {
+            let addresses: Vec<Value> = backends.iter().filter(|it| it.ready == ready).map(|it| address(it)).collect();
+            if !addresses.is_empty() {
+                subset[field] = addresses.into();
+            }
+        }
+        if !ports.is_empty() {
+            subset["ports"] = ports.iter().map(port).collect();
+        }
+        subset
+    });
+    subsets.collect::<Vec<_>>().into()
+}
+
+fn address(backend: &Backend) -> Value {
+    let pod = &backend.pod;
+    let target = json!({ "kind": "Pod", "namespace": pod.namespace(), "name": pod.name(), "uid": &*pod.meta().uid });
+    let mut address = json!({ "ip": backend.addresses[0], "targetRef": target });
+    if !backend.node.is_empty() {
+        address["nodeName"] = backend.node.as_str().into();
+    }
+    if let Some(hostname) = &backend.hostname {
+        address["hostname"] = hostname.as_str().into();
+    }
+    address
+}
+
+fn port(port: &Port) -> Value {
+    let mut value = json!({ "port": port.number, "protocol": port.protocol });
+    if !port.name.is_empty() {
+        value["name"] = port.name.as_str().into();
+    }
+    if let Some(protocol) = &port.app_protocol {
+        value["appProtocol"] = protocol.as_str().into();
+    }
+    value
+}
