@@ -55,7 +55,7 @@ impl Controller for GarbageCollector {
     }
 }
 
-/// The keys that a change of `object` concerns: itself if it has owners or holds a deletion up, its owners if they wait for it, and its
+/// The keys that a change of `object` concerns: itself if an owner of it does not simply live or it holds a deletion up, its owners if they wait for it, and its
 /// dependents when it is gone.
 fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
     let meta = object.meta();
@@ -68,7 +68,7 @@ fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
     }
     if !there {
         keys.extend(cache.owned_by(&meta.uid).iter().map(|it| it.key()));
-    } else if !meta.owners.is_empty() || meta.is_deleted() {
+    } else if meta.is_deleted() || meta.owners.iter().any(|it| !matches!(find(cache, object, it), Owner::Lives)) {
         keys.push(object.key());
         if meta.is_deleted() && meta.finalizers.iter().any(|it| **it == *FOREGROUND) {
             keys.extend(cache.owned_by(&meta.uid).iter().map(|it| it.key()));
@@ -88,8 +88,11 @@ fn owner_key(object: &Object, owner: &OwnerReference) -> Option<ObjectKey> {
 }
 
 fn find(cache: &Cache, object: &Object, owner: &OwnerReference) -> Owner {
-    // A kind that is not known here cannot be judged.
+    // A kind that is not known here cannot be judged; nor can an object without a namespace be owned by one that has one.
     let Some(key) = owner_key(object, owner) else { return Owner::Lives };
+    if key.resource.namespaced && !object.resource().namespaced {
+        return Owner::Lives;
+    }
     match cache.get(key.resource, &key.name.namespace, &key.name.name).filter(|it| it.meta().uid == owner.uid) {
         None => Owner::Gone(key),
         Some(it) if it.meta().is_deleted() && it.meta().finalizers.iter().any(|it| **it == *FOREGROUND) => Owner::Waits,

@@ -104,7 +104,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(disruption::DisruptionController),
-        Arc::new(pod_gc::PodGc { threshold: config.terminated_pod_gc_threshold }),
+        Arc::new(pod_gc::PodGc::new(config.terminated_pod_gc_threshold)),
         Arc::new(gc::GarbageCollector),
         Arc::new(resource_quota::ResourceQuotaController { period: config.resource_quota_sync_period }),
     ];

@@ -1,8 +1,12 @@
 //! Deletion of namespaces: everything in one is deleted, then the finalizer that held it is taken off.
 
-use jiff::Timestamp;
-use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::conditions;
 use super::plan::{Controller, Plan, Source, Write, tree};
 use crate::cache::{Cache, Query};
 use crate::client::DeleteOptions;
@@ -28,32 +32,76 @@ impl Controller for NamespaceController {
         std::iter::once(Source::own(&resource::NAMESPACE)).chain(things).collect()
     }
 
-    fn plan(&self, cache: &Cache, key: &ObjectKey, _now: Timestamp) -> Plan {
+    fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(namespace) = cache.get(&resource::NAMESPACE, "", &key.name.name).filter(|it| it.meta().is_deleted()) else { return plan };
         let query = Query::namespace(namespace.name());
-        let mut empty = true;
+        let mut left = Left::default();
         for resource in contents() {
-            for object in cache.list(resource, &query).objects {
-                empty = false;
-                if !object.meta().is_deleted() {
-                    let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
-                    plan.writes.push(Write::Delete { key: object.key(), options, tell: None });
-                }
+            let objects = cache.list(resource, &query).objects;
+            left.count(resource, &objects);
+            for object in objects.iter().filter(|it| !it.meta().is_deleted()) {
+                let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+                plan.writes.push(Write::Delete { key: object.key(), options, tell: None });
             }
         }
-        if empty {
-            let mut finalized = tree(&namespace);
-            let finalizers = finalized["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let mut object = tree(&namespace);
+        if left.resources.is_empty() {
+            let finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
             if finalizers.iter().any(|it| it == "kubernetes") {
-                finalized["spec"]["finalizers"] = finalizers.into_iter().filter(|it| it != "kubernetes").collect();
+                object["spec"]["finalizers"] = finalizers.into_iter().filter(|it| it != "kubernetes").collect();
                 plan.writes.push(Write::DeleteAll { resource: &resource::EVENT, namespace: namespace.name().to_owned() });
-                plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object: finalized });
+                plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object });
             }
-        } else if namespace.field("status.phase") != Some("Terminating") {
-            plan.set_status(namespace.key(), &tree(&namespace)["status"], json!({ "phase": "Terminating" }));
+        } else {
+            let current = object["status"].take();
+            let mut status = json!({ "phase": "Terminating", "conditions": current["conditions"] });
+            left.conditions().into_iter().for_each(|it| conditions::set(&mut status["conditions"], it, now));
+            plan.set_status(namespace.key(), &current, status);
         }
         plan
+    }
+}
+
+/// What is yet in a namespace that is being deleted.
+#[derive(Debug, Default)]
+struct Left {
+    /// How many there are of each.
+    resources: Vec<(ResourceRef, usize)>,
+    /// How many objects each finalizer holds.
+    finalizers: BTreeMap<String, usize>,
+}
+
+impl Left {
+    fn count(&mut self, resource: ResourceRef, objects: &[Arc<Object>]) {
+        if !objects.is_empty() {
+            self.resources.push((resource, objects.len()));
+        }
+        for finalizer in objects.iter().flat_map(|it| it.meta().finalizers.iter()) {
+            *self.finalizers.entry(finalizer.to_string()).or_default() += 1;
+        }
+    }
+
+    /// As Kubernetes tells of them.
+    fn conditions(&self) -> [Value; 5] {
+        let condition = |kind: &str, status: bool, reason: &str, message: String| json!({ "type": kind, "status": if status { "True" } else { "False" }, "reason": reason, "message": message });
+        let fine = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());
+        let resources = self.resources.iter().map(|(it, count)| format!("{}.{} has {count} resource instances", it.plural, it.group));
+        let resources = resources.collect::<Vec<_>>().join(", ");
+        let finalizers = self.finalizers.iter().map(|(it, count)| format!("{it} in {count} resource instances"));
+        let finalizers = finalizers.collect::<Vec<_>>().join(", ");
+        let remaining = format!("Some resources are remaining: {resources}");
+        let held = format!("Some content in the namespace has finalizers remaining: {finalizers}");
+        [
+            fine("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
+            fine("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
+            fine("NamespaceDeletionContentFailure", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
+            condition("NamespaceContentRemaining", true, "SomeResourcesRemain", remaining),
+            match self.finalizers.is_empty() {
+                true => fine("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
+                false => condition("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", held),
+            },
+        ]
     }
 }
 

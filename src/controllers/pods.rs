@@ -7,8 +7,10 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::conditions;
 use super::owners::controller_reference;
-use super::plan::since;
+use super::plan::{Write, since, tree};
+use crate::client::Patch;
 use crate::object::Object;
 
 /// What controllers need to know of a pod, beside its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of them.
@@ -174,6 +176,21 @@ pub(super) fn deletion_rank(pod: &Object, together: usize) -> impl Ord + use<> {
     };
     let place = (node(pod).is_some(), phase, ready_since.is_some(), *deletion_cost, Reverse(together));
     (place, Reverse(*ready_since), Reverse(*restarts), Reverse(pod.meta().created.clone()))
+}
+
+/// Says of a pod that is going to be deleted from outside why that is (condition `DisruptionTarget` with this reason and message), and that it
+/// has failed: for those who judge failures, such as Jobs. `None` if it says so already.
+pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), now: Timestamp) -> Option<Write> {
+    let status = tree(pod)["status"].take();
+    let told = conditions::find(&status["conditions"], "DisruptionTarget").is_some_and(|it| it["status"] == "True");
+    if told && has_ended(pod) || pod.meta().is_deleted() {
+        return None;
+    }
+    let mut all = status["conditions"].clone();
+    conditions::set(&mut all, json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}), now);
+    let phase = if has_ended(pod) { status["phase"].clone() } else { "Failed".into() };
+    let patch = json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "phase": phase, "conditions": all } });
+    Some(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) })
 }
 
 /// A pod from a template (`{metadata, spec}`), owned by `owner`.

@@ -99,6 +99,47 @@ fn deletion_takes_or_leaves_the_dependents_as_asked() {
 }
 
 #[test]
+fn owners_that_are_not_where_they_should_be() {
+    let mut world = World::new(workloads());
+    let owner = |kind: &str, name: &str, uid: &str| json!([{"apiVersion": "v1", "kind": kind, "name": name, "uid": uid}]);
+    let map = |name: &str, owners: Value| json!({"metadata": {"name": name, "ownerReferences": owners}});
+    let elsewhere = world.put(&resource::CONFIG_MAP, "other", json!({"metadata": {"name": "owner"}})).meta().uid.to_string();
+    let node = world.put(&resource::NODE, "", json!({"metadata": {"name": "n"}}));
+    world.put(&resource::CONFIG_MAP, "default", map("by-a-node", owner("Node", "n", &node.meta().uid)));
+    world.put(&resource::CONFIG_MAP, "default", map("by-another-namespaces", owner("ConfigMap", "owner", &elsewhere)));
+    world.put(&resource::CONFIG_MAP, "default", map("by-a-stranger", owner("Stranger", "x", "x")));
+    world.put(&resource::NODE, "", map("by-a-namespaced", owner("ConfigMap", "owner", &elsewhere)));
+    world.settle(|_| ());
+    let names = |world: &World| world.list(&resource::CONFIG_MAP).iter().map(|it| it.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&world), ["by-a-node", "by-a-stranger", "owner"]);
+    assert_eq!(world.list(&resource::NODE).len(), 2);
+    world.remove(&node.key());
+    world.settle(|_| ());
+    assert_eq!(names(&world), ["by-a-stranger", "owner"]);
+}
+
+#[test]
+fn foreground_deletion_waits_for_those_that_block_it() {
+    let mut world = World::new(workloads());
+    let owner = world.put(&resource::CONFIG_MAP, "default", json!({"metadata": {"name": "owner"}}));
+    let dependent = |name: &str, blocks: bool, uid: &str| {
+        let owners = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid, "blockOwnerDeletion": blocks}]);
+        json!({"metadata": {"name": name, "ownerReferences": owners, "finalizers": ["example.com/hold"]}})
+    };
+    let blocking = world.put(&resource::SECRET, "default", dependent("blocking", true, &owner.meta().uid)).key();
+    let other = world.put(&resource::SECRET, "default", dependent("other", false, &owner.meta().uid)).key();
+    world.delete(&owner.key(), Some("Foreground"));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::CONFIG_MAP).len(), 1);
+    assert!(world.list(&resource::SECRET).iter().all(|it| it.meta().is_deleted()));
+    world.patch(&blocking, &json!({"metadata": {"finalizers": null}}));
+    world.settle(|_| ());
+    assert_eq!((world.list(&resource::CONFIG_MAP).len(), world.list(&resource::SECRET).len()), (0, 1));
+    world.patch(&other, &json!({"metadata": {"finalizers": null}}));
+    assert!(world.list(&resource::SECRET).is_empty());
+}
+
+#[test]
 fn a_namespace_is_emptied_before_it_goes() {
     let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
     let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));
@@ -112,6 +153,11 @@ fn a_namespace_is_emptied_before_it_goes() {
         (world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()),
         (0, 1, 1)
     );
+    let seen = super::plan::tree(&world.cache.get(&resource::NAMESPACE, "", "n").unwrap())["status"].take();
+    let condition = |kind: &str| super::conditions::find(&seen["conditions"], kind).unwrap()["message"].clone();
+    assert_eq!(condition("NamespaceContentRemaining"), "Some resources are remaining: configmaps. has 1 resource instances");
+    let held = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
+    assert_eq!(condition("NamespaceFinalizersRemaining"), held);
     world.patch(&ObjectKey::new(&resource::CONFIG_MAP, "n", "held"), &json!({"metadata": {"finalizers": null}}));
     world.settle(|_| ());
     assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());

@@ -224,10 +224,10 @@ fn labels_patch(current: &Object, wanted: &BTreeMap<String, String>) -> Map<Stri
 }
 
 fn create(resource: ResourceRef, namespace: &str, object: Value) -> Write {
-    Write::Create { resource, namespace: namespace.to_owned(), object, owner: None }
+    Write::Create { resource, namespace: namespace.to_owned(), object, tell: None }
 }
 
 fn delete(object: &Object) -> Write {
     let options = DeleteOptions { uid: Some(object.meta().uid.to_string()), ..DeleteOptions::default() };
-    Write::Delete { key: object.key(), options, owner: None }
+    Write::Delete { key: object.key(), options, tell: None }
 }

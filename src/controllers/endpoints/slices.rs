@@ -6,7 +6,8 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::{Value, json};
 
-use super::super::plan::{Plan, Write, controller_reference, covers, tree};
+use super::super::owners::controller_reference;
+use super::super::plan::{Plan, Write, covers, tree};
 use super::packing::{Packed, pack};
 use super::{Backend, OURS, Port, SLICE_MANAGER, SLICE_SERVICE, create, delete, family, is_headless, labels, labels_patch};
 use crate::cache::{Cache, Query};
