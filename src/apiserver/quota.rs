@@ -51,7 +51,7 @@ pub(crate) fn recount(cache: &Cache, quota: &Value, now: Timestamp) -> Amounts {
 /// Whether a quota limits anything that objects of a kind can use.
 pub(crate) fn may_count(kind: ResourceRef, quota: &Value) -> bool {
     // Events come and go too fast to be counted.
-    if !kind.namespaced || !kind.allows("create") || !kind.allows("list") || kind.plural == "events" {
+    if !kind.namespaced || !kind.is_stored() || kind.plural == "events" {
         return false;
     }
     let (counted, name) = (format!("count/{}", kind.qualified()), kind.plural);

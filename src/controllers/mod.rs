@@ -21,6 +21,7 @@ mod revisions;
 mod root_ca;
 mod service_account;
 mod stateful_set;
+mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,6 +108,8 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(pod_gc::PodGc::new(config.terminated_pod_gc_threshold)),
         Arc::new(gc::GarbageCollector),
         Arc::new(resource_quota::ResourceQuotaController { period: config.resource_quota_sync_period }),
+        Arc::new(volumes::VolumeController),
+        Arc::new(volumes::ProtectionController),
     ];
     if let Some(certificates) = config.root_ca.clone() {
         all.push(Arc::new(root_ca::RootCaPublisher { certificates }));

@@ -113,7 +113,7 @@ impl PodGc {
         for pod in pods {
             // Others are told why before it goes.
             let reason = ("DeletionByPodGC", "PodGC: node no longer exists");
-            plan.writes.push(pods::disruption(&pod, reason, now).unwrap_or_else(|| remove(&pod)));
+            plan.writes.push(pods::disruption(&pod, reason, true, now).unwrap_or_else(|| remove(&pod)));
         }
         plan
     }

@@ -178,18 +178,20 @@ pub(super) fn deletion_rank(pod: &Object, together: usize) -> impl Ord + use<> {
     (place, Reverse(*ready_since), Reverse(*restarts), Reverse(pod.meta().created.clone()))
 }
 
-/// Says of a pod that is going to be deleted from outside why that is (condition `DisruptionTarget` with this reason and message), and that it
+/// Says of a pod that is going to be deleted from outside why that is (condition `DisruptionTarget` with this reason and message), and, if it `fails` by that, that it
 /// has failed: for those who judge failures, such as Jobs. `None` if it says so already.
-pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), now: Timestamp) -> Option<Write> {
+pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), fails: bool, now: Timestamp) -> Option<Write> {
     let status = tree(pod)["status"].take();
     let told = conditions::find(&status["conditions"], "DisruptionTarget").is_some_and(|it| it["status"] == "True");
-    if told && has_ended(pod) || pod.meta().is_deleted() {
+    if told && (has_ended(pod) || !fails) || pod.meta().is_deleted() {
         return None;
     }
     let mut all = status["conditions"].clone();
     conditions::set(&mut all, json!({"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}), now);
-    let phase = if has_ended(pod) { status["phase"].clone() } else { "Failed".into() };
-    let patch = json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "phase": phase, "conditions": all } });
+    let mut patch = json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "conditions": all } });
+    if fails && !has_ended(pod) {
+        patch["status"]["phase"] = "Failed".into();
+    }
     Some(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) })
 }
 

@@ -1,0 +1,265 @@
+//! Nodes on Mesos: an agent without a kubelet is ready because Mesos says so; one whose kubelet has fallen silent is not, and its pods are
+//! moved; one that Mesos no longer knows is removed with all its pods. Taints that evict do so, whoever put them on.
+
+mod taints;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use parking_lot::{Mutex, RwLock};
+use serde_json::{Value, json};
+
+use super::conditions;
+use super::plan::{Controller, Note, Plan, Source, Write, since, tree};
+use super::pods;
+use crate::cache::{Cache, Query};
+use crate::client::events::EventType;
+use crate::client::{DeleteOptions, Patch};
+use crate::object::{Object, ObjectKey, ResourceRef, resource};
+
+/// What the cloud provider knows of the agents, kept up to date by whoever asks Mesos.
+#[derive(Clone, Debug, Default)]
+pub struct Agents(Arc<RwLock<Option<HashMap<String, Agent>>>>);
+
+/// An agent, by its host name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Agent {
+    /// Whether one of its executors is a kubelet.
+    pub has_kubelet: bool,
+}
+
+impl Agents {
+    /// Replaces what is known; `None` when Mesos cannot be asked.
+    pub fn set(&self, agents: Option<HashMap<String, Agent>>) {
+        *self.0.write() = agents;
+    }
+
+    /// `None` when Mesos cannot be asked, `Some(None)` when it does not know the host.
+    fn get(&self, host: &str) -> Option<Option<Agent>> {
+        self.0.read().as_ref().map(|it| it.get(host).copied())
+    }
+}
+
+/// Keeps the condition of nodes, and what follows from it for their pods.
+#[derive(Debug)]
+pub struct NodeController {
+    pub agents: Agents,
+    /// `--node-monitor-period`.
+    pub period: Duration,
+    /// `--node-monitor-grace-period`.
+    pub grace: Duration,
+    /// `--pod-eviction-timeout`: how long pods stay on a node that is not ready if their tolerations say nothing of it.
+    pub eviction: Duration,
+    /// When each node's heartbeat was seen to change, by this machine's clock: the agents' clocks may differ.
+    pub seen: Mutex<HashMap<Box<str>, (String, Timestamp)>>,
+}
+
+/// How old a heartbeat may be that is renewed on behalf of an agent without a kubelet.
+const RENEW: Duration = Duration::from_secs(20);
+const LEASES: &str = "kube-node-lease";
+/// The conditions that a kubelet reports.
+const KUBELETS: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
+
+impl Controller for NodeController {
+    fn name(&self) -> &'static str {
+        "node-controller"
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        vec![Source::own(&resource::NODE)]
+    }
+
+    fn reads(&self) -> Vec<ResourceRef> {
+        vec![&resource::LEASE, &resource::POD]
+    }
+
+    fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let Some(node) = cache.get(&resource::NODE, "", &key.name.name) else {
+            self.seen.lock().remove(&*key.name.name);
+            return plan;
+        };
+        let Ok(typed) = node.typed::<Node>() else { return plan };
+        plan.look_again(self.period);
+        let agent = self.agents.get(node.name());
+        let silent = self.silence(cache, &node, typed, now);
+        if let Some(Some(Agent { has_kubelet: false })) = agent {
+            renew(&node, typed, now, &mut plan);
+        } else if silent > self.grace && agent == Some(None) {
+            remove(cache, &node, &mut plan);
+            return plan;
+        } else if silent > self.grace {
+            set_unknown(&node, typed, now, &mut plan);
+        }
+        // What follows from a condition follows from it as it is stored.
+        if plan.writes.is_empty() {
+            set_taints(cache, &node, typed, now, &mut plan);
+            if !is_ready(typed) {
+                mark_pods(cache, &node, now, &mut plan);
+            }
+            self.evict(cache, &node, typed, now, &mut plan);
+        }
+        plan
+    }
+}
+
+fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
+    node.status.as_ref()?.conditions.as_ref()?.iter().find(|it| it.type_ == kind)
+}
+
+fn ready(node: &Node) -> Option<&NodeCondition> {
+    condition(node, "Ready")
+}
+
+fn is_ready(node: &Node) -> bool {
+    ready(node).is_some_and(|it| it.status == "True")
+}
+
+impl NodeController {
+    /// For how long nothing was heard of the node's kubelet.
+    fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp) -> Duration {
+        let lease = cache.get(&resource::LEASE, LEASES, node.name());
+        let renewed = lease.as_ref().and_then(|it| it.typed::<Lease>().ok()?.spec.as_ref()?.renew_time.as_ref()).map(|it| it.0);
+        let heartbeat = ready(typed).and_then(|it| it.last_heartbeat_time.as_ref()).map(|it| it.0);
+        let sign = format!("{renewed:?} {heartbeat:?}");
+        let mut seen = self.seen.lock();
+        let (last, at) = seen.entry(node.name().into()).or_insert_with(|| (sign.clone(), now));
+        if *last != sign {
+            (*last, *at) = (sign, now);
+        }
+        since(*at, now)
+    }
+
+    /// Deletes the pods that do not (or no longer) tolerate the node's taints.
+    fn evict(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
+        let taints = typed.spec.as_ref().and_then(|it| it.taints.as_deref()).unwrap_or_default();
+        if !taints.iter().any(|it| it.effect == "NoExecute") {
+            return;
+        }
+        for pod in pods_of(cache, node.name()) {
+            if pod.meta().is_deleted() || pods::has_ended(&pod) {
+                continue;
+            }
+            let tolerations = pod.typed::<Pod>().ok().and_then(|it| it.spec.as_ref()?.tolerations.as_deref()).unwrap_or_default();
+            // Daemons have nowhere else to go.
+            let daemon = pod.meta().controller().is_some_and(|it| *it.kind == *"DaemonSet");
+            match taints::stays(tolerations, taints, (!daemon).then_some(self.eviction), now) {
+                None => {}
+                Some(left) if left.is_zero() => {
+                    let reason = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
+                    // It is told why before it goes.
+                    plan.writes.push(pods::disruption(&pod, reason, false, now).unwrap_or_else(|| {
+                        let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), ..DeleteOptions::default() };
+                        Write::Delete { key: pod.key(), options, tell: None }
+                    }));
+                    let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
+                    plan.notes.push(Note { about: pod.clone(), kind: EventType::Normal, reason: "TaintManagerEviction", message });
+                    plan.look_again(Duration::ZERO);
+                }
+                Some(left) => plan.look_again(left),
+            }
+        }
+    }
+}
+
+/// Says of the pods of a node that is not ready that they are not either: nobody vouches for them.
+fn mark_pods(cache: &Cache, node: &Object, now: Timestamp, plan: &mut Plan) {
+    for pod in pods_of(cache, node.name()) {
+        if !pods::is_ready(&pod) || pods::has_ended(&pod) || pod.meta().is_deleted() {
+            continue;
+        }
+        let mut all = tree(&pod)["status"]["conditions"].take();
+        if let Some(ready) = conditions::find(&all, "Ready").cloned() {
+            let mut ready = ready;
+            ready["status"] = "False".into();
+            ready["reason"] = "NodeNotReady".into();
+            conditions::set(&mut all, ready, now);
+        }
+        let patch = Patch::Merge(json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "conditions": all } }));
+        plan.writes.push(Write::Patch { key: pod.key(), subresource: "status", patch });
+        let message = "Node is not ready".to_owned();
+        plan.notes.push(Note { about: pod.clone(), kind: EventType::Warning, reason: "NodeNotReady", message });
+    }
+}
+
+fn pods_of(cache: &Cache, node: &str) -> Vec<Arc<Object>> {
+    cache.list(&resource::POD, &Query::field("spec.nodeName", node)).objects
+}
+
+/// Reference: agents without a kubelet get `SlaveReady` from here when their heartbeat is old.
+fn renew(node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
+    let heartbeat = ready(typed).and_then(|it| it.last_heartbeat_time.as_ref()).map(|it| it.0);
+    if is_ready(typed) && heartbeat.is_some_and(|it| since(it, now) <= RENEW) {
+        return;
+    }
+    let mut condition = json!({ "type": "Ready", "status": "True", "reason": "SlaveReady", "message": "mesos reports ready status" });
+    condition["lastHeartbeatTime"] = conditions::time(now).into();
+    set_conditions(node, typed, vec![condition], now, plan);
+}
+
+/// Nothing is known any more of a node whose kubelet has fallen silent.
+fn set_unknown(node: &Arc<Object>, typed: &Node, now: Timestamp, plan: &mut Plan) {
+    let is_unknown = |kind: &str| condition(typed, kind).is_some_and(|it| it.status == "Unknown");
+    if KUBELETS.iter().all(|it| is_unknown(it)) {
+        return;
+    }
+    let unknown = |kind: &&str| {
+        let (reason, message) = match condition(typed, kind) {
+            Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
+            None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
+        };
+        json!({ "type": kind, "status": "Unknown", "reason": reason, "message": message })
+    };
+    set_conditions(node, typed, KUBELETS.iter().filter(|it| !is_unknown(it)).map(unknown).collect(), now, plan);
+    if is_ready(typed) {
+        let message = format!("Node {} status is now: NodeNotReady", node.name());
+        plan.notes.push(Note { about: node.clone(), kind: EventType::Normal, reason: "NodeNotReady", message });
+    }
+}
+
+/// A strategic merge patch of conditions.
+fn set_conditions(node: &Object, typed: &Node, mut conditions: Vec<Value>, now: Timestamp, plan: &mut Plan) {
+    for it in &mut conditions {
+        let was = condition(typed, it["type"].as_str().unwrap_or_default());
+        if was.is_none_or(|was| it["status"] != was.status) {
+            it["lastTransitionTime"] = conditions::time(now).into();
+        }
+    }
+    let patch = Patch::Strategic(json!({ "status": { "conditions": conditions } }));
+    plan.writes.push(Write::Patch { key: node.key(), subresource: "status", patch });
+}
+
+/// Keeps the taints that follow from the conditions. If no node at all is ready, it is rather their way to us that is broken: then none is
+/// emptied.
+fn set_taints(cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
+    let others_ready = || {
+        let nodes = cache.list(&resource::NODE, &Query::default()).objects;
+        nodes.iter().any(|it| it.typed::<Node>().is_ok_and(is_ready))
+    };
+    let tree = tree(node);
+    let wanted = taints::wanted(&tree, is_ready(typed) || others_ready(), now);
+    if wanted.as_slice() == tree["spec"]["taints"].as_array().map(Vec::as_slice).unwrap_or_default() {
+        return;
+    }
+    let taints = if wanted.is_empty() { Value::Null } else { wanted.into() };
+    let patch = json!({ "metadata": { "resourceVersion": node.revision().to_string() }, "spec": { "taints": taints } });
+    plan.writes.push(Write::Patch { key: node.key(), subresource: "", patch: Patch::Merge(patch) });
+}
+
+/// The agent has left the cluster: nothing will ever report of its pods again.
+fn remove(cache: &Cache, node: &Arc<Object>, plan: &mut Plan) {
+    for pod in pods_of(cache, node.name()) {
+        let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), grace_period_seconds: Some(0), ..DeleteOptions::default() };
+        plan.writes.push(Write::Delete { key: pod.key(), options, tell: None });
+    }
+    let options = DeleteOptions { uid: Some(node.meta().uid.to_string()), ..DeleteOptions::default() };
+    plan.writes.push(Write::Delete { key: node.key(), options, tell: None });
+    let message = format!("Deleting node {} because it does not exist in the cloud provider", node.name());
+    plan.notes.push(Note { about: node.clone(), kind: EventType::Normal, reason: "DeletingNode", message });
+}

@@ -1,0 +1,141 @@
+//! Nodes that fall silent, come back or are tainted, and their pods.
+
+use k8s_openapi::api::core::v1::Toleration;
+
+use super::*;
+use crate::controllers::simulation::World;
+
+fn world(agents: Agents) -> World {
+    World::new(vec![Box::new(NodeController {
+        agents,
+        period: Duration::from_secs(5),
+        grace: Duration::from_secs(40),
+        eviction: Duration::from_secs(300),
+        seen: Mutex::default(),
+    })])
+}
+
+fn node(name: &str, heartbeat: &str) -> Value {
+    let conditions: Vec<Value> = KUBELETS
+        .iter()
+        .map(|it| json!({"type": it, "status": if *it == "Ready" { "True" } else { "False" }, "lastHeartbeatTime": heartbeat}))
+        .collect();
+    json!({"metadata": {"name": name}, "status": {"conditions": conditions}})
+}
+
+fn pod(name: &str, tolerations: Value) -> Value {
+    let ready = json!([{"type": "Ready", "status": "True"}]);
+    json!({"metadata": {"name": name}, "spec": {"nodeName": "a", "tolerations": tolerations}, "status": {"phase": "Running", "conditions": ready}})
+}
+
+fn pods(world: &World) -> Vec<String> {
+    world.list(&resource::POD).iter().map(|it| it.name().to_owned()).collect()
+}
+
+fn seen(world: &World, name: &str) -> Value {
+    tree(&world.cache.get(&resource::NODE, "", name).unwrap())
+}
+
+/// Time passes in which only the nodes `alive` are heard of.
+fn pass(world: &mut World, seconds: i64, alive: &[&str]) {
+    for _ in 0..seconds / 10 {
+        world.pass(10);
+        for name in alive {
+            let lease =
+                json!({"metadata": {"name": name}, "spec": {"renewTime": world.now.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string()}});
+            world.put(&resource::LEASE, LEASES, lease);
+        }
+        world.settle(|_| ());
+    }
+}
+
+#[test]
+fn pods_leave_a_silent_node_when_their_patience_ends() {
+    let mut world = world(Agents::default());
+    world.put(&resource::NODE, "", node("a", "2026-01-01T00:00:00Z"));
+    world.put(&resource::NODE, "", node("b", "2026-01-01T00:00:00Z"));
+    let tolerates =
+        |seconds: Value| json!([{"key": taints::UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+    world.put(&resource::POD, "default", pod("hasty", tolerates(json!(30))));
+    world.put(&resource::POD, "default", pod("patient", tolerates(json!(null))));
+    world.put(&resource::POD, "default", pod("silent", json!([])));
+    pass(&mut world, 40, &["a", "b"]);
+    assert_eq!((pods(&world).len(), seen(&world, "a")["spec"].get("taints")), (3, None));
+
+    pass(&mut world, 50, &["b"]);
+    let conditions = seen(&world, "a")["status"]["conditions"].clone();
+    assert!(
+        conditions.as_array().unwrap().iter().all(|it| it["status"] == "Unknown" && it["reason"] == "NodeStatusUnknown"),
+        "{conditions}"
+    );
+    assert!(world.list(&resource::POD).iter().all(|it| !super::super::pods::is_ready(it)));
+    let effects: Vec<_> =
+        seen(&world, "a")["spec"]["taints"].as_array().unwrap().iter().map(|it| (it["key"].clone(), it["effect"].clone())).collect();
+    assert_eq!(effects, ["NoSchedule", "NoExecute"].map(|it| (json!(taints::UNREACHABLE), json!(it))));
+    assert_eq!(pods(&world).len(), 3);
+    pass(&mut world, 40, &["b"]);
+    assert_eq!(pods(&world), ["patient", "silent"]);
+    pass(&mut world, 300, &["b"]);
+    assert_eq!(pods(&world), ["patient"]);
+
+    // It is back.
+    world.put(&resource::NODE, "", node("a", "2026-01-01T02:00:00Z"));
+    pass(&mut world, 10, &["a", "b"]);
+    assert_eq!(seen(&world, "a")["spec"].get("taints"), None);
+}
+
+#[test]
+fn nothing_is_emptied_when_all_nodes_fall_silent() {
+    let mut world = world(Agents::default());
+    for name in ["a", "b"] {
+        world.put(&resource::NODE, "", node(name, "2026-01-01T00:00:00Z"));
+    }
+    world.put(&resource::POD, "default", pod("hasty", json!([])));
+    pass(&mut world, 1000, &[]);
+    assert_eq!(pods(&world), ["hasty"]);
+    let effects = |world: &World| -> Vec<Value> {
+        seen(world, "a")["spec"]["taints"].as_array().unwrap().iter().map(|it| it["effect"].clone()).collect()
+    };
+    assert_eq!(effects(&world), ["NoSchedule"]);
+    // One that is back shows that the other is to blame.
+    world.put(&resource::NODE, "", node("b", "2026-01-01T02:00:00Z"));
+    pass(&mut world, 10, &["b"]);
+    assert_eq!(effects(&world), ["NoSchedule", "NoExecute"]);
+}
+
+#[test]
+fn what_mesos_says_of_silent_agents() {
+    let agents = Agents::default();
+    agents.set(Some(HashMap::from([("a".to_owned(), Agent { has_kubelet: false })])));
+    let mut world = world(agents.clone());
+    for name in ["a", "b"] {
+        world.put(&resource::NODE, "", node(name, "2026-01-01T00:00:00Z"));
+    }
+    world.put(&resource::POD, "default", pod("p", json!([])));
+    pass(&mut world, 60, &[]);
+    assert_eq!(seen(&world, "a")["status"]["conditions"][0]["reason"], "SlaveReady");
+    assert!(world.cache.get(&resource::NODE, "", "b").is_none(), "Mesos does not know it");
+    agents.set(Some(HashMap::new()));
+    pass(&mut world, 60, &[]);
+    assert!(world.list(&resource::NODE).is_empty() && pods(&world).is_empty());
+}
+
+#[test]
+fn taints_of_others_evict_at_once() {
+    let mut world = world(Agents::default());
+    let mut tainted = node("a", "2026-01-01T00:00:00Z");
+    tainted["spec"] = json!({"taints": [{"key": "maintenance", "effect": "NoExecute"}]});
+    world.put(&resource::NODE, "", tainted);
+    let tolerates: Vec<Toleration> = serde_json::from_value(json!([{"key": "maintenance", "operator": "Exists"}])).unwrap();
+    world.put(&resource::POD, "default", pod("stays", json!(tolerates)));
+    world.put(&resource::POD, "default", pod("goes", json!([])));
+    let mut told = false;
+    world.settle(|world| {
+        let pod = world.cache.get(&resource::POD, "default", "goes").map(|it| tree(&it));
+        told |= pod.is_some_and(|it| {
+            conditions::find(&it["status"]["conditions"], "DisruptionTarget").is_some_and(|it| it["reason"] == "DeletionByTaintManager")
+        });
+    });
+    assert!(told);
+    assert_eq!(pods(&world), ["stays"]);
+}

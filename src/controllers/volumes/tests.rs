@@ -1,0 +1,190 @@
+//! Volumes and claims, from their creation to the end.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controllers::simulation::World;
+
+fn world() -> World {
+    World::new(vec![Box::new(VolumeController), Box::new(ProtectionController)])
+}
+
+fn volume(name: &str, size: &str, more: Value) -> Value {
+    let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/tmp/x"}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}})
+}
+
+fn claim(name: &str, size: &str, more: Value) -> Value {
+    let mut spec = json!({"resources": {"requests": {"storage": size}}, "accessModes": ["ReadWriteOnce"]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({"metadata": {"name": name}, "spec": spec, "status": {"phase": "Pending"}})
+}
+
+fn seen(world: &World, resource: ResourceRef, name: &str) -> Value {
+    world.cache.get(resource, if resource.namespaced { "default" } else { "" }, name).map(|it| tree(&it)).unwrap_or_default()
+}
+
+/// The phases of a volume and a claim; empty if it is gone.
+fn phases(world: &World, volume: &str, claim: &str) -> (String, String) {
+    let phase = |resource, name| seen(world, resource, name)["status"]["phase"].as_str().unwrap_or_default().to_owned();
+    (phase(&resource::PERSISTENT_VOLUME, volume), phase(&resource::PERSISTENT_VOLUME_CLAIM, claim))
+}
+
+fn pair(volume: &str, claim: &str) -> (String, String) {
+    (volume.to_owned(), claim.to_owned())
+}
+
+#[test]
+fn a_claim_is_bound_and_its_volume_released() {
+    for (policy, after) in [("Retain", "Released"), ("Delete", "Failed"), ("Recycle", "Failed")] {
+        let mut world = world();
+        let claimed = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({}))).key();
+        world.settle(|_| ());
+        assert_eq!(phases(&world, "v", "c"), pair("", "Pending"));
+        let made = world.put(&resource::PERSISTENT_VOLUME, "", volume("v", "10Gi", json!({"persistentVolumeReclaimPolicy": policy}))).key();
+        world.settle(|_| ());
+        assert_eq!(phases(&world, "v", "c"), pair("Bound", "Bound"));
+        let bound = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "c");
+        assert_eq!((&bound["spec"]["volumeName"], &bound["status"]["capacity"]["storage"]), (&json!("v"), &json!("10Gi")));
+        assert_eq!(bound["metadata"]["annotations"], json!({BIND_COMPLETED: "yes", BOUND_BY_CONTROLLER: "yes"}));
+        assert_eq!(seen(&world, &resource::PERSISTENT_VOLUME, "v")["spec"]["claimRef"]["uid"], bound["metadata"]["uid"]);
+
+        // While it is bound, the volume only looks deleted.
+        world.delete(&made, None);
+        world.settle(|_| ());
+        assert_eq!(phases(&world, "v", "c"), pair("Bound", "Bound"));
+        world.patch(&made, &json!({"metadata": {"deletionTimestamp": null}}));
+        world.delete(&claimed, None);
+        world.settle(|_| ());
+        assert_eq!(phases(&world, "v", "c"), pair(after, ""), "{policy}");
+        world.delete(&made, None);
+        world.settle(|_| ());
+        assert_eq!(phases(&world, "v", "c"), pair("", ""));
+    }
+}
+
+#[test]
+fn a_claim_stays_while_a_pod_uses_it() {
+    let mut world = world();
+    let key = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({}))).key();
+    let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let pod = world.put(&resource::POD, "default", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "volumes": volumes}})).key();
+    world.settle(|_| ());
+    world.delete(&key, None);
+    world.settle(|_| ());
+    assert!(world.cache.get(&resource::PERSISTENT_VOLUME_CLAIM, "default", "c").is_some());
+    world.remove(&pod);
+    world.settle(|_| ());
+    assert!(world.cache.get(&resource::PERSISTENT_VOLUME_CLAIM, "default", "c").is_none());
+}
+
+#[test]
+fn volumes_and_claims_that_name_each_other() {
+    let mut world = world();
+    world.put(&resource::PERSISTENT_VOLUME, "", volume("small", "1Gi", json!({})));
+    world.put(&resource::PERSISTENT_VOLUME, "", volume("meant", "20Gi", json!({"claimRef": {"namespace": "default", "name": "c"}})));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "meant", "").0, "Available");
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "1Gi", json!({})));
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("too-large", "5Gi", json!({"volumeName": "small"})));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "meant", "c"), pair("Bound", "Bound"));
+    assert_eq!(phases(&world, "small", "too-large"), pair("Available", "Pending"));
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("by-name", "1Gi", json!({"volumeName": "small"})));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "small", "by-name"), pair("Bound", "Bound"));
+    let annotations = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "by-name")["metadata"]["annotations"].take();
+    assert_eq!(annotations, json!({BIND_COMPLETED: "yes"}));
+    // The volume goes in spite of everything.
+    world.remove(&ObjectKey::new(&resource::PERSISTENT_VOLUME, "", "small"));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "small", "by-name"), pair("", "Lost"));
+}
+
+#[test]
+fn some_classes_wait_for_the_first_consumer() {
+    let mut world = world();
+    let class = json!({"metadata": {"name": "local"}, "provisioner": NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
+    world.put(&resource::STORAGE_CLASS, "", class);
+    for node in ["a", "b"] {
+        let terms = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]);
+        let affinity = json!({"storageClassName": "local", "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}});
+        world.put(&resource::PERSISTENT_VOLUME, "", volume(&format!("on-{node}"), "5Gi", affinity));
+        world.put(&resource::NODE, "", json!({"metadata": {"name": node}}));
+    }
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "local"})));
+    let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let pod = world.put(&resource::POD, "default", json!({"metadata": {"name": "p"}, "spec": {"volumes": volumes}})).key();
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "on-b", "c"), pair("Available", "Pending"));
+    world.patch(&pod, &json!({"spec": {"nodeName": "b"}}));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "on-b", "c"), pair("Bound", "Bound"));
+}
+
+#[test]
+fn provisioners_are_asked() {
+    let mut world = world();
+    world.put(
+        &resource::STORAGE_CLASS,
+        "",
+        json!({"metadata": {"name": "nfs"}, "provisioner": "example.com/nfs", "volumeBindingMode": "Immediate"}),
+    );
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "nfs"})));
+    world.settle(|_| ());
+    let annotations = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "c")["metadata"]["annotations"].take();
+    assert_eq!(annotations[PROVISIONER[1]], "example.com/nfs");
+    let uid = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "c")["metadata"]["uid"].clone();
+    let mut made = volume("pvc-1", "5Gi", json!({"storageClassName": "nfs", "persistentVolumeReclaimPolicy": "Delete"}));
+    made["spec"]["claimRef"] = json!({"namespace": "default", "name": "c", "uid": uid});
+    made["metadata"]["annotations"] = json!({PROVISIONED_BY: "example.com/nfs"});
+    world.put(&resource::PERSISTENT_VOLUME, "", made);
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "pvc-1", "c"), pair("Bound", "Bound"));
+    world.delete(&ObjectKey::new(&resource::PERSISTENT_VOLUME_CLAIM, "default", "c"), None);
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "pvc-1", "c"), pair("Released", ""), "its provisioner deletes it");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+
+    /// However volumes and claims come and go: no volume is two claims', and what can be bound is.
+    #[test]
+    fn every_binding_is_of_one_pair(steps in prop::collection::vec((any::<bool>(), 0..4_u32, prop::option::of(1..4_u32)), 1..24)) {
+        let mut world = world();
+        let check = |world: &World| {
+            let claims = world.list(&resource::PERSISTENT_VOLUME_CLAIM);
+            let mut named: Vec<Value> = claims.iter().map(|it| tree(it)["spec"]["volumeName"].take()).filter(|it| !it.is_null()).collect();
+            let all = named.len();
+            named.sort_by_key(Value::to_string);
+            named.dedup();
+            assert_eq!(named.len(), all, "two claims name one volume");
+            for bound in claims.iter().map(|it| tree(it)).filter(|it| it["status"]["phase"] == "Bound") {
+                let volume = seen(world, &resource::PERSISTENT_VOLUME, bound["spec"]["volumeName"].as_str().unwrap());
+                assert!(volume.is_null() || volume["spec"]["claimRef"]["uid"] == bound["metadata"]["uid"], "{bound} {volume}");
+            }
+        };
+        for (is_volume, at, size) in steps {
+            let resource: ResourceRef = if is_volume { &resource::PERSISTENT_VOLUME } else { &resource::PERSISTENT_VOLUME_CLAIM };
+            let (namespace, name) = (if is_volume { "" } else { "default" }, format!("x{at}"));
+            let there = world.cache.get(resource, namespace, &name).is_some();
+            match size.map(|it| format!("{it}Gi")) {
+                None => world.delete(&ObjectKey::new(resource, namespace, &name), None),
+                Some(size) if !there && is_volume => drop(world.put(resource, namespace, volume(&name, &size, json!({})))),
+                Some(size) if !there => drop(world.put(resource, namespace, claim(&name, &size, json!({})))),
+                Some(_) => {}
+            }
+            world.settle(check);
+        }
+        // Nobody waits for a volume that is free.
+        let size = |it: &Value| it.as_str().unwrap().trim_end_matches("Gi").parse::<u32>().unwrap();
+        let volumes: Vec<Value> = world.list(&resource::PERSISTENT_VOLUME).iter().map(|it| tree(it)).collect();
+        let free = volumes.iter().filter(|it| it["status"]["phase"] == "Available").map(|it| size(&it["spec"]["capacity"]["storage"])).max();
+        for waiting in world.list(&resource::PERSISTENT_VOLUME_CLAIM).iter().map(|it| tree(it)).filter(|it| it["status"]["phase"] == "Pending") {
+            prop_assert!(free.is_none_or(|free| free < size(&waiting["spec"]["resources"]["requests"]["storage"])), "{waiting}");
+        }
+    }
+}
