@@ -14,7 +14,7 @@ use crate::cache::{Cache, Query};
 use crate::client::Client;
 use crate::client::leader::Candidate;
 use crate::controllers::node::Agents;
-use crate::controllers::{self, Config};
+use crate::controllers::{self, Config, autoscaler};
 use crate::mesos::detect::{self, MasterLocation};
 use crate::mesos::operator::Operator;
 use crate::supervise::{Shutdown, Supervisor, http};
@@ -38,6 +38,26 @@ const FLAGS: &[Flag] = &[
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
     Flag::new("terminated-pod-gc-threshold", Kind::Integer, "12500", "How many ended pods are kept; 0 keeps all"),
     Flag::new("resource-quota-sync-period", Kind::Duration, "5m0s", "How often what quotas limit is counted anew"),
+    Flag::new("horizontal-pod-autoscaler-sync-period", Kind::Duration, "15s", "How often autoscalers look at their metrics"),
+    Flag::new(
+        "horizontal-pod-autoscaler-downscale-stabilization",
+        Kind::Duration,
+        "5m0s",
+        "How long fewer replicas must have been enough before there are fewer",
+    ),
+    Flag::new("horizontal-pod-autoscaler-tolerance", Kind::Number, "0.1", "How far a metric may be from its target without consequence"),
+    Flag::new(
+        "horizontal-pod-autoscaler-cpu-initialization-period",
+        Kind::Duration,
+        "5m0s",
+        "How long after a pod's start its CPU is only counted if it was measured while ready",
+    ),
+    Flag::new(
+        "horizontal-pod-autoscaler-initial-readiness-delay",
+        Kind::Duration,
+        "30s",
+        "How long after a pod's start it counts as not ready yet, rather than as not ready any more",
+    ),
     Flag::new(
         "root-ca-file",
         Kind::Text,
@@ -155,7 +175,28 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         pod_eviction_timeout: values.duration("pod-eviction-timeout"),
         terminated_pod_gc_threshold: values.integer::<i64>("terminated-pod-gc-threshold")?.max(0).cast_unsigned() as usize,
         resource_quota_sync_period: values.duration("resource-quota-sync-period"),
+        autoscaler: autoscaler(values)?,
         root_ca: values.maybe("root-ca-file").map(|it| root_ca(&it)).transpose()?,
+    })
+}
+
+fn autoscaler(values: &Values) -> anyhow::Result<autoscaler::Config> {
+    let (period, tolerance) =
+        (values.duration("horizontal-pod-autoscaler-sync-period"), values.number("horizontal-pod-autoscaler-tolerance"));
+    if period.is_zero() {
+        bail!("--horizontal-pod-autoscaler-sync-period: 0 is not a period");
+    }
+    if !(0.0..1.0).contains(&tolerance) {
+        bail!("--horizontal-pod-autoscaler-tolerance: {tolerance} is not between 0 and 1");
+    }
+    Ok(autoscaler::Config {
+        period,
+        stabilization: values.duration("horizontal-pod-autoscaler-downscale-stabilization"),
+        settings: autoscaler::replicas::Settings {
+            tolerance,
+            cpu_initialization: values.duration("horizontal-pod-autoscaler-cpu-initialization-period"),
+            initial_readiness: values.duration("horizontal-pod-autoscaler-initial-readiness-delay"),
+        },
     })
 }
 

@@ -225,6 +225,11 @@ impl Client {
         self.call(Target::object(resource, namespace, name, subresource).send_json(Method::POST, body)?).await
     }
 
+    /// GETs any path (with its query, if any).
+    pub async fn get_path(&self, path: &str) -> Result<Bytes> {
+        self.call(request::request(Method::GET, path, None)?).await
+    }
+
     /// GETs any path (with its query, if any) as a stream, such as a container's log.
     pub async fn stream_get(&self, path: &str) -> Result<ResponseBody> {
         self.stream(request::request(Method::GET, path, None)?).await
@@ -241,6 +246,13 @@ impl Client {
         request.headers_mut().insert(header::USER_AGENT, self.agent.clone());
         response::succeed(self.transport.send(request).await?).await
     }
+}
+
+/// Percent-encodes a part of a path or of a query.
+pub fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    request::encode(text, &mut out);
+    out
 }
 
 impl ClientError {

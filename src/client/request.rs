@@ -115,7 +115,7 @@ pub(super) fn watch(resource: ResourceRef, query: &Query, revision: Revision, se
 }
 
 /// Percent-encodes all but what RFC 3986 calls unreserved.
-fn encode(text: &str, out: &mut String) {
+pub(super) fn encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             out.push(char::from(byte));

@@ -1,5 +1,6 @@
 //! The controllers: each a pure plan (`plan.rs`) over the cache, run by one driver (`driver.rs`).
 
+pub mod autoscaler;
 mod conditions;
 mod daemon_set;
 mod deployment;
@@ -55,6 +56,7 @@ pub struct Config {
     pub terminated_pod_gc_threshold: usize,
     /// `--resource-quota-sync-period`.
     pub resource_quota_sync_period: Duration,
+    pub autoscaler: autoscaler::Config,
     /// The content of `--root-ca-file`; without it no certificates are published.
     pub root_ca: Option<String>,
 }
@@ -71,6 +73,7 @@ impl Config {
             pod_eviction_timeout: Duration::from_secs(300),
             terminated_pod_gc_threshold: 12500,
             resource_quota_sync_period: Duration::from_secs(300),
+            autoscaler: autoscaler::Config::default(),
             root_ca: None,
         }
     }
@@ -83,6 +86,9 @@ pub fn reads() -> impl Iterator<Item = ResourceRef> {
 
 /// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.
 pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, supervisor: &Supervisor) {
+    let metrics = autoscaler::metrics::Metrics::default();
+    let follow = metrics.clone().follow(client.clone(), config.autoscaler.period, supervisor.shutdown());
+    supervisor.spawn("the metrics of pods", follow);
     let mut all: Vec<Arc<dyn Controller>> = vec![
         Arc::new(replicas::Replicas::replication_controllers()),
         Arc::new(replicas::Replicas::replica_sets()),
@@ -108,6 +114,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(pod_gc::PodGc::new(config.terminated_pod_gc_threshold)),
         Arc::new(gc::GarbageCollector),
         Arc::new(resource_quota::ResourceQuotaController { period: config.resource_quota_sync_period }),
+        Arc::new(autoscaler::AutoscalerController::new(metrics, config.autoscaler)),
         Arc::new(volumes::VolumeController),
         Arc::new(volumes::ProtectionController),
     ];

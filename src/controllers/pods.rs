@@ -27,6 +27,8 @@ pub(super) struct Facts {
     pub completion_index: Option<u32>,
     /// The node that its affinity names: where a daemon belongs before it is placed.
     pub pinned_to: Option<Box<str>>,
+    /// The claims that its volumes name.
+    pub claims: Box<[Box<str>]>,
 }
 
 /// What controllers need to know of a pod, read once for each of its versions.
@@ -62,6 +64,20 @@ struct Annotations {
 #[serde(default)]
 struct WireSpec {
     affinity: Option<Affinity>,
+    volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume {
+    #[serde(default)]
+    persistent_volume_claim: Option<Claim>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Claim {
+    claim_name: Box<str>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +143,7 @@ impl From<Wire> for Facts {
     fn from(pod: Wire) -> Self {
         let annotations = pod.metadata.annotations.unwrap_or_default();
         let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
+        let claims = pod.spec.volumes.into_iter().flatten().filter_map(|it| it.persistent_volume_claim);
         let terms = pod.spec.affinity.and_then(|it| it.node_affinity?.required).into_iter().flat_map(|it| it.terms);
         let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
         Self {
@@ -135,6 +152,7 @@ impl From<Wire> for Facts {
             deletion_cost: annotations.deletion_cost.and_then(|it| it.parse().ok()).unwrap_or_default(),
             completion_index: annotations.completion_index.and_then(|it| it.parse().ok()),
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
+            claims: claims.map(|it| it.claim_name).collect(),
         }
     }
 }

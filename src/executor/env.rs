@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, PersistentVolume, Pod, Secret, Service};
 
 use super::expand::expand;
 use super::fields::{self, Facts};
@@ -12,6 +12,8 @@ use super::fields::{self, Facts};
 pub struct References {
     pub config_maps: BTreeMap<String, Option<ConfigMap>>,
     pub secrets: BTreeMap<String, Option<Secret>>,
+    /// The volumes that claims are bound to.
+    pub claims: BTreeMap<String, Option<PersistentVolume>>,
 }
 
 /// What [`References`] has to hold.
@@ -19,6 +21,7 @@ pub struct References {
 pub struct Needs {
     pub config_maps: BTreeSet<String>,
     pub secrets: BTreeSet<String>,
+    pub claims: BTreeSet<String>,
 }
 
 /// Why the environment cannot be made: with the sentence for the user.
@@ -218,6 +221,7 @@ mod tests {
         let references = References {
             config_maps: [("m".to_owned(), Some(of(json!({"data": {"k": "v"}}))))].into(),
             secrets: [("s".to_owned(), Some(of(json!({"data": {"k": "aGk="}})))), ("none".to_owned(), None)].into(),
+            ..References::default()
         };
         let env = environment(&pod, &container, &Facts::default(), &references, &[]).unwrap();
         let env: Vec<(&str, &str)> = env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

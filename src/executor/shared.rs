@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use parking_lot::RwLock;
 
 use super::config::Config;
@@ -118,7 +118,21 @@ impl Shared {
             let found = self.get::<Secret>(&resource::SECRET, namespace, name).await?;
             references.secrets.insert(name.clone(), found);
         }
+        for name in &needs.claims {
+            let volume = self.claimed(namespace, name).await?;
+            references.claims.insert(name.clone(), volume);
+        }
         Ok(references)
+    }
+
+    /// The volume that a claim is bound to, if it is.
+    async fn claimed(&self, namespace: &str, claim: &str) -> Result<Option<PersistentVolume>, Failure> {
+        let claim = self.get::<PersistentVolumeClaim>(&resource::PERSISTENT_VOLUME_CLAIM, namespace, claim).await?;
+        let bound = claim.filter(|it| it.status.as_ref().is_some_and(|it| it.phase.as_deref() == Some("Bound")));
+        match bound.and_then(|it| it.spec?.volume_name) {
+            Some(volume) => self.get(&resource::PERSISTENT_VOLUME, "", &volume).await,
+            None => Ok(None),
+        }
     }
 
     async fn get<T>(&self, resource: ResourceRef, namespace: &str, name: &str) -> Result<Option<T>, Failure>

@@ -86,6 +86,58 @@ fn pods_outlive_km_itself() {
 }
 
 #[test]
+fn claims_keep_what_pods_write() {
+    let host = Host::new();
+    let docker = Docker::start(&host, None);
+    docker.add_busybox("busybox");
+    let _km = up(&host, "up.log", &docker.endpoint());
+    let disk = host.dir().join("disk");
+    let volume = format!(
+        "apiVersion: v1
+kind: PersistentVolume
+metadata: {{name: disk}}
+spec:
+  capacity: {{storage: 1Gi}}
+  accessModes: [ReadWriteOnce]
+  hostPath: {{path: {}, type: DirectoryOrCreate}}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {{name: data}}
+spec:
+  accessModes: [ReadWriteOnce]
+  resources: {{requests: {{storage: 1Gi}}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: writer}}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'echo kept > /data/file']
+    volumeMounts: [{{name: data, mountPath: /data}}]
+  volumes:
+  - name: data
+    persistentVolumeClaim: {{claimName: data}}
+",
+        disk.display()
+    );
+    create(&host, &volume);
+    run(kubectl(&host).args(["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=60s"]));
+    assert_eq!(std::fs::read_to_string(disk.join("file")).unwrap(), "kept\n");
+    assert_eq!(run(kubectl(&host).args(["get", "pvc,pv", "-o", "jsonpath={.items[*].status.phase}"])), "Bound Bound");
+    // The claim stays for as long as a pod uses it, and what is on the volume for longer.
+    run(kubectl(&host).args(["delete", "pvc", "data", "--wait=false"]));
+    run(kubectl(&host).args(["delete", "pod", "writer", "--timeout=60s"]));
+    run(kubectl(&host).args(["wait", "--for=delete", "pvc/data", "--timeout=60s"]));
+    run(kubectl(&host).args(["wait", "--for=jsonpath={.status.phase}=Released", "pv/disk", "--timeout=60s"]));
+    assert!(disk.join("file").exists());
+}
+
+#[test]
 fn without_an_engine_pods_wait_and_say_why() {
     let host = Host::new();
     let nowhere = format!("unix://{}", host.dir().join("none.sock").display());

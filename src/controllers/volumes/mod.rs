@@ -107,13 +107,13 @@ fn claim_key(volume: Volume<'_>) -> Option<ObjectKey> {
 
 /// The claims that a pod's volumes name.
 fn claims_of_pod(pod: &Object) -> impl Iterator<Item = ObjectKey> {
-    pods::facts(pod).claims.iter().map(|(_, claim)| ObjectKey::new(&resource::PERSISTENT_VOLUME_CLAIM, pod.namespace(), claim))
+    pods::facts(pod).claims.iter().map(|claim| ObjectKey::new(&resource::PERSISTENT_VOLUME_CLAIM, pod.namespace(), claim))
 }
 
 /// The placed pods that use a claim.
 fn users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
     let (pods, name) = (cache.list(&resource::POD, &Query::namespace(claim.namespace())).objects, claim.name().to_owned());
-    pods.into_iter().filter(move |it| pods::node(it).is_some() && pods::facts(it).claims.iter().any(|(_, claim)| **claim == *name))
+    pods.into_iter().filter(move |it| pods::node(it).is_some() && pods::facts(it).claims.iter().any(|claim| **claim == *name))
 }
 
 fn annotated(object: &Value, annotation: &str) -> bool {

@@ -58,7 +58,7 @@ impl Volume {
     }
 }
 
-/// The ConfigMaps and Secrets that the pod's volumes are made of.
+/// The ConfigMaps, Secrets and claims that the pod's volumes are made of.
 pub fn needs(pod: &Pod) -> Needs {
     let mut needs = Needs::default();
     let mut projected = |source: &ProjectedVolumeSource| {
@@ -72,6 +72,7 @@ pub fn needs(pod: &Pod) -> Needs {
     for volume in volumes() {
         needs.config_maps.extend(volume.config_map.iter().map(|it| it.name.clone()));
         needs.secrets.extend(volume.secret.iter().filter_map(|it| it.secret_name.clone()));
+        needs.claims.extend(volume.persistent_volume_claim.iter().map(|it| it.claim_name.clone()));
     }
     needs
 }
@@ -98,6 +99,9 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
     if let Some(source) = &volume.host_path {
         return Ok(Volume::HostPath { path: source.path.clone(), kind: source.type_.clone().unwrap_or_default() });
     }
+    if let Some(source) = &volume.persistent_volume_claim {
+        return claimed(&source.claim_name, references);
+    }
     let mut files = BTreeMap::new();
     if let Some(source) = &volume.config_map {
         let map = references.config_maps.get(&source.name).and_then(Option::as_ref);
@@ -114,9 +118,22 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
     } else if let Some(source) = &volume.projected {
         projected(&mut files, pod, facts, references, source)?;
     } else {
-        return Err("this node has emptyDir, hostPath, configMap, secret, downwardAPI and projected volumes only".to_owned());
+        return Err(
+            "this node has emptyDir, hostPath, configMap, secret, downwardAPI, projected and persistentVolumeClaim volumes only".to_owned()
+        );
     }
     Ok(Volume::Files(files))
+}
+
+/// What a claim is bound to, if that is on this node's disk.
+fn claimed(claim: &str, references: &References) -> Result<Volume, String> {
+    let volume = references.claims.get(claim).and_then(Option::as_ref);
+    let spec = volume.and_then(|it| it.spec.as_ref()).ok_or_else(|| format!("persistentvolumeclaim {claim:?} is not bound to a volume"))?;
+    match (&spec.host_path, &spec.local) {
+        (Some(source), _) => Ok(Volume::HostPath { path: source.path.clone(), kind: source.type_.clone().unwrap_or_default() }),
+        (None, Some(source)) => Ok(Volume::HostPath { path: source.path.clone(), kind: "Directory".to_owned() }),
+        (None, None) => Err(format!("persistentvolumeclaim {claim:?} is bound to a volume that is neither hostPath nor local")),
+    }
 }
 
 fn projected(
@@ -251,6 +268,7 @@ mod tests {
         let references = References {
             config_maps: [("m".to_owned(), serde_json::from_value(json!({"data": {"x": "1"}, "binaryData": {"y": "AAE="}})).ok())].into(),
             secrets: [("s".to_owned(), serde_json::from_value(json!({"data": {"k": "aGk=", "l": ""}})).ok())].into(),
+            ..References::default()
         };
         assert_eq!(needs(&pod).secrets.into_iter().collect::<Vec<_>>(), ["s"]);
         let volumes = plan(&pod, &Facts::default(), &references).unwrap();
@@ -263,6 +281,27 @@ mod tests {
         assert_eq!(volumes, expected.map(|(name, volume)| (name.to_owned(), volume)));
         let error = plan(&pod, &Facts::default(), &References::default()).unwrap_err();
         assert_eq!(error.to_string(), "MountVolume.SetUp failed for volume \"all\" : configmap \"m\" not found");
+    }
+
+    #[test]
+    fn claims_lead_to_the_nodes_disk() {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web"},
+            "spec": {"containers": [], "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]},
+        }))
+        .unwrap();
+        assert_eq!(needs(&pod).claims.into_iter().collect::<Vec<_>>(), ["c"]);
+        let planned = |volume: serde_json::Value| {
+            let claims = [("c".to_owned(), serde_json::from_value(volume).unwrap())].into();
+            plan(&pod, &Facts::default(), &References { claims, ..References::default() }).map_err(|it| it.why)
+        };
+        let on_disk =
+            |path: &str, kind: &str| Ok(vec![("data".to_owned(), Volume::HostPath { path: path.to_owned(), kind: kind.to_owned() })]);
+        assert_eq!(planned(json!({"spec": {"hostPath": {"path": "/a", "type": "DirectoryOrCreate"}}})), on_disk("/a", "DirectoryOrCreate"));
+        assert_eq!(planned(json!({"spec": {"local": {"path": "/b"}}})), on_disk("/b", "Directory"));
+        assert_eq!(planned(json!(null)).unwrap_err(), "persistentvolumeclaim \"c\" is not bound to a volume");
+        let elsewhere = planned(json!({"spec": {"nfs": {"server": "s", "path": "/"}}})).unwrap_err();
+        assert_eq!(elsewhere, "persistentvolumeclaim \"c\" is bound to a volume that is neither hostPath nor local");
     }
 
     #[test]

@@ -68,6 +68,11 @@ impl Plane {
         &self.managers[at]
     }
 
+    /// `kill -9`; its log stays.
+    pub fn kill_manager(&self, at: usize) {
+        self.managers[at].signal(nix::sys::signal::Signal::SIGKILL);
+    }
+
     pub fn apiserver(&self) -> &Process {
         &self.apiserver
     }

@@ -1,0 +1,288 @@
+//! Horizontal pod autoscalers: the scale of a target follows what metrics say of its pods.
+
+mod behavior;
+mod measure;
+pub mod metrics;
+pub mod replicas;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::conditions::{self, Conditions};
+use super::plan::{Controller, Plan, Source, Write, since, tree};
+use crate::cache::Cache;
+use crate::client::Patch;
+use crate::client::events::EventType;
+use crate::object::resource::{self, of_kind};
+use crate::object::selector::LabelSelector;
+use crate::object::{Object, ObjectKey, ResourceRef};
+use behavior::{Bounds, Decision, History};
+use measure::{Measured, Pods};
+use metrics::Metrics;
+use replicas::Settings;
+
+/// Keeps the scale of every autoscaler's target.
+#[derive(Debug)]
+pub struct AutoscalerController {
+    pub metrics: Metrics,
+    pub config: Config,
+    memory: Mutex<HashMap<ObjectKey, Memory>>,
+}
+
+/// What the command line says of autoscalers.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// `--horizontal-pod-autoscaler-sync-period`.
+    pub period: Duration,
+    /// `--horizontal-pod-autoscaler-downscale-stabilization`.
+    pub stabilization: Duration,
+    pub settings: Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { period: Duration::from_secs(15), stabilization: Duration::from_secs(300), settings: Settings::default() }
+    }
+}
+
+/// What is remembered of an autoscaler between its plans.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    history: History,
+    /// The last time it was looked at, and its generation then.
+    seen: Option<(Timestamp, String)>,
+}
+
+/// How long the first answer of a metrics API is waited for before looking again.
+const FETCH: Duration = Duration::from_millis(200);
+
+impl AutoscalerController {
+    pub fn new(metrics: Metrics, config: Config) -> Self {
+        Self { metrics, config, memory: Mutex::default() }
+    }
+}
+
+impl Controller for AutoscalerController {
+    fn name(&self) -> &'static str {
+        "horizontal-pod-autoscaler"
+    }
+
+    fn sources(&self) -> Vec<Source> {
+        vec![Source::own(&resource::HORIZONTAL_POD_AUTOSCALER)]
+    }
+
+    fn reads(&self) -> Vec<ResourceRef> {
+        vec![&resource::POD, &resource::DEPLOYMENT, &resource::REPLICA_SET, &resource::REPLICATION_CONTROLLER, &resource::STATEFUL_SET]
+    }
+
+    fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
+        let mut plan = Plan::default();
+        let autoscaler = cache.get(key.resource, &key.name.namespace, &key.name.name).filter(|it| !it.meta().is_deleted());
+        let Some(autoscaler) = autoscaler else {
+            self.memory.lock().remove(key);
+            return plan;
+        };
+        let Some(spec) = autoscaler.typed::<HorizontalPodAutoscaler>().ok().and_then(|it| it.spec.as_ref()) else { return plan };
+        let mut memory = self.memory.lock().get(key).cloned().unwrap_or_default();
+        // Its own status wakes it, too; time counts in the windows, so it is looked at at its own pace.
+        let asked = serde_json::to_string(spec).unwrap_or_default();
+        if let Some((at, before)) = &memory.seen
+            && *before == asked
+            && since(*at, now) < self.config.period
+        {
+            plan.look_again(self.config.period - since(*at, now));
+            return plan;
+        }
+        let mut round = Round { controller: self, cache, now, autoscaler: &autoscaler, spec, plan };
+        if round.run(&mut memory.history) {
+            round.plan.look_again(self.config.period);
+            memory.seen = Some((now, asked));
+            self.memory.lock().insert(key.clone(), memory);
+        } else {
+            round.plan.look_again(FETCH);
+        }
+        round.plan
+    }
+}
+
+/// One look at one autoscaler.
+struct Round<'a> {
+    controller: &'a AutoscalerController,
+    cache: &'a Cache,
+    now: Timestamp,
+    autoscaler: &'a Arc<Object>,
+    spec: &'a HorizontalPodAutoscalerSpec,
+    plan: Plan,
+}
+
+/// What the metrics together ask for.
+struct Proposal {
+    replicas: i64,
+    /// The metric that asks for most.
+    metric: String,
+    statuses: Vec<Value>,
+}
+
+/// The target's scale.
+struct Scale {
+    key: ObjectKey,
+    spec: i64,
+    status: i64,
+    selector: LabelSelector,
+}
+
+impl Round<'_> {
+    /// Whether everything was at hand; if not, nothing was decided.
+    fn run(&mut self, history: &mut History) -> bool {
+        let before = tree(self.autoscaler)["status"].take();
+        let mut conditions = Conditions::of(&before, None);
+        let scale = match self.scale() {
+            Ok(scale) => scale,
+            Err(why) => {
+                self.plan.note(self.autoscaler, EventType::Warning, "FailedGetScale", why.clone());
+                let message = format!("the HPA controller was unable to get the target's current scale: {why}");
+                conditions.renew("AbleToScale", "False", "FailedGetScale", &message, self.now);
+                self.finish(&before, json!({}), conditions);
+                return true;
+            }
+        };
+        conditions.renew(
+            "AbleToScale",
+            "True",
+            "SucceededGetScale",
+            "the HPA controller was able to get the target's current scale",
+            self.now,
+        );
+        history.begin(scale.spec, self.now);
+        let (min, max) = (i64::from(self.spec.min_replicas.unwrap_or(1)), i64::from(self.spec.max_replicas));
+        let mut status = json!({ "currentReplicas": scale.status, "desiredReplicas": scale.spec });
+        let (desired, why) = if scale.spec == 0 && min != 0 {
+            let message = "scaling is disabled since the replica count of the target is zero";
+            conditions.renew("ScalingActive", "False", "ScalingDisabled", message, self.now);
+            (0, String::new())
+        } else if scale.spec > max {
+            (max, "Current number of replicas above Spec.MaxReplicas".to_owned())
+        } else if scale.spec < min {
+            (min, "Current number of replicas below Spec.MinReplicas".to_owned())
+        } else {
+            let Some(proposal) = self.propose(&scale, &mut conditions) else { return false };
+            let Some(Proposal { replicas, metric, statuses }) = proposal else {
+                self.finish(&before, status, conditions);
+                return true;
+            };
+            let why = if replicas > scale.spec { format!("{metric} above target") } else { "All metrics below target".to_owned() };
+            let stabilization = self.controller.config.stabilization;
+            let bounds = Bounds { min, max, behavior: self.spec.behavior.as_ref(), stabilization };
+            let Decision { replicas, able, limited } = history.decide(scale.spec, replicas, &bounds, self.now);
+            conditions.renew("AbleToScale", "True", able.0, able.1, self.now);
+            conditions.renew("ScalingLimited", if limited.0 { "True" } else { "False" }, limited.1, limited.2, self.now);
+            status["currentMetrics"] = statuses.into();
+            (replicas, why)
+        };
+        if desired != scale.spec {
+            self.rescale(&scale, desired, &why, &mut conditions);
+            history.changed(scale.spec, desired, self.now);
+            status["lastScaleTime"] = conditions::time(self.now).into();
+        }
+        status["desiredReplicas"] = desired.into();
+        self.finish(&before, status, conditions);
+        true
+    }
+
+    fn scale(&self) -> Result<Scale, String> {
+        let target = &self.spec.scale_target_ref;
+        let resource =
+            of_kind(target.api_version.as_deref().unwrap_or_default(), &target.kind).filter(|it| it.subresource("scale").is_some());
+        let resource = resource.ok_or_else(|| {
+            let group = target.api_version.as_deref().unwrap_or_default();
+            format!("no matches for kind {:?} in group {:?}", target.kind, group.split_once('/').map_or("", |it| it.0))
+        })?;
+        let object = self.cache.get(resource, self.autoscaler.namespace(), &target.name);
+        let object = object.ok_or_else(|| format!("{} {:?} not found", resource.qualified(), target.name))?;
+        let content = tree(&object);
+        Ok(Scale {
+            key: object.key(),
+            spec: content["spec"]["replicas"].as_i64().unwrap_or(1),
+            status: content["status"]["replicas"].as_i64().unwrap_or_default(),
+            selector: LabelSelector::in_spec(&object).unwrap_or_default(),
+        })
+    }
+
+    /// Asks every metric. The outer `None`: not all are known yet; the inner: they cannot tell.
+    fn propose(&mut self, scale: &Scale, conditions: &mut Conditions) -> Option<Option<Proposal>> {
+        if scale.selector.is_empty() {
+            let message = "the HPA target's scale is missing a selector";
+            conditions.renew("ScalingActive", "False", "InvalidSelector", message, self.now);
+            self.plan.note(self.autoscaler, EventType::Warning, "SelectorRequired", "selector is required");
+            return Some(None);
+        }
+        let pods = Pods::new(self.cache, self.autoscaler.namespace(), &scale.selector);
+        let metrics = self.spec.metrics.as_deref().unwrap_or_default();
+        let config = &self.controller.config;
+        let mut answers = Vec::new();
+        for metric in metrics {
+            answers.push(measure::ask(metric, &self.controller.metrics, &pods, (scale.spec, scale.status), &config.settings, self.now)?);
+        }
+        let invalid = answers.iter().filter(|it| it.is_err()).count();
+        let mut statuses = Vec::new();
+        let (mut most, mut first_error): (Option<(i64, String)>, Option<measure::Failure>) = (None, None);
+        for answer in answers {
+            match answer {
+                Ok(Measured { replicas, name, status }) => {
+                    statuses.push(status);
+                    if most.as_ref().is_none_or(|it| replicas > it.0) {
+                        most = Some((replicas, name));
+                    }
+                }
+                Err(failure) => {
+                    self.plan.note(self.autoscaler, EventType::Warning, failure.reason, failure.message.clone());
+                    first_error.get_or_insert(failure);
+                }
+            }
+        }
+        match (most, first_error) {
+            // If some metrics cannot be had, the others may ask for more, but not for less.
+            (Some((replicas, metric)), error) if error.is_none() || replicas >= scale.spec => {
+                let message = format!("the HPA was able to successfully calculate a replica count from {metric}");
+                conditions.renew("ScalingActive", "True", "ValidMetricFound", &message, self.now);
+                Some(Some(Proposal { replicas, metric, statuses }))
+            }
+            (_, Some(failure)) => {
+                let message = format!("the HPA was unable to compute the replica count: {}", failure.message);
+                conditions.renew("ScalingActive", "False", failure.reason, &message, self.now);
+                let count = metrics.len();
+                let message = format!("invalid metrics ({invalid} invalid out of {count}), first error is: {}", failure.in_context());
+                self.plan.note(self.autoscaler, EventType::Warning, "FailedComputeMetricsReplicas", message);
+                Some(None)
+            }
+            (_, None) => Some(None),
+        }
+    }
+
+    fn rescale(&mut self, scale: &Scale, desired: i64, why: &str, conditions: &mut Conditions) {
+        let patch = Patch::Merge(json!({ "spec": { "replicas": desired } }));
+        self.plan.writes.push(Write::Patch { key: scale.key.clone(), subresource: "scale", patch });
+        self.plan.note(self.autoscaler, EventType::Normal, "SuccessfulRescale", format!("New size: {desired}; reason: {why}"));
+        let message = format!("the HPA controller was able to update the target scale to {desired}");
+        conditions.renew("AbleToScale", "True", "SucceededRescale", &message, self.now);
+    }
+
+    /// Events tell of what is new only: what is wrong is so in every round.
+    fn finish(&mut self, before: &Value, mut status: Value, conditions: Conditions) {
+        status["observedGeneration"] = self.autoscaler.meta().generation.into();
+        status["conditions"] = conditions.into_json();
+        let (writes, key) = (self.plan.writes.len(), self.autoscaler.key());
+        self.plan.set_status(key, before, status);
+        if self.plan.writes.len() == writes {
+            self.plan.notes.clear();
+        }
+    }
+}
