@@ -26,7 +26,11 @@ fn choose(data: &[u8]) -> Option<(ResourceRef, &[u8])> {
 /// A body on its way into the store and out again.
 pub fn body(media_type: &str, data: &[u8]) {
     let Some((resource, body)) = choose(data) else { return };
-    let Ok(decoded) = codec::decode(resource, media_type, &Bytes::copy_from_slice(body)) else { return };
+    let body = Bytes::copy_from_slice(body);
+    if media_type == "application/yaml" {
+        let _ = codec::decode_applied(&body);
+    }
+    let Ok(decoded) = codec::decode(resource, media_type, &body) else { return };
     accepted(resource, decoded.value);
 }
 

@@ -43,7 +43,13 @@ pub fn serve(data: &[u8]) {
     let body = Bytes::copy_from_slice(data.get(split + 2..).unwrap_or_default());
     let mut lines = head.lines();
     let Some((method, path)) = lines.next().and_then(|it| it.split_once(' ')) else { return };
-    let dry = if matches!(method, "GET" | "HEAD") { "" } else if path.contains('?') { "&dryRun=All" } else { "?dryRun=All" };
+    let dry = if matches!(method, "GET" | "HEAD") {
+        ""
+    } else if path.contains('?') {
+        "&dryRun=All"
+    } else {
+        "?dryRun=All"
+    };
     let mut request = http::Request::builder().method(method).uri(format!("{path}{dry}"));
     for (name, value) in lines.filter_map(|it| it.split_once(": ")) {
         request = request.header(name, value);

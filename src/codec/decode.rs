@@ -50,6 +50,7 @@ pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let outcome = match conform::free(&mut json) {
         Ok(conforming) if json.end().is_ok() => Ok(conforming),
+        _ if nests_too_deep(body) => Err(TOO_DEEP.to_owned()),
         _ => conform::free(serde_norway::Deserializer::from_slice(body)).map_err(|failure| match failure {
             Failure::Shape(message) => message,
             Failure::Syntax(error) => error.to_string(),
@@ -111,7 +112,7 @@ impl<'a> Expected<'a> {
 
     fn yaml(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
         if nests_too_deep(body) {
-            return Err(self.unrecognized("yaml: exceeded max depth", body));
+            return Err(self.unrecognized(TOO_DEEP, body));
         }
         if body.windows(2).any(|pair| pair == b"<<") {
             // Merge keys need the whole document; duplicate keys are an error there.
@@ -205,6 +206,8 @@ impl<'a> Expected<'a> {
         Box::new(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why} ({summary})", self.kind)))
     }
 }
+
+const TOO_DEEP: &str = "yaml: exceeded max depth";
 
 /// Whether brackets may be nested deeper than any object is. The parser takes time that grows with the square of their depth, and notices
 /// only at the end.
@@ -391,8 +394,9 @@ mod tests {
     #[test]
     fn depth_is_bounded() {
         for open in ["[", "{a: ", "- "] {
-            let refused = decoded(&resource::CONFIG_MAP, &format!("data:\n  {}", open.repeat(50_000)));
-            assert!(refused.is_err(), "{open}");
+            let body = format!("data:\n  {}", open.repeat(50_000));
+            assert!(decoded(&resource::CONFIG_MAP, &body).is_err(), "{open}");
+            assert!(decode_applied(&body.into()).is_err(), "{open}");
         }
         let deep = format!("{{\"data\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert!(decoded(&resource::CONTROLLER_REVISION, &deep).is_err());

@@ -72,7 +72,7 @@ fn bodies() {
         ),
         ("another kind", CONFIG_MAPS, JSON, r#"{"apiVersion":"v1","kind":"Secret"}"#.to_owned(), 400, "BadRequest".to_owned()),
         ("beyond 32 bits", DEPLOYMENTS, JSON, deployment("3000000000"), 400, replicas("3000000000")),
-        ("beyond 64 bits", DEPLOYMENTS, JSON, deployment("99999999999999999999"), 400, replicas("99999999999999999999")),
+        ("beyond 64 bits", DEPLOYMENTS, JSON, deployment("99999999999999999999"), 400, "json: cannot unmarshal number".to_owned()),
         ("a fraction", DEPLOYMENTS, JSON, deployment("0.5"), 400, replicas("0.5")),
         ("beyond everything", DEPLOYMENTS, JSON, deployment("1e999"), 400, "BadRequest".to_owned()),
         ("not a number", DEPLOYMENTS, JSON, deployment("NaN"), 400, "BadRequest".to_owned()),

@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{Answered, CONFIG_MAPS, Fixture, config_map, start, start_with};
+use crate::apiserver::fairness::Origin;
 use crate::codec;
 
 async fn send(it: &Fixture, method: Method, path: &str, headers: &[(&str, &str)]) -> Answered {
@@ -199,5 +200,31 @@ async fn list_options_are_read_as_kubernetes_reads_them() {
     watch.next().await.unwrap();
     let (kind, bookmark) = watch.next().await.unwrap();
     assert_eq!((kind.as_str(), &bookmark["metadata"]["annotations"]["k8s.io/initial-events-end"]), ("BOOKMARK", &Value::from("true")));
+    it.stop().await;
+}
+
+/// Nine reads are served at a time, and somebody asks for 45 that take their time: others need not wait for more than a seat.
+#[tokio::test]
+async fn one_noisy_client_does_not_hold_up_the_others() {
+    let it = start_with(|config| config.max_reads = 10).await;
+    let ask = |agent: &str, path: &str| {
+        let request = http::Request::get(path).header("user-agent", agent).body(Bytes::new()).unwrap();
+        let server = it.server.server.clone();
+        async move { server.handle(request, Origin::Remote([127, 0, 0, 1].into())).await.status() }
+    };
+    // Each waits for a revision that does not come.
+    let noise: Vec<_> = (0..45).map(|_| tokio::spawn(ask("noisy", &format!("{CONFIG_MAPS}?resourceVersion=99999")))).collect();
+    let answered = || noise.iter().filter(|it| it.is_finished()).count();
+    const QUEUED: &str = r#"current_inqueue_requests{request_kind="readOnly",priority_level="workload"} 36"#;
+    while !it.server.server.config.metrics.render().contains(QUEUED) {
+        tokio::task::yield_now().await;
+    }
+    for free in ["/apis/coordination.k8s.io/v1/leases", "/healthz"] {
+        assert_eq!((ask("quiet", free).await, answered()), (http::StatusCode::OK, 0), "{free}");
+    }
+    assert_eq!(ask("quiet", CONFIG_MAPS).await, 200);
+    assert!(answered() <= 9 + 1, "those that had seats, and the one whose place it took");
+    let codes: Vec<_> = futures_util::future::join_all(noise).await.into_iter().map(|it| it.unwrap().as_u16()).collect();
+    assert_eq!((codes.iter().filter(|it| **it == 429).count(), codes.iter().filter(|it| **it == 504).count()), (1, 44));
     it.stop().await;
 }
