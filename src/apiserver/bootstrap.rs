@@ -1,4 +1,5 @@
-//! What every cluster has from the start: its namespaces, and the service by which pods find the API server, with its endpoints.
+//! What every cluster has from the start: its namespaces, priority classes and range of addresses, and the service by which pods find
+//! the API server, with its endpoints.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::registry::json;
 use super::respond::store_status;
 use crate::cache::{Query, Watch};
 use crate::codec;
-use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE};
+use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE, SERVICE_CIDR};
 use crate::object::selector::FieldSelector;
 use crate::object::{ObjectKey, ResourceRef, Revision};
 use crate::store::{Expect, Outcome};
@@ -39,6 +40,13 @@ pub(crate) async fn run(server: &Server) -> Answer<()> {
         let class = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value, "description": description});
         make(server, &PRIORITY_CLASS, "", class).await?;
     }
+    let range = json!({
+        "kind": "ServiceCIDR",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"name": server.config.product.api_service},
+        "spec": {"cidrs": [server.config.service_range.to_string()]},
+    });
+    make(server, &SERVICE_CIDR, "", range).await?;
     make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await
 }
 

@@ -40,15 +40,26 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         json::set_default(spec, "externalTrafficPolicy", "Cluster");
     } else {
-        spec.shift_remove("externalTrafficPolicy");
+        drop_kept(spec, old, "externalTrafficPolicy");
     }
     if kind == "LoadBalancer" {
         json::set_default(spec, "allocateLoadBalancerNodePorts", true);
     } else {
-        spec.shift_remove("allocateLoadBalancerNodePorts");
+        drop_kept(spec, old, "allocateLoadBalancerNodePorts");
+        drop_kept(spec, old, "loadBalancerClass");
+    }
+    if kind != "LoadBalancer" || spec.get("externalTrafficPolicy").is_none_or(|it| it != "Local") {
+        drop_kept(spec, old, "healthCheckNodePort");
     }
     if !with_ports && kind != "LoadBalancer" && old.is_some_and(has_node_ports) {
         drop_node_ports(spec, old.map_or(&[], |it| json::items(it, "/spec/ports")));
+    }
+}
+
+/// Whoever changes the type need not take out what the old type had; what is new of it is refused.
+fn drop_kept(spec: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
+    if old.and_then(|it| it.get("spec")?.get(key)).is_some_and(|before| spec.get(key) == Some(before)) {
+        spec.shift_remove(key);
     }
 }
 

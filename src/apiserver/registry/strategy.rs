@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::super::auth::User;
 use super::{certificates, json, namespaces, pods, services};
 use crate::object::ResourceRef;
-use crate::object::resource::CERTIFICATE_SIGNING_REQUEST;
+use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, PRIORITY_CLASS};
 
 /// Completes an object about to be created.
 pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
@@ -68,7 +68,8 @@ pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
 
 /// One more generation if what the object asks for has changed.
 pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
-    if !counts_generations(resource) {
+    // A priority class has a generation, but nothing of it that would count.
+    if !counts_generations(resource) || resource == &PRIORITY_CLASS {
         return;
     }
     let asked = |value: &Value| -> Vec<(String, Value)> {

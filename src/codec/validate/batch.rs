@@ -3,12 +3,15 @@
 use serde_json::Value;
 
 use super::at::At;
-use super::names::IMMUTABLE;
+use super::names::{self, IMMUTABLE};
 use super::workload::mismatch;
 use super::{pod, selector};
 use crate::object::status::Cause;
 use crate::util::go;
 
+/// The most pods of an indexed job at a time, and the most rules about their failures.
+const PARALLELISM: i64 = 100_000;
+const RULES: usize = 20;
 /// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
 const CRON_JOB_NAME: usize = 52;
 /// What of its template a job may change until it has first been started.
@@ -36,6 +39,11 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         spec.required("completions", "when completion mode is Indexed", out);
     }
     spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
+    indexed(spec, out);
+    let policy = spec.at("podFailurePolicy");
+    if !policy.is_absent() {
+        failure_policy(spec, &policy, out);
+    }
     pod::template(&spec.at("template"), out);
     let pod = spec.at("template").at("spec");
     match pod.text("restartPolicy") {
@@ -48,6 +56,105 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
             mismatch(spec, out);
         }
+    }
+}
+
+/// Checks what only jobs whose pods have numbers can have.
+fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let indexed = spec.text("completionMode") == "Indexed";
+    if indexed && spec.number("parallelism").is_some_and(|it| it > PARALLELISM) {
+        let why = format!("must be less than or equal to {PARALLELISM} when completion mode is Indexed");
+        spec.invalid("parallelism", &why, out);
+    }
+    if !indexed && spec.has("backoffLimitPerIndex") {
+        spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
+    }
+    if let Some(most) = spec.number("maxFailedIndexes") {
+        if spec.number("completions").is_some_and(|all| most > all) {
+            spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
+        }
+        if !spec.has("backoffLimitPerIndex") {
+            spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
+        }
+    }
+    let success = spec.at("successPolicy");
+    if success.is_absent() {
+        return;
+    }
+    if !indexed {
+        spec.invalid("successPolicy", "requires indexed completion mode", out);
+    }
+    if success.list("rules").is_empty() {
+        success.required("rules", "at least one rules must be specified when the successPolicy is specified", out);
+    }
+    for rule in success.items("rules") {
+        if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
+            out.push(Cause::required(rule.path.as_str(), "at least one of succeededCount or succeededIndexes must be specified"));
+        }
+        rule.not_negative(&["succeededCount"], out);
+    }
+}
+
+fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
+    let pod = spec.at("template").at("spec");
+    if pod.text("restartPolicy") != "Never" {
+        pod.invalid("restartPolicy", "only \"Never\" is supported when podFailurePolicy is specified", out);
+    }
+    if spec.text("podReplacementPolicy") == "TerminatingOrFailed" {
+        out.push(Cause::not_supported(spec.path("podReplacementPolicy"), "TerminatingOrFailed", &["Failed"]));
+    }
+    if policy.list("rules").len() > RULES {
+        out.push(Cause::too_many(policy.path("rules"), policy.list("rules").len(), RULES));
+    }
+    for rule in policy.items("rules") {
+        let mut refuse = |why: &str| {
+            let message = format!("Invalid value: {why}");
+            out.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: rule.path.clone() });
+        };
+        match (rule.has("onExitCodes"), rule.list("onPodConditions").is_empty()) {
+            (true, false) => refuse("specifying both OnExitCodes and OnPodConditions is not supported"),
+            (false, true) => refuse("specifying one of OnExitCodes and OnPodConditions is required"),
+            _ => {}
+        }
+        match rule.text("action") {
+            "" => rule.required("action", r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#, out),
+            "FailIndex" if !spec.has("backoffLimitPerIndex") => rule.invalid("action", "requires the backoffLimitPerIndex to be set", out),
+            _ => rule.one_of("action", &["Count", "FailIndex", "FailJob", "Ignore"], out),
+        }
+        if rule.has("onExitCodes") {
+            exit_codes(&rule.at("onExitCodes"), spec, out);
+        }
+        for condition in rule.items("onPodConditions") {
+            condition.faults("type", names::qualified(condition.text("type")), out);
+            condition.one_of("status", &["False", "True", "Unknown"], out);
+        }
+    }
+}
+
+fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
+    match codes.text("operator") {
+        "" => codes.required("operator", r#"valid values: ["In" "NotIn"]"#, out),
+        _ => codes.one_of("operator", &["In", "NotIn"], out),
+    }
+    let containers = || ["containers", "initContainers"].into_iter().flat_map(|key| spec.at("template").at("spec").items(key));
+    if codes.has("containerName") && !containers().any(|it| it.text("name") == codes.text("containerName")) {
+        codes.invalid("containerName", "must be one of the container or initContainer names in the pod template", out);
+    }
+    let values = codes.list("values");
+    if values.is_empty() {
+        codes.invalid("values", "at least one value is required", out);
+    }
+    for (at, value) in values.iter().enumerate() {
+        let path = || format!("{}[{at}]", codes.path("values"));
+        if codes.text("operator") == "In" && value.as_i64() == Some(0) {
+            out.push(Cause::invalid(path(), value, "must not be 0 for the In operator"));
+        }
+        if values[..at].contains(value) {
+            out.push(Cause::duplicate(path(), value));
+        }
+    }
+    if !values.is_sorted_by_key(|it| it.as_i64()) {
+        codes.invalid("values", "must be ordered", out);
     }
 }
 

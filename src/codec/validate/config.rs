@@ -138,10 +138,17 @@ const SCOPES: [&str; 7] =
 pub(super) fn resource_quota(quota: &At<'_>, out: &mut Vec<Cause>) {
     let spec = quota.at("spec");
     resources::amounts(&spec, "hard", out);
+    for (name, _) in spec.entries("hard").into_iter().filter(|(name, _)| !resources::can_have_quota(name)) {
+        out.push(Cause::invalid(spec.at("hard").entry_path(name), &name.into(), "must be a standard resource for quota"));
+    }
     for (at, scope) in spec.list("scopes").iter().enumerate() {
         if !scope.as_str().is_some_and(|it| SCOPES.contains(&it)) {
             out.push(Cause::invalid(format!("spec.scopes[{at}]"), scope, "unsupported scope"));
         }
+    }
+    let has = |scope: &str| spec.list("scopes").iter().any(|it| it == scope);
+    if has("BestEffort") && has("NotBestEffort") || has("Terminating") && has("NotTerminating") {
+        spec.invalid("scopes", "conflicting scopes", out);
     }
 }
 

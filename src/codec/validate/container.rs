@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::at::At;
 use super::names::{self, Faults, POSITIVE};
-use super::resources;
+use super::{resources, security};
 use crate::object::status::Cause;
 
 /// What containers may refer to, and what they may not have in common.
@@ -48,7 +48,7 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     environment(it, out);
     mounts(it, pod, out);
     resources::requirements(&it.at("resources"), out);
-    security_context(&it.at("securityContext"), out);
+    security::container(&it.at("securityContext"), out);
     // Only containers that stay can be probed and hooked into; init containers that stay are sidecars.
     let sidecar = role == Role::Init && it.text("restartPolicy") == "Always";
     if role == Role::Init && it.has("restartPolicy") {
@@ -290,34 +290,6 @@ pub(super) fn port_reference(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
         value => {
             let number = value.as_i64().unwrap_or_default();
             out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(of.path(key), &number.into(), fault)));
-        }
-    }
-}
-
-fn security_context(context: &At<'_>, out: &mut Vec<Cause>) {
-    ids(context, &["runAsUser", "runAsGroup"], out);
-    let capabilities = context.at("capabilities");
-    let admin = capabilities.list("add").iter().any(|it| matches!(it.as_str(), Some("CAP_SYS_ADMIN" | "SYS_ADMIN")));
-    if context.get("allowPrivilegeEscalation") == &Value::Bool(false) {
-        if context.flag("privileged") {
-            out.push(Cause::invalid(
-                context.path.as_str(),
-                context.value,
-                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
-            ));
-        }
-        if admin {
-            let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
-            out.push(Cause::invalid(context.path.as_str(), context.value, why));
-        }
-    }
-}
-
-/// Checks numbers of users and groups.
-pub(super) fn ids(context: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
-    for key in keys {
-        if context.number(key).is_some_and(|it| !(0..=i64::from(i32::MAX)).contains(&it)) {
-            context.invalid(key, &names::between(0, i32::MAX.into()), out);
         }
     }
 }

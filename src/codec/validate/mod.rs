@@ -21,6 +21,7 @@ mod policy;
 mod provision;
 mod rbac;
 mod resources;
+mod security;
 mod selector;
 mod service;
 mod storage;

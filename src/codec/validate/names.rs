@@ -10,6 +10,7 @@ const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub(super) const POSITIVE: &str = "must be greater than 0";
+pub(super) const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 pub(super) const IMMUTABLE: &str = "field is immutable";
 
 pub(super) fn between(low: i64, high: i64) -> String {

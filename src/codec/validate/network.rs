@@ -69,19 +69,17 @@ fn peer(peer: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
-
 fn block(block: &At<'_>, out: &mut Vec<Cause>) {
     let whole = block.text("cidr").parse::<Cidr>();
     match block.text("cidr") {
         "" => block.required("cidr", "", out),
-        _ if whole.is_err() => block.invalid("cidr", NOT_CIDR, out),
+        _ if whole.is_err() => block.invalid("cidr", names::NOT_CIDR, out),
         _ => {}
     }
     for (at, except) in block.list("except").iter().enumerate() {
         let mut refuse = |why: &str| out.push(Cause::invalid(format!("{}[{at}]", block.path("except")), except, why));
         match except.as_str().unwrap_or_default().parse::<Cidr>() {
-            Err(_) => refuse(NOT_CIDR),
+            Err(_) => refuse(names::NOT_CIDR),
             Ok(part) if whole.as_ref().is_ok_and(|whole| !is_part(&part, whole)) => refuse("must be a strict subset of `cidr`"),
             Ok(_) => {}
         }
@@ -134,7 +132,7 @@ pub(super) fn range(object: &At<'_>, out: &mut Vec<Cause>) {
         let path = format!("{}[{at}]", spec.path("cidrs"));
         let text = range.as_str().unwrap_or_default();
         match text.parse::<Cidr>() {
-            Err(_) => out.push(Cause::invalid(path, range, NOT_CIDR)),
+            Err(_) => out.push(Cause::invalid(path, range, names::NOT_CIDR)),
             Ok(canonical) if canonical.to_string() != text => {
                 out.push(Cause::invalid(path, range, &format!("must be in canonical form (\"{canonical}\")")));
             }

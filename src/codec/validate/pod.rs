@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::at::At;
-use super::container::{self, Pod, Role, container};
+use super::container::{Pod, Role, container};
 use super::names;
-use super::{meta, placement, resources, selector, volume};
+use super::{meta, placement, resources, security, selector, volume};
 use crate::object::status::Cause;
 
 /// Checks what only a pod about to be created must not have.
@@ -42,8 +42,14 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     spec.one_of("restartPolicy", &["Always", "OnFailure", "Never"], out);
     dns(spec, out);
     selector::labels(spec, "nodeSelector", out);
-    let context = spec.at("securityContext");
-    container::ids(&context, &["runAsUser", "runAsGroup", "fsGroup"], out);
+    security::pod(&spec.at("securityContext"), out);
+    if spec.has("os") {
+        let os = spec.at("os");
+        match os.text("name") {
+            "" => os.required("name", "cannot be empty", out),
+            _ => os.one_of("name", &["linux", "windows"], out),
+        }
+    }
     for secret in spec.items("imagePullSecrets") {
         if secret.text("name").is_empty() {
             secret.required("name", "", out);
@@ -86,6 +92,9 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
+/// The longest list of search domains, with the spaces between them.
+const SEARCHES: usize = 2048;
+
 fn dns(spec: &At<'_>, out: &mut Vec<Cause>) {
     spec.one_of("dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"], out);
     let config = spec.at("dnsConfig");
@@ -107,6 +116,15 @@ fn dns(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     if config.list("searches").len() > 32 {
         config.invalid("searches", "must not have more than 32 search paths", out);
+    }
+    let searches = config.list("searches").iter().filter_map(Value::as_str);
+    for (at, search) in searches.clone().enumerate() {
+        let faults = names::subdomain(search.strip_suffix('.').unwrap_or(search));
+        out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", config.path("searches")), &search.into(), fault)));
+    }
+    if searches.map(|it| it.len() + 1).sum::<usize>() > SEARCHES + 1 {
+        let why = format!("must not have more than {SEARCHES} characters (including spaces) in the search list");
+        config.invalid("searches", &why, out);
     }
     for option in config.items("options") {
         if option.text("name").is_empty() {

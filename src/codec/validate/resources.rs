@@ -124,6 +124,12 @@ pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     }
 }
 
+/// Whether a quota can bound a resource: one with a domain, or one of the cluster's own.
+pub(super) fn can_have_quota(name: &str) -> bool {
+    let bound = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
+    name.contains('/') || COUNTED.contains(&name) || CONTAINER.contains(&bound) || is_huge_pages(bound) || name == "requests.storage"
+}
+
 /// Checks one item of a limit range: each bound against the others.
 pub(super) fn limit_item(item: &At<'_>, out: &mut Vec<Cause>) {
     let read = |key: &str, name: &str| Quantity::from_json(item.at(key).get(name)).ok();

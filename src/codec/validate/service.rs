@@ -1,6 +1,7 @@
 //! Services and endpoints.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use super::container::port_reference;
 use super::names;
 use super::selector;
 use crate::object::status::Cause;
+use crate::util::cidr::Cidr;
 use crate::util::go;
 
 pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -49,12 +51,60 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
     spec.one_of("externalTrafficPolicy", &["Cluster", "Local"], out);
     spec.one_of("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"], out);
     for (at, ip) in spec.list("externalIPs").iter().enumerate() {
-        if !names::ip(ip.as_str().unwrap_or_default()).is_empty() {
-            out.push(Cause::invalid(format!("spec.externalIPs[{at}]"), ip, "must be a valid IP address"));
+        let path = format!("spec.externalIPs[{at}]");
+        match ip.as_str().unwrap_or_default().parse() {
+            Err(_) => out.push(Cause::invalid(path, ip, "must be a valid IP address")),
+            Ok(address) => out.extend(special(address).map(|why| Cause::invalid(path, ip, why))),
         }
     }
-    if !spec.list("loadBalancerSourceRanges").is_empty() && kind != "LoadBalancer" {
-        spec.forbidden("loadBalancerSourceRanges", "may only be used when `type` is 'LoadBalancer'", out);
+    load_balancer(&spec, out);
+    spec.one_of("trafficDistribution", &["PreferClose"], out);
+    let mut families = HashSet::new();
+    for (at, family) in spec.list("ipFamilies").iter().enumerate() {
+        let (path, text) = (format!("spec.ipFamilies[{at}]"), family.as_str().unwrap_or_default());
+        if !matches!(text, "IPv4" | "IPv6") {
+            out.push(Cause::not_supported(path, text, &["IPv4", "IPv6"]));
+        } else if !families.insert(text) {
+            out.push(Cause::duplicate(path, family));
+        }
+    }
+}
+
+/// Why an address is none that others can reach.
+fn special(address: IpAddr) -> Option<&'static str> {
+    let link_local = match address {
+        IpAddr::V4(it) => it.is_link_local(),
+        IpAddr::V6(it) => it.is_unicast_link_local(),
+    };
+    let link_multicast = match address {
+        IpAddr::V4(it) => it.octets()[..3] == [224, 0, 0],
+        IpAddr::V6(it) => it.segments()[0] == 0xff02,
+    };
+    match address {
+        it if it.is_unspecified() => Some("may not be unspecified (0.0.0.0)"),
+        it if it.is_loopback() => Some("may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        _ if link_local => Some("may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+        _ if link_multicast => Some("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+        _ => None,
+    }
+}
+
+fn load_balancer(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let balanced = spec.text("type") == "LoadBalancer";
+    for key in ["loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts"] {
+        if !balanced && spec.has(key) && spec.get(key).as_array().is_none_or(|it| !it.is_empty()) {
+            spec.forbidden(key, "may only be used when `type` is 'LoadBalancer'", out);
+        }
+    }
+    for (at, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
+        if range.as_str().unwrap_or_default().trim().parse::<Cidr>().is_err() {
+            out.push(Cause::invalid(format!("spec.loadBalancerSourceRanges[{at}]"), range, names::NOT_CIDR));
+        }
+    }
+    spec.may("loadBalancerClass", names::qualified, out);
+    if spec.number("healthCheckNodePort").is_some_and(|it| it != 0) && !(balanced && spec.text("externalTrafficPolicy") == "Local") {
+        let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        spec.invalid("healthCheckNodePort", why, out);
     }
 }
 
@@ -137,6 +187,10 @@ fn affinity(spec: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let (new, old) = (new.at("spec"), old.at("spec"));
     let (before, after) = (old.text("clusterIP"), new.text("clusterIP"));
+    let balanced = |it: &At<'_>| it.text("type") == "LoadBalancer";
+    if balanced(&new) && balanced(&old) && new.get("loadBalancerClass") != old.get("loadBalancerClass") {
+        new.invalid("loadBalancerClass", "may not change once set", out);
+    }
     let without_address = |it: &At<'_>| it.text("type") == "ExternalName";
     if !before.is_empty() && !after.is_empty() && before != after && !without_address(&new) && !without_address(&old) {
         let shown = format!("[]string{{{}}}", go::quote(after));

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::at::At;
-use super::names::POSITIVE;
+use super::names::{self, POSITIVE};
 use super::{placement, pod, resources, selector, volume};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
@@ -26,7 +26,12 @@ fn access_modes(spec: &At<'_>, out: &mut Vec<Cause>) {
     for mode in spec.list("accessModes").iter().filter_map(Value::as_str).filter(|mode| !MODES.contains(mode)) {
         out.push(Cause::not_supported(spec.path("accessModes"), mode, &MODES));
     }
+    let modes = spec.list("accessModes");
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        spec.forbidden("accessModes", "may not use ReadWriteOncePod with other access modes", out);
+    }
     spec.one_of("volumeMode", &["Block", "Filesystem"], out);
+    spec.may("storageClassName", names::subdomain, out);
 }
 
 fn sources(spec: &At<'_>) -> Map<String, Value> {
@@ -52,6 +57,9 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
         resources::positive(&capacity.entry_path(name), value, POSITIVE, out);
     }
     spec.one_of("persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], out);
+    if spec.text("persistentVolumeReclaimPolicy") == "Recycle" && spec.at("hostPath").text("path") == "/" {
+        spec.forbidden("persistentVolumeReclaimPolicy", "may not be 'recycle' for a hostPath mount of '/'", out);
+    }
     let found = sources(&spec);
     let mut kinds = found.keys();
     match kinds.next() {
@@ -79,7 +87,7 @@ pub(super) fn persistent_volume_update(new: &At<'_>, old: &At<'_>, out: &mut Vec
         out.push(Cause::forbidden("spec.persistentvolumesource", &why));
     }
     if new.get("volumeMode") != old.get("volumeMode") {
-        new.invalid("volumeMode", super::names::IMMUTABLE, out);
+        new.invalid("volumeMode", names::IMMUTABLE, out);
     }
 }
 

@@ -1,5 +1,6 @@
 //! What validation refuses, and that it never stops at what it does not expect.
 
+mod finer;
 mod groups;
 
 use proptest::prelude::*;

@@ -82,6 +82,14 @@ pub(super) fn source(it: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
         "iscsi" => required(&["targetPortal", "iqn"], out),
         "cephfs" if it.list("monitors").is_empty() => it.required("monitors", "", out),
         "glusterfs" => required(&["endpoints", "path"], out),
+        "rbd" => {
+            if it.list("monitors").is_empty() {
+                it.required("monitors", "", out);
+            }
+            required(&["image"], out);
+        }
+        "flexVolume" => required(&["driver"], out),
+        "ephemeral" if !it.has("volumeClaimTemplate") => it.required("volumeClaimTemplate", "", out),
         _ => {}
     }
 }

@@ -57,5 +57,5 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply create delete get modify nodes scale wait
+    about access apply create delete get kinds modify nodes scale wait
 }

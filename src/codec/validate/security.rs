@@ -1,0 +1,102 @@
+//! Rights and ids of pods and containers.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::at::At;
+use super::names;
+use crate::object::status::Cause;
+
+/// The longest name of a kernel parameter.
+const SYSCTL: usize = 253;
+
+/// Checks the `securityContext` of a pod.
+pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
+    common(context, out);
+    ids(context, &["fsGroup"], out);
+    for (at, group) in context.list("supplementalGroups").iter().enumerate() {
+        if !group.as_i64().is_some_and(|it| (0..=i64::from(i32::MAX)).contains(&it)) {
+            let path = format!("{}[{at}]", context.path("supplementalGroups"));
+            out.push(Cause::invalid(path, group, &names::between(0, i32::MAX.into())));
+        }
+    }
+    context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
+    let mut seen = HashSet::new();
+    for sysctl in context.items("sysctls") {
+        match sysctl.text("name") {
+            "" => sysctl.required("name", "", out),
+            name => {
+                if !is_sysctl(name) {
+                    let part = "[a-z0-9]([-_a-z0-9]*[a-z0-9])?";
+                    let why = format!(r"must have at most {SYSCTL} characters and match regex ^({part}[\./])*{part}$");
+                    sysctl.invalid("name", &why, out);
+                }
+                if !seen.insert(name) {
+                    sysctl.duplicate("name", out);
+                }
+            }
+        }
+    }
+}
+
+fn is_sysctl(name: &str) -> bool {
+    let inner = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit();
+    let part = |part: &str| {
+        part.bytes().all(|it| inner(it) || b"-_".contains(&it))
+            && [part.bytes().next(), part.bytes().last()].iter().all(|it| it.is_some_and(inner))
+    };
+    name.len() <= SYSCTL && name.split(['.', '/']).all(part)
+}
+
+/// Checks what pods and containers both have.
+fn common(context: &At<'_>, out: &mut Vec<Cause>) {
+    ids(context, &["runAsUser", "runAsGroup"], out);
+    for (key, name) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
+        if context.has(key) {
+            profile(&context.at(key), key, name, out);
+        }
+    }
+}
+
+fn profile(profile: &At<'_>, key: &str, name: &str, out: &mut Vec<Cause>) {
+    match profile.text("type") {
+        "" => profile.required("type", &format!("type is required when {key} is set"), out),
+        _ => profile.one_of("type", &["Localhost", "RuntimeDefault", "Unconfined"], out),
+    }
+    match (profile.text("type"), profile.has("localhostProfile")) {
+        ("Localhost", false) => profile.required("localhostProfile", &format!("must be set when {name} type is Localhost"), out),
+        ("Localhost", true) => profile.may("localhostProfile", names::local_path, out),
+        (_, true) => profile.invalid("localhostProfile", &format!("can only be set when {name} type is Localhost"), out),
+        (_, false) => {}
+    }
+}
+
+/// Checks the `securityContext` of a container.
+pub(super) fn container(context: &At<'_>, out: &mut Vec<Cause>) {
+    common(context, out);
+    let capabilities = context.at("capabilities");
+    let admin = capabilities.list("add").iter().any(|it| matches!(it.as_str(), Some("CAP_SYS_ADMIN" | "SYS_ADMIN")));
+    if context.get("allowPrivilegeEscalation") == &Value::Bool(false) {
+        if context.flag("privileged") {
+            out.push(Cause::invalid(
+                context.path.as_str(),
+                context.value,
+                "cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+            ));
+        }
+        if admin {
+            let why = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN";
+            out.push(Cause::invalid(context.path.as_str(), context.value, why));
+        }
+    }
+}
+
+/// Checks numbers of users and groups.
+fn ids(context: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
+    for key in keys {
+        if context.number(key).is_some_and(|it| !(0..=i64::from(i32::MAX)).contains(&it)) {
+            context.invalid(key, &names::between(0, i32::MAX.into()), out);
+        }
+    }
+}
