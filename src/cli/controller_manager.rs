@@ -21,7 +21,6 @@ use crate::supervise::{Shutdown, Supervisor, http};
 use crate::telemetry::metrics::Registry;
 use crate::util::product::KUBERNETES;
 
-const ONE_WORKER: &str = "every controller works at its own pace";
 const NO_LOAD_BALANCER: &str = "Mesos has no load balancers";
 
 const FLAGS: &[Flag] = &[
@@ -69,6 +68,18 @@ const FLAGS: &[Flag] = &[
     Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long a silent leader is waited for"),
     Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew before it gives up"),
     Flag::new("leader-elect-retry-period", Kind::Duration, "2s", "How often the lease is tried for"),
+    Flag::new("concurrent-rc-syncs", Kind::Integer, "16", "How many ReplicationControllers are worked on at a time"),
+    Flag::new("concurrent-replicaset-syncs", Kind::Integer, "16", "How many ReplicaSets are worked on at a time"),
+    Flag::new("concurrent-deployment-syncs", Kind::Integer, "16", "How many Deployments are worked on at a time"),
+    Flag::new("concurrent-statefulset-syncs", Kind::Integer, "16", "How many StatefulSets are worked on at a time"),
+    Flag::new("concurrent-daemonset-syncs", Kind::Integer, "16", "How many DaemonSets are worked on at a time"),
+    Flag::new("concurrent-job-syncs", Kind::Integer, "16", "How many Jobs are worked on at a time"),
+    Flag::new("concurrent-cron-job-syncs", Kind::Integer, "16", "How many CronJobs are worked on at a time"),
+    Flag::new("concurrent-ttl-after-finished-syncs", Kind::Integer, "16", "How many ended Jobs are worked on at a time"),
+    Flag::new("concurrent-endpoint-syncs", Kind::Integer, "16", "How many Services are worked on at a time"),
+    Flag::new("concurrent-namespace-syncs", Kind::Integer, "16", "How many Namespaces are worked on at a time"),
+    Flag::new("concurrent-gc-syncs", Kind::Integer, "16", "How many objects with owners are worked on at a time"),
+    Flag::new("concurrent-resource-quota-syncs", Kind::Integer, "16", "How many ResourceQuotas are worked on at a time"),
     Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
     Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
     Flag::missing("service-account-private-key-file", Kind::Text, "service account tokens are not supported yet"),
@@ -77,14 +88,7 @@ const FLAGS: &[Flag] = &[
     Flag::obsolete("secondary-node-eviction-rate", Kind::Number, "there are no zones"),
     Flag::obsolete("large-cluster-size-threshold", Kind::Integer, "there are no zones"),
     Flag::obsolete("unhealthy-zone-threshold", Kind::Number, "there are no zones"),
-    Flag::obsolete("concurrent-endpoint-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-rc-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-replicaset-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-deployment-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-resource-quota-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-serviceaccount-token-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-namespace-syncs", Kind::Integer, ONE_WORKER),
-    Flag::obsolete("concurrent-gc-syncs", Kind::Integer, ONE_WORKER),
+    Flag::obsolete("concurrent-serviceaccount-token-syncs", Kind::Integer, "service account tokens are not supported yet"),
     Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
     Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
     Flag::obsolete("service-sync-period", Kind::Duration, NO_LOAD_BALANCER),
@@ -96,6 +100,22 @@ const FLAGS: &[Flag] = &[
     Flag::obsolete("profiling", Kind::Bool, "use perf"),
     Flag::obsolete("api-version", Kind::Text, "there is one"),
     Flag::obsolete("mesos-master", Kind::Text, "set mesos-master in the file of --cloud-config"),
+];
+
+/// Which controller each of the flags `--concurrent-…-syncs` is about.
+const WORKERS: &[(&str, &str)] = &[
+    ("concurrent-rc-syncs", "replication-controller"),
+    ("concurrent-replicaset-syncs", "replicaset-controller"),
+    ("concurrent-deployment-syncs", "deployment-controller"),
+    ("concurrent-statefulset-syncs", "statefulset-controller"),
+    ("concurrent-daemonset-syncs", "daemonset-controller"),
+    ("concurrent-job-syncs", "job-controller"),
+    ("concurrent-cron-job-syncs", "cronjob-controller"),
+    ("concurrent-ttl-after-finished-syncs", "ttl-after-finished-controller"),
+    ("concurrent-endpoint-syncs", "endpoint-controller"),
+    ("concurrent-namespace-syncs", "namespace-controller"),
+    ("concurrent-gc-syncs", "garbage-collector"),
+    ("concurrent-resource-quota-syncs", "resourcequota-controller"),
 ];
 
 pub(super) const SERVER: Server = Server {
@@ -165,6 +185,13 @@ async fn work(config: &Config, client: &Client, cache: &Arc<Cache>, agents: &Age
     parts.wait(common::GRACE).await
 }
 
+fn workers(values: &Values, flag: &str) -> anyhow::Result<usize> {
+    match values.integer(flag)? {
+        0 => bail!("--{flag}: 0 is out of range, expected at least 1"),
+        workers => Ok(workers),
+    }
+}
+
 fn config(values: &Values) -> anyhow::Result<Config> {
     Ok(Config {
         product: KUBERNETES,
@@ -176,6 +203,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         terminated_pod_gc_threshold: values.integer::<i64>("terminated-pod-gc-threshold")?.max(0).cast_unsigned() as usize,
         resource_quota_sync_period: values.duration("resource-quota-sync-period"),
         autoscaler: autoscaler(values)?,
+        workers: WORKERS.iter().map(|(flag, controller)| Ok((*controller, workers(values, flag)?))).collect::<anyhow::Result<_>>()?,
         root_ca: values.maybe("root-ca-file").map(|it| root_ca(&it)).transpose()?,
     })
 }

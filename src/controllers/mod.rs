@@ -2,6 +2,7 @@
 
 pub mod autoscaler;
 mod conditions;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod disruption;
@@ -9,6 +10,7 @@ mod driver;
 mod endpoints;
 mod fingerprint;
 mod gc;
+mod job;
 mod namespace;
 pub mod node;
 mod owners;
@@ -22,10 +24,14 @@ mod revisions;
 mod root_ca;
 mod service_account;
 mod stateful_set;
+mod ttl;
 mod volumes;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::tz::TimeZone;
 
 use crate::cache::Cache;
 use crate::client::{Client, events};
@@ -35,7 +41,7 @@ use crate::util::product::Product;
 use driver::Context;
 use plan::Controller;
 
-/// Keys of one controller at work at a time, unless the command line says otherwise.
+/// Keys of one controller at work at a time, unless [`Config::workers`] says otherwise.
 const WORKERS: usize = 16;
 
 /// What the controllers are told.
@@ -57,6 +63,8 @@ pub struct Config {
     /// `--resource-quota-sync-period`.
     pub resource_quota_sync_period: Duration,
     pub autoscaler: autoscaler::Config,
+    /// `--concurrent-…-syncs`: how many keys each controller works on at a time, by its name.
+    pub workers: BTreeMap<&'static str, usize>,
     /// The content of `--root-ca-file`; without it no certificates are published.
     pub root_ca: Option<String>,
 }
@@ -74,6 +82,7 @@ impl Config {
             terminated_pod_gc_threshold: 12500,
             resource_quota_sync_period: Duration::from_secs(300),
             autoscaler: autoscaler::Config::default(),
+            workers: BTreeMap::new(),
             root_ca: None,
         }
     }
@@ -95,6 +104,9 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(deployment::DeploymentController),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(daemon_set::DaemonSetController),
+        Arc::new(job::JobController),
+        Arc::new(cron_job::CronJobController { zone: TimeZone::system() }),
+        Arc::new(ttl::TtlAfterFinished),
         Arc::new(endpoints::EndpointsController {
             product: config.product,
             host_ports: config.host_port_endpoints,
@@ -126,7 +138,8 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         let (events, writer) = events::recorder(client.clone(), name, "");
         let context = Context { client: client.clone(), cache: cache.clone(), events };
         supervisor.spawn(format!("events of {name}"), writer.run(supervisor.shutdown()));
-        supervisor.spawn(name, driver::run(controller, WORKERS, context, supervisor.shutdown()));
+        let workers = config.workers.get(name).copied().unwrap_or(WORKERS);
+        supervisor.spawn(name, driver::run(controller, workers, context, supervisor.shutdown()));
     }
 }
 

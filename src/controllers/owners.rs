@@ -50,17 +50,29 @@ pub(super) fn claim(
     selects: impl Fn(&Object) -> bool,
     plan: &mut Plan,
 ) -> Vec<Arc<Object>> {
+    claim_with(cache, owner, resource, selects, &[], plan)
+}
+
+/// As [`claim`]; what is adopted also gets these finalizers.
+pub(super) fn claim_with(
+    cache: &Cache,
+    owner: &Arc<Object>,
+    resource: ResourceRef,
+    selects: impl Fn(&Object) -> bool,
+    finalizers: &[&str],
+    plan: &mut Plan,
+) -> Vec<Arc<Object>> {
     let uid = &owner.meta().uid;
     let mut owned = cache.owned(resource, uid);
     owned.retain(|it| it.meta().controller().is_some_and(|it| it.uid == *uid));
     let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| selects(it));
     for stray in strayed.iter().filter(|it| !it.meta().is_deleted()) {
-        plan.writes.push(set_owner(stray, json!({ "$patch": "delete", "uid": &**uid })));
+        plan.writes.push(set_owner(stray, json!({ "$patch": "delete", "uid": &**uid }), &[]));
     }
     if !owner.meta().is_deleted() {
         for orphan in cache.orphans(resource, owner.namespace()) {
             if pods::is_active(&orphan) && selects(&orphan) {
-                plan.writes.push(set_owner(&orphan, controller_reference(owner)));
+                plan.writes.push(set_owner(&orphan, controller_reference(owner), finalizers));
                 mine.push(orphan);
             }
         }
@@ -68,9 +80,12 @@ pub(super) fn claim(
     mine
 }
 
-fn set_owner(object: &Object, reference: Value) -> Write {
-    let patch = Patch::Strategic(json!({"metadata": {"uid": &*object.meta().uid, "ownerReferences": [reference]}}));
-    Write::Patch { key: object.key(), subresource: "", patch }
+fn set_owner(object: &Object, reference: Value, finalizers: &[&str]) -> Write {
+    let mut metadata = json!({ "uid": &*object.meta().uid, "ownerReferences": [reference] });
+    if !finalizers.is_empty() {
+        metadata["finalizers"] = finalizers.into();
+    }
+    Write::Patch { key: object.key(), subresource: "", patch: Patch::Strategic(json!({ "metadata": metadata })) }
 }
 
 /// The objects of `resource` that a change of `object` concerns: its controller, or all that would adopt it.

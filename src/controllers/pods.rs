@@ -21,10 +21,17 @@ pub(super) struct Facts {
     pub ready_since: Option<Timestamp>,
     /// How often the container that was restarted most often was.
     pub restarts: i32,
+    /// All restarts of all containers.
+    pub all_restarts: i32,
+    /// When the last of its containers ended, if none runs.
+    pub finished: Option<Timestamp>,
     /// Annotation `controller.kubernetes.io/pod-deletion-cost`.
     pub deletion_cost: i32,
     /// Annotation `batch.kubernetes.io/job-completion-index`.
     pub completion_index: Option<u32>,
+    /// Annotations `batch.kubernetes.io/job-index-failure-count` and `job-index-ignored-failure-count`: of the pods before it at its index.
+    pub index_failures: u32,
+    pub index_ignored: u32,
     /// The node that its affinity names: where a daemon belongs before it is placed.
     pub pinned_to: Option<Box<str>>,
     /// The claims that its volumes name.
@@ -58,6 +65,10 @@ struct Annotations {
     deletion_cost: Option<Box<str>>,
     #[serde(rename = "batch.kubernetes.io/job-completion-index")]
     completion_index: Option<Box<str>>,
+    #[serde(rename = "batch.kubernetes.io/job-index-failure-count")]
+    index_failures: Option<Box<str>>,
+    #[serde(rename = "batch.kubernetes.io/job-index-ignored-failure-count")]
+    index_ignored: Option<Box<str>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -119,6 +130,7 @@ struct Expression {
 struct WireStatus {
     conditions: Option<Vec<Condition>>,
     container_statuses: Option<Vec<Container>>,
+    init_container_statuses: Option<Vec<Container>>,
 }
 
 #[derive(Deserialize)]
@@ -137,10 +149,33 @@ struct Condition {
 struct Container {
     #[serde(default)]
     restart_count: i32,
+    #[serde(default)]
+    state: Option<State>,
+}
+
+#[derive(Deserialize)]
+struct State {
+    #[serde(default)]
+    terminated: Option<Terminated>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Terminated {
+    #[serde(default)]
+    finished_at: Option<Timestamp>,
+}
+
+impl Container {
+    fn finished(&self) -> Option<Timestamp> {
+        self.state.as_ref()?.terminated.as_ref()?.finished_at
+    }
 }
 
 impl From<Wire> for Facts {
     fn from(pod: Wire) -> Self {
+        let containers = pod.status.container_statuses.unwrap_or_default();
+        let init = pod.status.init_container_statuses.unwrap_or_default();
         let annotations = pod.metadata.annotations.unwrap_or_default();
         let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
         let claims = pod.spec.volumes.into_iter().flatten().filter_map(|it| it.persistent_volume_claim);
@@ -148,9 +183,13 @@ impl From<Wire> for Facts {
         let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
         Self {
             ready_since: ready.map(|it| it.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
-            restarts: pod.status.container_statuses.into_iter().flatten().map(|it| it.restart_count).max().unwrap_or_default(),
+            restarts: containers.iter().map(|it| it.restart_count).max().unwrap_or_default(),
+            all_restarts: containers.iter().chain(&init).map(|it| it.restart_count).sum(),
+            finished: containers.iter().map(Container::finished).collect::<Option<Vec<_>>>().and_then(|it| it.into_iter().max()),
             deletion_cost: annotations.deletion_cost.and_then(|it| it.parse().ok()).unwrap_or_default(),
             completion_index: annotations.completion_index.and_then(|it| it.parse().ok()),
+            index_failures: annotations.index_failures.and_then(|it| it.parse().ok()).unwrap_or_default(),
+            index_ignored: annotations.index_ignored.and_then(|it| it.parse().ok()).unwrap_or_default(),
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
             claims: claims.map(|it| it.claim_name).collect(),
         }

@@ -23,7 +23,7 @@ pub struct ResourceQuotaController {
 const UNDER_WAY: Duration = Duration::from_secs(5);
 
 fn counted() -> impl Iterator<Item = ResourceRef> {
-    resource::ALL.iter().copied().filter(|it| it.namespaced && it.is_stored() && *it != &resource::EVENT)
+    super::reads().filter(|it| it.namespaced)
 }
 
 impl Controller for ResourceQuotaController {

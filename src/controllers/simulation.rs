@@ -6,6 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use super::conditions::time;
 use super::plan::{Controller, Plan, Write};
 use crate::cache::{Cache, Change, Event, Query};
 use crate::client::Patch;
@@ -18,6 +19,8 @@ pub(super) struct World {
     pub now: Timestamp,
     revision: Revision,
     controllers: Vec<Box<dyn Controller>>,
+    /// When the first of them wants to look again, as of the last step.
+    due: Option<Timestamp>,
 }
 
 impl World {
@@ -26,7 +29,7 @@ impl World {
         for resource in resource::ALL {
             cache.replace(resource, Vec::new(), 1);
         }
-        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers }
+        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers, due: None }
     }
 
     /// Puts an object as a server would: with a uid, a time of creation, and a new revision.
@@ -39,7 +42,7 @@ impl World {
         }
         if metadata["uid"].is_null() {
             metadata["uid"] = format!("uid-{}", self.revision).into();
-            metadata["creationTimestamp"] = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
+            metadata["creationTimestamp"] = time(self.now).into();
             metadata["generation"] = 1.into();
         }
         metadata.as_object_mut().unwrap().shift_remove("resourceVersion");
@@ -62,6 +65,8 @@ impl World {
     fn apply(&mut self, key: &ObjectKey, write: &Patch) {
         let Some(object) = self.cache.get(key.resource, &key.name.namespace, &key.name.name) else { return };
         let tree: Value = serde_json::from_slice(object.body()).unwrap();
+        let ((Patch::Json(asked) | Patch::Merge(asked) | Patch::Strategic(asked)), now) = (write, object.revision().to_string());
+        assert!(asked["metadata"]["resourceVersion"].as_str().is_none_or(|it| it == now), "{key} has changed since: {asked}");
         let (kind, write) = match write {
             Patch::Json(it) => (PatchKind::Json, it),
             Patch::Merge(it) => (PatchKind::Merge, it),
@@ -95,7 +100,7 @@ impl World {
         if finalizers.is_empty() {
             return self.remove(key);
         }
-        let stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let stamp = time(self.now);
         self.patch(key, &json!({"metadata": {"deletionTimestamp": stamp, "finalizers": finalizers}}));
     }
 
@@ -110,10 +115,26 @@ impl World {
     /// Says of every pod that it runs and is ready.
     pub(super) fn make_ready(&mut self, pods: &[Arc<Object>]) {
         for pod in pods {
-            let stamp = self.now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let stamp = time(self.now);
             let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": stamp}]);
             self.patch(&pod.key(), &json!({"status": {"phase": "Running", "conditions": ready}}));
         }
+    }
+
+    /// Ends a pod: its containers exit with this code.
+    pub(super) fn end(&mut self, pod: &Object, phase: &str, code: i64) {
+        let terminated = json!({ "exitCode": code, "finishedAt": time(self.now) });
+        let container =
+            json!({ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": { "terminated": terminated } });
+        self.patch(&pod.key(), &json!({"status": {"phase": phase, "conditions": null, "containerStatuses": [container]}}));
+    }
+
+    /// Lets the time come at which the first controller wants to look again.
+    pub(super) fn wait(&mut self) {
+        self.settle(|_| ());
+        let due = self.due.expect("nobody waits for anything");
+        // Objects have whole seconds.
+        self.now = Timestamp::from_second(due.as_second() + i64::from(due.subsec_nanosecond() > 0)).unwrap();
     }
 
     /// Lets every controller work and every pod become ready, until nothing is left to do.
@@ -143,6 +164,7 @@ impl World {
     fn step(&mut self, check: &mut impl FnMut(&Self)) -> bool {
         let controllers = std::mem::take(&mut self.controllers);
         let mut busy = false;
+        self.due = None;
         for controller in &controllers {
             let mut keys: VecDeque<ObjectKey> = VecDeque::new();
             for source in controller.sources() {
@@ -158,6 +180,8 @@ impl World {
                 if done.insert(key.clone()) {
                     let plan = controller.plan(&self.cache, &key, self.now);
                     busy |= !plan.writes.is_empty();
+                    let due = plan.again.map(|it| self.now + it);
+                    self.due = [self.due, due].into_iter().flatten().min();
                     self.carry_out(plan, check);
                 }
             }

@@ -210,6 +210,14 @@ impl Constraints {
         Ok(())
     }
 
+    /// The one node that will do, if the pod names it: itself, or by its affinity as the pods of a DaemonSet do.
+    pub fn pinned(&self) -> Option<&str> {
+        self.node_name.as_deref().or_else(|| match self.affinity.as_deref()? {
+            [term] => term.node(),
+            _ => None,
+        })
+    }
+
     /// Whether the pod tolerates all the node's taints with this effect.
     pub fn tolerates_all(&self, node: &NodeFacts, effect: &str) -> bool {
         node.taints.iter().filter(|it| *it.effect == *effect).all(|it| self.tolerates(it))
@@ -231,6 +239,12 @@ impl NodeFacts {
 }
 
 impl Term {
+    /// The one node that it names.
+    fn node(&self) -> Option<&str> {
+        let named = self.match_fields.iter().find(|it| &*it.key == "metadata.name" && it.operator == Operator::In)?;
+        if let [name] = &named.values[..] { Some(name) } else { None }
+    }
+
     /// A term that asks for nothing matches nothing.
     fn holds(&self, node: &NodeFacts) -> bool {
         let asks = !self.match_expressions.is_empty() || !self.match_fields.is_empty();
@@ -282,6 +296,16 @@ mod tests {
             let constraints = Constraints { affinity: Some(vec![from_value(term.clone()).unwrap()]), ..Constraints::default() };
             assert_eq!(constraints.admit(&node(), true).is_ok(), holds, "{term}");
         }
+        let pinned = |affinity: serde_json::Value| {
+            let constraints = Constraints { affinity: Some(from_value(affinity).unwrap()), ..Constraints::default() };
+            constraints.pinned().map(str::to_owned)
+        };
+        let here = |values: &[&str]| json!({"matchFields": [{"key": "metadata.name", "operator": "In", "values": values}]});
+        assert_eq!(pinned(json!([here(&["h1"])])).as_deref(), Some("h1"));
+        assert_eq!(
+            (pinned(json!([here(&["h1", "h2"])])), pinned(json!([here(&["h1"]), here(&["h2"])])), pinned(json!([]))),
+            (None, None, None)
+        );
         let none = Constraints { affinity: Some(Vec::new()), ..Constraints::default() };
         assert_eq!(none.admit(&node(), true), Err(Mismatch::Affinity));
     }

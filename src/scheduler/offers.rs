@@ -39,6 +39,7 @@ pub struct Book {
     lots: Vec<Option<Lot>>,
     free: Vec<Slot>,
     by_agent: HashMap<Arc<str>, Slot>,
+    by_host: HashMap<Arc<str>, Vec<Slot>>,
     by_offer: HashMap<Box<str>, Slot>,
     by_generation: BTreeMap<u64, Slot>,
     expiries: BTreeSet<(Duration, Box<str>)>,
@@ -106,6 +107,7 @@ impl Book {
             self.lots.len() - 1
         });
         self.by_generation.insert(lot.generation, slot);
+        self.by_host.entry(lot.host.clone()).or_default().push(slot);
         self.lots[slot] = Some(lot);
         self.by_agent.insert(agent, slot);
         slot
@@ -122,7 +124,7 @@ impl Book {
 
     /// Renews the lots of agents of this name, whose node has changed. Whether there are any.
     pub fn renew_host(&mut self, host: &str) -> bool {
-        let slots: Vec<Slot> = self.slots().filter(|slot| self.lots[*slot].as_ref().is_some_and(|lot| &*lot.host == host)).collect();
+        let slots = self.by_host.get(host).cloned().unwrap_or_default();
         slots.iter().for_each(|slot| self.renew(*slot));
         !slots.is_empty()
     }
@@ -137,8 +139,10 @@ impl Book {
         self.by_generation.range(generation + 1..).map(|(_, slot)| *slot)
     }
 
-    fn slots(&self) -> impl Iterator<Item = Slot> {
-        self.since(0)
+    /// Slots of the lots newer than a generation of agents of this name.
+    pub fn on_host(&self, host: &str, generation: u64) -> impl Iterator<Item = Slot> {
+        let slots = self.by_host.get(host).into_iter().flatten().copied();
+        slots.filter(move |slot| self.lots[*slot].as_ref().is_some_and(|lot| lot.generation > generation))
     }
 
     pub fn lot(&self, slot: Slot) -> Option<&Lot> {
@@ -158,6 +162,12 @@ impl Book {
         self.free.push(slot);
         self.by_agent.remove(&lot.agent);
         self.by_generation.remove(&lot.generation);
+        if let Some(slots) = self.by_host.get_mut(&lot.host) {
+            slots.retain(|it| *it != slot);
+            if slots.is_empty() {
+                self.by_host.remove(&lot.host);
+            }
+        }
         for offer in &lot.offers {
             self.by_offer.remove(&offer.id);
             self.expiries.remove(&(offer.expires, offer.id.clone()));
@@ -275,7 +285,12 @@ pub(super) mod tests {
         book.add(offer("o2", "b", 1000), None, TTL).unwrap();
         book.lose_agent("a");
         assert_eq!((book.len(), book.rescind("o1").0), (1, false));
+        let seen = book.generation();
         assert!(book.renew_host("host-b") && !book.renew_host("host-a"));
+        assert_eq!(
+            (book.on_host("host-b", seen).count(), book.on_host("host-b", book.generation()).count(), book.on_host("host-a", 0).count()),
+            (1, 0, 0)
+        );
         book.clear();
         assert!(book.is_empty());
     }

@@ -85,7 +85,12 @@ pub fn round(queue: &mut Queue, book: &mut Book, spread: &mut Spread, around: &i
     while let Some(Reverse((_, id))) = line.pop() {
         let Some(group) = queue.group_mut(id) else { continue };
         let heap = candidates.entry(id).or_insert_with(|| {
-            let admitted = book.since(group.tried).filter_map(|slot| {
+            // A pod of a DaemonSet can go to one host only: there may be one for each of thousands.
+            let slots: Box<dyn Iterator<Item = Slot>> = match group.demand.constraints.pinned() {
+                Some(host) => Box::new(book.on_host(host, group.tried)),
+                None => Box::new(book.since(group.tried)),
+            };
+            let admitted = slots.filter_map(|slot| {
                 let lot = book.lot(slot)?;
                 let judged = judge(lot, &group.demand, around);
                 judged

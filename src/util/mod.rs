@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod cidr;
+pub mod cron;
 pub mod duration;
 pub mod go;
 pub mod names;

@@ -6,3 +6,4 @@ mod disruption;
 mod endpoints;
 mod leader;
 mod quota;
+mod workloads;

@@ -7,7 +7,7 @@ use super::names::{self, IMMUTABLE};
 use super::workload::mismatch;
 use super::{pod, selector};
 use crate::object::status::Cause;
-use crate::util::go;
+use crate::util::cron::Schedule;
 
 /// The most pods of an indexed job at a time, and the most rules about their failures.
 const PARALLELISM: i64 = 100_000;
@@ -198,10 +198,19 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         schedule if schedule.contains("TZ") => {
             spec.invalid("schedule", "cannot use TZ or CRON_TZ in schedule, use timeZone field instead", out);
         }
-        schedule => spec.faults("schedule", schedule_faults(schedule), out),
+        schedule => spec.faults("schedule", schedule.parse::<Schedule>().err().map(|it| it.to_string()).into_iter().collect(), out),
     }
-    if spec.get("timeZone") == &Value::String(String::new()) {
-        spec.invalid("timeZone", "must be nil or non-empty string", out);
+    match spec.get("timeZone").as_str() {
+        None => {}
+        Some("") => spec.invalid("timeZone", "must be nil or non-empty string", out),
+        Some(zone) if zone.eq_ignore_ascii_case("local") => {
+            spec.invalid("timeZone", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
+        }
+        // A host may have no data of time zones at all; then the controller tells of it.
+        Some(zone) if !jiff::tz::db().is_definitively_empty() && jiff::tz::db().get(zone).is_err() => {
+            spec.invalid("timeZone", &format!("unknown time zone {zone}"), out);
+        }
+        Some(_) => {}
     }
     spec.not_negative(&["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], out);
     match spec.text("concurrencyPolicy") {
@@ -214,77 +223,5 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn cron_job_name(metadata: &At<'_>, out: &mut Vec<Cause>) {
     if metadata.text("name").len() > CRON_JOB_NAME {
         metadata.invalid("name", &format!("must be no more than {CRON_JOB_NAME} characters"), out);
-    }
-}
-
-const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-
-/// Why a text is not a schedule: five fields, or a word such as `@daily`.
-fn schedule_faults(schedule: &str) -> Vec<String> {
-    if let Some(word) = schedule.strip_prefix('@') {
-        let every = word.strip_prefix("every ").is_some_and(|it| crate::util::duration::parse(it).is_ok());
-        let known = ["yearly", "annually", "monthly", "weekly", "daily", "midnight", "hourly"].contains(&word);
-        return if every || known { Vec::new() } else { vec![format!("unrecognized descriptor: {schedule}")] };
-    }
-    let fields: Vec<&str> = schedule.split_whitespace().collect();
-    if fields.len() != 5 {
-        return vec![format!("expected exactly 5 fields, found {}: [{}]", fields.len(), fields.join(" "))];
-    }
-    const NONE: &[&str] = &[];
-    let bounds = [(0, 59, NONE), (0, 23, NONE), (1, 31, NONE), (1, 12, &MONTHS[..]), (0, 6, &DAYS[..])];
-    fields.into_iter().zip(bounds).filter_map(|(field, (low, high, words))| field_fault(field, low, high, words)).take(1).collect()
-}
-
-/// Why one field of a schedule is wrong: a list of ranges with steps.
-fn field_fault(field: &str, low: u32, high: u32, words: &[&str]) -> Option<String> {
-    let number = |text: &str| -> Result<u32, String> {
-        if let Some(at) = words.iter().position(|it| it.eq_ignore_ascii_case(text)) {
-            return Ok(at as u32 + low);
-        }
-        text.parse().map_err(|_| format!("failed to parse int from {text}: strconv.Atoi: parsing {}: invalid syntax", go::quote(text)))
-    };
-    field.split(',').find_map(|part| {
-        let check = || -> Result<(), String> {
-            let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
-            let (start, end) = match range.split_once('-') {
-                _ if matches!(range, "*" | "?") => (low, high),
-                Some((start, end)) => (number(start)?, number(end)?),
-                None if step.is_some() => (number(range)?, high),
-                None => (number(range)?, number(range)?),
-            };
-            match step.map(number).transpose()? {
-                Some(0) => return Err(format!("step of range should be a positive number: {part}")),
-                _ if start < low => return Err(format!("beginning of range ({start}) below minimum ({low}): {part}")),
-                _ if end > high => return Err(format!("end of range ({end}) above maximum ({high}): {part}")),
-                _ if start > end => return Err(format!("beginning of range ({start}) beyond end of range ({end}): {part}")),
-                _ => {}
-            }
-            Ok(())
-        };
-        check().err()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schedules() {
-        for good in ["* * * * *", "*/5 0-6,12 1 JAN-mar ?", "@hourly", "@every 1h30m", "0 0 1/2 * sun"] {
-            assert_eq!(schedule_faults(good), Vec::<String>::new(), "{good}");
-        }
-        for (bad, fault) in [
-            ("* * *", "expected exactly 5 fields, found 3: [* * *]"),
-            ("60 * * * *", "end of range (60) above maximum (59): 60"),
-            ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
-            ("5-3 * * * *", "beginning of range (5) beyond end of range (3): 5-3"),
-            ("*/0 * * * *", "step of range should be a positive number: */0"),
-            ("x * * * *", "failed to parse int from x: strconv.Atoi: parsing \"x\": invalid syntax"),
-            ("@never", "unrecognized descriptor: @never"),
-        ] {
-            assert_eq!(schedule_faults(bad), [fault], "{bad}");
-        }
     }
 }

@@ -1,0 +1,212 @@
+//! How many pods of a job work, and at what: which are made, which are taken away, and when a failed one is tried again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::accounting::Tally;
+use super::indexes::Indexes;
+use super::policy::{self, Verdict};
+use super::{Job, TRACKING, is_tracked, let_go};
+use crate::controllers::plan::{Plan, Tell, Write, since};
+use crate::controllers::pods;
+use crate::object::{Object, resource};
+
+const INDEX: &str = "batch.kubernetes.io/job-completion-index";
+const FAILURES: &str = "batch.kubernetes.io/job-index-failure-count";
+const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
+const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
+/// Most pods made or deleted for one job at a time.
+const BURST: usize = 500;
+/// How long after a failure the next pod comes; doubles with every failure in a row.
+const BACKOFF: Duration = Duration::from_secs(10);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
+
+impl Job<'_> {
+    /// Plans to make what is missing or to take away what is too much. Returns how many active pods fewer there will be.
+    pub(super) fn manage(&self, tally: &Tally<'_>, plan: &mut Plan) -> i64 {
+        let active: Vec<&Arc<Object>> = self.active().collect();
+        let now = active.len() as i64;
+        let wanted = self.wanted(tally, now);
+        let surplus = self.surplus(&active, tally, (now - wanted).max(0) as usize);
+        if !surplus.is_empty() {
+            for pod in surplus.iter().take(BURST) {
+                // It is let go first, and not counted as a failure then.
+                if is_tracked(pod) {
+                    plan.writes.push(let_go(pod));
+                } else {
+                    plan.delete(pod, Some(Tell::deleted(self.object, "pod")));
+                }
+            }
+            return surplus.len().min(BURST) as i64;
+        }
+        let ending = if self.replaces_failed_only() { self.pods.iter().filter(|it| Self::is_terminating(it)).count() } else { 0 };
+        let missing = usize::try_from(wanted - now - ending as i64).unwrap_or_default().min(BURST);
+        if missing == 0 {
+            return 0;
+        }
+        if self.number("backoffLimitPerIndex").is_none()
+            && let Some(pause) = self.backoff()
+        {
+            plan.look_again(pause);
+            return 0;
+        }
+        if self.is_indexed() {
+            for index in self.pending(tally, missing, plan) {
+                self.create(Some((index, tally.last_failed.get(&index).copied())), plan);
+            }
+        } else {
+            (0..missing).for_each(|_| self.create(None, plan));
+        }
+        0
+    }
+
+    fn wanted(&self, tally: &Tally<'_>, active: i64) -> i64 {
+        let parallelism = self.number("parallelism").unwrap_or(1);
+        if self.is_suspended() {
+            return 0;
+        }
+        let succeeded = tally.succeeded(self);
+        match self.number("completions") {
+            Some(completions) => (completions - succeeded).clamp(0, parallelism),
+            None if succeeded > 0 => active.min(parallelism),
+            None => parallelism,
+        }
+    }
+
+    /// Active pods to take away: those with no work of their own, and `least` in all.
+    fn surplus<'p>(&self, active: &[&'p Arc<Object>], tally: &Tally<'_>, least: usize) -> Vec<&'p Arc<Object>> {
+        let mut candidates = active.to_vec();
+        // What was let go before goes first.
+        candidates.sort_by_cached_key(|pod| (is_tracked(pod), pods::deletion_rank(pod, 0)));
+        let mut idle = Vec::new();
+        if self.is_indexed() {
+            let mut working: BTreeMap<u32, usize> = BTreeMap::new();
+            for pod in active {
+                self.index(pod).into_iter().for_each(|it| *working.entry(it).or_default() += 1);
+            }
+            candidates.retain(|pod| {
+                let needed = self.index(pod).is_some_and(|index| {
+                    let alike = working.entry(index).or_default();
+                    let needed = *alike == 1 && !tally.completed.contains(index) && !tally.failed_indexes.contains(index);
+                    *alike = alike.saturating_sub(usize::from(!needed));
+                    needed
+                });
+                if !needed {
+                    idle.push(*pod);
+                }
+                needed
+            });
+        }
+        let more = least.saturating_sub(idle.len());
+        idle.extend(candidates.into_iter().take(more));
+        idle
+    }
+
+    /// The first indexes, at most so many, that nobody works at and that need not wait.
+    fn pending(&self, tally: &Tally<'_>, most: usize, plan: &mut Plan) -> Vec<u32> {
+        let mut taken = Indexes::default();
+        let waits = |pod: &Object| pods::is_active(pod) || self.replaces_failed_only() && Self::is_terminating(pod);
+        for index in self.pods.iter().filter(|it| waits(it)).filter_map(|it| self.index(it)) {
+            taken.insert(index);
+        }
+        let completions = u32::try_from(self.number("completions").unwrap_or_default()).unwrap_or_default();
+        let mut open = Vec::new();
+        for index in
+            (0..completions).filter(|it| !taken.contains(*it) && !tally.completed.contains(*it) && !tally.failed_indexes.contains(*it))
+        {
+            if open.len() == most {
+                break;
+            }
+            match tally.last_failed.get(&index).and_then(|it| self.backoff_after(it)) {
+                Some(pause) => plan.look_again(pause),
+                None => open.push(index),
+            }
+        }
+        open
+    }
+
+    /// How much longer to wait after the failures since the last success.
+    fn backoff(&self) -> Option<Duration> {
+        let ends = |succeeded: bool| {
+            let of =
+                move |pod: &&Arc<Object>| if succeeded { pod.field("status.phase") == Some("Succeeded") } else { self.has_failed(pod) };
+            self.pods.iter().filter(of).map(|pod| finished(pod))
+        };
+        let success = ends(true).max();
+        let failures: Vec<Timestamp> = ends(false).filter(|at| success.is_none_or(|success| *at >= success)).collect();
+        self.left(failures.len() as u32, *failures.iter().max()?)
+    }
+
+    /// How much longer to wait before the index of a failed pod is tried again.
+    fn backoff_after(&self, pod: &Object) -> Option<Duration> {
+        let facts = pods::facts(pod);
+        self.left(facts.index_failures + facts.index_ignored + 1, finished(pod))
+    }
+
+    fn left(&self, failures: u32, last: Timestamp) -> Option<Duration> {
+        let pause = BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
+        Some(pause.saturating_sub(since(last, self.now))).filter(|it| !it.is_zero())
+    }
+
+    /// Makes a pod; one for an index counts on from the one that failed at it.
+    fn create(&self, index: Option<(u32, Option<&Arc<Object>>)>, plan: &mut Plan) {
+        let mut pod = pods::from_template(&self.spec()["template"], self.object);
+        let mut finalizers = pod["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        finalizers.push(TRACKING.into());
+        pod["metadata"]["finalizers"] = finalizers.into();
+        if let Some((index, last)) = index {
+            number(&mut pod, self.object.name(), index);
+            if self.number("backoffLimitPerIndex").is_some() {
+                let (mut failures, mut ignored) = (0, 0);
+                if let Some(last) = last {
+                    (failures, ignored) = (pods::facts(last).index_failures, pods::facts(last).index_ignored);
+                    match policy::judge(&self.spec()["podFailurePolicy"], last) {
+                        Verdict::Ignore => ignored += 1,
+                        _ => failures += 1,
+                    }
+                }
+                pod["metadata"]["annotations"][FAILURES] = failures.to_string().into();
+                if ignored > 0 {
+                    pod["metadata"]["annotations"][IGNORED] = ignored.to_string().into();
+                }
+            }
+        }
+        let (namespace, tell) = (self.object.namespace().to_owned(), Some(Tell::created(self.object, "pod")));
+        plan.writes.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell });
+    }
+}
+
+/// Tells a pod, and its containers, which index it works at.
+fn number(pod: &mut Value, job: &str, index: u32) {
+    let text = index.to_string();
+    let metadata = &mut pod["metadata"];
+    let prefix: String = job.chars().take(57 - text.len() - 1).collect();
+    metadata["generateName"] = format!("{prefix}-{text}-").into();
+    metadata["annotations"][INDEX] = text.as_str().into();
+    metadata["labels"][INDEX] = text.as_str().into();
+    pod["spec"]["hostname"] = format!("{job}-{text}").into();
+    let variable = json!({
+        "name": INDEX_VARIABLE,
+        "valueFrom": { "fieldRef": { "fieldPath": format!("metadata.annotations['{INDEX}']") } },
+    });
+    for kind in ["initContainers", "containers"] {
+        for container in pod["spec"][kind].as_array_mut().into_iter().flatten() {
+            let mut variables = container["env"].as_array().cloned().unwrap_or_default();
+            if !variables.iter().any(|it| it["name"] == INDEX_VARIABLE) {
+                variables.push(variable.clone());
+                container["env"] = variables.into();
+            }
+        }
+    }
+}
+
+/// When a pod ended: when its last container did, or as near to that as is known.
+fn finished(pod: &Object) -> Timestamp {
+    let (facts, meta) = (pods::facts(pod), pod.meta());
+    let parse = |text: &str| text.parse().ok();
+    facts.finished.or_else(|| parse(meta.deleted.as_deref()?)).or_else(|| parse(&meta.created)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
