@@ -4,9 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use ini::Ini;
 
-use crate::util::duration;
+use crate::util::{duration, ini};
 
 /// What the Mesos cloud provider is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,25 +38,15 @@ pub(super) fn read(path: Option<&str>) -> anyhow::Result<CloudConfig> {
 }
 
 fn parse(text: &str) -> anyhow::Result<CloudConfig> {
-    let ini = Ini::load_from_str_noescape(text).map_err(|error| anyhow::anyhow!("line {}: {}", error.line, error.msg))?;
     let mut config = CloudConfig::default();
-    for (section, properties) in ini.iter() {
-        match section {
-            Some(SECTION) => {}
-            None if properties.is_empty() => continue,
-            None => bail!("keys before any section, expected section [{SECTION}]"),
-            Some(other) => bail!("unknown section [{other}], expected [{SECTION}]"),
-        }
-        for (key, value) in properties.iter() {
-            let parsed =
-                || duration::parse(value).map_err(|_| anyhow::anyhow!("[{SECTION}] {key} = {value}: expected a duration such as 10s"));
-            match key {
-                "mesos-master" if !value.trim().is_empty() => config.mesos_master = value.trim().to_owned(),
-                "mesos-master" => bail!("[{SECTION}] mesos-master is empty, expected host:port or zk://host:port/path"),
-                "http-client-timeout" => config.http_client_timeout = parsed()?,
-                "state-cache-ttl" => config.state_cache_ttl = parsed()?,
-                _ => bail!("[{SECTION}] unknown key {key}, expected mesos-master, http-client-timeout or state-cache-ttl"),
-            }
+    for (key, value) in ini::entries(text, SECTION)? {
+        let parsed = || duration::parse(value).map_err(|_| anyhow::anyhow!("[{SECTION}] {key} = {value}: expected a duration such as 10s"));
+        match key {
+            "mesos-master" if !value.is_empty() => config.mesos_master = value.to_owned(),
+            "mesos-master" => bail!("[{SECTION}] mesos-master is empty, expected host:port or zk://host:port/path"),
+            "http-client-timeout" => config.http_client_timeout = parsed()?,
+            "state-cache-ttl" => config.state_cache_ttl = parsed()?,
+            _ => bail!("[{SECTION}] unknown key {key}, expected mesos-master, http-client-timeout or state-cache-ttl"),
         }
     }
     Ok(config)

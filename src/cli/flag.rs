@@ -298,6 +298,20 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_there_is_makes_sense() {
+        for server in super::super::SERVERS {
+            let flags = || server.flags.iter().chain(super::super::common::FLAGS);
+            add(add(Command::new(server.name), server.flags), super::super::common::FLAGS).debug_assert();
+            for flag in flags() {
+                let name = format!("{} --{}", server.name, flag.name);
+                assert!(flag.default.is_empty() || flag.kind.check(flag.default).is_ok(), "{name} has the default {}", flag.default);
+                assert!(flag.status != Status::Live || !flag.help.is_empty(), "{name} does not say what it is for");
+                assert!(!flag.help.ends_with('.') && !flag.name.contains('_'), "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn mistakes_name_the_flag_and_what_was_expected() {
         for (args, expected) in [
             (["--port=x"], "expected a whole number"),

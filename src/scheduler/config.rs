@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::frameworkid::StoreUri;
+use crate::util::ini;
 use crate::util::product::{KUBERNETES, Product};
 
 /// The flags of `km scheduler`. Each field is named after its flag; units are in the type or said.
@@ -296,10 +297,8 @@ impl Default for Tuning {
 /// A tuning file that is not understood. Nothing of it is applied.
 #[derive(Debug, thiserror::Error)]
 pub enum TuningError {
-    #[error("not an ini file: {0}")]
-    Syntax(#[from] ini::ParseError),
-    #[error("unknown section [{0}], expected [scheduler]")]
-    Section(String),
+    #[error(transparent)]
+    Syntax(#[from] ini::Error),
     #[error("unknown key {0:?} in section [scheduler]")]
     Key(String),
     #[error("{key}: {value:?} is not {expected}")]
@@ -313,15 +312,8 @@ impl Tuning {
     /// For anything in it that is not known; it names the key.
     pub fn parse(text: &str) -> Result<Self, TuningError> {
         let mut tuning = Self::default();
-        for (section, values) in &ini::Ini::load_from_str_noescape(text)? {
-            match section {
-                Some("scheduler") => {}
-                None if values.is_empty() => continue,
-                other => return Err(TuningError::Section(other.unwrap_or_default().to_owned())),
-            }
-            for (key, value) in values.iter() {
-                tuning.set(key, value.trim().trim_matches('"'))?;
-            }
+        for (key, value) in ini::entries(text, "scheduler")? {
+            tuning.set(key, value)?;
         }
         Ok(tuning)
     }
@@ -367,6 +359,7 @@ mod tests {
             ("[scheduler]\noffer-ttl = soon", "offer-ttl: \"soon\" is not a duration such as 5s"),
             ("[scheduler]\nupdates-backlog = x", "updates-backlog: \"x\" is not a whole number"),
             ("[other]\na = 1", "unknown section [other], expected [scheduler]"),
+            ("[scheduler]\noffer-ttl 7s\na = 1", "line 2: expected a [section], or key = value"),
         ] {
             assert_eq!(Tuning::parse(text).unwrap_err().to_string(), message);
         }

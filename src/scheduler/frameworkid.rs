@@ -193,7 +193,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 impl Keeper {
     /// The id of the run before, waiting for the store if it is out of reach. If ids are not kept, one that is there is removed.
     pub(super) async fn load(&self) -> Option<String> {
-        let mut backoff = Backoff::new(PAUSE.0, PAUSE.1);
+        let (mut backoff, mut told) = (Backoff::new(PAUSE.0, PAUSE.1), String::new());
         loop {
             let loaded = match self.failover {
                 Some(_) => self.store.get(&self.key).await.map(|it| it.filter(|id| !id.trim().is_empty())),
@@ -201,7 +201,13 @@ impl Keeper {
             };
             match loaded {
                 Ok(id) => return id,
-                Err(error) => tracing::warn!("the framework id cannot be read: {error:#}"),
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    if why != told {
+                        tracing::warn!("the framework id cannot be read: {why}");
+                        told = why;
+                    }
+                }
             }
             tokio::time::sleep(backoff.pause()).await;
         }

@@ -5,6 +5,7 @@
 mod api;
 mod bad_input;
 mod client;
+mod command_line;
 mod controllers;
 mod executor;
 mod kubectl;
