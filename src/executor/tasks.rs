@@ -62,13 +62,15 @@ pub struct Tasks {
     suicide_timeout: Duration,
     launch_grace: Duration,
     tasks: BTreeMap<String, Task>,
+    /// Those that have ended while something of their pods is left: an agent that has not heard of it launches them again.
+    ended: BTreeMap<PodId, String>,
     /// When to end for want of tasks.
     idle_until: Option<Timestamp>,
 }
 
 impl Tasks {
     pub fn new(product: &'static Product, suicide_timeout: Duration, launch_grace: Duration, now: Timestamp) -> Self {
-        let mut tasks = Self { product, suicide_timeout, launch_grace, tasks: BTreeMap::new(), idle_until: None };
+        let mut tasks = Self { product, suicide_timeout, launch_grace, tasks: BTreeMap::new(), ended: BTreeMap::new(), idle_until: None };
         tasks.check_idle(now);
         tasks
     }
@@ -89,7 +91,7 @@ impl Tasks {
     /// The agent launches a task.
     pub fn launch(&mut self, info: &TaskInfo, now: Timestamp) -> Vec<Command> {
         let task = info.task_id.value.clone();
-        if self.tasks.contains_key(&task) {
+        if self.tasks.contains_key(&task) || self.ended.values().any(|ended| *ended == task) {
             return Vec::new();
         }
         let pod = info.data.as_ref().and_then(|data| serde_json::from_slice::<Pod>(data).ok());
@@ -129,7 +131,11 @@ impl Tasks {
         let Some(id) = self.id_of(pod) else { return Vec::new() };
         let (pod, status) = (PodId::of(pod), pod.status.clone().unwrap_or_default());
         let stage = match status.phase.as_deref() {
-            Some("Succeeded" | "Failed") => return vec![end(&id, &pod, &status)],
+            Some("Succeeded" | "Failed") => {
+                let told = end(&id, &pod, &status);
+                self.ended.insert(pod, id);
+                return vec![told];
+            }
             Some("Running") => Stage::Running,
             _ => Stage::Starting { until: None },
         };
@@ -170,6 +176,7 @@ impl Tasks {
         if ended {
             self.tasks.remove(&id);
             commands.push(end(&id, pod, status));
+            self.ended.insert(pod.clone(), id);
             self.check_idle(now);
         }
         commands
@@ -177,6 +184,7 @@ impl Tasks {
 
     /// Nothing of a pod is left.
     pub fn gone(&mut self, pod: &PodId, now: Timestamp) -> Vec<Command> {
+        self.ended.remove(pod);
         let Some(id) = self.find(pod) else { return Vec::new() };
         self.tasks.remove(&id);
         self.check_idle(now);
@@ -388,6 +396,7 @@ mod tests {
             let mut tasks = tasks();
             let pod = Pod { status: Some(self::phase(phase)), ..pod() };
             assert_eq!(shown(&tasks.adopt(&pod, at(0))), [told]);
+            assert_eq!(tasks.launch(&info("t", &pod), at(0)), [], "{phase}: the agent has not heard of it yet");
             assert_eq!(shown(&tasks.kill("t", None)), [kills], "{phase}");
         }
     }
