@@ -93,12 +93,15 @@ fn name(n: usize) -> String {
     format!("web-{n:06}")
 }
 
-/// The same number of writes and reads of the same size, by the etcd client alone.
+/// The same number of writes and reads of the same size, by the etcd client alone, over as many connections.
 async fn compare(etcd: &Etcd, ours: &Rates) {
-    let client = Client::connect([&etcd.url], None).await.unwrap();
     for (round, (connections, count)) in CREATED.into_iter().enumerate() {
         for (what, put, count, ours) in [("put", true, count, ours.create[round]), ("get", false, READ, ours.get[round])] {
-            let bare = drive((0..connections).map(|_| Bare { client: client.clone(), put }).collect(), count).await;
+            let mut callers = Vec::new();
+            for _ in 0..connections {
+                callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), put });
+            }
+            let bare = drive(callers, count).await;
             println!("{:<12} {what:<28} {connections:>6} {bare}", "etcd, bare");
             println!("{:<12} {:<28} {connections:>6} {:>10.2}", "", "  ratio of km on etcd to it", ours / bare.rate());
         }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::load::Caller;
 
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
+pub(super) const CONFIG_MAPS: &str = "/api/v1/configmaps";
 
 pub(super) struct Request {
     method: Method,
@@ -26,6 +27,11 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn create(pod_name: &str) -> Self {
         Self { method: Method::POST, path: PODS.to_owned(), body: pod(pod_name) }
+    }
+
+    pub(super) fn create_config_map(name: &str) -> Self {
+        let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": {"key": "value"}});
+        Self { method: Method::POST, path: "/api/v1/namespaces/default/configmaps".to_owned(), body: body.to_string().into() }
     }
 
     pub(super) fn get(pod_name: &str) -> Self {
