@@ -77,7 +77,8 @@ pub fn serve(data: &[u8]) {
             if head.status.is_client_error() || head.status.is_server_error() {
                 assert_eq!((&value["kind"], &value["code"]), (&"Status".into(), &head.status.as_u16().into()));
             }
-            assert_ne!(head.status, 500, "{value}");
+            // Kubernetes answers 500 to a few mistakes of clients too; this is the text of our own.
+            assert!(!value["message"].as_str().unwrap_or_default().starts_with("Internal error occurred"), "{value}");
         }
     });
 }
