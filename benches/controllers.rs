@@ -38,7 +38,7 @@ async fn main() {
     let server = ApiServer::on_embedded_store(Path::new(&km)).await;
     let manager = Manager::start(Path::new(&km), &server);
     let access = Access::load(&[server.address.to_string()], None).unwrap();
-    let client = Client::new(Arc::new(Http::new(access).unwrap()));
+    let client = Client::new(Arc::new(Http::new(&access).unwrap()));
     // Controllers are at work when the service account is there.
     while client.get(&resource::SERVICE_ACCOUNT, "default", "default").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -110,9 +110,7 @@ fn indent(json: &[u8]) -> Vec<u8> {
             depth = usize::saturating_sub(depth, 1);
         }
         if opened != closes {
-            if opened || closes {
-                line(&mut out, depth);
-            }
+            line(&mut out, depth);
         }
         opened = matches!(byte, b'{' | b'[');
         depth += usize::from(opened);

@@ -100,7 +100,9 @@ async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Sta
         let Ok(data) = frame.into_data() else { continue };
         size += data.len();
         if size <= BODY_LIMIT {
-            room.take(data.len())?;
+            if !room.take(data.len()) {
+                return Err(Status::too_many_requests("too many large requests at a time, please try again later", 1));
+            }
             collected.extend_from_slice(&data);
         } else if size > READ_LIMIT {
             break;
@@ -124,12 +126,10 @@ struct Room<'a> {
 }
 
 impl Room<'_> {
-    fn take(&mut self, bytes: usize) -> Result<(), Status> {
+    /// Whether there is room for so much more.
+    fn take(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
-        if self.receiving.0.fetch_add(bytes, Ordering::Relaxed) > RECEIVING_LIMIT {
-            return Err(Status::too_many_requests("too many large requests at a time, please try again later", 1));
-        }
-        Ok(())
+        self.receiving.0.fetch_add(bytes, Ordering::Relaxed) <= RECEIVING_LIMIT
     }
 }
 

@@ -82,7 +82,8 @@ mod tests {
         const LIMIT: Duration = Duration::from_secs(10);
         let (near, mut far) = tokio::io::duplex(4);
         let mut near = Stall::new(near, LIMIT);
-        let slow = tokio::spawn(async move {
+        let mut reader = tokio::task::JoinSet::new();
+        reader.spawn(async move {
             let mut read = [0; 4];
             for _ in 0..5 {
                 tokio::time::sleep(LIMIT - Duration::from_secs(1)).await;
@@ -91,7 +92,7 @@ mod tests {
             far
         });
         near.write_all(&[0; 20]).await.unwrap();
-        let _far = slow.await.unwrap();
+        let _far = reader.join_next().await.unwrap().unwrap();
         let started = Instant::now();
         let error = near.write_all(&[0; 20]).await.unwrap_err();
         assert_eq!((error.kind(), started.elapsed()), (io::ErrorKind::TimedOut, LIMIT));

@@ -65,7 +65,8 @@ impl World {
     fn apply(&mut self, key: &ObjectKey, write: &Patch) {
         let Some(object) = self.cache.get(key.resource, &key.name.namespace, &key.name.name) else { return };
         let tree: Value = serde_json::from_slice(object.body()).unwrap();
-        let ((Patch::Json(asked) | Patch::Merge(asked) | Patch::Strategic(asked)), now) = (write, object.revision().to_string());
+        let (Patch::Json(asked) | Patch::Merge(asked) | Patch::Strategic(asked)) = write;
+        let now = object.revision().to_string();
         assert!(asked["metadata"]["resourceVersion"].as_str().is_none_or(|it| it == now), "{key} has changed since: {asked}");
         let (kind, write) = match write {
             Patch::Json(it) => (PatchKind::Json, it),

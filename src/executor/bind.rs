@@ -91,7 +91,7 @@ pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure
                 if let Err(error) = &result {
                     tracing::warn!(pod = %id, "the pod cannot be bound: {error}");
                 }
-                binding.tried(result.as_ref().map(|()| ()))
+                binding.tried(result.as_ref().copied())
             }
             Step::Look => binding.looked(is_bound(shared, &id, &pod).await),
             Step::Wait(pause) => {

@@ -34,7 +34,7 @@ pub enum Input {
     /// The API knows the pod of this uid no more.
     Gone(String),
     /// Something from the agent.
-    Mesos(ExecutorEvent),
+    Mesos(Box<ExecutorEvent>),
     /// The agent has said which static pods there are; these are not run yet.
     Static(Vec<Arc<Pod>>),
     /// What became of [`Action::Bind`].
@@ -43,7 +43,7 @@ pub enum Input {
         result: Result<Arc<Pod>, BindFailure>,
     },
     /// A pod's status changed.
-    Status(Report),
+    Status(Box<Report>),
     /// Nothing of a pod is left, and its life is over.
     Ended(PodId),
     Engine(Sign),
@@ -133,7 +133,7 @@ impl Core {
                 self.tell(&uid, Notice::Gone);
                 Vec::new()
             }
-            Input::Mesos(event) => self.mesos(event, now),
+            Input::Mesos(event) => self.mesos(*event, now),
             Input::Static(pods) => {
                 self.knows_static = true;
                 pods.into_iter().for_each(|pod| self.start(pod, 0, true));
@@ -141,7 +141,7 @@ impl Core {
                 Vec::new()
             }
             Input::Bound { task, result } => self.tasks.bound(&task, result, now),
-            Input::Status(Report { pod, status, ending }) => self.tasks.status(&pod, &status, ending, now),
+            Input::Status(report) => self.tasks.status(&report.pod, &report.status, report.ending, now),
             Input::Ended(pod) => {
                 self.pods.remove(&pod.uid);
                 self.tasks.gone(&pod, now)

@@ -112,7 +112,7 @@ impl Run {
                     let event = event.unwrap_or_else(|| ExecutorEvent::Shutdown("the connection to the agent has ended".to_owned()));
                     match event {
                         ExecutorEvent::Subscribed(subscribed) => self.subscribed(*subscribed, &registration),
-                        event => Input::Mesos(event),
+                        event => Input::Mesos(Box::new(event)),
                     }
                 }
                 Some(answer) = self.asked.next() => answer,
@@ -120,7 +120,7 @@ impl Run {
                     if let Some(pod) = self.static_pods.report(&report.pod.uid, &report.status) {
                         self.notify(&report.pod.uid, Notice::Pod(pod));
                     }
-                    Input::Status(report)
+                    Input::Status(Box::new(report))
                 }
                 Some(sign) = inputs.signs.recv() => Input::Engine(sign),
                 Some(pod) = inputs.gone.recv() => Input::Gone(pod.uid),

@@ -62,7 +62,7 @@ impl Writer {
         loop {
             tokio::select! {
                 Some((pod, write, result)) = writes.next() => {
-                    if self.backlog.written(&pod, write, result.as_ref().map(|()| ())) {
+                    if self.backlog.written(&pod, write, result.as_ref().copied()) {
                         let _ = self.gone.send(pod);
                     }
                 }

@@ -186,7 +186,8 @@ async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble
         let (clients, done) = (clients.clone(), done.clone());
         writers.spawn(async move { (writer, count(clients, writer, each, done).await) });
     }
-    let reader = tokio::spawn(look(clients.clone(), stop.clone()));
+    let mut reader = JoinSet::new();
+    reader.spawn(look(clients.clone(), stop.clone()));
     while done.load(Ordering::Relaxed) < writes / 3 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -197,7 +198,7 @@ async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble
         acknowledged.insert(name(writer), revisions);
     }
     stop.cancel();
-    assert!(reader.await.unwrap() > 0, "nothing was read");
+    assert!(reader.join_next().await.unwrap().unwrap() > 0, "nothing was read");
     let seen: Vec<Seen> = tokio::time::timeout(Duration::from_secs(60), watchers.join_all()).await.expect("watches see everything");
     for (events, anew) in &seen {
         assert!(gaps || *anew == 0, "a watch lost its place");

@@ -20,7 +20,7 @@ use km::mesos::v1::executor::{Call, Event};
 use km::runtime::fake::Engine;
 use km::util::product::KUBERNETES;
 
-use crate::api::{Change, text};
+use crate::api::Change;
 use crate::life::Body;
 use crate::mesos::Place;
 use crate::world::{ExecutorReady, Ready, World, timestamp};
@@ -305,9 +305,9 @@ impl World {
             }
             Is::Event => input!(from_agent, |event| match event {
                 ExecutorEvent::Subscribed(_) => Input::Static(Vec::new()),
-                event => Input::Mesos(event),
+                event => Input::Mesos(Box::new(event)),
             }),
-            Is::Report => input!(reports, Input::Status),
+            Is::Report => input!(reports, |report| Input::Status(Box::new(report))),
             Is::Ended => input!(ended, Input::Ended),
             Is::Sign => input!(signs, Input::Engine),
             Is::Gone => input!(gone, |pod: PodId| Input::Gone(pod.uid)),

@@ -274,7 +274,7 @@ impl World {
                         None => self.mesos.disk.frameworks.remove(&id),
                     };
                 }
-                Action::Agent(agent, output) => self.agent_wants(&host_of(&agent).to_owned(), output),
+                Action::Agent(agent, output) => self.agent_wants(host_of(&agent), output),
             }
         }
     }

@@ -119,6 +119,8 @@ impl<T> Queues<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::hash_map::Entry;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -215,9 +217,9 @@ mod tests {
             }
             for leave in leaves {
                 for flow in (1..=quiet).map(Flow).filter(|it| !seated.contains(it)).collect::<Vec<_>>() {
-                    if !passed.contains_key(&flow) {
+                    if let Entry::Vacant(new) = passed.entry(flow) {
                         prop_assert!(matches!(queues.arrive(flow, || ()), Arrival::Queued(..)));
-                        passed.insert(flow, 0);
+                        new.insert(0);
                     }
                 }
                 queues.arrive(noisy, || ());

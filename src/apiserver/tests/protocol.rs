@@ -213,8 +213,9 @@ async fn one_noisy_client_does_not_hold_up_the_others() {
         async move { server.handle(request, Origin::Remote([127, 0, 0, 1].into())).await.status() }
     };
     // Each waits for a revision that does not come.
-    let noise: Vec<_> = (0..45).map(|_| tokio::spawn(ask("noisy", &format!("{CONFIG_MAPS}?resourceVersion=99999")))).collect();
-    let answered = || noise.iter().filter(|it| it.is_finished()).count();
+    let mut noise = tokio::task::JoinSet::new();
+    let asked: Vec<_> = (0..45).map(|_| noise.spawn(ask("noisy", &format!("{CONFIG_MAPS}?resourceVersion=99999")))).collect();
+    let answered = || asked.iter().filter(|it| it.is_finished()).count();
     const QUEUED: &str = r#"current_inqueue_requests{request_kind="readOnly",priority_level="workload"} 36"#;
     while !it.server.server.config.metrics.render().contains(QUEUED) {
         tokio::task::yield_now().await;
@@ -224,7 +225,7 @@ async fn one_noisy_client_does_not_hold_up_the_others() {
     }
     assert_eq!(ask("quiet", CONFIG_MAPS).await, 200);
     assert!(answered() <= 9 + 1, "those that had seats, and the one whose place it took");
-    let codes: Vec<_> = futures_util::future::join_all(noise).await.into_iter().map(|it| it.unwrap().as_u16()).collect();
+    let codes: Vec<_> = noise.join_all().await.into_iter().map(|it| it.as_u16()).collect();
     assert_eq!((codes.iter().filter(|it| **it == 429).count(), codes.iter().filter(|it| **it == 504).count()), (1, 44));
     it.stop().await;
 }

@@ -156,7 +156,8 @@ async fn http_2_with_prior_knowledge() {
     let stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake::<_, _, Empty<bytes::Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let mut driver = tokio::task::JoinSet::new();
+    driver.spawn(connection);
     let mut get = |path: &str| sender.send_request(http::Request::get(format!("http://x{path}")).body(Empty::new()).unwrap());
     let version = get("/version").await.unwrap();
     assert_eq!((version.status(), version.version()), (http::StatusCode::OK, http::Version::HTTP_2));
@@ -172,6 +173,6 @@ async fn http_2_with_prior_knowledge() {
     for watch in watches {
         watch.into_body().collect().await.expect("the watch ends as it should");
     }
-    connection.await.unwrap().expect("the connection ends as it should");
+    driver.join_next().await.unwrap().unwrap().expect("the connection ends as it should");
     it.stop().await;
 }

@@ -170,7 +170,7 @@ fn everybody_is_sent_the_same_lines() {
             cache.apply(vec![change], revision);
         }
         for (at, (_, watch, seen)) in watches.iter_mut().enumerate() {
-            if (at as u64 + round) % 3 == 0 {
+            if (at as u64 + round).is_multiple_of(3) {
                 seen.extend(lines(watch));
             }
         }

@@ -21,7 +21,7 @@ pub(super) fn find<'a>(entries: &'a [Entry], versions: &mut Versions<'_>) -> Vec
         Some(Conflict { owner, fields: owner.fields.intersection(written) })
     };
     let mut conflicts: Vec<_> = entries.iter().filter_map(conflict).filter(|it| !it.fields.is_empty()).collect();
-    conflicts.sort_by(|a, b| name(a.owner).cmp(&name(b.owner)));
+    conflicts.sort_by_key(|it| name(it.owner));
     conflicts
 }
 

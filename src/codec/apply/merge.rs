@@ -73,7 +73,7 @@ fn items(identity: Identity, inner: &Shape, live: Vec<Value>, applied: &[Value])
             // Only the next of the shared ones takes its place; one that is to come later, or has come, does not.
             Ok(name) => {
                 if rest.clone().find(|(it, _)| is_shared.contains(*it)).is_some_and(|(it, _)| *it == name) {
-                    while let Some(pair) = rest.next() {
+                    for pair in rest.by_ref() {
                         put(pair, &mut out);
                         if *pair.0 == name {
                             break;

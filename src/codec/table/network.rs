@@ -76,7 +76,7 @@ fn class(it: &IngressClass, row: &mut Row<'_>) {
 }
 
 fn policy(it: &NetworkPolicy, row: &mut Row<'_>) {
-    row.selector(it.spec.as_ref().and_then(|it| it.pod_selector.as_ref().into()));
+    row.selector(it.spec.as_ref().and_then(|it| it.pod_selector.as_ref()));
     row.created();
 }
 

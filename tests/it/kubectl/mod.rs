@@ -5,7 +5,7 @@ mod cluster;
 mod pattern;
 mod session;
 
-use std::sync::Mutex;
+use parking_lot::Mutex;
 
 use self::cluster::Cluster;
 use self::session::Case;
@@ -30,15 +30,15 @@ fn play(name: &str) {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 loop {
-                    let Some(case) = waiting.lock().unwrap().pop() else { return };
+                    let Some(case) = waiting.lock().pop() else { return };
                     if let Err(problem) = case.play(&cluster) {
-                        problems.lock().unwrap().push(format!("{name}.txt: {}: {problem}", case.title));
+                        problems.lock().push(format!("{name}.txt: {}: {problem}", case.title));
                     }
                 }
             });
         }
     });
-    let problems = problems.into_inner().unwrap();
+    let problems = problems.into_inner();
     assert!(problems.is_empty(), "{} of the session's cases went otherwise\n\n{}", problems.len(), problems.join("\n\n"));
 }
 

@@ -10,7 +10,6 @@ use km::scheduler::executorinfo::encode_resources;
 use km::util::product::KUBERNETES;
 use serde_json::json;
 
-use super::Process;
 use crate::api::{text, unreachable};
 use crate::world::World;
 
@@ -49,7 +48,7 @@ impl World {
             }
         });
         let Some(process) = self.process(host, key) else { return };
-        if process.backlog.written(&pod, write, result.as_ref().map(|()| ())) {
+        if process.backlog.written(&pod, write, result.as_ref().copied()) {
             process.gone.push_back(pod);
         }
         self.publish(host, key, |_| ());
@@ -74,7 +73,7 @@ impl World {
             Step::Try => {
                 let annotations = json!(bound.pod.metadata.annotations);
                 let result = self.executor_asks(host, key, |world| world.api.bind(&id, &annotations, host));
-                bound.binding.tried(result.as_ref().map(|()| ()))
+                bound.binding.tried(result.as_ref().copied())
             }
             Step::Look => {
                 let mut there = false;
