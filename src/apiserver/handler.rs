@@ -174,7 +174,7 @@ impl Server {
         match (verb, target.subresource.as_str()) {
             ("get", "scale") => registry::scale::get(self, &call).await,
             ("get", "log") => logs::serve(self, &call).await,
-            ("get", "" | "status" | "ephemeralcontainers") => get(self, &call).await,
+            ("get", "" | "status" | "approval" | "ephemeralcontainers") => get(self, &call).await,
             ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
             ("watch", "") => watch::serve(self, &call).await,
             ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,

@@ -166,8 +166,13 @@ impl Plan {
 
     /// A merge patch of the object, unless it would change nothing of `current`.
     pub fn merge(&mut self, key: ObjectKey, current: &Value, patch: Value) {
+        self.merge_part(key, "", current, patch);
+    }
+
+    /// A merge patch of a part of the object (of the object itself, if `subresource` is empty), unless it would change nothing of `current`.
+    pub fn merge_part(&mut self, key: ObjectKey, subresource: &'static str, current: &Value, patch: Value) {
         if !covers(current, &patch) {
-            self.writes.push(Write::Patch { key, subresource: "", patch: Patch::Merge(patch) });
+            self.writes.push(Write::Patch { key, subresource, patch: Patch::Merge(patch) });
         }
     }
 

@@ -75,6 +75,12 @@ fn keep_allocated(service: &mut Value, old: &Value) {
         for key in missing {
             json::take_over(spec, old.get("spec"), key);
         }
+        // A change of the one that is shorter to write is meant for both.
+        let before = |key: &str| old.get("spec").and_then(|it| it.get(key));
+        if spec.get("clusterIPs") == before("clusterIPs") && spec.get("clusterIP") != before("clusterIP") {
+            let single = spec.get("clusterIP").cloned();
+            spec.insert("clusterIPs".to_owned(), single.into_iter().collect());
+        }
     }
     if ports && had_ports {
         let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
@@ -145,6 +151,9 @@ mod tests {
         assert_eq!(new["spec"]["clusterIP"], "10.0.0.9");
         assert_eq!(new["spec"]["ports"][0]["nodePort"], 30001);
         assert!(new["spec"]["ports"][1].get("nodePort").is_none());
+        let mut new = json!({"spec": {"type": "NodePort", "clusterIP": "10.0.0.8", "clusterIPs": ["10.0.0.9"]}});
+        complete(&mut new, Some(&old));
+        assert_eq!(new["spec"]["clusterIPs"], json!(["10.0.0.8"]));
         let mut new = json!({"spec": {"type": "ClusterIP", "ports": [{"port": 80, "nodePort": 30001}]}});
         complete(&mut new, Some(&old));
         assert!(new["spec"]["ports"][0].get("nodePort").is_none());

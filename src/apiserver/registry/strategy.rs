@@ -6,12 +6,13 @@ use super::super::auth::User;
 use super::{certificates, json, namespaces, pods, services};
 use crate::object::ResourceRef;
 use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, PRIORITY_CLASS};
+use crate::object::schema::{self, Shape};
 
 /// Completes an object about to be created.
 pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
     // A node registers with its status; of everything else the status is its controller's.
     if resource.subresource("status").is_some() && resource.plural != "nodes" {
-        json::map(new, "status").clear();
+        *json::map(new, "status") = empty_status(resource);
     }
     match (resource.group, resource.plural) {
         ("", "pods") => pods::create(new),
@@ -24,6 +25,16 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
         ("batch", "jobs") => label_job(new),
         _ => {}
     }
+}
+
+/// A status that says nothing yet. Numbers that a status always has are 0: typed clients refuse one without them.
+fn empty_status(resource: ResourceRef) -> Map<String, Value> {
+    let Some(Shape::Object(name)) = schema::get(resource.schema).and_then(|it| it.field("status")).map(|it| &it.shape) else {
+        return Map::new();
+    };
+    let fields = schema::get(name).into_iter().flat_map(|it| &it.fields);
+    let counts = fields.filter(|it| it.required && matches!(it.shape, Shape::Int32 | Shape::Int64));
+    counts.map(|it| (it.name.to_owned(), 0.into())).collect()
 }
 
 /// Completes an object about to replace `old`.
@@ -144,7 +155,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::resource::{DEPLOYMENT, JOB, NAMESPACE, POD, SECRET};
+    use crate::object::resource::{DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, POD, REPLICATION_CONTROLLER, SECRET};
 
     #[test]
     fn generations_count_changes_of_what_is_asked_for() {
@@ -157,6 +168,19 @@ mod tests {
             let mut new = edit;
             bump_generation(&DEPLOYMENT, &mut new, &old);
             assert_eq!(new["metadata"]["generation"], expected);
+        }
+    }
+
+    #[test]
+    fn a_new_status_has_the_numbers_that_every_status_has() {
+        for (resource, expected) in [
+            (&REPLICATION_CONTROLLER, json!({"replicas": 0})),
+            (&DEPLOYMENT, json!({})),
+            (&DAEMON_SET, json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0})),
+        ] {
+            let mut new = json!({"status": {"readyReplicas": 7}});
+            create(resource, &mut new);
+            assert_eq!(new["status"], expected);
         }
     }
 

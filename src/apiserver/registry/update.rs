@@ -219,7 +219,9 @@ async fn attempt(
     let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
     if part != Part::Internal {
         server.admission.admit(server, &review, &mut new).await?;
-        strategy::bump_generation(key.resource, &mut new, &old);
+        if part != Part::Status {
+            strategy::bump_generation(key.resource, &mut new, &old);
+        }
         refuse(key, codec::validate(key.resource, &new, Some(&old)))?;
     }
     if new == old && managers == held {

@@ -3,6 +3,7 @@
 use super::at::At;
 use super::{names, selector};
 use crate::object::status::Cause;
+use crate::util::go;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 
@@ -85,6 +86,9 @@ fn subject(subject: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
 /// Who may give a role to somebody must not be able to make it another role.
 pub(super) fn binding_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if new.get("roleRef") != old.get("roleRef") {
-        new.invalid("roleRef", "cannot change roleRef", out);
+        let role = new.at("roleRef");
+        let [group, kind, name] = ["apiGroup", "kind", "name"].map(|key| go::quote(role.text(key)));
+        let shown = format!("rbac.RoleRef{{APIGroup:{group}, Kind:{kind}, Name:{name}}}");
+        out.push(Cause::invalid_shown(role.path.as_str(), &shown, "cannot change roleRef"));
     }
 }

@@ -131,7 +131,7 @@ fn roles_and_bindings() {
         ],
     );
     let other = with(&binding, "/roleRef/name", "view".into());
-    let shown = r#"{"kind":"ClusterRole","name":"view","apiGroup":"rbac.authorization.k8s.io"}"#;
+    let shown = r#"rbac.RoleRef{APIGroup:"rbac.authorization.k8s.io", Kind:"ClusterRole", Name:"view"}"#;
     assert_eq!(complaints(&ROLE_BINDING, &other, Some(&binding)), [format!("roleRef: Invalid value: {shown}: cannot change roleRef")]);
 }
 
