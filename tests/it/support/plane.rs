@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::process::{Process, run};
-use super::{free_port, km, wait_for};
+use super::{free_port, km, kubectl, wait_for};
 
 /// Stopped when it is dropped.
 pub struct Plane {
@@ -33,7 +33,6 @@ impl Plane {
         let mut command = Command::new(km());
         command.arg("apiserver").arg(format!("--port={port}")).arg(format!("--data-dir={}", dir.path().join("data").display()));
         command.args(["--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24"]);
-        command.arg("--admission-control=NamespaceLifecycle,LimitRanger,ServiceAccount,ResourceQuota");
         let apiserver = Process::start("apiserver", &mut command, &dir.path().join("apiserver.log"));
         let mut plane = Self { url: format!("http://127.0.0.1:{port}"), dir, managers: Vec::new(), apiserver };
         wait_for("the API server", Duration::from_secs(30), || {
@@ -83,7 +82,7 @@ impl Plane {
     }
 
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("kubectl");
+        let mut command = Command::new(kubectl());
         command.arg(format!("--server={}", self.url)).args(args);
         command.env("HOME", self.dir.path()).env("KUBECONFIG", "/dev/null");
         command
