@@ -10,6 +10,7 @@ mod controllers;
 mod executor;
 mod kubectl;
 mod mesos;
+mod python;
 mod replicas;
 mod scheduler;
 mod static_pods;

@@ -24,7 +24,7 @@ fn play(name: &str) {
     for case in old {
         eprintln!("left out, needs kubectl 1.{} and this is 1.{}: {}", case.since, cluster.minor(), case.title);
     }
-    cluster.prepare(cases.iter().map(Case::namespace));
+    cluster.prepare(&cases.iter().map(Case::namespace).collect::<Vec<_>>());
     let (waiting, problems) = (Mutex::new(cases.into_iter().rev().collect::<Vec<_>>()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
@@ -57,5 +57,5 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply create delete get kinds modify nodes scale wait
+    about access apply create delete describe get kinds modify nodes scale wait
 }
