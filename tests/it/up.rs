@@ -24,6 +24,22 @@ spec:
     - containerPort: 80
 ";
 
+const WRITER: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: writer}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: busybox
+    imagePullPolicy: IfNotPresent
+    command: [sh, -c, 'echo kept > /data/file']
+    volumeMounts: [{name: data, mountPath: /data}]
+  volumes:
+  - name: data
+    persistentVolumeClaim: {claimName: data}
+";
+
 fn up(host: &Host, log: &str, engine: &str) -> Process {
     let mut command = host.command(km());
     command.arg("up").arg("--data-dir").arg(host.dir().join("data")).args(["--node-ip", Host::IP, "--docker-endpoint", engine]);
@@ -107,25 +123,11 @@ metadata: {{name: data}}
 spec:
   accessModes: [ReadWriteOnce]
   resources: {{requests: {{storage: 1Gi}}}}
----
-apiVersion: v1
-kind: Pod
-metadata: {{name: writer}}
-spec:
-  restartPolicy: Never
-  containers:
-  - name: c
-    image: busybox
-    imagePullPolicy: IfNotPresent
-    command: [sh, -c, 'echo kept > /data/file']
-    volumeMounts: [{{name: data, mountPath: /data}}]
-  volumes:
-  - name: data
-    persistentVolumeClaim: {{claimName: data}}
 ",
         disk.display()
     );
     create(&host, &volume);
+    create(&host, WRITER);
     run(kubectl(&host).args(["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=60s"]));
     assert_eq!(std::fs::read_to_string(disk.join("file")).unwrap(), "kept\n");
     assert_eq!(run(kubectl(&host).args(["get", "pvc,pv", "-o", "jsonpath={.items[*].status.phase}"])), "Bound Bound");

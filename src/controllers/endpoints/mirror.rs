@@ -25,7 +25,7 @@ const MOST: usize = 1000;
 /// Keeps the mirrors.
 #[derive(Debug)]
 pub struct MirroringController {
-    /// `--mirroring-max-endpoints-per-subset` is 1000; this many are in a slice at most.
+    /// `--max-endpoints-per-slice`.
     pub slice_size: usize,
 }
 

@@ -23,6 +23,6 @@ fn limits_hold_and_conditions_tell_of_missing_metrics() {
     assert_eq!(plane.ok(&["get", "hpa", "web", "-o", &condition("AbleToScale", "reason")]), "SucceededGetScale");
     plane.ok(&["patch", "hpa", "web", "--type=merge", "-p", r#"{"spec": {"minReplicas": 3}}"#]);
     plane.wait("the least there may be", &["get", "deployment", "web", "-o", "jsonpath={.spec.replicas}"], "3");
-    let events = plane.ok(&["describe", "hpa", "web"]);
-    assert!(events.contains("New size: 3; reason: Current number of replicas below Spec.MinReplicas"), "{events}");
+    let event = "New size: 3; reason: Current number of replicas below Spec.MinReplicas";
+    plane.wait_until("the event", &["describe", "hpa", "web"], |it| it.contains(event));
 }

@@ -18,7 +18,7 @@ fn slices_follow_pods_and_mirror_what_is_written() {
         let name = format!("p{at}");
         let containers = json!([{"name": "c", "image": "i", "ports": [{"name": "http", "containerPort": 8080}]}]);
         plane.created(&json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": {"nodeName": "n", "containers": containers},
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "web"}}, "spec": {"containers": containers},
         }));
         let ip = format!("10.1.0.{at}");
         plane.set_status(&format!("/api/v1/namespaces/default/pods/{name}"), &json!({"podIP": ip, "podIPs": [{"ip": ip}]}));

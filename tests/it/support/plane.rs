@@ -47,7 +47,9 @@ impl Plane {
     pub fn manage(&mut self, flags: &[&str]) -> usize {
         let at = self.managers.len();
         let mut command = Command::new(km());
-        command.arg("controller-manager").arg(format!("--master={}", self.url)).args(["--address=127.0.0.1", "--port=0"]).args(flags);
+        command.arg("controller-manager").arg(format!("--master={}", self.url)).args(["--address=127.0.0.1", "--port=0"]);
+        // No kubelet speaks for the nodes, and tests may take their time.
+        command.arg("--node-monitor-grace-period=1h").args(flags);
         // No Mesos: nodes are what the test says.
         command.arg(format!("--cloud-config={}", self.cloud_config()));
         let log = self.dir.path().join(format!("controller-manager-{at}.log"));
