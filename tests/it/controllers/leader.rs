@@ -15,17 +15,17 @@ fn another_takes_over_and_nothing_is_done_twice() {
     let first = wait_for("a leader", Duration::from_secs(30), || both.into_iter().find(|at| leads(&plane, *at)).ok_or_else(String::new));
     let other = 1 - first;
     plane.settled_namespace("default");
-    plane.ok(&["create", "deployment", "web", "--image=i", "--replicas=200"]);
+    plane.ok(&["create", "deployment", "web", "--image=i", "--replicas=600"]);
     let pods = ["get", "pods", "-l", "app=web", "-o", "name"];
     plane.wait_until("the first pods", &pods, |it| !it.is_empty());
     plane.kill_manager(first);
-    plane.wait_until("all pods", &pods, |it| it.lines().count() >= 200);
+    plane.wait_until("all pods", &pods, |it| it.lines().count() >= 600);
     assert!(leads(&plane, other), "the other one leads");
     let lease = plane.ok(&["get", "lease", "kube-controller-manager", "-n", "kube-system", "-o", "jsonpath={.spec.leaseTransitions}"]);
     assert_eq!(lease, "1");
     // What is left when all is at rest is what was asked for, and no pod was made to be deleted again.
-    plane.wait("the deployment", &["get", "deployment", "web", "-o", "jsonpath={.status.replicas}"], "200");
-    assert_eq!(plane.ok(&pods).lines().count(), 200);
+    plane.wait("the deployment", &["get", "deployment", "web", "-o", "jsonpath={.status.replicas}"], "600");
+    assert_eq!(plane.ok(&pods).lines().count(), 600);
     assert_eq!(plane.ok(&["get", "rs", "-o", "name"]).lines().count(), 1);
     let events = plane.ok(&["get", "events", "-o", "jsonpath={.items[*].reason}"]);
     assert!(!events.contains("SuccessfulDelete"), "{events}");
