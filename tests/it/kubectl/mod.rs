@@ -24,6 +24,9 @@ fn play(name: &str) {
     for case in old {
         eprintln!("left out, needs kubectl 1.{} and this is 1.{}: {}", case.since, cluster.minor(), case.title);
     }
+    if cases.is_empty() {
+        return;
+    }
     cluster.prepare(&cases.iter().map(Case::namespace).collect::<Vec<_>>());
     let (waiting, problems) = (Mutex::new(cases.into_iter().rev().collect::<Vec<_>>()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
