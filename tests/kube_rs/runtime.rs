@@ -15,6 +15,7 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::{Cluster, config_map, pod};
 
@@ -77,12 +78,13 @@ async fn conditions_are_awaited() {
     let cluster = Cluster::start();
     let api: Api<Pod> = cluster.api();
     let made = api.create(&PostParams::default(), &pod("web")).await.unwrap();
-    let running = tokio::spawn(await_condition(api.clone(), "web", conditions::is_pod_running()));
+    let mut running = JoinSet::new();
+    running.spawn(await_condition(api.clone(), "web", conditions::is_pod_running()));
     api.patch_status("web", &PatchParams::default(), &Patch::Merge(json!({"status": {"phase": "Running"}}))).await.unwrap();
-    assert!(soon(running).await.unwrap().unwrap().is_some());
+    assert!(soon(running.join_next()).await.unwrap().unwrap().unwrap().is_some());
     let uid = made.uid().unwrap();
     api.delete("web", &DeleteParams::default().grace_period(0)).await.unwrap();
-    soon(await_condition(api, "web", conditions::is_deleted(&uid))).await.unwrap();
+    Box::pin(soon(await_condition(api, "web", conditions::is_deleted(&uid)))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -146,7 +148,8 @@ async fn a_controller_keeps_what_it_owns() {
         .owns(secrets.clone(), watcher::Config::default())
         .run(reconcile, |_, _, _| Action::requeue(Duration::from_millis(100)), Arc::new(secrets.clone()))
         .for_each(|_| async {});
-    let controller = tokio::spawn(controller);
+    let mut running = JoinSet::new();
+    running.spawn(controller);
     maps.create(&PostParams::default(), &config_map("a")).await.unwrap();
     let made = |it: Option<&Secret>| it.is_some();
     let first = soon(await_condition(secrets.clone(), "a", made)).await.unwrap().unwrap();
@@ -156,7 +159,7 @@ async fn a_controller_keeps_what_it_owns() {
     let again = move |it: Option<&Secret>| it.is_some_and(|it| it.uid() != uid);
     let second = soon(await_condition(secrets.clone(), "a", again)).await.unwrap().unwrap();
     // Its end is the end of what it owns.
-    controller.abort();
+    running.shutdown().await;
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     let uid = second.uid().unwrap();
     soon(await_condition(secrets, "a", conditions::is_deleted(&uid))).await.unwrap();

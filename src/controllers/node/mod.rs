@@ -100,7 +100,7 @@ impl Controller for NodeController {
         // What follows from a condition follows from it as it is stored.
         if plan.writes.is_empty() {
             set_taints(cache, &node, typed, now, &mut plan);
-            if !is_ready(typed) {
+            if was_heard_of(typed) && !is_ready(typed) {
                 mark_pods(cache, &node, now, &mut plan);
             }
             self.evict(cache, &node, typed, now, &mut plan);
@@ -115,6 +115,11 @@ fn condition<'a>(node: &'a Node, kind: &str) -> Option<&'a NodeCondition> {
 
 fn ready(node: &Node) -> Option<&NodeCondition> {
     condition(node, "Ready")
+}
+
+/// Whether anybody has ever said if the node is ready: of a new one, nothing follows for the pods that are on it already.
+fn was_heard_of(node: &Node) -> bool {
+    ready(node).is_some()
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -243,7 +248,7 @@ fn set_taints(cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: 
         nodes.iter().any(|it| it.typed::<Node>().is_ok_and(is_ready))
     };
     let tree = tree(node);
-    let wanted = taints::wanted(&tree, is_ready(typed) || others_ready(), now);
+    let wanted = taints::wanted(&tree, was_heard_of(typed) && (is_ready(typed) || others_ready()), now);
     if wanted.as_slice() == tree["spec"]["taints"].as_array().map(Vec::as_slice).unwrap_or_default() {
         return;
     }

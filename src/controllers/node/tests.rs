@@ -85,6 +85,17 @@ fn pods_leave_a_silent_node_when_their_patience_ends() {
 }
 
 #[test]
+fn of_a_new_node_nothing_follows_for_its_pods() {
+    let mut world = world(Agents::default());
+    world.put(&resource::NODE, "", node("b", "2026-01-01T00:00:00Z"));
+    world.put(&resource::NODE, "", json!({"metadata": {"name": "a"}}));
+    world.put(&resource::POD, "default", pod("p", json!([])));
+    world.settle(|_| ());
+    assert!(super::super::pods::is_ready(&world.list(&resource::POD)[0]));
+    assert_eq!(seen(&world, "a")["spec"]["taints"], json!([{"key": taints::NOT_READY, "effect": "NoSchedule"}]));
+}
+
+#[test]
 fn nothing_is_emptied_when_all_nodes_fall_silent() {
     let mut world = world(Agents::default());
     for name in ["a", "b"] {
