@@ -185,7 +185,7 @@ impl Server {
             ("update", "scale") => self.write(call, registry::scale::replace).await,
             ("patch", "scale") => self.write(call, registry::scale::patch).await,
             ("update", _) => self.write(call, registry::update::replace).await,
-            ("patch", _) => self.write(call, registry::update::patch).await,
+            ("patch", _) => self.write(call, registry::patch::serve).await,
             ("delete", "") => self.write(call, registry::delete::serve).await,
             ("deletecollection", "") => self.write(call, registry::delete::serve_collection).await,
             _ => Err(Box::new(Status::failure(

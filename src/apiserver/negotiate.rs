@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
-use super::query::{Answer, bad};
+use super::query::Answer;
 use crate::codec::PatchKind;
 use crate::object::Status;
 
@@ -155,11 +155,6 @@ pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
             ),
         ))),
     }
-}
-
-/// Parses a small JSON or YAML document of no known kind, such as a patch.
-pub(crate) fn parse_json(body: &[u8]) -> Answer<serde_json::Value> {
-    serde_json::from_slice(body).map_err(|error| bad(format!("the request body is not JSON: {error}")))
 }
 
 #[cfg(test)]

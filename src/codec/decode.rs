@@ -63,6 +63,20 @@ pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
     }
 }
 
+/// Decodes a patch of the kinds that are JSON.
+///
+/// # Errors
+/// 400 for what is not JSON.
+pub fn decode_patch(body: &Bytes) -> Result<Decoded, Box<Status>> {
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let outcome = conform::free(&mut json).and_then(|conforming| json.end().map(|()| conforming).map_err(Failure::Syntax));
+    match outcome {
+        Ok(Conforming { value, strict_errors }) => Ok(Decoded { value, strict_errors }),
+        Err(Failure::Shape(why)) => Err(Box::new(Status::bad_request(why))),
+        Err(Failure::Syntax(error)) => Err(Box::new(Status::bad_request(format!("the request body is not JSON: {error}")))),
+    }
+}
+
 /// Holds a value that did not come through [`decode`], such as the outcome of a patch, against the schema: drops unknown fields.
 ///
 /// # Errors

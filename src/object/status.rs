@@ -142,7 +142,8 @@ impl Status {
         Self::invalid_kind("meta.k8s.io", kind, "", causes)
     }
 
-    fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
+    /// As [`Status::invalid`], of what is no object of a resource.
+    pub fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let text =
             |cause: &Cause| if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
         let listed: IndexSet<String> = causes.iter().map(text).collect();

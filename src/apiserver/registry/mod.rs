@@ -8,6 +8,7 @@ pub(crate) mod delete;
 pub(crate) mod eviction;
 pub(crate) mod json;
 pub(crate) mod namespaces;
+pub(crate) mod patch;
 pub(crate) mod pods;
 pub(crate) mod reviews;
 pub(crate) mod scale;

@@ -6,10 +6,11 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::super::handler::Call;
-use super::super::negotiate::{parse_json, patch_kind};
+use super::super::negotiate::patch_kind;
 use super::super::query::{Answer, Way, bad};
 use super::super::respond::{self, Response};
 use super::super::{Server, render};
+use super::patch::Patch;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, json};
 use crate::codec::{self, PatchKind};
@@ -59,17 +60,15 @@ pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         if kind == PatchKind::Apply {
             return apply(server, call).await;
         }
-        let (options, patch) = (call.write_options(Way::Patch)?, parse_json(&call.body)?);
-        let warned = parking_lot::Mutex::new(Vec::new());
+        let options = call.write_options(Way::Patch)?;
+        let patch = Patch::read(call, kind, options.fields)?;
         let change = |before: &Before<'_>| {
-            let patched = codec::patch(&SCALE, &of(before.value), kind, &patch)?;
-            let (scale, warnings) = accept_fields(codec::conform(&SCALE, patched).map_err(bad)?, options.fields)?;
+            let scale = patch.on(&SCALE, &of(before.value))?;
             check_name(call, &scale)?;
-            *warned.lock() = warnings;
             with(before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
-        answer(call, &of(&value(&object)?), &warned.into_inner())
+        answer(call, &of(&value(&object)?), &patch.warnings())
     })
 }
 

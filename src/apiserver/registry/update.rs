@@ -1,4 +1,4 @@
-//! Changing an object: replacing it, patching it, and the changes the server itself makes, all through one loop.
+//! Changing an object: replacing it, and the loop through which all changes go, also patches and those that the server itself makes.
 
 use std::sync::Arc;
 
@@ -9,17 +9,14 @@ use super::super::Server;
 use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
-use super::super::negotiate::{parse_json, patch_kind};
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::{check_namespace, refuse};
-use super::{Current, accept_fields, apply, json, strategy};
-use crate::codec::{self, PatchKind};
+use super::{Current, accept_fields, json, strategy};
+use crate::codec;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
 use crate::store::{Entry, Expect};
-
-const MANAGED_FIELDS: &[u8] = b"managedFields";
 
 /// Which part of an object a write is about; the rest stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,41 +113,6 @@ pub(super) fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
         json::metadata(value).insert("namespace".to_owned(), (*key.name.namespace).into());
     }
     Ok(())
-}
-
-/// PATCH.
-pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
-    Box::pin(async move {
-        call.accepted()?;
-        let kind = patch_kind(&call.headers)?;
-        if kind == PatchKind::Apply {
-            return apply::serve(server, call).await;
-        }
-        let (version, options, key) = (call.target.resource, call.write_options(Way::Patch)?, call.key());
-        let patch = parse_json(&call.body)?;
-        let about_managers = call.body.windows(MANAGED_FIELDS.len()).any(|it| it == MANAGED_FIELDS);
-        let warned = parking_lot::Mutex::new(Vec::new());
-        let change = |before: &Before<'_>| {
-            let mut shown = std::borrow::Cow::Borrowed(before.value);
-            if about_managers {
-                shown = std::borrow::Cow::Owned(before.whole());
-            }
-            if version != key.resource {
-                codec::convert(shown.to_mut(), key.resource, version);
-            }
-            let patched = codec::patch(version, &shown, kind, &patch)?;
-            let decoded = codec::conform(version, patched).map_err(bad)?;
-            let (mut value, warnings) = accept_fields(decoded, options.fields)?;
-            check_identity(&key, &mut value)?;
-            *warned.lock() = warnings;
-            codec::convert(&mut value, version, key.resource);
-            Ok(value)
-        };
-        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
-        let mut response = call.answer(200, &object)?;
-        respond::warn(&mut response, &warned.into_inner());
-        Ok(response)
-    })
 }
 
 /// Changes an object: reads it, changes it, writes it if nobody else did meanwhile, and begins again otherwise.

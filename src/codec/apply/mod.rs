@@ -117,7 +117,8 @@ pub fn apply(live: Option<(&Value, Option<&Value>)>, applied: &Value, writer: &W
     let base = before.map_or_else(|| Value::Object(Map::new()), |it| in_version(it.clone(), storage, version));
     let mut merged = merge::merge(kind, base, applied);
     if let Some(last) = last.as_ref().filter(|last| last.fields != own.fields) {
-        merged = drop_unapplied(merged, last, &own, applied, &entries, version);
+        // What is stated to be empty has to be there again afterwards.
+        merged = merge::merge(kind, drop_unapplied(merged, last, applied, &entries, version), applied);
     }
     let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
     let mut merged = in_version(merged, version, storage);
@@ -143,12 +144,13 @@ pub fn apply(live: Option<(&Value, Option<&Value>)>, applied: &Value, writer: &W
     Ok(merged)
 }
 
-/// `merged`, of `version`, without what `last` owned alone and `own` does not. Managers of other versions are taken to mean by a path what
+/// `merged`, of `version`, without what `last` owned alone and `applied` does not state. Managers of other versions are taken to mean by a path what
 /// `last` means by it.
-fn drop_unapplied(merged: Value, last: &Entry, own: &Entry, applied: &Value, others: &[Entry], version: ResourceRef) -> Value {
+fn drop_unapplied(merged: Value, last: &Entry, applied: &Value, others: &[Entry], version: ResourceRef) -> Value {
     let storage = version.storage();
     let Some((then, kind)) = served(storage, &last.api_version).and_then(|it| Some((it, kind(it)?))) else { return merged };
-    let mut owned = if then == version { own.fields.clone() } else { extract::stated(kind, &in_version(applied.clone(), version, then)) };
+    // With the object's identity, which is nobody's, but must stay.
+    let mut owned = extract::all(kind, &in_version(applied.clone(), version, then));
     others.iter().for_each(|it| owned.union(&it.fields));
     in_version(prune::prune(kind, in_version(merged, version, then), &last.fields, &owned), then, version)
 }

@@ -1,7 +1,11 @@
 //! What apply does, by example and for arbitrary objects.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
 use serde_json::json;
 
+use super::compare::Changes;
 use super::*;
 use crate::object::resource;
 
@@ -347,4 +351,231 @@ fn a_part_is_applied_to_alone() {
     assert_eq!(it.managers()[0], ("Apply s status".to_owned(), json!({"f:status": {"f:replicas": {}}})));
     let merged = apply(Some((&live, held.as_ref())), &applied, &it.writer("s", ""), true).unwrap();
     assert_eq!((&merged["status"]["replicas"], &merged["spec"]["replicas"]), (&json!(1), &json!(7)));
+}
+
+/// Paths of the fields below `f:data`.
+fn data_of(fields: &Value) -> BTreeSet<String> {
+    let keys = fields["f:data"].as_object().into_iter().flatten().map(|(key, _)| key.clone());
+    keys.filter_map(|it| it.strip_prefix("f:").map(str::to_owned)).collect()
+}
+
+/// A map of strings and its owners, by the rules as one would tell them to a person.
+#[derive(Debug, Default, PartialEq)]
+struct Naive {
+    data: BTreeMap<String, String>,
+    owners: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Naive {
+    fn disown(&mut self, key: &str) {
+        for keys in self.owners.values_mut() {
+            keys.remove(key);
+        }
+    }
+
+    fn update(&mut self, who: &str, to: &BTreeMap<String, String>) {
+        let writer = format!("Update {who}");
+        let gone: Vec<String> = self.data.keys().filter(|it| !to.contains_key(*it)).cloned().collect();
+        gone.iter().for_each(|key| self.disown(key));
+        for key in to.keys().filter(|key| self.data.get(*key) != to.get(*key)) {
+            self.disown(key);
+            self.owners.entry(writer.clone()).or_default().insert(key.clone());
+        }
+        self.data.clone_from(to);
+        self.owners.retain(|_, it| !it.is_empty());
+    }
+
+    fn apply(&mut self, who: &str, wants: &BTreeMap<String, String>, force: bool) -> bool {
+        let applier = format!("Apply {who}");
+        let taken = |key: &String| self.owners.iter().any(|(owner, keys)| *owner != applier && keys.contains(key));
+        let changed: Vec<String> =
+            wants.iter().filter(|(key, value)| self.data.get(*key) != Some(value)).map(|(key, _)| key.clone()).collect();
+        if !force && changed.iter().any(taken) {
+            return false;
+        }
+        changed.iter().for_each(|key| self.disown(key));
+        let before = self.owners.insert(applier, wants.keys().cloned().collect()).unwrap_or_default();
+        self.data.extend(wants.clone());
+        self.data.retain(|key, _| !before.contains(key) || self.owners.values().any(|it| it.contains(key)));
+        self.owners.retain(|_, it| !it.is_empty());
+        true
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Update(&'static str, BTreeMap<String, String>),
+    Apply(&'static str, BTreeMap<String, String>, bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let who = prop::sample::select(vec!["a", "b", "c"]);
+    let data = prop::collection::btree_map("[k-n]", "[0-2]", 0..4);
+    (who, data, any::<bool>(), any::<bool>()).prop_map(
+        |(who, data, applies, force)| {
+            if applies { Step::Apply(who, data, force) } else { Step::Update(who, data) }
+        },
+    )
+}
+
+/// Containers that differ in a few fields, and some metadata.
+fn workload() -> impl Strategy<Value = Value> {
+    let container = (prop::option::of("[1-2]"), prop::option::of("[x-y]"), prop::collection::btree_set(80..82u16, 0..2));
+    let containers = prop::collection::btree_map("[a-c]", container, 0..3);
+    let labels = prop::collection::btree_map("[l-n]", "[0-1]", 0..3);
+    let finalizers = prop::collection::btree_set("[a-b]/f", 0..2);
+    (containers, labels, finalizers, prop::option::of(0..3u32), any::<bool>()).prop_map(
+        |(containers, labels, finalizers, replicas, flip)| {
+            let mut list: Vec<Value> = containers
+                .into_iter()
+                .map(|(name, (image, dir, ports))| {
+                    let mut container = json!({ "name": name });
+                    if let Some(image) = image {
+                        container["image"] = image.into();
+                    }
+                    if let Some(dir) = dir {
+                        container["workingDir"] = dir.into();
+                    }
+                    if !ports.is_empty() {
+                        container["ports"] = ports.into_iter().map(|it| json!({"containerPort": it, "protocol": "TCP"})).collect();
+                    }
+                    container
+                })
+                .collect();
+            if flip {
+                list.reverse();
+            }
+            let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "w"}});
+            if !labels.is_empty() {
+                object["metadata"]["labels"] = json!(labels);
+            }
+            if !finalizers.is_empty() {
+                object["metadata"]["finalizers"] = json!(finalizers);
+            }
+            if let Some(replicas) = replicas {
+                object["spec"]["replicas"] = replicas.into();
+            }
+            if !list.is_empty() {
+                object["spec"]["template"]["spec"]["containers"] = list.into();
+            }
+            object
+        },
+    )
+}
+
+/// Whether an object has a value at a path of a set.
+fn has(kind: &'static crate::object::schema::Type, object: &Value, path: &[&str]) -> bool {
+    let present = Changes::between(kind, None, object).written;
+    let mut node = present.nodes();
+    for element in path {
+        match super::super::fields::child(node, element) {
+            Some(below) => node = below,
+            None => return false,
+        }
+    }
+    true
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn a_map_and_its_owners_are_as_in_the_naive_model(steps in prop::collection::vec(step(), 1..12)) {
+        let mut it = World::new(&resource::CONFIG_MAP);
+        let mut naive = Naive::default();
+        let start = BTreeMap::from([("k".to_owned(), "0".to_owned())]);
+        let object = |data: &BTreeMap<String, String>| {
+            let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+            if !data.is_empty() {
+                object["data"] = json!(data);
+            }
+            object
+        };
+        it.write("a", "", object(&start));
+        naive.update("a", &start);
+        for step in steps {
+            if it.managers().is_empty() {
+                // An object of which nobody owns anything is another story.
+                break;
+            }
+            match step {
+                Step::Update(who, data) => {
+                    it.write(who, "", object(&data));
+                    naive.update(who, &data);
+                }
+                Step::Apply(who, data, force) => {
+                    let before = it.live.clone();
+                    let applied = it.try_apply(who, object(&data), force).is_ok();
+                    prop_assert_eq!(applied, naive.apply(who, &data, force), "{} applies {:?} to {:?}", who, data, before);
+                }
+            }
+            let live: BTreeMap<String, String> = serde_json::from_value(it.at("/data")).unwrap_or_default();
+            prop_assert_eq!(&live, &naive.data);
+            let owners: BTreeMap<String, BTreeSet<String>> =
+                it.managers().into_iter().map(|(who, fields)| (who, data_of(&fields))).filter(|(_, keys)| !keys.is_empty()).collect();
+            prop_assert_eq!(&owners, &naive.owners);
+        }
+    }
+
+    #[test]
+    fn what_holds_of_every_apply(
+        created in workload(),
+        applies in prop::collection::vec((prop::sample::select(vec!["a", "b"]), workload(), any::<bool>()), 1..6),
+    ) {
+        let kind = versions::kind(&resource::DEPLOYMENT).unwrap();
+        let sets = |it: &World| managers::stored(Some(it.at("/metadata/managedFields")));
+        let mut it = World::new(&resource::DEPLOYMENT);
+        it.write("creator", "", created);
+        for (who, applied, force) in applies {
+            let (before, entries) = (it.live.clone(), sets(&it));
+            let is_own = |it: &Entry| it.manager == who && it.operation == Operation::Apply;
+            if it.try_apply(who, applied.clone(), force).is_err() {
+                prop_assert!(!force);
+                prop_assert_eq!(&it.live, &before);
+                continue;
+            }
+            let mut live = it.live.clone().unwrap();
+            take(&mut live);
+            // The manager owns exactly what it stated, and the object has it.
+            let stated = extract::stated(kind, &applied);
+            let own = sets(&it).into_iter().find(is_own).map(|it| it.fields).unwrap_or_default();
+            prop_assert_eq!(&own, &stated);
+            for path in stated.paths() {
+                prop_assert!(has(kind, &live, &path), "{:?} is missing in {}", path, live);
+            }
+            // What it stated before and nobody owns any more is gone, unless somebody has something below it.
+            let mut dropped = entries.iter().find(|it| is_own(it)).map(|it| it.fields.clone()).unwrap_or_default();
+            sets(&it).iter().for_each(|it| dropped.subtract(&it.fields));
+            for path in dropped.paths() {
+                let below = |it: &Entry| it.fields.paths().iter().any(|other| other.starts_with(&path));
+                prop_assert!(!has(kind, &live, &path) || sets(&it).iter().any(below), "{:?} is still in {}", path, live);
+            }
+            // What changed has no other owner.
+            let mut old = before.clone().unwrap();
+            take(&mut old);
+            let changes = Changes::between(kind, Some(&old), &live);
+            for other in sets(&it).iter().filter(|it| !is_own(it)) {
+                prop_assert!(other.fields.intersection(&changes.written).is_empty());
+                prop_assert!(other.fields.intersection(&changes.removed).is_empty());
+            }
+            // A second time changes nothing.
+            let once = it.live.clone();
+            it.now = "2026-02-02T00:00:00Z";
+            it.apply(who, applied);
+            prop_assert_eq!(&it.live, &once);
+            it.now = NOW;
+        }
+    }
+
+    #[test]
+    fn changes_lead_from_one_state_to_the_other(a in workload(), b in workload()) {
+        let kind = versions::kind(&resource::DEPLOYMENT).unwrap();
+        prop_assert_eq!(Changes::between(kind, Some(&a), &a), Changes::default());
+        let (there, back) = (Changes::between(kind, Some(&a), &b), Changes::between(kind, Some(&b), &a));
+        // What is new on one way is gone on the other, and what has another value is written on both.
+        let (mut changed, mut changed_back) = (there.written.clone(), back.written.clone());
+        changed.subtract(&back.removed);
+        changed_back.subtract(&there.removed);
+        prop_assert_eq!(changed, changed_back);
+    }
 }

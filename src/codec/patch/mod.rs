@@ -61,7 +61,7 @@ impl PatchError {
     fn into_status(self) -> Status {
         match self {
             Self::Malformed(message) => Status::bad_request(message),
-            Self::TooLarge(message) => Status::failure(413, "RequestEntityTooLarge", message),
+            Self::TooLarge(message) => Status::failure(413, "RequestEntityTooLarge", format!("Request entity too large: {message}")),
             // Kubernetes sends the general sentence only; the cause makes kubectl say what is wrong.
             Self::Unfit(message) => {
                 let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };

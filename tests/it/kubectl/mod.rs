@@ -60,5 +60,5 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply create delete describe get kinds modify nodes scale wait
+    about access apply create delete describe get kinds modify nodes scale server_side wait
 }

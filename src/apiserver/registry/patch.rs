@@ -1,0 +1,107 @@
+//! Patches of the kinds that need only the object: JSON, merge and strategic merge.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::super::Server;
+use super::super::handler::Call;
+use super::super::negotiate::patch_kind;
+use super::super::query::{Answer, FieldValidation, Way};
+use super::super::respond::{self, Response};
+use super::apply;
+use super::update::{Before, Part, check_identity, modify};
+use crate::codec::{self, Decoded, PatchKind};
+use crate::object::status::Cause;
+use crate::object::{ResourceRef, Status};
+use crate::util::go;
+
+const MANAGED_FIELDS: &[u8] = b"managedFields";
+
+/// A patch, and what it gives cause to warn of.
+#[derive(Debug)]
+pub(super) struct Patch {
+    kind: PatchKind,
+    body: Value,
+    /// Fields that the patch itself has twice.
+    duplicates: Vec<String>,
+    fields: FieldValidation,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Patch {
+    /// The body of a request.
+    ///
+    /// # Errors
+    /// 400 for what is not JSON.
+    pub(super) fn read(call: &Call, kind: PatchKind, fields: FieldValidation) -> Answer<Self> {
+        let Decoded { value: body, strict_errors: duplicates } = codec::decode_patch(&call.body)?;
+        Ok(Self { kind, body, duplicates, fields, warnings: Mutex::default() })
+    }
+
+    /// What `current` becomes, an object of this version.
+    ///
+    /// # Errors
+    /// Those of the patch, and 422 for what does not fit the schema, which in strict mode are unknown and duplicate fields too.
+    pub(super) fn on(&self, version: ResourceRef, current: &Value) -> Answer<Value> {
+        let patched = codec::patch(version, current, self.kind, &self.body)?;
+        let refuse = |why: String| {
+            // Rare: patched once more for the error, rather than kept for every patch.
+            let shown = match self.kind {
+                PatchKind::Strategic => go::print(&self.body),
+                _ => codec::patch(version, current, self.kind, &self.body).map(|it| it.to_string()).unwrap_or_default(),
+            };
+            Box::new(Status::invalid_kind("", "", "", vec![Cause::invalid("patch", &shown.into(), &why)]))
+        };
+        let decoded = codec::conform(version, patched).map_err(|why| {
+            let (kind, version) = (version.kind, version.version);
+            refuse(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+        })?;
+        let mut faults = self.duplicates.clone();
+        faults.extend(decoded.strict_errors);
+        match self.fields {
+            FieldValidation::Strict if !faults.is_empty() => {
+                return Err(refuse(format!("strict decoding error: {}", faults.join(", "))));
+            }
+            FieldValidation::Ignore => {}
+            FieldValidation::Strict | FieldValidation::Warn => *self.warnings.lock() = faults,
+        }
+        Ok(decoded.value)
+    }
+
+    /// What the client is to be warned of, once the patch has been made.
+    pub(super) fn warnings(self) -> Vec<String> {
+        self.warnings.into_inner()
+    }
+}
+
+/// PATCH.
+pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
+    Box::pin(async move {
+        call.accepted()?;
+        let kind = patch_kind(&call.headers)?;
+        if kind == PatchKind::Apply {
+            return apply::serve(server, call).await;
+        }
+        let (version, options, key) = (call.target.resource, call.write_options(Way::Patch)?, call.key());
+        let patch = Patch::read(call, kind, options.fields)?;
+        let about_managers = call.body.windows(MANAGED_FIELDS.len()).any(|it| it == MANAGED_FIELDS);
+        let change = |before: &Before<'_>| {
+            let mut shown = if about_managers { Cow::Owned(before.whole()) } else { Cow::Borrowed(before.value) };
+            if version != key.resource {
+                codec::convert(shown.to_mut(), key.resource, version);
+            }
+            let mut value = patch.on(version, &shown)?;
+            check_identity(&key, &mut value)?;
+            codec::convert(&mut value, version, key.resource);
+            Ok(value)
+        };
+        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
+        let mut response = call.answer(200, &object)?;
+        respond::warn(&mut response, &patch.warnings());
+        Ok(response)
+    })
+}
