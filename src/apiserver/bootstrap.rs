@@ -180,7 +180,7 @@ async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, field
             metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
             metadata.insert("creationTimestamp".to_owned(), json::now().into());
         }
-        match server.put(&key, &wanted, expect).await? {
+        match server.put(&key, &wanted, None, expect).await? {
             Ok(_) => return Ok(()),
             Err(Some(entry)) => current = Some(server.adopt(&key, Some(entry))?.object),
             Err(None) => (current, expect) = (None, Expect::Absent),

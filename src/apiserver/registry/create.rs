@@ -13,6 +13,7 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::{accept_fields, json, strategy};
+use crate::codec::apply::Managers;
 use crate::codec;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
@@ -49,18 +50,19 @@ pub(crate) async fn create(
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
     codec::default(resource, &mut value);
-    let mut managers = codec::apply::take(&mut value);
-    if !options.applies {
+    let stated = codec::apply::take(&mut value);
+    let managers = if options.applies {
+        stated.as_ref().map(Managers::from)
+    } else {
         let now = json::text(&value, "/metadata/creationTimestamp");
-        managers = codec::apply::track((managers, None), None, &value, &options.writer(resource, "", now));
-    }
+        codec::apply::track((stated, None), None, &value, &options.writer(resource, "", now))
+    };
     let mut key = ObjectKey::new(resource, namespace, json::text(&value, "/metadata/name"));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     server.admission.admit(server, &review, &mut value).await?;
     strategy::create(resource, &mut value);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
-    codec::apply::put(&mut value, managers);
     let charge = server.admission.validate(server, &review, &value).await?;
     let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
         Ok(claims) => claims,
@@ -71,10 +73,10 @@ pub(crate) async fn create(
     };
     if options.dry_run {
         // It is at no resource version.
-        return Object::from_wire(resource, json::encode(&value).into()).map_err(|error| Box::new(Status::internal(error)));
+        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).into()).map_err(|error| Box::new(Status::internal(error)));
     }
     for _ in 0..NAMES {
-        match server.put(&key, &value, Expect::Absent).await {
+        match server.put(&key, &value, managers.as_ref(), Expect::Absent).await {
             Ok(Ok(object)) => {
                 claims.settle(server).await;
                 return Ok(object);

@@ -161,7 +161,7 @@ pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, 
             }
             Ok(Decision::Keep) => return Ok(Deleted { object, gone: false }),
             Ok(Decision::Mark(_) | Decision::Remove) if dry_run => return Ok(Deleted { object, gone: true }),
-            Ok(Decision::Mark(marked)) => match server.put(key, &marked, Expect::At(object.revision())).await? {
+            Ok(Decision::Mark(marked)) => match server.put(key, &marked, None, Expect::At(object.revision())).await? {
                 Ok(object) => return Ok(Deleted { object, gone: false }),
                 Err(entry) => entry,
             },

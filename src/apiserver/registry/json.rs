@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::codec::apply::Managers;
+
 /// The string at a JSON pointer; empty if there is none.
 pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
@@ -65,8 +67,9 @@ pub(crate) fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// An object as the store keeps it: kind and version first, then the metadata without a resource version, then the rest.
-pub(crate) fn encode(value: &Value) -> Vec<u8> {
+/// An object as the store keeps it: kind and version first, then the metadata without a resource version, then the rest. Its managed
+/// fields may lie beside it.
+pub(crate) fn encode(value: &Value, managers: Option<&Managers>) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let empty = Map::new();
     let top = value.as_object().unwrap_or(&empty);
@@ -85,6 +88,10 @@ pub(crate) fn encode(value: &Value) -> Vec<u8> {
             pair(&mut out, key, value);
         }
     }
+    if let Some(managers) = managers {
+        name(&mut out, "managedFields");
+        out.extend_from_slice(managers.json().as_bytes());
+    }
     out.push(b'}');
     for (key, value) in top {
         if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
@@ -96,12 +103,16 @@ pub(crate) fn encode(value: &Value) -> Vec<u8> {
 }
 
 fn pair(out: &mut Vec<u8>, key: &str, value: &Value) {
+    name(out, key);
+    write(out, value);
+}
+
+fn name(out: &mut Vec<u8>, key: &str) {
     if !out.ends_with(b"{") {
         out.push(b',');
     }
     write(out, &key);
     out.push(b':');
-    write(out, value);
 }
 
 fn write(out: &mut Vec<u8>, value: &impl serde::Serialize) {
@@ -118,8 +129,13 @@ mod tests {
     fn the_stored_form() {
         let value = json!({"spec": {"a": {}}, "metadata": {"resourceVersion": "3", "name": "x", "labels": {"a": "{"}}, "apiVersion": "v1", "kind": "Pod"});
         let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","labels":{"a":"{"}},"spec":{"a":{}}}"#;
-        assert_eq!(String::from_utf8(encode(&value)).unwrap(), expected);
-        assert_eq!(encode(&json!({})), br#"{"metadata":{}}"#);
-        assert_eq!(encode(&json!({"metadata": {"resourceVersion": "1"}, "data": {}})), br#"{"metadata":{},"data":{}}"#);
+        assert_eq!(String::from_utf8(encode(&value, None)).unwrap(), expected);
+        assert_eq!(encode(&json!({}), None), br#"{"metadata":{}}"#);
+        assert_eq!(encode(&json!({"metadata": {"resourceVersion": "1"}, "data": {}}), None), br#"{"metadata":{},"data":{}}"#);
+        let managers = Managers::from(&json!([{"manager": "a"}]));
+        assert_eq!(
+            encode(&json!({"metadata": {"name": "x"}, "data": {}}), Some(&managers)),
+            br#"{"metadata":{"name":"x","managedFields":[{"manager":"a"}]},"data":{}}"#
+        );
     }
 }

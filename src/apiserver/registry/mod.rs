@@ -26,6 +26,7 @@ use super::feed::Freshness;
 use super::query::{Answer, FieldValidation};
 use super::respond::store_status;
 use crate::codec::Decoded;
+use crate::codec::apply::Managers;
 use crate::object::{Object, ObjectKey, Revision, Status, resource};
 use crate::store::{Entry, Expect, Outcome};
 
@@ -85,8 +86,14 @@ impl Server {
     }
 
     /// Writes an object if `expect` holds, and waits until readers see it. The inner error is what the store has instead.
-    pub(crate) async fn put(&self, key: &ObjectKey, value: &Value, expect: Expect) -> Answer<Result<Arc<Object>, Option<Entry>>> {
-        let bytes = Bytes::from(json::encode(value));
+    pub(crate) async fn put(
+        &self,
+        key: &ObjectKey,
+        value: &Value,
+        managers: Option<&Managers>,
+        expect: Expect,
+    ) -> Answer<Result<Arc<Object>, Option<Entry>>> {
+        let bytes = Bytes::from(json::encode(value, managers));
         let ttl = (key.resource == &resource::EVENT).then_some(self.config.event_ttl);
         let outcome = self.store.put(&key.to_path(&self.config.prefix), bytes.clone(), expect, ttl).await.map_err(store_status)?;
         let revision = match outcome {

@@ -13,6 +13,7 @@ use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::{check_namespace, refuse};
 use super::{Current, accept_fields, json, strategy};
+use crate::codec::apply::Managers;
 use crate::codec;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
@@ -65,13 +66,13 @@ pub(crate) struct Before<'a> {
     pub(crate) object: &'a Object,
     /// All of it but the managed fields, which few writes are about and which are long.
     pub(crate) value: &'a Value,
-    pub(crate) managers: Option<&'a Value>,
+    pub(crate) managers: Option<&'a Managers>,
 }
 
 impl Before<'_> {
     pub(crate) fn whole(&self) -> Value {
         let mut whole = self.value.clone();
-        codec::apply::put(&mut whole, self.managers.cloned());
+        codec::apply::put(&mut whole, self.managers);
         whole
     }
 }
@@ -158,8 +159,7 @@ async fn attempt(
     current: &Current,
 ) -> Answer<Attempt> {
     let object = &current.object;
-    let mut old: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
-    let held = codec::apply::take(&mut old);
+    let (old, held) = codec::apply::stored(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
     let mut new = change(&Before { object, value: &old, managers: held.as_ref() })?;
     let stated = codec::apply::take(&mut new);
     check_revision(key, &new, object)?;
@@ -169,7 +169,7 @@ async fn attempt(
     }
     let managers = match part {
         Part::Internal => held.clone(),
-        _ if options.applies => stated,
+        _ if options.applies => stated.as_ref().map(Managers::from),
         _ => {
             // Only a write of the object itself may say who owns what.
             let stated = stated.filter(|_| part == Part::Whole);
@@ -190,7 +190,6 @@ async fn attempt(
         return Ok(Attempt::Done(object.clone()));
     }
     let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
-    codec::apply::put(&mut new, managers);
     let claims = match Claims::make(server, key, &mut new, Some(&old), options.dry_run).await {
         Ok(claims) => claims,
         Err(status) => {
@@ -199,7 +198,7 @@ async fn attempt(
         }
     };
     let rendered = |new: &Value| {
-        Object::from_stored(key.resource, &json::encode(new), object.revision()).map_err(|error| Box::new(Status::internal(error)))
+        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()), object.revision()).map_err(|error| Box::new(Status::internal(error)))
     };
     if options.dry_run {
         return rendered(&new).map(Attempt::Done);
@@ -207,7 +206,7 @@ async fn attempt(
     let written = if strategy::is_finished(key.resource, &new) {
         server.remove(key, object.revision()).await?.map(|()| rendered(&new))
     } else {
-        server.put(key, &new, Expect::At(object.revision())).await?.map(Ok)
+        server.put(key, &new, managers.as_ref(), Expect::At(object.revision())).await?.map(Ok)
     };
     match written {
         Ok(object) => {

@@ -9,24 +9,28 @@ use crate::util::go;
 
 /// What an apply takes from one manager.
 #[derive(Debug)]
-pub(super) struct Conflict<'a> {
-    owner: &'a Entry,
+pub(super) struct Conflict {
+    /// As messages name it.
+    owner: String,
     fields: Set,
 }
 
 /// The managers that own something of what an apply writes.
-pub(super) fn find<'a>(entries: &'a [Entry], versions: &mut Versions<'_>) -> Vec<Conflict<'a>> {
-    let conflict = |owner: &'a Entry| {
-        let written = &versions.changes(&owner.api_version)?.written;
-        Some(Conflict { owner, fields: owner.fields.intersection(written) })
-    };
-    let mut conflicts: Vec<_> = entries.iter().filter_map(conflict).filter(|it| !it.fields.is_empty()).collect();
-    conflicts.sort_by_key(|it| name(it.owner));
+pub(super) fn find(entries: &mut [Entry<'_>], versions: &mut Versions<'_>) -> Vec<Conflict> {
+    let mut conflicts: Vec<Conflict> = entries
+        .iter_mut()
+        .filter_map(|entry| {
+            let written = &versions.changes(&entry.api_version)?.written;
+            Some(Conflict { owner: name(entry), fields: entry.fields.set().intersection(written) })
+        })
+        .filter(|it| !it.fields.is_empty())
+        .collect();
+    conflicts.sort_unstable_by(|a, b| a.owner.cmp(&b.owner));
     conflicts
 }
 
 /// The refusal, if there is a conflict about more than what is `allowed` (asked for only then).
-pub(super) fn refuse(mut conflicts: Vec<Conflict<'_>>, allowed: impl FnOnce() -> Option<Set>) -> Option<Status> {
+pub(super) fn refuse(mut conflicts: Vec<Conflict>, allowed: impl FnOnce() -> Option<Set>) -> Option<Status> {
     if !conflicts.is_empty()
         && let Some(allowed) = allowed()
     {
@@ -34,7 +38,7 @@ pub(super) fn refuse(mut conflicts: Vec<Conflict<'_>>, allowed: impl FnOnce() ->
         conflicts.retain(|it| !it.fields.is_empty());
     }
     let listed: Vec<(String, Vec<String>)> =
-        conflicts.iter().map(|it| (name(it.owner), it.fields.paths().iter().map(|path| element::print(path)).collect())).collect();
+        conflicts.iter().map(|it| (it.owner.clone(), it.fields.paths().iter().map(|path| element::print(path)).collect())).collect();
     let causes: Vec<Cause> = listed
         .iter()
         .flat_map(|(name, paths)| paths.iter().map(move |path| (name, path)))
@@ -63,7 +67,7 @@ pub(super) fn refuse(mut conflicts: Vec<Conflict<'_>>, allowed: impl FnOnce() ->
 }
 
 /// A manager as conflicts name it.
-fn name(entry: &Entry) -> String {
+fn name(entry: &Entry<'_>) -> String {
     let mut name = go::quote(&entry.manager);
     if !entry.subresource.is_empty() {
         name = format!("{name} with subresource {}", go::quote(&entry.subresource));

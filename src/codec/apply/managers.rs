@@ -1,8 +1,38 @@
 //! `metadata.managedFields`: who owns what, one entry a manager and way of writing.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::codec::fields::{Node, Set};
+use crate::codec::fields::{Node, Set, touches};
+
+/// `metadata.managedFields` as JSON. It is often longer than the rest of an object, and most writes only carry most of it along: so it stays
+/// text, and beside the object while that is being written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Managers(Box<str>);
+
+impl Managers {
+    pub(super) fn new(json: impl Into<Box<str>>) -> Self {
+        Self(json.into())
+    }
+
+    /// As objects carry it.
+    pub fn json(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
+impl From<&Value> for Managers {
+    fn from(entries: &Value) -> Self {
+        Self(entries.to_string().into())
+    }
+}
 
 /// How a manager came to own fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,21 +55,56 @@ impl Operation {
 
 /// What one manager owns.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
-    pub(super) manager: String,
+pub(super) struct Entry<'a> {
+    pub(super) manager: Cow<'a, str>,
     pub(super) operation: Operation,
-    pub(super) api_version: String,
-    pub(super) subresource: String,
+    pub(super) api_version: Cow<'a, str>,
+    pub(super) subresource: Cow<'a, str>,
     /// RFC 3339; empty if it is not known.
-    pub(super) time: String,
-    pub(super) fields: Set,
+    pub(super) time: Cow<'a, str>,
+    pub(super) fields: Fields<'a>,
+}
+
+/// A set that is read only if it is needed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fields<'a> {
+    Text(Cow<'a, str>),
+    Set(Set),
+}
+
+impl Fields<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => matches!(&**text, "" | "{}"),
+            Self::Set(set) => set.is_empty(),
+        }
+    }
+
+    pub(super) fn set(&mut self) -> &mut Set {
+        if let Self::Text(text) = self {
+            *self = Self::Set(Set::trusted(serde_json::from_str::<Node>(text).unwrap_or_default()));
+        }
+        match self {
+            Self::Set(set) => set,
+            Self::Text(_) => unreachable!("it was just read"),
+        }
+    }
+
+    pub(super) fn subtract(&mut self, other: &Set) {
+        if match self {
+            Self::Text(text) => touches(text, other),
+            Self::Set(_) => !other.is_empty(),
+        } {
+            self.set().subtract(other);
+        }
+    }
 }
 
 /// More updating managers than this are not told apart: the oldest of them become one.
 const MOST_UPDATERS: usize = 10;
 const OLDEST: &str = "ancient-changes";
 
-impl Entry {
+impl Entry<'_> {
     /// Whether two entries are of the same manager and kind of writing, and so one.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.manager == other.manager
@@ -53,55 +118,68 @@ impl Entry {
         self.time.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_second)
     }
 
-    fn into_value(self) -> Value {
-        let mut entry = Map::with_capacity(7);
-        let mut put = |key: &str, value: Value| {
-            if value != "" {
-                entry.insert(key.to_owned(), value);
+    fn write(self, out: &mut String) {
+        let pair = |out: &mut String, key: &str, text: &str| {
+            if !text.is_empty() {
+                let comma = if out.ends_with('{') { "" } else { "," };
+                out.extend([comma, "\"", key, "\":", &Value::from(text).to_string()]);
             }
         };
-        put("manager", self.manager.into());
-        put("operation", self.operation.name().into());
-        put("apiVersion", self.api_version.into());
-        put("time", self.time.into());
-        put("fieldsType", "FieldsV1".into());
-        put("fieldsV1", self.fields.into_value());
-        put("subresource", self.subresource.into());
-        Value::Object(entry)
+        out.push('{');
+        pair(out, "manager", &self.manager);
+        pair(out, "operation", self.operation.name());
+        pair(out, "apiVersion", &self.api_version);
+        pair(out, "time", &self.time);
+        out.push_str(",\"fieldsType\":\"FieldsV1\",\"fieldsV1\":");
+        match self.fields {
+            Fields::Text(text) => out.push_str(&text),
+            Fields::Set(set) => out.push_str(&set.into_value().to_string()),
+        }
+        pair(out, "subresource", &self.subresource);
+        out.push('}');
     }
 }
 
-/// Reads the entries of an object; `make` takes their fields.
+/// An entry as objects have it.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Stored<'a> {
+    #[serde(borrow)]
+    manager: Cow<'a, str>,
+    operation: Cow<'a, str>,
+    #[serde(borrow)]
+    api_version: Cow<'a, str>,
+    #[serde(borrow)]
+    time: Cow<'a, str>,
+    fields_type: Cow<'a, str>,
+    #[serde(borrow)]
+    fields_v1: Option<&'a RawValue>,
+    #[serde(borrow)]
+    subresource: Cow<'a, str>,
+}
+
+/// Reads entries.
 ///
 /// # Errors
 /// What Kubernetes says of an entry that is none.
-fn read(entries: Value, make: fn(Node) -> Result<Set, String>) -> Result<Vec<Entry>, String> {
-    let Value::Array(entries) = entries else { return Ok(Vec::new()) };
-    let mut all: Vec<Entry> = Vec::with_capacity(entries.len());
-    for (at, mut entry) in entries.into_iter().enumerate() {
-        let mut text = |key: &str| match entry.get_mut(key).map(Value::take) {
-            Some(Value::String(text)) => text,
-            _ => String::new(),
-        };
-        let operation = match text("operation").as_str() {
+fn read(entries: Vec<Stored<'_>>) -> Result<Vec<Entry<'_>>, String> {
+    let mut all: Vec<Entry<'_>> = Vec::with_capacity(entries.len() + 1);
+    for (at, entry) in entries.into_iter().enumerate() {
+        let operation = match &*entry.operation {
             "Apply" => Operation::Apply,
             "Update" => Operation::Update,
             _ => return Err("operation must be `Apply` or `Update`".to_owned()),
         };
-        let api_version = text("apiVersion");
-        if api_version.is_empty() {
+        if entry.api_version.is_empty() {
             return Err("apiVersion must not be empty".to_owned());
         }
-        match text("fieldsType").as_str() {
+        match &*entry.fields_type {
             "FieldsV1" => {}
             "" => return Err(format!("missing fieldsType in managed fields entry {at}")),
             other => return Err(format!("invalid fieldsType {other:?} in managed fields entry {at}")),
         }
-        let (manager, subresource, time) = (text("manager"), text("subresource"), text("time"));
-        let fields = match entry.get_mut("fieldsV1").map(Value::take) {
-            Some(Value::Object(fields)) => make(fields)?,
-            _ => Set::default(),
-        };
+        let Stored { manager, api_version, subresource, time, .. } = entry;
+        let fields = Fields::Text(entry.fields_v1.map_or("{}", RawValue::get).into());
         let entry = Entry { manager, operation, api_version, subresource, time, fields };
         all.retain(|it| !it.is_like(&entry));
         all.push(entry);
@@ -110,22 +188,36 @@ fn read(entries: Value, make: fn(Node) -> Result<Set, String>) -> Result<Vec<Ent
 }
 
 /// The entries of a stored object. What cannot be read is dropped.
-pub(super) fn stored(entries: Option<Value>) -> Vec<Entry> {
-    read(entries.unwrap_or_default(), |fields| Ok(Set::trusted(fields))).unwrap_or_default()
+pub(super) fn stored(managers: Option<&Managers>) -> Vec<Entry<'_>> {
+    let entries = managers.and_then(|it| serde_json::from_str(&it.0).ok());
+    entries.and_then(|it| read(it).ok()).unwrap_or_default()
 }
 
-/// The entries that a write begins with: those that the client states, or else those of the object in the store. A client that knows
-/// nothing of managed fields leaves them out, and one that means to be rid of them sends no entry, or one without content.
-pub(super) fn begin(stated: Option<Value>, held: Option<Value>) -> Vec<Entry> {
-    match stated {
-        None => stored(held),
-        Some(stated) if held.as_ref() == Some(&stated) => stored(held),
-        Some(Value::Array(entries)) if is_reset(&entries) => Vec::new(),
-        Some(stated) => match read(stated, Set::parse) {
-            Ok(entries) if !entries.is_empty() => entries,
-            _ => stored(held),
-        },
+/// What a write begins with: the entries that the client states, or else those of the object in the store. A client that knows nothing of
+/// managed fields leaves them out, and one that means to be rid of them sends no entry, or one without content.
+pub(super) fn begin(stated: Option<Value>, held: Option<Managers>) -> Option<Managers> {
+    let Some(Value::Array(entries)) = stated else { return held };
+    if is_reset(&entries) {
+        return None;
     }
+    let text = Value::Array(entries).to_string();
+    if held.as_ref().is_some_and(|it| *it.0 == *text) {
+        return held;
+    }
+    match canonical(&text) {
+        Ok(entries) if !entries.is_empty() => finish(entries),
+        _ => held,
+    }
+}
+
+/// Reads entries that a client wrote.
+fn canonical(text: &str) -> Result<Vec<Entry<'_>>, String> {
+    let mut entries = read(serde_json::from_str(text).map_err(|error| error.to_string())?)?;
+    for entry in &mut entries {
+        let fields = std::mem::take(entry.fields.set());
+        entry.fields = Fields::Set(Set::parse(fields.into_nodes())?);
+    }
+    Ok(entries)
 }
 
 fn is_reset(entries: &[Value]) -> bool {
@@ -137,37 +229,45 @@ fn is_reset(entries: &[Value]) -> bool {
 }
 
 /// The entries as an object carries them: none that is empty, not too many, in order.
-pub(super) fn finish(mut entries: Vec<Entry>) -> Option<Value> {
+pub(super) fn finish(mut entries: Vec<Entry<'_>>) -> Option<Managers> {
     entries.retain(|it| !it.fields.is_empty());
     if entries.is_empty() {
         return None;
     }
     let mut entries = cap(entries);
-    entries.sort_by(|a, b| {
-        let key = |it: &Entry| (it.operation.name(), it.seconds());
-        let names = |it: &'_ Entry| (it.manager.clone(), it.api_version.clone(), it.subresource.clone());
-        key(a).cmp(&key(b)).then_with(|| names(a).cmp(&names(b)))
-    });
-    Some(entries.into_iter().map(Entry::into_value).collect())
+    if entries.len() > 1 {
+        entries.sort_by(|a, b| {
+            let key = |it: &Entry<'_>| (it.operation.name(), it.seconds());
+            key(a).cmp(&key(b)).then_with(|| {
+                (&a.manager, &a.api_version, &a.subresource).cmp(&(&b.manager, &b.api_version, &b.subresource))
+            })
+        });
+    }
+    let mut out = String::with_capacity(1024);
+    for entry in entries {
+        out.push(if out.is_empty() { '[' } else { ',' });
+        entry.write(&mut out);
+    }
+    out.push(']');
+    Some(Managers(out.into()))
 }
 
 /// Makes one entry a version of the oldest of too many updating managers.
-fn cap(entries: Vec<Entry>) -> Vec<Entry> {
-    let (mut updaters, mut out): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|it| it.operation == Operation::Update);
-    let mut count = updaters.len();
+fn cap(entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
+    let mut count = entries.iter().filter(|it| it.operation == Operation::Update).count();
     if count <= MOST_UPDATERS {
-        out.append(&mut updaters);
-        return out;
+        return entries;
     }
+    let (mut updaters, mut out): (Vec<_>, Vec<_>) = entries.into_iter().partition(|it| it.operation == Operation::Update);
     updaters.sort_by(|a, b| a.seconds().cmp(&b.seconds()).then_with(|| a.manager.cmp(&b.manager)));
-    let mut kept: Vec<Entry> = Vec::with_capacity(MOST_UPDATERS);
-    for entry in updaters {
+    let mut kept: Vec<Entry<'_>> = Vec::with_capacity(MOST_UPDATERS);
+    for mut entry in updaters {
         // A single one of its version stays what it is until a second one joins it.
         match kept.iter_mut().find(|it| it.api_version == entry.api_version) {
             Some(oldest) if count > MOST_UPDATERS => {
-                oldest.manager = OLDEST.to_owned();
-                oldest.subresource = String::new();
-                oldest.fields.union(&entry.fields);
+                oldest.manager = OLDEST.into();
+                oldest.subresource = "".into();
+                oldest.fields.set().union(entry.fields.set());
                 oldest.time = entry.time;
                 count -= 1;
             }
@@ -189,23 +289,28 @@ mod tests {
             "fieldsV1": {field: {}}})
     }
 
+    fn rewritten(entries: &Value) -> Option<Value> {
+        finish(stored(Some(&Managers::new(entries.to_string())))).map(|it| it.value())
+    }
+
     #[test]
     fn entries_are_read_and_written() {
         let mut applied = entry("b", "v1", "2026-01-01T00:00:00Z", "f:a");
         applied["operation"] = "Apply".into();
         applied["subresource"] = "status".into();
         let entries = json!([applied, entry("a", "v1", "2025-01-01T00:00:00Z", "f:b"), entry("c", "v1", "2024-01-01T00:00:00Z", "f:c")]);
-        let written = finish(stored(Some(entries.clone()))).unwrap();
+        let written = rewritten(&entries).unwrap();
         assert_eq!(written, json!([entries[0], entries[2], entries[1]]));
-        assert_eq!(finish(stored(Some(json!([])))), None);
+        assert_eq!(rewritten(&json!([])), None);
     }
 
     #[test]
     fn what_a_client_states_counts_unless_it_is_nothing() {
         let held = Some(json!([entry("a", "v1", "2026-01-01T00:00:00Z", "f:a")]));
-        let stated = |value: Value| finish(begin(Some(value), held.clone()));
+        let text = held.as_ref().map(|it| Managers::new(it.to_string()));
+        let stated = |value: Value| begin(Some(value), text.clone()).map(|it| it.value());
         let other = json!([entry("b", "v1", "2026-01-01T00:00:00Z", "f:b")]);
-        assert_eq!(finish(begin(None, held.clone())), held);
+        assert_eq!(begin(None, text.clone()), text);
         assert_eq!(stated(other.clone()), Some(other.clone()));
         assert_eq!(stated(json!([])), None);
         assert_eq!(stated(json!([{}])), None);
@@ -226,7 +331,7 @@ mod tests {
             (0..count).map(|it| entry(&format!("m{it:02}"), "v1", &format!("2026-01-01T00:00:{it:02}Z"), &format!("f:{it:02}"))).collect()
         };
         let finished = |entries: Vec<Value>| -> Vec<Value> {
-            let Some(Value::Array(entries)) = finish(stored(Some(entries.into()))) else { panic!() };
+            let Some(Value::Array(entries)) = rewritten(&entries.into()) else { panic!() };
             entries
         };
         assert_eq!(finished(many(10)), many(10));

@@ -5,9 +5,11 @@
 //! it states are set and owned, fields that it stated before and nobody else owns go, and a field whose value somebody else owns is a
 //! conflict (`apply`).
 
+mod body;
 mod check;
 mod compare;
 mod conflict;
+mod created;
 mod extract;
 mod last_applied;
 mod managers;
@@ -22,8 +24,8 @@ use serde_json::{Map, Value};
 
 use super::fields::Set;
 use crate::object::{ResourceRef, Status};
-use managers::Entry;
-pub use managers::Operation;
+use managers::{Entry, Fields, Operation};
+pub use managers::Managers;
 use versions::{Versions, in_version, kind, served};
 
 /// Who writes, and how.
@@ -47,40 +49,51 @@ const UNKNOWN: &str = "unknown";
 const UNOWNED_METADATA: &[&str] =
     &[".", "f:name", "f:namespace", "f:creationTimestamp", "f:selfLink", "f:uid", "f:generation", "f:managedFields", "f:resourceVersion"];
 
-impl Writer<'_> {
-    fn entry(&self, operation: Operation, fields: Set) -> Entry {
+impl<'a> Writer<'a> {
+    fn entry(&self, operation: Operation, fields: Fields<'a>) -> Entry<'a> {
         Entry {
-            manager: if self.manager.is_empty() { UNKNOWN } else { self.manager }.to_owned(),
+            manager: if self.manager.is_empty() { UNKNOWN } else { self.manager }.into(),
             operation,
-            api_version: self.version.api_version(),
-            subresource: self.subresource.to_owned(),
-            time: self.now.to_owned(),
+            api_version: self.version.api_version().into(),
+            subresource: self.subresource.into(),
+            time: self.now.into(),
             fields,
         }
     }
 }
 
-/// The managed fields of an object after any write but an apply, from what the client states of them, what the object in the store has
-/// (both taken out of it), and the object before (`None` if it is new) and after, both in the stored version.
-pub fn track((stated, held): (Option<Value>, Option<Value>), old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Option<Value> {
-    let mut entries = managers::begin(stated, held);
-    // Whoever took its managers from an object gets it left alone, until somebody applies to it.
-    if entries.is_empty() && old.is_some() {
-        return None;
-    }
-    let mut versions = Versions::new(writer.version.storage(), old, new);
-    disown(&mut entries, &mut versions);
-    let mut own = writer.entry(Operation::Update, Set::default());
-    if let Some(changes) = versions.changes(&own.api_version) {
-        own.fields = std::mem::take(&mut changes.written);
-    }
-    if old.is_none() {
-        leave_status(writer.version, &mut own.fields);
+/// The managed fields of an object after any write but an apply, from what the client states of them (taken out of the object), what the
+/// object in the store has, and the object before (`None` if it is new) and after, both in the stored version.
+pub fn track(
+    (stated, held): (Option<Value>, Option<Managers>),
+    old: Option<&Value>,
+    new: &Value,
+    writer: &Writer<'_>,
+) -> Option<Managers> {
+    let version = writer.version;
+    let managers = managers::begin(stated, held);
+    let mut entries = managers::stored(managers.as_ref());
+    let mut own = writer.entry(Operation::Update, Fields::Set(Set::default()));
+    match old {
+        // Whoever took its managers from an object gets it left alone, until somebody applies to it.
+        Some(_) if entries.is_empty() => return None,
+        None if entries.is_empty() && version.stored_as.is_none() => own.fields = Fields::Text(all(version, new).into()),
+        _ => {
+            let mut versions = Versions::new(version.storage(), old, new);
+            disown(&mut entries, &mut versions);
+            if let Some(changes) = versions.changes(&own.api_version) {
+                let mut written = std::mem::take(&mut changes.written);
+                if old.is_none() {
+                    leave_status(version, &mut written);
+                }
+                own.fields = Fields::Set(written);
+            }
+        }
     }
     if !own.fields.is_empty() {
         match entries.iter_mut().find(|it| it.is_like(&own)) {
             Some(entry) => {
-                entry.fields.union(&own.fields);
+                entry.fields.set().union(own.fields.set());
                 entry.time = own.time;
             }
             None => entries.push(own),
@@ -89,43 +102,47 @@ pub fn track((stated, held): (Option<Value>, Option<Value>), old: Option<&Value>
     managers::finish(entries)
 }
 
+/// What the creator of an object owns.
+fn all(version: ResourceRef, object: &Value) -> String {
+    kind(version).map(|kind| created::created(kind, object, version.subresource("status").is_some())).unwrap_or_default()
+}
+
 /// The object after an apply, its managed fields included: of `live`, as the store has it, its managed fields beside it (`None` if it does
 /// not exist), and an applied configuration as [`super::decode_applied`] reads it. What it gives is again of the stored version.
 ///
 /// # Errors
 /// 400 for a configuration that may not be applied, 409 with a cause for every field whose value somebody else owns (unless `force`), and
 /// as Kubernetes 500 for one that does not have the form that the schema asks for.
-pub fn apply(live: Option<(&Value, Option<&Value>)>, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, Box<Status>> {
+pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, Box<Status>> {
     let (version, storage) = (writer.version, writer.version.storage());
     check(version, applied)?;
     let applied = &about(version, writer.subresource, applied.clone());
     let kind = kind(version).ok_or_else(|| undescribed(version))?;
     let (before, held) = live.unzip();
-    let mut entries = managers::stored(held.flatten().cloned());
+    let mut entries = managers::stored(held.flatten());
     entries.retain(|it| served(storage, &it.api_version).is_some());
     if let (true, Some(before)) = (entries.is_empty(), before) {
-        let mut first = Writer { manager: BEFORE_FIRST_APPLY, ..*writer }.entry(Operation::Update, Set::default());
-        if let Some(all) = Versions::new(storage, None, before).changes(&first.api_version) {
-            first.fields = std::mem::take(&mut all.written);
-        }
-        leave_status(version, &mut first.fields);
-        entries.push(first);
+        let shown = in_version(before.clone(), storage, version);
+        let writer = Writer { manager: BEFORE_FIRST_APPLY, ..*writer };
+        entries.push(writer.entry(Operation::Update, Fields::Text(all(version, &shown).into())));
     }
-    let mut own = writer.entry(Operation::Apply, extract::stated(kind, applied));
-    let last = entries.iter().position(|it| it.is_like(&own)).map(|at| entries.swap_remove(at));
+    let stated = extract::stated(kind, applied);
+    let mut own = writer.entry(Operation::Apply, Fields::Set(stated.clone()));
+    let mut last = entries.iter().position(|it| it.is_like(&own)).map(|at| entries.swap_remove(at));
+    let as_last = last.as_mut().is_some_and(|it| *it.fields.set() == stated);
 
     let base = before.map_or_else(|| Value::Object(Map::new()), |it| in_version(it.clone(), storage, version));
     let mut merged = merge::merge(kind, base, applied);
-    if let Some(last) = last.as_ref().filter(|last| last.fields != own.fields) {
+    if let Some(last) = last.as_mut().filter(|_| !as_last) {
         // What is stated to be empty has to be there again afterwards.
-        merged = merge::merge(kind, drop_unapplied(merged, last, applied, &entries, version), applied);
+        merged = merge::merge(kind, drop_unapplied(merged, last, applied, &mut entries, version), applied);
     }
     let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
     let mut merged = in_version(merged, version, storage);
 
     let mut versions = Versions::new(storage, before, &merged);
     if !force {
-        let conflicts = conflict::find(&entries, &mut versions);
+        let conflicts = conflict::find(&mut entries, &mut versions);
         let allowed = || before.filter(|_| writer.manager == last_applied::MANAGER).map(|it| last_applied::claimed(version, it));
         if let Some(status) = conflict::refuse(conflicts, allowed) {
             return Err(Box::new(status));
@@ -133,37 +150,52 @@ pub fn apply(live: Option<(&Value, Option<&Value>)>, applied: &Value, writer: &W
     }
     disown(&mut entries, &mut versions);
     let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
-    if let Some(last) = last.filter(|last| !changed && last.fields == own.fields && last.api_version == own.api_version) {
+    if let Some(last) = last.filter(|last| !changed && as_last && last.api_version == own.api_version) {
         own.time = last.time;
     }
     entries.push(own);
     if writer.manager == last_applied::MANAGER {
         last_applied::refresh(&mut merged, applied);
     }
-    put(&mut merged, managers::finish(entries));
+    let managers = managers::finish(entries);
+    put(&mut merged, managers.as_ref());
     Ok(merged)
 }
 
-/// `merged`, of `version`, without what `last` owned alone and `applied` does not state. Managers of other versions are taken to mean by a path what
-/// `last` means by it.
-fn drop_unapplied(merged: Value, last: &Entry, applied: &Value, others: &[Entry], version: ResourceRef) -> Value {
+/// `merged`, of `version`, without what `last` owned alone and `applied` does not state. Managers of other versions are taken to mean by a
+/// path what `last` means by it.
+fn drop_unapplied(
+    merged: Value,
+    last: &mut Entry<'_>,
+    applied: &Value,
+    others: &mut [Entry<'_>],
+    version: ResourceRef,
+) -> Value {
     let storage = version.storage();
     let Some((then, kind)) = served(storage, &last.api_version).and_then(|it| Some((it, kind(it)?))) else { return merged };
     // With the object's identity, which is nobody's, but must stay.
     let mut owned = extract::all(kind, &in_version(applied.clone(), version, then));
-    others.iter().for_each(|it| owned.union(&it.fields));
-    in_version(prune::prune(kind, in_version(merged, version, then), &last.fields, &owned), then, version)
+    others.iter_mut().for_each(|it| owned.union(it.fields.set()));
+    in_version(prune::prune(kind, in_version(merged, version, then), last.fields.set(), &owned), then, version)
 }
 
-/// Takes the managed fields out of an object.
+/// A stored object, and its managed fields beside it.
+///
+/// # Errors
+/// If it is not JSON.
+pub fn stored(body: &[u8]) -> serde_json::Result<(Value, Option<Managers>)> {
+    body::parse(body)
+}
+
+/// Takes what a client states of the managed fields out of an object.
 pub fn take(object: &mut Value) -> Option<Value> {
     object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|it| it.shift_remove("managedFields"))
 }
 
 /// Puts managed fields into an object that has none.
-pub fn put(object: &mut Value, managed: Option<Value>) {
-    if let (Some(managed), Some(metadata)) = (managed, object.get_mut("metadata").and_then(Value::as_object_mut)) {
-        metadata.insert("managedFields".to_owned(), managed);
+pub fn put(object: &mut Value, managers: Option<&Managers>) {
+    if let (Some(managers), Some(metadata)) = (managers, object.get_mut("metadata").and_then(Value::as_object_mut)) {
+        metadata.insert("managedFields".to_owned(), managers.value());
     }
 }
 
@@ -212,7 +244,7 @@ fn group_version_kind(group: &str, version: &str, kind: &str) -> String {
 }
 
 /// Takes from every manager what has been written and what is gone. Managers of a version that is no longer served are forgotten.
-fn disown(entries: &mut Vec<Entry>, versions: &mut Versions<'_>) {
+fn disown(entries: &mut Vec<Entry<'_>>, versions: &mut Versions<'_>) {
     entries.retain_mut(|entry| {
         let Some(changes) = versions.changes(&entry.api_version) else { return false };
         entry.fields.subtract(&changes.written);

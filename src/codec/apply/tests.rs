@@ -11,6 +11,12 @@ use crate::object::resource;
 
 const NOW: &str = "2026-01-01T00:00:00Z";
 
+/// An object, and its managed fields beside it.
+fn apart(object: Option<Value>) -> (Option<Value>, Option<Managers>) {
+    let (object, managers) = object.map(|it| stored(it.to_string().as_bytes()).unwrap()).unzip();
+    (object, managers.flatten())
+}
+
 /// An object in a store of its own.
 struct World {
     version: ResourceRef,
@@ -28,12 +34,11 @@ impl World {
     }
 
     fn write(&mut self, manager: &str, subresource: &str, new: Value) {
-        let mut old = self.live.take();
-        let held = old.as_mut().and_then(take);
+        let (old, held) = apart(self.live.take());
         let mut new = new;
         let stated = take(&mut new);
         let managers = track((stated, held), old.as_ref(), &new, &self.writer(manager, subresource));
-        put(&mut new, managers);
+        put(&mut new, managers.as_ref());
         self.live = Some(new);
     }
 
@@ -48,8 +53,7 @@ impl World {
         let mut applied = applied;
         applied["apiVersion"] = self.version.api_version().into();
         applied["kind"] = self.version.kind.into();
-        let mut live = self.live.clone();
-        let held = live.as_mut().and_then(take);
+        let (live, held) = apart(self.live.clone());
         let live = live.as_ref().map(|it| (it, held.as_ref()));
         self.live = Some(apply(live, &applied, &self.writer(manager, ""), force)?);
         Ok(())
@@ -343,8 +347,8 @@ fn a_part_is_applied_to_alone() {
     it.write("a", "", deployment(1, "i"));
     let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default", "finalizers": ["x/y"]},
         "spec": {"replicas": 7}, "status": {"replicas": 3}});
-    let mut live = it.live.clone().unwrap();
-    let held = take(&mut live);
+    let (live, held) = apart(it.live.clone());
+    let live = live.unwrap();
     let merged = apply(Some((&live, held.as_ref())), &applied, &it.writer("s", "status"), false).unwrap();
     assert_eq!((&merged["status"]["replicas"], &merged["spec"]["replicas"]), (&json!(3), &json!(1)));
     it.live = Some(merged);
@@ -523,12 +527,18 @@ proptest! {
         applies in prop::collection::vec((prop::sample::select(vec!["a", "b"]), workload(), any::<bool>()), 1..6),
     ) {
         let kind = versions::kind(&resource::DEPLOYMENT).unwrap();
-        let sets = |it: &World| managers::stored(Some(it.at("/metadata/managedFields")));
+        let sets = |it: &World| -> Vec<(String, Operation, Set)> {
+            let (_, managers) = apart(it.live.clone());
+            managers::stored(managers.as_ref())
+                .into_iter()
+                .map(|mut it| (it.manager.to_string(), it.operation, it.fields.set().clone()))
+                .collect()
+        };
         let mut it = World::new(&resource::DEPLOYMENT);
         it.write("creator", "", created);
         for (who, applied, force) in applies {
             let (before, entries) = (it.live.clone(), sets(&it));
-            let is_own = |it: &Entry| it.manager == who && it.operation == Operation::Apply;
+            let is_own = |it: &(String, Operation, Set)| it.0 == who && it.1 == Operation::Apply;
             if it.try_apply(who, applied.clone(), force).is_err() {
                 prop_assert!(!force);
                 prop_assert_eq!(&it.live, &before);
@@ -538,16 +548,16 @@ proptest! {
             take(&mut live);
             // The manager owns exactly what it stated, and the object has it.
             let stated = extract::stated(kind, &applied);
-            let own = sets(&it).into_iter().find(is_own).map(|it| it.fields).unwrap_or_default();
+            let own = sets(&it).into_iter().find(is_own).map(|it| it.2).unwrap_or_default();
             prop_assert_eq!(&own, &stated);
             for path in stated.paths() {
                 prop_assert!(has(kind, &live, &path), "{:?} is missing in {}", path, live);
             }
             // What it stated before and nobody owns any more is gone, unless somebody has something below it.
-            let mut dropped = entries.iter().find(|it| is_own(it)).map(|it| it.fields.clone()).unwrap_or_default();
-            sets(&it).iter().for_each(|it| dropped.subtract(&it.fields));
+            let mut dropped = entries.iter().find(|it| is_own(it)).map(|it| it.2.clone()).unwrap_or_default();
+            sets(&it).iter().for_each(|it| dropped.subtract(&it.2));
             for path in dropped.paths() {
-                let below = |it: &Entry| it.fields.paths().iter().any(|other| other.starts_with(&path));
+                let below = |it: &(String, Operation, Set)| it.2.paths().iter().any(|other| other.starts_with(&path));
                 prop_assert!(!has(kind, &live, &path) || sets(&it).iter().any(below), "{:?} is still in {}", path, live);
             }
             // What changed has no other owner.
@@ -555,8 +565,8 @@ proptest! {
             take(&mut old);
             let changes = Changes::between(kind, Some(&old), &live);
             for other in sets(&it).iter().filter(|it| !is_own(it)) {
-                prop_assert!(other.fields.intersection(&changes.written).is_empty());
-                prop_assert!(other.fields.intersection(&changes.removed).is_empty());
+                prop_assert!(other.2.intersection(&changes.written).is_empty());
+                prop_assert!(other.2.intersection(&changes.removed).is_empty());
             }
             // A second time changes nothing.
             let once = it.live.clone();
@@ -577,5 +587,26 @@ proptest! {
         changed.subtract(&back.removed);
         changed_back.subtract(&there.removed);
         prop_assert_eq!(changed, changed_back);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    /// The walk that writes text finds what the comparison finds, and text can be asked what a set can.
+    #[test]
+    fn a_creators_fields_are_those_that_are_new(
+        (version, object, other) in prop::sample::select(resource::ALL).prop_flat_map(|version| {
+            let kind = versions::kind(version).unwrap();
+            (Just(version), crate::codec::fitting::object(kind, 6), crate::codec::fitting::object(kind, 6))
+        })
+    ) {
+        let kind = versions::kind(version).unwrap();
+        let text = created::created(kind, &object, false);
+        let set = Set::trusted(serde_json::from_str(&text).unwrap());
+        prop_assert_eq!(&set, &Changes::between(kind, None, &object).written);
+        prop_assert_eq!(&text, &set.clone().into_value().to_string(), "in order");
+        let other = Changes::between(kind, None, &other).written;
+        prop_assert_eq!(crate::codec::fields::touches(&text, &other), !set.intersection(&other).is_empty());
     }
 }

@@ -3,8 +3,11 @@
 //! `{}` ends a path, and so does `"."` where paths go on as well.
 
 pub(super) mod element;
+mod touch;
 
 use serde_json::{Map, Value};
+
+pub(super) use touch::touches;
 
 /// What a set holds at and below one element of its paths: nothing if there is none, else as described above.
 pub(super) type Node = Map<String, Value>;
@@ -36,6 +39,10 @@ impl Set {
     /// What the set holds, by first element.
     pub(super) fn nodes(&self) -> &Node {
         &self.0
+    }
+
+    pub(super) fn into_nodes(self) -> Node {
+        self.0
     }
 
     /// As it goes into an object, its keys in order.
