@@ -13,8 +13,8 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::{accept_fields, json, strategy};
-use crate::codec::apply::Managers;
 use crate::codec;
+use crate::codec::apply::Managers;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 use crate::store::Expect;
@@ -73,7 +73,8 @@ pub(crate) async fn create(
     };
     if options.dry_run {
         // It is at no resource version.
-        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).into()).map_err(|error| Box::new(Status::internal(error)));
+        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).into())
+            .map_err(|error| Box::new(Status::internal(error)));
     }
     for _ in 0..NAMES {
         match server.put(&key, &value, managers.as_ref(), Expect::Absent).await {

@@ -13,8 +13,8 @@ use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::{check_namespace, refuse};
 use super::{Current, accept_fields, json, strategy};
-use crate::codec::apply::Managers;
 use crate::codec;
+use crate::codec::apply::Managers;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
 use crate::store::{Entry, Expect};
@@ -198,7 +198,8 @@ async fn attempt(
         }
     };
     let rendered = |new: &Value| {
-        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()), object.revision()).map_err(|error| Box::new(Status::internal(error)))
+        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()), object.revision())
+            .map_err(|error| Box::new(Status::internal(error)))
     };
     if options.dry_run {
         return rendered(&new).map(Attempt::Done);

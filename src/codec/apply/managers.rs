@@ -238,9 +238,9 @@ pub(super) fn finish(mut entries: Vec<Entry<'_>>) -> Option<Managers> {
     if entries.len() > 1 {
         entries.sort_by(|a, b| {
             let key = |it: &Entry<'_>| (it.operation.name(), it.seconds());
-            key(a).cmp(&key(b)).then_with(|| {
-                (&a.manager, &a.api_version, &a.subresource).cmp(&(&b.manager, &b.api_version, &b.subresource))
-            })
+            key(a)
+                .cmp(&key(b))
+                .then_with(|| (&a.manager, &a.api_version, &a.subresource).cmp(&(&b.manager, &b.api_version, &b.subresource)))
         });
     }
     let mut out = String::with_capacity(1024);

@@ -213,6 +213,8 @@ fn applying_states_all_that_a_manager_wants() {
     assert_eq!(it.at("/data"), json!({"x": "2"}));
     assert_eq!(it.managers(), [("Apply a".to_owned(), json!({"f:data": {"f:x": {}}}))]);
     it.apply("a", applied(json!({})));
+    assert_eq!(it.at("/data"), json!({}), "which is stated");
+    it.apply("a", json!({"metadata": {"name": "a"}}));
     assert_eq!(it.at("/data"), Value::Null);
 }
 
@@ -381,9 +383,11 @@ impl Naive {
         let writer = format!("Update {who}");
         let gone: Vec<String> = self.data.keys().filter(|it| !to.contains_key(*it)).cloned().collect();
         gone.iter().for_each(|key| self.disown(key));
-        for key in to.keys().filter(|key| self.data.get(*key) != to.get(*key)) {
-            self.disown(key);
-            self.owners.entry(writer.clone()).or_default().insert(key.clone());
+        for (key, value) in to {
+            if self.data.get(key) != Some(value) {
+                self.disown(key);
+                self.owners.entry(writer.clone()).or_default().insert(key.clone());
+            }
         }
         self.data.clone_from(to);
         self.owners.retain(|_, it| !it.is_empty());
