@@ -24,8 +24,8 @@ use serde_json::{Map, Value};
 
 use super::fields::Set;
 use crate::object::{ResourceRef, Status};
-use managers::{Entry, Fields, Operation};
 pub use managers::Managers;
+use managers::{Entry, Fields, Operation};
 use versions::{Versions, in_version, kind, served};
 
 /// Who writes, and how.
@@ -64,12 +64,7 @@ impl<'a> Writer<'a> {
 
 /// The managed fields of an object after any write but an apply, from what the client states of them (taken out of the object), what the
 /// object in the store has, and the object before (`None` if it is new) and after, both in the stored version.
-pub fn track(
-    (stated, held): (Option<Value>, Option<Managers>),
-    old: Option<&Value>,
-    new: &Value,
-    writer: &Writer<'_>,
-) -> Option<Managers> {
+pub fn track((stated, held): (Option<Value>, Option<Managers>), old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Option<Managers> {
     let version = writer.version;
     let managers = managers::begin(stated, held);
     let mut entries = managers::stored(managers.as_ref());
@@ -164,13 +159,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
 
 /// `merged`, of `version`, without what `last` owned alone and `applied` does not state. Managers of other versions are taken to mean by a
 /// path what `last` means by it.
-fn drop_unapplied(
-    merged: Value,
-    last: &mut Entry<'_>,
-    applied: &Value,
-    others: &mut [Entry<'_>],
-    version: ResourceRef,
-) -> Value {
+fn drop_unapplied(merged: Value, last: &mut Entry<'_>, applied: &Value, others: &mut [Entry<'_>], version: ResourceRef) -> Value {
     let storage = version.storage();
     let Some((then, kind)) = served(storage, &last.api_version).and_then(|it| Some((it, kind(it)?))) else { return merged };
     // With the object's identity, which is nobody's, but must stay.
