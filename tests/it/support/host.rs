@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::process::run;
@@ -51,7 +53,13 @@ impl Host {
 }
 
 impl Drop for Host {
+    /// Whatever still runs on it ends with it: executors outlive the agents that started them.
     fn drop(&mut self) {
+        let left = Command::new("ip").args(["netns", "pids", &self.name]).output().map(|it| it.stdout).unwrap_or_default();
+        for pid in String::from_utf8_lossy(&left).lines().filter_map(|line| line.trim().parse().ok()) {
+            // It may have ended meanwhile.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
         let _ = Command::new("ip").args(["netns", "delete", &self.name]).status();
     }
 }
