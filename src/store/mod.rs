@@ -82,6 +82,19 @@ pub enum StoreError {
     Failed(anyhow::Error),
 }
 
+impl StoreError {
+    /// The same error for another of those whose requests were one.
+    fn again(&self) -> Self {
+        let same = |cause: &anyhow::Error| anyhow::anyhow!("{cause:#}");
+        match self {
+            Self::Compacted { asked, oldest } => Self::Compacted { asked: *asked, oldest: *oldest },
+            Self::Unavailable(cause) => Self::Unavailable(same(cause)),
+            Self::Full(cause) => Self::Full(same(cause)),
+            Self::Failed(cause) => Self::Failed(same(cause)),
+        }
+    }
+}
+
 pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// The contract; `store::contract` (tests) is the suite that every implementation passes.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use km::mesos::v1::framework_info::{Capability, capability};
 use km::mesos::v1::scheduler::{Call, Event, call};
 use km::mesos::v1::{FrameworkId, FrameworkInfo};
+use km::scheduler::Tuning;
 use km::scheduler::core::{Action, Core, Input, Settings};
 use km::scheduler::demand::Rules;
 use km::scheduler::executorinfo::Prototype;
@@ -66,20 +67,21 @@ pub fn rules() -> Rules {
 }
 
 pub fn settings(seed: u64, resumed: bool) -> Settings {
-    let cost = ExecutorCost { cpu: 250, mem: 128_000 };
+    let (tuning, cost) = (Tuning::default(), ExecutorCost { cpu: 250, mem: 128_000 });
+    let reconcile = Pace {
+        cooldown: Duration::from_secs(15),
+        interval: Duration::from_secs(300),
+        initial_delay: tuning.initial_implicit_reconciliation_delay,
+        max_backoff: tuning.explicit_reconciliation_max_backoff,
+    };
     Settings {
         rules: rules(),
         prototype: Prototype::new(KUBERNETES, "./km", vec!["./km".into()], &[], None, cost),
         discovery: false,
-        offer_ttl: Duration::from_secs(5),
-        initial_pod_backoff: Duration::from_secs(1),
-        max_pod_backoff: Duration::from_secs(60),
-        reconcile: Pace {
-            cooldown: Duration::from_secs(15),
-            interval: Duration::from_secs(300),
-            initial_delay: Duration::from_secs(15),
-            max_backoff: Duration::from_secs(120),
-        },
+        offer_ttl: tuning.offer_ttl,
+        initial_pod_backoff: tuning.initial_pod_backoff,
+        max_pod_backoff: tuning.max_pod_backoff,
+        reconcile,
         resumed,
         // Time leaps here, and a pod may be launched twice if nobody answers in time.
         gate: Duration::MAX / 2,

@@ -201,9 +201,8 @@ impl Opening {
         self.forgotten = self.forgotten.max(forgotten);
         self.covered = covers;
         let index = self.index.get_or_insert_with(|| Index::new(covers));
-        if first <= covers {
-            // Its records are picked out of a longer history.
-        } else if first != index.head() + 1 {
+        // Records up to what it covers are picked out of a longer history.
+        if first > covers && first != index.head() + 1 {
             let what = format!("{} is missing the changes {} to {first} before it", path.display(), index.head() + 1);
             return Err(StoreError::Failed(anyhow::anyhow!(what)));
         }

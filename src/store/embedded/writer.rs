@@ -184,19 +184,9 @@ impl Writer {
 
 /// The error of a group, for one of those who were in it.
 fn again(error: &StoreError, certain: bool) -> StoreError {
-    let cause = anyhow::anyhow!("{}", cause(error));
-    match error {
-        _ if !certain => StoreError::Unavailable(cause),
-        StoreError::Full(_) => StoreError::Full(cause),
-        StoreError::Unavailable(_) => StoreError::Unavailable(cause),
-        _ => StoreError::Failed(cause),
-    }
-}
-
-fn cause(error: &StoreError) -> String {
-    match error {
-        StoreError::Full(cause) | StoreError::Failed(cause) | StoreError::Unavailable(cause) => format!("{cause:#}"),
-        other => other.to_string(),
+    match error.again() {
+        StoreError::Full(cause) | StoreError::Failed(cause) if !certain => StoreError::Unavailable(cause),
+        error => error,
     }
 }
 

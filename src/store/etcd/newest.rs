@@ -31,10 +31,7 @@ impl Newest {
     /// A revision at least that of every write acknowledged before the call.
     pub(super) async fn read(&self) -> Result<Revision> {
         let read = self.next.lock().get_or_insert_with(|| self.prepare()).clone();
-        read.await.map_err(|error| match &*error {
-            StoreError::Unavailable(why) => StoreError::Unavailable(anyhow::anyhow!("{why:#}")),
-            other => StoreError::Failed(anyhow::anyhow!("{other}")),
-        })
+        read.await.map_err(|error| error.again())
     }
 
     fn prepare(&self) -> Read {
