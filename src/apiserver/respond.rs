@@ -45,7 +45,9 @@ pub(crate) fn page_not_found() -> Response {
 }
 
 pub(crate) fn status(status: &Status) -> Response {
-    let bytes = serde_json::to_vec(status).unwrap_or_default();
+    let mut bytes = serde_json::to_vec(status).unwrap_or_default();
+    // There are clients that compare the whole body.
+    bytes.push(b'\n');
     let mut response = json(status.code, Bytes::from(bytes));
     if let Some(seconds) = status.details.as_ref().and_then(|it| it.retry_after_seconds) {
         set(&mut response, RETRY_AFTER, &seconds.to_string());

@@ -12,6 +12,7 @@ class Objects(ClusterTest):
     def refused(self, code, reason, call, *args, **kwargs):
         with self.assertRaises(ApiException) as caught:
             call(*args, **kwargs)
+        self.assertTrue(caught.exception.body.endswith("}\n"))
         status = json.loads(caught.exception.body)
         self.assertEqual((caught.exception.status, status["reason"]), (code, reason))
         return status
