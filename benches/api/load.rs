@@ -21,12 +21,14 @@ pub(super) struct Measured {
     pub(super) latencies: Vec<Duration>,
     pub(super) bytes: usize,
     pub(super) took: Duration,
+    /// What the server computed meanwhile, if that was looked at.
+    pub(super) computed: Option<Duration>,
 }
 
 impl Measured {
     pub(super) fn new(mut latencies: Vec<Duration>, bytes: usize, took: Duration) -> Self {
         latencies.sort_unstable();
-        Self { latencies, bytes, took }
+        Self { latencies, bytes, took, computed: None }
     }
 
     /// A second.
@@ -42,7 +44,9 @@ impl Measured {
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let megabytes = self.bytes as f64 / 1e6 / self.took.as_secs_f64();
-        write!(f, "{:>10.0} {:>10.2?} {:>10.2?} {megabytes:>10.1}", self.rate(), self.quantile(0.5), self.quantile(0.99))
+        write!(f, "{:>10.0} {:>10.2?} {:>10.2?} {megabytes:>10.1}", self.rate(), self.quantile(0.5), self.quantile(0.99))?;
+        let each = self.computed.map(|it| it.as_secs_f64() * 1e6 / self.latencies.len() as f64);
+        each.map_or(Ok(()), |each| write!(f, " {each:>10.0}"))
     }
 }
 

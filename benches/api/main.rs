@@ -1,7 +1,8 @@
 //! How many requests a second an API server takes over HTTP keep-alive connections, and how soon its watchers know: on the embedded store, and
 //! on etcd beside the bare etcd client.
 //!
-//! `scripts/bench api`, or `KM=path-of-km cargo bench --bench api`
+//! `scripts/bench api`, or `KM=path-of-km cargo bench --bench api [-- creates]`: nothing but the creates. Beside the rates stands what the
+//! server computed for each request, which says more than they do where others use the machine.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
 
@@ -10,7 +11,6 @@ mod request;
 mod server;
 mod watch;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use bytes::Bytes;
 use etcd_client::Client;
 
 use load::{Caller, Measured, drive};
-use request::{Ask, Connection, Request};
+use request::{Ask, Request};
 use server::{ApiServer, Etcd};
 
 /// How many pods are created in all, by so many connections at a time.
-const CREATED: [(usize, usize); 2] = [(8, 2_000), (64, 8_000)];
+const CREATED: [(usize, usize); 2] = [(8, 4_000), (64, 16_000)];
 const READ: usize = 30_000;
 const LISTS: usize = 40;
 /// Every list is as large as all pods, so a few at a time are enough.
@@ -34,16 +34,16 @@ async fn main() {
         println!("KM, the path of the executable to measure, is not set: not measured");
         return;
     };
-    println!("{:<12} {:<28} {:>6} {:>10} {:>10} {:>10} {:>10}", "", "", "conns", "/s", "p50", "p99", "MB/s");
+    println!("{:<12} {:<28} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10}", "", "", "conns", "/s", "p50", "p99", "MB/s", "CPU us");
     let server = ApiServer::on_embedded_store(Path::new(&km)).await;
-    measure("embedded", server.address).await;
+    measure("embedded", &server).await;
     drop(server);
     let Some(etcd) = Etcd::start().await else {
         println!("no etcd in the path: not compared");
         return;
     };
     let server = ApiServer::on_etcd(Path::new(&km), &etcd.url).await;
-    let ours = measure("etcd", server.address).await;
+    let ours = measure("etcd", &server).await;
     drop(server);
     compare(&etcd, &ours).await;
 }
@@ -54,7 +54,7 @@ struct Rates {
     get: Vec<f64>,
 }
 
-async fn measure(store: &'static str, server: SocketAddr) -> Rates {
+async fn measure(store: &'static str, server: &ApiServer) -> Rates {
     let report = |what: &str, connections: usize, it: &Measured| println!("{store:<12} {what:<28} {connections:>6} {it}");
     let mut rates = Rates { create: Vec::new(), get: Vec::new() };
     let mut pods = 0;
@@ -66,6 +66,9 @@ async fn measure(store: &'static str, server: SocketAddr) -> Rates {
         // Those of the next round are named on from here, however many of these there was time for.
         pods += made.latencies.len();
     }
+    if std::env::args().any(|it| it == "creates") {
+        return rates;
+    }
     for (connections, _) in CREATED {
         let got = ask(server, connections, READ, move |n| Request::get(&name(n * 7_919 % pods))).await;
         report("get a pod", connections, &got);
@@ -76,17 +79,19 @@ async fn measure(store: &'static str, server: SocketAddr) -> Rates {
         report(&format!("list {pods} pods"), connections, &listed);
         println!("{:<12} {:<28} {connections:>6} {:>10.0}", "", "  that is pods", listed.rate() * pods as f64);
     }
-    watch::measure(store, server).await;
+    watch::measure(store, server.address).await;
     rates
 }
 
-async fn ask(server: SocketAddr, connections: usize, count: usize, request: impl Fn(usize) -> Request + Send + Sync + 'static) -> Measured {
-    let request: Arc<dyn Fn(usize) -> Request + Send + Sync> = Arc::new(request);
+async fn ask(server: &ApiServer, connections: usize, count: usize, request: impl Fn(usize) -> Request) -> Measured {
+    let requests = Arc::new((0..count).map(|n| request(n).bytes()).collect());
     let mut callers = Vec::new();
     for _ in 0..connections {
-        callers.push(Ask { connection: Connection::open(server).await, request: request.clone() });
+        callers.push(Ask::open(server.address, Arc::clone(&requests)).await);
     }
-    drive(callers, count).await
+    let before = server.computed();
+    let measured = drive(callers, count).await;
+    Measured { computed: Some(server.computed() - before), ..measured }
 }
 
 fn name(n: usize) -> String {
@@ -96,10 +101,12 @@ fn name(n: usize) -> String {
 /// The same number of writes and reads of the same size, by the etcd client alone, over as many connections.
 async fn compare(etcd: &Etcd, ours: &Rates) {
     for (round, (connections, count)) in CREATED.into_iter().enumerate() {
-        for (what, put, count, ours) in [("put", true, count, ours.create[round]), ("get", false, READ, ours.get[round])] {
+        let gets = ours.get.get(round).map(|it| ("get", false, READ, *it));
+        for (what, put, count, ours) in [("put", true, count, ours.create[round])].into_iter().chain(gets) {
             let mut callers = Vec::new();
+            let bodies = Arc::new((0..if put { count } else { 0 }).map(|n| request::pod(&name(n))).collect());
             for _ in 0..connections {
-                callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), put });
+                callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), puts: put.then(|| Arc::clone(&bodies)) });
             }
             let bare = drive(callers, count).await;
             println!("{:<12} {what:<28} {connections:>6} {bare}", "etcd, bare");
@@ -111,19 +118,22 @@ async fn compare(etcd: &Etcd, ours: &Rates) {
 /// The etcd client, as it is.
 struct Bare {
     client: Client,
-    put: bool,
+    /// What it puts; `None` if it gets.
+    puts: Option<Arc<Vec<Bytes>>>,
 }
 
 impl Caller for Bare {
     async fn call(&mut self, n: usize) -> usize {
-        // Read are those that were written in the first round.
-        let key = format!("/bare/{:06}", if self.put { n } else { n % CREATED[0].1 });
-        if self.put {
-            let body: Bytes = request::pod(&name(n));
-            self.client.put(key, body, None).await.unwrap();
-            0
-        } else {
-            self.client.get(key, None).await.unwrap().kvs().iter().map(|it| it.value().len()).sum()
+        match &self.puts {
+            Some(bodies) => {
+                self.client.put(format!("/bare/{n:06}"), bodies[n].clone(), None).await.unwrap();
+                0
+            }
+            None => {
+                // Those that were written in the first round.
+                let answer = self.client.get(format!("/bare/{:06}", n % CREATED[0].1), None).await.unwrap();
+                answer.kvs().iter().map(|it| it.value().len()).sum()
+            }
         }
     }
 }

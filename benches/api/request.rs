@@ -1,4 +1,4 @@
-//! One keep-alive connection to an API server, and the requests that are made over it.
+//! Keep-alive connections to an API server, and the requests that are made over them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use km::mesos::http::{Parser, Piece};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -44,6 +46,13 @@ impl Request {
 
     pub(super) fn read(path: String) -> Self {
         Self { method: Method::GET, path, body: Bytes::new() }
+    }
+
+    /// As it goes over the wire.
+    pub(super) fn bytes(&self) -> Bytes {
+        let Self { method, path, body } = self;
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: km\r\nAccept: application/json\r\nContent-Type: application/json\r\n");
+        [head.as_bytes(), format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat().into()
     }
 }
 
@@ -91,19 +100,42 @@ impl Connection {
     }
 }
 
-/// Makes one request after another on a connection of its own.
+/// Makes one request after another on a connection of its own. The requests are made before, and the answers read no further than need be:
+/// what this costs is taken from the server beside it.
 pub(super) struct Ask {
-    pub(super) connection: Connection,
-    pub(super) request: Arc<dyn Fn(usize) -> Request + Send + Sync>,
+    stream: TcpStream,
+    parser: Parser,
+    requests: Arc<Vec<Bytes>>,
+}
+
+impl Ask {
+    pub(super) async fn open(server: SocketAddr, requests: Arc<Vec<Bytes>>) -> Self {
+        let stream = TcpStream::connect(server).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, parser: Parser::default(), requests }
+    }
 }
 
 impl Caller for Ask {
     async fn call(&mut self, n: usize) -> usize {
-        let mut body = self.connection.send((self.request)(n)).await.into_body();
-        let mut size = 0;
-        while let Some(frame) = body.frame().await {
-            size += frame.unwrap().data_ref().map_or(0, Bytes::len);
+        const READ: usize = 64 << 10;
+        self.stream.write_all(&self.requests[n]).await.unwrap();
+        let (mut status, mut body, mut size) = (0, Bytes::new(), 0);
+        loop {
+            match self.parser.next_piece().unwrap() {
+                Some(Piece::Head(head)) => status = head.status,
+                Some(Piece::Body(bytes)) => {
+                    size += bytes.len();
+                    body = bytes;
+                }
+                Some(Piece::End) => break,
+                None => {
+                    self.parser.buffer().reserve(READ);
+                    assert!(self.stream.read_buf(self.parser.buffer()).await.unwrap() > 0, "the connection was closed");
+                }
+            }
         }
+        assert!((200..300).contains(&status), "{status} {body:?}");
         size
     }
 }

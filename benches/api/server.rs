@@ -26,11 +26,21 @@ fn free() -> SocketAddr {
 
 pub(super) struct ApiServer {
     pub(super) address: SocketAddr,
-    _process: Process,
+    process: Process,
     _dir: TempDir,
 }
 
 impl ApiServer {
+    /// What it has computed so far, in the kernel too.
+    pub(super) fn computed(&self) -> Duration {
+        // Linux counts in hundredths of a second, whatever it measures in.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.0.id())).unwrap();
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        let ticks: u32 = after_name.split(' ').skip(11).take(2).map(|it| it.parse::<u32>().unwrap()).sum();
+        TICK * ticks
+    }
+
     pub(super) async fn on_embedded_store(km: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = format!("--data-dir={}", dir.path().join("data").display());
@@ -53,7 +63,7 @@ impl ApiServer {
         loop {
             let answer = km::mesos::http::get(&address.to_string(), "/readyz", None, Duration::from_secs(5)).await;
             if answer.is_ok_and(|(head, _)| head.status == 200) {
-                return Self { address, _process: process, _dir: dir };
+                return Self { address, process, _dir: dir };
             }
             let ended = process.0.try_wait().unwrap().is_some();
             assert!(!ended && begun.elapsed() < PATIENCE, "the API server is not ready: {}", std::fs::read_to_string(log).unwrap());

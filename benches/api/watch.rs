@@ -78,15 +78,14 @@ async fn run(server: SocketAddr, load: Load) -> Measured {
             (latencies, bytes)
         });
     }
+    let requests = Arc::new((0..writes).map(|n| create(&format!("{label}-{n:06}")).bytes()).collect());
     ready.wait().await;
     let begun = Instant::now();
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let sent = sent.clone();
-        let connection = Connection::open(server).await;
+        let mut ask = Ask::open(server, Arc::clone(&requests)).await;
         writers.spawn(async move {
-            let request: Arc<dyn Fn(usize) -> Request + Send + Sync> = Arc::new(move |n| create(&format!("{label}-{n:06}")));
-            let mut ask = Ask { connection, request };
             for n in (writer..writes).step_by(WRITERS) {
                 if let Some(pace) = pace {
                     tokio::time::sleep_until((begun + Duration::from_secs(1) / pace * u32::try_from(n).unwrap()).into()).await;
