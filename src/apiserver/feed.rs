@@ -130,23 +130,43 @@ impl Server {
     }
 
     /// Waits until the cache has seen a revision; false if that took too long, or the server stops.
-    pub(crate) async fn catch_up(&self, resource: ResourceRef, revision: Revision) -> bool {
-        if self.cache.revision(resource) >= revision {
-            return true;
-        }
-        let (shutdown, deadline) = (self.tasks.shutdown(), Instant::now() + PATIENCE);
+    async fn catch_up(&self, resource: ResourceRef, revision: Revision) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         let mut pause = NUDGE_AFTER;
-        while Instant::now() < deadline {
-            tokio::select! {
-                seen = timeout(pause, self.cache.wait_for(resource, revision)) => if seen.is_ok() { return true },
-                () = shutdown.cancelled() => return false,
+        let mut seen = self.cache.revision(resource);
+        while seen < revision {
+            let before = seen;
+            if self.wait(resource, revision, pause).await {
+                return true;
             }
-            if let Err(error) = self.store.request_progress().await {
+            if self.tasks.shutdown().is_cancelled() || Instant::now() >= deadline {
+                return false;
+            }
+            seen = self.cache.revision(resource);
+            // What moves gets there by itself.
+            if seen == before
+                && let Err(error) = self.store.request_progress().await
+            {
                 tracing::debug!("asking the store how far its watch has come: {error}");
             }
             pause = (pause * 4).min(Duration::from_millis(200));
         }
-        false
+        true
+    }
+
+    /// Waits until readers see what this server has just written. It comes with the watch, unasked.
+    pub(crate) async fn show(&self, resource: ResourceRef, revision: Revision) {
+        if self.cache.revision(resource) < revision && !self.wait(resource, revision, PATIENCE).await {
+            tracing::debug!("a write at revision {revision} was not seen within {PATIENCE:?}");
+        }
+    }
+
+    async fn wait(&self, resource: ResourceRef, revision: Revision, patience: Duration) -> bool {
+        let shutdown = self.tasks.shutdown();
+        tokio::select! {
+            seen = timeout(patience, self.cache.wait_for(resource, revision)) => seen.is_ok(),
+            () = shutdown.cancelled() => false,
+        }
     }
 }
 

@@ -100,7 +100,7 @@ impl Server {
             Outcome::Conflict(entry) => return Ok(Err(entry)),
             Outcome::Done(revision) => revision,
         };
-        self.catch_up(key.resource, revision).await;
+        self.show(key.resource, revision).await;
         let seen = self.cached(key).filter(|it| it.revision() == revision);
         let object = seen.map_or_else(|| Object::from_stored(key.resource, &bytes, revision), Ok);
         object.map(Ok).map_err(|error| Box::new(Status::internal(error)))
@@ -111,7 +111,7 @@ impl Server {
         match self.store.delete(&key.to_path(&self.config.prefix), revision).await.map_err(store_status)? {
             Outcome::Conflict(entry) => Ok(Err(entry)),
             Outcome::Done(revision) => {
-                self.catch_up(key.resource, revision).await;
+                self.show(key.resource, revision).await;
                 Ok(Ok(()))
             }
         }
