@@ -1,41 +1,48 @@
 //! Defaults: what an absent field means, written into the object so that every reader sees it. Those that depend on no other field are data
 //! (`object::schema`); the others are here, a function a type.
 
+mod plan;
+
 use serde_json::{Map, Value, json};
 
+use self::plan::Below;
 use crate::object::ResourceRef;
-use crate::object::schema::{self, Field, Shape};
+use crate::object::schema::Field;
 
 type Fields = Map<String, Value>;
+/// What fills in the defaults that depend on other fields of an object.
+type Computed = fn(&mut Fields);
 
 /// Fills in the defaults of an object, those of its status included. Doing it twice changes nothing.
 pub fn default(resource: ResourceRef, value: &mut Value) {
-    fill(&Shape::Object(resource.schema), value);
+    if let Value::Object(map) = value {
+        object(resource.schema, map);
+    }
 }
 
-fn fill(shape: &Shape, value: &mut Value) {
-    match (shape, value) {
-        (Shape::Object(name), Value::Object(map)) => object(name, map),
-        (Shape::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item)),
-        (Shape::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item)),
+fn fill(below: &Below, value: &mut Value) {
+    match (below, value) {
+        (Below::Object(name), Value::Object(map)) => object(name, map),
+        (Below::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item)),
+        (Below::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item)),
         _ => {}
     }
 }
 
 /// The plain defaults of an object, then the computed ones, which build on them, then what it holds.
 fn object(name: &str, map: &mut Fields) {
-    let Some(kind) = schema::get(name) else { return };
-    for field in &kind.fields {
-        if let Some(default) = field.default
-            && is_absent(field, map.get(field.name))
-        {
-            map.insert(field.name.to_owned(), serde_json::from_str(default).unwrap_or_default());
+    let Some(plan) = plan::of(name) else { return };
+    for (field, default) in &plan.plain {
+        if is_absent(field, map.get(field.name)) {
+            map.insert(field.name.to_owned(), default.clone());
         }
     }
-    computed(name, map);
+    if let Some(computed) = plan.computed {
+        computed(map);
+    }
     for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
-        if let Some(field) = kind.field(name) {
-            fill(&field.shape, value);
+        if let Some(below) = plan.below(name) {
+            fill(below, value);
         }
     }
 }
@@ -58,27 +65,28 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-fn computed(name: &str, map: &mut Fields) {
-    match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
-        "core.v1.Pod" => pod(map),
-        "core.v1.PodSpec" => pod_spec(map),
-        "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy(map),
-        "core.v1.Volume" => volume(map),
-        "core.v1.ServiceSpec" => service(map),
-        "core.v1.ServicePort" => service_port(map),
-        "core.v1.ReplicationController" => replication_controller(map),
-        "core.v1.Namespace" => namespace(map),
-        "core.v1.NodeSpec" => node_spec(map),
-        "core.v1.NodeStatus" => node_status(map),
-        "core.v1.LimitRangeItem" => limit_range_item(map),
-        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy(map),
-        "apps.v1.StatefulSetSpec" => stateful_set_spec(map),
-        "batch.v1.Job" => job(map),
-        "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler(map),
-        "networking.v1.NetworkPolicySpec" => network_policy(map),
-        "rbac.v1.Subject" => subject(map),
-        _ => {}
-    }
+/// What there is of computed defaults for a type.
+fn computed(name: &str) -> Option<Computed> {
+    Some(match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
+        "core.v1.Pod" => pod,
+        "core.v1.PodSpec" => pod_spec,
+        "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy,
+        "core.v1.Volume" => volume,
+        "core.v1.ServiceSpec" => service,
+        "core.v1.ServicePort" => service_port,
+        "core.v1.ReplicationController" => replication_controller,
+        "core.v1.Namespace" => namespace,
+        "core.v1.NodeSpec" => node_spec,
+        "core.v1.NodeStatus" => node_status,
+        "core.v1.LimitRangeItem" => limit_range_item,
+        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy,
+        "apps.v1.StatefulSetSpec" => stateful_set_spec,
+        "batch.v1.Job" => job,
+        "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler,
+        "networking.v1.NetworkPolicySpec" => network_policy,
+        "rbac.v1.Subject" => subject,
+        _ => return None,
+    })
 }
 
 fn text<'a>(map: &'a Fields, name: &str) -> &'a str {
@@ -316,7 +324,7 @@ mod tests {
 
     use super::super::fitting;
     use super::*;
-    use crate::object::resource;
+    use crate::object::{resource, schema};
 
     fn defaulted(resource: ResourceRef, mut value: Value) -> Value {
         default(resource, &mut value);

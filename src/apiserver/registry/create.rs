@@ -26,8 +26,10 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         strategy::sign(target.resource, &mut value, &call.user);
-        codec::default(target.resource, &mut value);
-        codec::convert(&mut value, target.resource, target.resource.storage());
+        if target.resource != target.resource.storage() {
+            codec::default(target.resource, &mut value);
+            codec::convert(&mut value, target.resource, target.resource.storage());
+        }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
         refuse(&key, codec::validate_version(target.resource, &value))?;
         let object = create(server, key.resource, &target.namespace, value, &options).await?;

@@ -88,8 +88,10 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let decoded = codec::decode(version, call.content_type(), &call.body)?;
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         check_identity(&key, &mut value)?;
-        codec::default(version, &mut value);
-        codec::convert(&mut value, version, key.resource);
+        if version != key.resource {
+            codec::default(version, &mut value);
+            codec::convert(&mut value, version, key.resource);
+        }
         codec::default(key.resource, &mut value);
         let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_| Ok(value.clone())).await?;
         let mut response = call.answer(200, &object)?;

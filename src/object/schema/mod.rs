@@ -7,6 +7,7 @@
 mod parse;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
 /// A named type: an object with fields.
@@ -102,16 +103,37 @@ impl Type {
 pub const SOURCES: [&str; 3] = [include_str!("types.schema"), include_str!("facts.schema"), include_str!("facts-other.schema")];
 
 struct Schema {
-    types: HashMap<&'static str, Type>,
+    types: ByName<Type>,
     /// Names by `apiVersion` and kind.
     kinds: HashMap<(&'static str, &'static str), &'static str>,
 }
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    let types = parse::parse(SOURCES[0], &SOURCES[1..]);
+    let types: ByName<Type> = parse::parse(SOURCES[0], &SOURCES[1..]).into_iter().collect();
     let kinds = types.values().filter_map(|it| Some(((it.api_version?, it.short_name()), it.name))).collect();
     Schema { types, kinds }
 });
+
+/// Something about types, by their names.
+pub type ByName<T> = HashMap<&'static str, T, BuildHasherDefault<NameHasher>>;
+
+/// Every write asks for the type of every object in it. The names are ours, so nobody can choose them to fall together.
+#[derive(Debug, Default)]
+pub struct NameHasher(u64);
+
+impl Hasher for NameHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let rest = rest.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+        for word in words.iter().map(|it| u64::from_le_bytes(*it)).chain([rest]) {
+            self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+}
 
 /// The type of this full name.
 pub fn get(name: &str) -> Option<&'static Type> {

@@ -1,0 +1,70 @@
+//! What there is to default in each type, found out once: most types have nothing at or below them.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::{Computed, computed};
+use crate::object::schema::{self, ByName, Field, Shape, Type};
+
+/// What is to be done at an object of a type.
+pub(super) struct Plan {
+    /// The defaults that depend on no other field.
+    pub(super) plain: Vec<(&'static Field, Value)>,
+    pub(super) computed: Option<Computed>,
+    /// The fields below which there is something to do, ordered by name.
+    below: Vec<(&'static str, Below)>,
+}
+
+/// Where the plans are of what a value holds.
+pub(super) enum Below {
+    Object(&'static str),
+    List(Box<Below>),
+    Map(Box<Below>),
+}
+
+static PLANS: LazyLock<ByName<Plan>> = LazyLock::new(|| {
+    let own = |kind: &'static Type| {
+        let plain = kind.fields.iter().filter_map(|field| Some((field, serde_json::from_str(field.default?).unwrap_or_default())));
+        (kind.name, Plan { plain: plain.collect(), computed: computed(kind.name), below: Vec::new() })
+    };
+    let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| !plan.plain.is_empty() || plan.computed.is_some()).collect();
+    // What holds something that has a plan needs one, too.
+    loop {
+        let holders = schema::all().filter(|kind| !plans.contains_key(kind.name));
+        let more: Vec<_> = holders.filter(|kind| kind.fields.iter().any(|it| below(&it.shape, &plans).is_some())).map(own).collect();
+        if more.is_empty() {
+            break;
+        }
+        plans.extend(more);
+    }
+    let below_of = |name: &str| -> Vec<_> {
+        let fields = schema::get(name).into_iter().flat_map(|it| &it.fields);
+        fields.filter_map(|field| Some((field.name, below(&field.shape, &plans)?))).collect()
+    };
+    let all_below: Vec<_> = plans.keys().map(|name| (*name, below_of(name))).collect();
+    for (name, below) in all_below {
+        plans.entry(name).and_modify(|plan| plan.below = below);
+    }
+    plans
+});
+
+fn below(shape: &Shape, plans: &ByName<Plan>) -> Option<Below> {
+    match shape {
+        Shape::Object(name) => plans.contains_key(name).then_some(Below::Object(name)),
+        Shape::List(inner) => below(inner, plans).map(|it| Below::List(Box::new(it))),
+        Shape::Map(inner) => below(inner, plans).map(|it| Below::Map(Box::new(it))),
+        _ => None,
+    }
+}
+
+/// The plan of a type; `None` if there is nothing to do.
+pub(super) fn of(name: &str) -> Option<&'static Plan> {
+    PLANS.get(name)
+}
+
+impl Plan {
+    pub(super) fn below(&self, field: &str) -> Option<&Below> {
+        self.below.binary_search_by(|(name, _)| (*name).cmp(field)).ok().map(|at| &self.below[at].1)
+    }
+}
