@@ -109,7 +109,7 @@ fn open(out: &mut Vec<u8>, was_there: bool, below: impl FnOnce(&mut Vec<u8>)) ->
 fn named(out: &mut Vec<u8>, name: &str, node: impl FnOnce(&mut Vec<u8>) -> bool) {
     let start = out.len();
     comma(out);
-    if name.bytes().all(|it| it >= b' ' && it != b'"' && it != b'\\') {
+    if name.bytes().all(element::is_plain) {
         out.extend_from_slice(b"\"f:");
         out.extend_from_slice(name.as_bytes());
         out.push(b'"');

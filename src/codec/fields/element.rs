@@ -25,12 +25,12 @@ pub(crate) fn key(item: &Value, keys: &[&'static str], kind: Option<&Type>) -> R
         Value::Null => return Err("associative list with keys may not have a null element".to_owned()),
         _ => return Err("associative list with keys may not have non-map elements".to_owned()),
     };
-    let mut element = String::from("k:{");
+    let mut element = String::with_capacity(64);
+    element.push_str("k:{");
     let mut sorted = keys.to_vec();
     sorted.sort_unstable();
     for (at, name) in sorted.into_iter().enumerate() {
-        let comma = if at == 0 { "" } else { "," };
-        let _ = write!(element, "{comma}\"{name}\":");
+        element.extend([if at == 0 { "\"" } else { ",\"" }, name, "\":"]);
         match (fields.get(name), kind.and_then(|it| it.field(name)?.default)) {
             (Some(value), _) => push(&mut element, value),
             (None, Some(default)) => element.push_str(default),
@@ -63,7 +63,18 @@ pub(crate) fn value(item: &Value) -> Result<String, String> {
 }
 
 fn push(element: &mut String, value: &Value) {
-    let _ = write!(element, "{value}");
+    let _ = match value {
+        Value::String(text) if text.bytes().all(is_plain) => {
+            element.extend(["\"", text.as_str(), "\""]);
+            Ok(())
+        }
+        value => write!(element, "{value}"),
+    };
+}
+
+/// Whether a byte of a string stands for itself in JSON.
+pub(crate) fn is_plain(byte: u8) -> bool {
+    byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
 /// The one spelling of an element; `None` if it is of a kind that is not known.

@@ -14,25 +14,36 @@ static NULL: Value = Value::Null;
 pub(super) struct At<'a> {
     pub value: &'a Value,
     pub path: String,
+    /// Whether paths are told, or all are empty.
+    placed: bool,
 }
 
 impl<'a> At<'a> {
     pub(super) fn root(value: &'a Value) -> Self {
-        Self { value, path: String::new() }
+        Self { value, path: String::new(), placed: true }
+    }
+
+    /// As [`At::root`], but where something is will not be told, only whether there is something. That costs far less.
+    pub(super) fn unplaced(value: &'a Value) -> Self {
+        Self { value, path: String::new(), placed: false }
     }
 
     /// The path of a field.
     pub(super) fn path(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.placed, self.path.is_empty()) {
+            (false, _) => String::new(),
+            (true, true) => key.to_owned(),
+            (true, false) => format!("{}.{key}", self.path),
+        }
     }
 
     /// The path of an entry of a map.
     pub(super) fn entry_path(&self, key: &str) -> String {
-        format!("{}[{key}]", self.path)
+        if self.placed { format!("{}[{key}]", self.path) } else { String::new() }
     }
 
     pub(super) fn at(&self, key: &str) -> Self {
-        Self { value: self.get(key), path: self.path(key) }
+        Self { value: self.get(key), path: self.path(key), placed: self.placed }
     }
 
     /// The value of a field, null if there is none.
@@ -67,8 +78,9 @@ impl<'a> At<'a> {
 
     /// The items of a list field, each with its path.
     pub(super) fn items(&self, key: &str) -> impl Iterator<Item = Self> + use<'a> {
-        let path = self.path(key);
-        self.list(key).iter().enumerate().map(move |(at, value)| Self { value, path: format!("{path}[{at}]") })
+        let (path, placed) = (self.path(key), self.placed);
+        let place = move |at| if placed { format!("{path}[{at}]") } else { String::new() };
+        self.list(key).iter().enumerate().map(move |(at, value)| Self { value, path: place(at), placed })
     }
 
     /// The entries of a map field, sorted by key.

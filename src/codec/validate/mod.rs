@@ -38,15 +38,22 @@ use crate::object::status::Cause;
 
 /// What is wrong with an object about to be created (`old` is `None`) or to replace `old`; empty if nothing is.
 pub fn validate(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+    // Nearly every object is right, and then nobody needs to know where in it things are.
+    match check(resource, &At::unplaced(new), old.map(At::unplaced)).is_empty() {
+        true => Vec::new(),
+        false => check(resource, &At::root(new), old.map(At::root)),
+    }
+}
+
+fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause> {
     let mut out = Vec::new();
-    let new = At::root(new);
     meta::metadata(resource, &new.at("metadata"), &mut out);
-    object(resource.kind, &new, &mut out);
-    match old.map(At::root) {
-        None => creation(resource.kind, &new, &mut out),
+    object(resource.kind, new, &mut out);
+    match old {
+        None => creation(resource.kind, new, &mut out),
         Some(old) => {
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
-            update(resource.kind, &new, &old, &mut out);
+            update(resource.kind, new, &old, &mut out);
         }
     }
     out
