@@ -1,5 +1,6 @@
 //! One request: where it leads, whether it may, and what answers it. Knows nothing of sockets.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,6 +8,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::auth::{self, Attributes, User};
@@ -19,7 +21,7 @@ use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, Status, resource};
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::{self, Counter, Histogram};
 use crate::util::duration::{self, DurationError};
 
 /// A request for objects, with everything known of it.
@@ -64,22 +66,31 @@ impl Call {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: metrics::Registry,
+    /// What has been counted before: to look it up by name takes longer than many a request.
+    known: RwLock<HashMap<Counted, (Counter, Histogram)>>,
 }
+
+/// Verb, resource and code.
+type Counted = (&'static str, &'static str, u16);
 
 impl Metrics {
     pub(crate) fn new(registry: &metrics::Registry) -> Self {
-        Self { registry: registry.clone() }
+        Self { registry: registry.clone(), known: RwLock::default() }
     }
 
-    fn count(&self, verb: &str, resource: &str, code: u16, took: Duration) {
+    fn count(&self, what: Counted, took: Duration) {
+        let known = self.known.read().get(&what).cloned();
+        let (total, duration) = known.unwrap_or_else(|| self.known.write().entry(what).or_insert_with(|| self.make(what)).clone());
+        total.inc();
+        duration.observe(took.as_secs_f64());
+    }
+
+    fn make(&self, (verb, resource, code): Counted) -> (Counter, Histogram) {
         const BOUNDS: &[f64] = &[0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0, 30.0, 60.0];
-        let code = code.to_string();
-        self.registry
-            .counter("apiserver_request_total", "Requests answered.", &["verb", "resource", "code"], &[verb, resource, &code])
-            .inc();
-        self.registry
-            .histogram("apiserver_request_duration_seconds", "Time to the answer's head.", BOUNDS, &["verb", "resource"], &[verb, resource])
-            .observe(took.as_secs_f64());
+        let (help, labels) = ("Requests answered.", &["verb", "resource", "code"]);
+        let total = self.registry.counter("apiserver_request_total", help, labels, &[verb, resource, &code.to_string()]);
+        let (help, labels) = ("Time to the answer's head.", &["verb", "resource"]);
+        (total, self.registry.histogram("apiserver_request_duration_seconds", help, BOUNDS, labels, &[verb, resource]))
     }
 }
 
@@ -114,7 +125,7 @@ impl Server {
         };
         let response = answer.await.unwrap_or_else(|status| respond::status(&status));
         let response = presentation.apply(response, verb == "watch").await;
-        self.requests.count(verb, plural, response.status().as_u16(), started.elapsed());
+        self.requests.count((verb, plural, response.status().as_u16()), started.elapsed());
         response
     }
 

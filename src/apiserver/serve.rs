@@ -93,7 +93,8 @@ async fn answer(server: &Arc<Server>, request: http::Request<Incoming>, origin: 
 
 /// A whole body. One that is too large is read on for a while: many clients look for an answer only once they have sent all.
 async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Status> {
-    let (mut collected, mut size) = (BytesMut::new(), 0);
+    // Most bodies come in one piece, which is taken as it is.
+    let (mut first, mut collected, mut size) = (Bytes::new(), BytesMut::new(), 0);
     let mut room = Room { receiving, bytes: 0 };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(format!("the request body could not be read: {error}")))?;
@@ -103,7 +104,12 @@ async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Sta
             if !room.take(data.len()) {
                 return Err(Status::too_many_requests("too many large requests at a time, please try again later", 1));
             }
-            collected.extend_from_slice(&data);
+            if collected.is_empty() && first.is_empty() {
+                first = data;
+            } else {
+                collected.extend_from_slice(&std::mem::take(&mut first));
+                collected.extend_from_slice(&data);
+            }
         } else if size > READ_LIMIT {
             break;
         }
@@ -112,7 +118,7 @@ async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Sta
         let message = format!("Request entity too large: limit is {BODY_LIMIT}");
         return Err(Status::failure(413, "RequestEntityTooLarge", message));
     }
-    Ok(collected.freeze())
+    Ok(if first.is_empty() { collected.freeze() } else { first })
 }
 
 /// What the bodies that are being received take up.

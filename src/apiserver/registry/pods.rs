@@ -55,7 +55,7 @@ fn agree(status: &mut Map<String, Value>, one: &str, many: &str) {
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
     let containers = || json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
     let amount = |container: &Value, what: &str, resource: &str| {
-        let value = container.pointer(&format!("/resources/{what}/{resource}"))?;
+        let value = container.get("resources")?.get(what)?.get(resource)?;
         Quantity::from_json(value).ok().filter(|it| it.millis() != 0)
     };
     let (mut any, mut equal) = (false, true);
