@@ -27,6 +27,7 @@ mod render;
 mod respond;
 mod serve;
 mod stall;
+mod underway;
 mod watch;
 
 use std::net::{IpAddr, SocketAddr};
@@ -143,6 +144,7 @@ pub(crate) struct Server {
     pub(crate) kubelets: logs::Kubelets,
     pub(crate) addresses: Vec<SocketAddr>,
     fairness: fairness::Fairness,
+    underway: underway::Underway,
     /// What bodies that are being received take up together.
     receiving: serve::Receiving,
     requests: handler::Metrics,
@@ -164,6 +166,7 @@ impl ApiServer {
             health: health::Health::default(),
             kubelets: logs::Kubelets::new(config.kubelet_timeout),
             fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
+            underway: underway::Underway::default(),
             receiving: serve::Receiving::default(),
             requests: handler::Metrics::new(&config.metrics),
             addresses,

@@ -6,13 +6,14 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::resource::Selectable;
 use super::{Name, ObjectError, ResourceRef, Revision};
 
 /// `metadata` of an object, without its annotations and managed fields (which are long, and read through the typed form).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     pub name: Name,
     pub uid: Box<str>,
@@ -99,7 +100,28 @@ pub(super) fn parse(json: &[u8], resource: ResourceRef) -> Result<(Meta, usize),
     let raw = reader.deserialize_map(Top { selectable: resource.selectable, out: &mut fields })?.ok_or(ObjectError::Missing("name"))?;
     reader.end()?;
     let at = raw.as_ptr() as usize - json.as_ptr() as usize + 1;
-    let wire: Wire = serde_json::from_str(raw)?;
+    Ok((assemble(serde_json::from_str(raw)?, fields)?, at))
+}
+
+/// The same of an object that is still a tree.
+pub(super) fn of(object: &Value, resource: ResourceRef) -> Result<Meta, ObjectError> {
+    let fields = resource.selectable.iter().map(|field| {
+        let value = field.path.split('.').try_fold(object, |value, step| value.get(step));
+        match value {
+            Some(Value::String(text)) => text.as_str().into(),
+            Some(Value::Bool(flag)) => flag.to_string().into(),
+            Some(Value::Number(number)) => match number.as_f64().filter(|_| number.is_f64()) {
+                Some(number) => number.to_string().into(),
+                None => number.to_string().into(),
+            },
+            _ => field.absent.into(),
+        }
+    });
+    let metadata = object.get("metadata").ok_or(ObjectError::Missing("name"))?;
+    assemble(Wire::deserialize(metadata)?, fields.collect())
+}
+
+fn assemble(wire: Wire, fields: Vec<Box<str>>) -> Result<Meta, ObjectError> {
     if wire.name.is_empty() {
         return Err(ObjectError::Missing("name"));
     }
@@ -107,7 +129,7 @@ pub(super) fn parse(json: &[u8], resource: ResourceRef) -> Result<(Meta, usize),
         None => 0,
         Some(text) => text.parse().map_err(|_| ObjectError::Revision(text.into()))?,
     };
-    let meta = Meta {
+    Ok(Meta {
         name: Name { namespace: wire.namespace.unwrap_or_default(), name: wire.name },
         uid: wire.uid.unwrap_or_default(),
         revision,
@@ -119,8 +141,7 @@ pub(super) fn parse(json: &[u8], resource: ResourceRef) -> Result<(Meta, usize),
         owners: wire.owner_references.unwrap_or_default(),
         finalizers: wire.finalizers.unwrap_or_default(),
         fields: fields.into_boxed_slice(),
-    };
-    Ok((meta, at))
+    })
 }
 
 /// `json`, an object, with another (or its first) `metadata.resourceVersion`.

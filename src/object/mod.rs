@@ -2,6 +2,7 @@
 //! Pure data: nothing here does I/O.
 
 pub mod constraints;
+pub mod draft;
 pub mod key;
 pub mod meta;
 pub mod resource;
@@ -17,6 +18,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
+pub use draft::Draft;
 pub use key::{Name, ObjectKey};
 pub use meta::{Meta, OwnerReference};
 pub use resource::{Resource, ResourceRef};
@@ -52,15 +54,15 @@ impl Object {
     /// # Errors
     /// If `stored` is not JSON with a `metadata.name`.
     pub fn from_stored(resource: ResourceRef, stored: &[u8], revision: Revision) -> Result<Arc<Self>, ObjectError> {
-        let (mut meta, at) = meta::parse(stored, resource)?;
-        let mut body = Vec::with_capacity(stored.len() + 48);
-        body.extend_from_slice(&stored[..at]);
-        body.extend_from_slice(b"\"resourceVersion\":\"");
-        body.extend_from_slice(revision.to_string().as_bytes());
-        body.extend_from_slice(if stored[at..].trim_ascii_start().starts_with(b"}") { b"\"" } else { b"\"," });
-        body.extend_from_slice(&stored[at..]);
-        meta.revision = revision;
-        Ok(Self::assemble(resource, meta, Bytes::from(body)))
+        let (meta, at) = meta::parse(stored, resource)?;
+        Ok(Self::stamped(resource, meta, stored, at, revision))
+    }
+
+    /// As [`Object::from_stored`], of what has been parsed before; the metadata begins at `at`, behind its brace.
+    fn stamped(resource: ResourceRef, meta: Meta, stored: &[u8], at: usize, revision: Revision) -> Arc<Self> {
+        let end: &[u8] = if stored[at..].trim_ascii_start().starts_with(b"}") { b"\"" } else { b"\"," };
+        let body = [&stored[..at], b"\"resourceVersion\":\"", revision.to_string().as_bytes(), end, &stored[at..]].concat();
+        Self::assemble(resource, Meta { revision, ..meta }, Bytes::from(body))
     }
 
     /// An object as a server sends it, with its `metadata.resourceVersion`.

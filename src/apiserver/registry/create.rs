@@ -75,7 +75,7 @@ pub(crate) async fn create(
     };
     if options.dry_run {
         // It is at no resource version.
-        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).into())
+        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).0.into())
             .map_err(|error| Box::new(Status::internal(error)));
     }
     for _ in 0..NAMES {

@@ -67,10 +67,13 @@ pub(crate) fn time(at: jiff::Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// Most objects are smaller.
+const SIZE: usize = 4096;
+
 /// An object as the store keeps it: kind and version first, then the metadata without a resource version, then the rest. Its managed
-/// fields may lie beside it.
-pub(crate) fn encode(value: &Value, managers: Option<&Managers>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(1024);
+/// fields may lie beside it. Also where its metadata begins, behind the brace.
+pub(crate) fn encode(value: &Value, managers: Option<&Managers>) -> (Vec<u8>, usize) {
+    let mut out = Vec::with_capacity(SIZE);
     let empty = Map::new();
     let top = value.as_object().unwrap_or(&empty);
     out.push(b'{');
@@ -83,6 +86,7 @@ pub(crate) fn encode(value: &Value, managers: Option<&Managers>) -> Vec<u8> {
         out.push(b',');
     }
     out.extend_from_slice(b"\"metadata\":{");
+    let metadata = out.len();
     for (key, value) in top.get("metadata").and_then(Value::as_object).unwrap_or(&empty) {
         if !matches!(key.as_str(), "resourceVersion" | "selfLink") && !value.is_null() {
             pair(&mut out, key, value);
@@ -99,7 +103,7 @@ pub(crate) fn encode(value: &Value, managers: Option<&Managers>) -> Vec<u8> {
         }
     }
     out.push(b'}');
-    out
+    (out, metadata)
 }
 
 fn pair(out: &mut Vec<u8>, key: &str, value: &Value) {
@@ -129,13 +133,15 @@ mod tests {
     fn the_stored_form() {
         let value = json!({"spec": {"a": {}}, "metadata": {"resourceVersion": "3", "name": "x", "labels": {"a": "{"}}, "apiVersion": "v1", "kind": "Pod"});
         let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","labels":{"a":"{"}},"spec":{"a":{}}}"#;
-        assert_eq!(String::from_utf8(encode(&value, None)).unwrap(), expected);
-        assert_eq!(encode(&json!({}), None), br#"{"metadata":{}}"#);
-        assert_eq!(encode(&json!({"metadata": {"resourceVersion": "1"}, "data": {}}), None), br#"{"metadata":{},"data":{}}"#);
+        let text = |value: &Value, managers| String::from_utf8(encode(value, managers).0).unwrap();
+        assert_eq!(text(&value, None), expected);
+        assert!(expected[encode(&value, None).1..].starts_with(r#""name":"x""#));
+        assert_eq!(text(&json!({}), None), r#"{"metadata":{}}"#);
+        assert_eq!(text(&json!({"metadata": {"resourceVersion": "1"}, "data": {}}), None), r#"{"metadata":{},"data":{}}"#);
         let managers = Managers::from(&json!([{"manager": "a"}]));
         assert_eq!(
-            encode(&json!({"metadata": {"name": "x"}, "data": {}}), Some(&managers)),
-            br#"{"metadata":{"name":"x","managedFields":[{"manager":"a"}]},"data":{}}"#
+            text(&json!({"metadata": {"name": "x"}, "data": {}}), Some(&managers)),
+            r#"{"metadata":{"name":"x","managedFields":[{"manager":"a"}]},"data":{}}"#
         );
     }
 }

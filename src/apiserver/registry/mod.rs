@@ -18,7 +18,6 @@ pub(crate) mod update;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::Server;
@@ -27,7 +26,7 @@ use super::query::{Answer, FieldValidation};
 use super::respond::store_status;
 use crate::codec::Decoded;
 use crate::codec::apply::Managers;
-use crate::object::{Object, ObjectKey, Revision, Status, resource};
+use crate::object::{Draft, Object, ObjectKey, Revision, Status, resource};
 use crate::store::{Entry, Expect, Outcome};
 
 /// An object a write begins with.
@@ -93,17 +92,19 @@ impl Server {
         managers: Option<&Managers>,
         expect: Expect,
     ) -> Answer<Result<Arc<Object>, Option<Entry>>> {
-        let bytes = Bytes::from(json::encode(value, managers));
+        let (json, at) = json::encode(value, managers);
+        let draft = Draft::new(key.resource, value, json.into(), at).map(Arc::new).map_err(|error| Box::new(Status::internal(error)))?;
+        let path = key.to_path(&self.config.prefix);
+        let _writing = self.underway.enter(&path, draft.clone());
         let ttl = (key.resource == &resource::EVENT).then_some(self.config.event_ttl);
-        let outcome = self.store.put(&key.to_path(&self.config.prefix), bytes.clone(), expect, ttl).await.map_err(store_status)?;
+        let outcome = self.store.put(&path, draft.stored().clone(), expect, ttl).await.map_err(store_status)?;
         let revision = match outcome {
             Outcome::Conflict(entry) => return Ok(Err(entry)),
             Outcome::Done(revision) => revision,
         };
         self.show(key.resource, revision).await;
         let seen = self.cached(key).filter(|it| it.revision() == revision);
-        let object = seen.map_or_else(|| Object::from_stored(key.resource, &bytes, revision), Ok);
-        object.map(Ok).map_err(|error| Box::new(Status::internal(error)))
+        Ok(Ok(seen.unwrap_or_else(|| draft.at_revision(revision))))
     }
 
     /// Deletes an object that is still at this revision, and waits until readers see it. The inner error is what the store has instead.

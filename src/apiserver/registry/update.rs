@@ -200,7 +200,7 @@ async fn attempt(
         }
     };
     let rendered = |new: &Value| {
-        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()), object.revision())
+        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()).0, object.revision())
             .map_err(|error| Box::new(Status::internal(error)))
     };
     if options.dry_run {

@@ -1,0 +1,42 @@
+//! What this server is writing. It comes back with the store's changes as bytes, and need not be parsed then.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::object::{Draft, Object, Revision};
+
+/// Objects on their way into the store, by their keys there.
+#[derive(Debug, Default)]
+pub(crate) struct Underway(Mutex<HashMap<String, Arc<Draft>>>);
+
+/// A place among them, given up when the write is over.
+pub(crate) struct Writing<'a> {
+    underway: &'a Underway,
+    key: &'a str,
+    draft: Arc<Draft>,
+}
+
+impl Underway {
+    pub(crate) fn enter<'a>(&'a self, key: &'a str, draft: Arc<Draft>) -> Writing<'a> {
+        // Of two writes to one key the later one counts; the other one's object is parsed.
+        self.0.lock().insert(key.to_owned(), draft.clone());
+        Writing { underway: self, key, draft }
+    }
+
+    /// The object that the store has under a key since this revision, if it was written here.
+    pub(crate) fn arrived(&self, key: &str, stored: &[u8], revision: Revision) -> Option<Arc<Object>> {
+        let draft = self.0.lock().get(key).filter(|it| it.stored() == stored)?.clone();
+        Some(draft.at_revision(revision))
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let mut underway = self.underway.0.lock();
+        if underway.get(self.key).is_some_and(|it| Arc::ptr_eq(it, &self.draft)) {
+            underway.remove(self.key);
+        }
+    }
+}
