@@ -9,8 +9,17 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::resource::Selectable;
+use super::resource::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, Selectable};
 use super::{Name, ObjectError, ResourceRef, Revision};
+
+/// The finalizer that keeps an object of this kind while something uses it, if it can be in use.
+pub fn protection(resource: ResourceRef) -> Option<&'static str> {
+    match resource {
+        it if it == &PERSISTENT_VOLUME_CLAIM => Some("kubernetes.io/pvc-protection"),
+        it if it == &PERSISTENT_VOLUME => Some("kubernetes.io/pv-protection"),
+        _ => None,
+    }
+}
 
 /// `metadata` of an object, without its annotations and managed fields (which are long, and read through the typed form).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -2,10 +2,12 @@
 
 mod default_class;
 mod default_tolerations;
+mod in_use;
 mod limit_ranger;
 mod namespace_lifecycle;
 mod priority;
 mod resource_quota;
+mod runtime_class;
 mod service_account;
 
 use anyhow::bail;
@@ -53,6 +55,8 @@ enum Plugin {
     Priority,
     DefaultTolerationSeconds,
     DefaultStorageClass,
+    StorageObjectInUseProtection,
+    RuntimeClass,
     DefaultIngressClass,
     ResourceQuota,
     AlwaysDeny,
@@ -60,7 +64,7 @@ enum Plugin {
 
 /// The plug-ins that are on unless others are named.
 pub const DEFAULT_PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ServiceAccount,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
-                                   DefaultIngressClass,ResourceQuota";
+                                   StorageObjectInUseProtection,RuntimeClass,DefaultIngressClass,ResourceQuota";
 
 /// The plug-ins of a server, in order.
 #[derive(Debug, Default)]
@@ -81,9 +85,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "PersistentVolumeLabel",
     "PodSecurity",
     "PodSecurityPolicy",
-    "RuntimeClass",
     "SecurityContextDeny",
-    "StorageObjectInUseProtection",
     "TaintNodesByCondition",
     "ValidatingAdmissionPolicy",
     "ValidatingAdmissionWebhook",
@@ -102,6 +104,8 @@ impl Chain {
                 "Priority" => Plugin::Priority,
                 "DefaultTolerationSeconds" => Plugin::DefaultTolerationSeconds,
                 "DefaultStorageClass" => Plugin::DefaultStorageClass,
+                "StorageObjectInUseProtection" => Plugin::StorageObjectInUseProtection,
+                "RuntimeClass" => Plugin::RuntimeClass,
                 "DefaultIngressClass" => Plugin::DefaultIngressClass,
                 "ResourceQuota" => Plugin::ResourceQuota,
                 "AlwaysDeny" => Plugin::AlwaysDeny,
@@ -130,6 +134,8 @@ impl Chain {
                 Plugin::Priority => priority::admit(server, review, object)?,
                 Plugin::DefaultTolerationSeconds => default_tolerations::admit(review, object),
                 Plugin::DefaultStorageClass => default_class::admit(server, &default_class::STORAGE, review, object),
+                Plugin::StorageObjectInUseProtection => in_use::admit(review, object),
+                Plugin::RuntimeClass => runtime_class::admit(server, review, object)?,
                 Plugin::DefaultIngressClass => default_class::admit(server, &default_class::INGRESSES, review, object),
                 Plugin::ResourceQuota | Plugin::AlwaysDeny => {}
             }
@@ -154,6 +160,8 @@ impl Chain {
                 | Plugin::ServiceAccount
                 | Plugin::DefaultTolerationSeconds
                 | Plugin::DefaultStorageClass
+                | Plugin::StorageObjectInUseProtection
+                | Plugin::RuntimeClass
                 | Plugin::DefaultIngressClass => {}
             }
         }

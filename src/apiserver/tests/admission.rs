@@ -66,3 +66,26 @@ async fn claims_and_ingresses_get_the_default_class() {
     assert_eq!((&made["spec"]["ingressClassName"], &made["metadata"]["generation"]), (&json!("front"), &json!(1)));
     it.stop().await;
 }
+
+#[tokio::test]
+async fn pods_get_what_their_runtime_class_says() {
+    let it = start_with(|config| config.admission = vec!["RuntimeClass".to_owned(), "StorageObjectInUseProtection".to_owned()]).await;
+    let classes = "/apis/node.k8s.io/v1/runtimeclasses";
+    let class = json!({"metadata": {"name": "vm"}, "handler": "vm", "overhead": {"podFixed": {"cpu": "0.25"}}});
+    it.create(classes, class).await.ok();
+    let mut wanted = pod("in-vm");
+    wanted["spec"]["runtimeClassName"] = "vm".into();
+    assert_eq!(it.create(PODS, wanted.clone()).await.ok()["spec"]["overhead"], json!({"cpu": "250m"}));
+    wanted["metadata"]["name"] = "other".into();
+    wanted["spec"]["runtimeClassName"] = "none".into();
+    let refused = it.create(PODS, wanted).await.failed();
+    assert_eq!(
+        refused,
+        (403, "Forbidden".to_owned(), "pods \"other\" is forbidden: pod rejected: RuntimeClass \"none\" not found".to_owned())
+    );
+    let claim =
+        json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let claim = it.create("/api/v1/namespaces/default/persistentvolumeclaims", claim).await.ok();
+    assert_eq!(claim["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    it.stop().await;
+}

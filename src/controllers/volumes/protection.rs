@@ -8,14 +8,11 @@ use super::matching::Volume;
 use super::{claims_of_pod, users};
 use crate::cache::Cache;
 use crate::client::Patch;
-use crate::object::{Object, ObjectKey, resource};
+use crate::object::{Object, ObjectKey, meta, resource};
 
 /// Puts the finalizers on, and takes them off what is to be deleted and no longer used.
 #[derive(Debug)]
 pub struct ProtectionController;
-
-const OF_CLAIM: &str = "kubernetes.io/pvc-protection";
-const OF_VOLUME: &str = "kubernetes.io/pv-protection";
 
 impl Controller for ProtectionController {
     fn name(&self) -> &'static str {
@@ -38,7 +35,7 @@ impl Controller for ProtectionController {
         let mut plan = Plan::default();
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let claim = key.resource == &resource::PERSISTENT_VOLUME_CLAIM;
-        let finalizer = if claim { OF_CLAIM } else { OF_VOLUME };
+        let Some(finalizer) = meta::protection(key.resource) else { return plan };
         let held = object.meta().finalizers.iter().any(|it| **it == *finalizer);
         let used = || match claim {
             true => users(cache, &object).next().is_some(),
