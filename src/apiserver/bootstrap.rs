@@ -17,7 +17,7 @@ use crate::cache::{Query, Watch};
 use crate::codec;
 use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE, SERVICE_CIDR};
 use crate::object::selector::FieldSelector;
-use crate::object::{ObjectKey, ResourceRef, Revision};
+use crate::object::{ObjectKey, ResourceRef, Revision, Status};
 use crate::store::{Expect, Outcome};
 
 const NAMESPACE_OF_SERVICE: &str = "default";
@@ -166,21 +166,26 @@ async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, field
     let mut expect = Expect::Absent;
     let mut current = server.cached(&key);
     loop {
+        let (mut old, mut held) = (None, None);
         if let Some(object) = current {
-            let mut old: Value = serde_json::from_slice(object.body()).unwrap_or_default();
-            if fields.iter().all(|it| old.get(it) == wanted.get(it)) {
+            let (there, managers) = codec::apply::stored(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
+            if fields.iter().all(|it| there.get(it) == wanted.get(it)) {
                 return Ok(());
             }
+            let mut new = there.clone();
             for field in fields {
-                old[*field] = wanted[*field].clone();
+                new[*field] = wanted[*field].clone();
             }
-            (wanted, expect) = (old, Expect::At(object.revision()));
+            (wanted, expect) = (new, Expect::At(object.revision()));
+            (old, held) = (Some(there), managers);
         } else {
             let metadata = json::metadata(&mut wanted);
             metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
             metadata.insert("creationTimestamp".to_owned(), json::now().into());
         }
-        match server.put(&key, &wanted, None, expect).await? {
+        let (now, options) = (json::now(), WriteOptions { manager: MANAGER.to_owned(), ..WriteOptions::default() });
+        let managers = codec::apply::track((None, held), old.as_ref(), &wanted, &options.writer(resource, "", &now));
+        match server.put(&key, &wanted, managers.as_ref(), expect).await? {
             Ok(_) => return Ok(()),
             Err(Some(entry)) => current = Some(server.adopt(&key, Some(entry))?.object),
             Err(None) => (current, expect) = (None, Expect::Absent),

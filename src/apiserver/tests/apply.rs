@@ -189,3 +189,24 @@ async fn an_autoscaler_is_applied_in_both_versions() {
     assert_eq!(managers(&v2), ["Apply a  autoscaling/v2"]);
     it.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_server_makes_is_its_own() {
+    let it = start().await;
+    for path in [
+        "/api/v1/namespaces/kube-system",
+        "/api/v1/namespaces/default/services/kubernetes",
+        "/api/v1/namespaces/default/endpoints/kubernetes",
+    ] {
+        let object = loop {
+            // The endpoints are made once the server serves.
+            let answer = it.get(path).await;
+            if answer.code == 200 {
+                break answer.ok();
+            }
+            tokio::task::yield_now().await;
+        };
+        assert_eq!(managers(&object), ["Update kube-apiserver  v1"], "{path}");
+    }
+    it.stop().await;
+}
