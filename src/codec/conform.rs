@@ -1,5 +1,7 @@
 //! Holds whatever serde can read (JSON, YAML, a value) against the schema while it builds the value: one pass, one allocation for what is
-//! kept and none for what is not. Wrong shapes end it; unknown and duplicate fields are noted and dropped.
+//! kept and none for what is not. Wrong shapes end it; unknown and duplicate fields are noted and dropped, and so are zeroes that are as good as none.
+
+use std::borrow::Cow;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -22,7 +24,7 @@ pub(super) struct Conforming {
 pub(super) enum Failure<E> {
     /// The input is not of its format.
     Syntax(E),
-    /// The input is well-formed, but a value in it is not what its field holds; in the words of Go's decoder.
+    /// The input is well-formed, but a value in it is not what its field holds; in the words of Go's decoder, or of Kubernetes' converter.
     Shape(String),
 }
 
@@ -72,12 +74,18 @@ impl Walk {
         Err(error)
     }
 
-    fn mismatch<T, E: Error>(&mut self, got: &str, shape: &Shape) -> Result<T, E> {
+    fn mismatch<T, E: Error>(&mut self, found: Found, shape: &Shape) -> Result<T, E> {
+        if self.spelling == scalar::Spelling::Converted
+            && let Some(message) = found.unconvertible(shape)
+        {
+            return self.fail(message);
+        }
+        let got = found.in_json(shape);
         // These read their own text, and say so in other words.
-        match (shape, got) {
-            (Shape::Quantity, _) => return self.fail(crate::util::quantity::QuantityError::Format.to_string()),
-            (Shape::Time | Shape::MicroTime, _) => return self.fail(format!("json: cannot unmarshal {got} into Go value of type string")),
-            (Shape::IntOrString, _) => return self.fail(format!("json: cannot unmarshal {got} into Go value of type int32")),
+        match shape {
+            Shape::Quantity => return self.fail(crate::util::quantity::QuantityError::Format.to_string()),
+            Shape::Time | Shape::MicroTime => return self.fail(format!("json: cannot unmarshal {got} into Go value of type string")),
+            Shape::IntOrString => return self.fail(format!("json: cannot unmarshal {got} into Go value of type int32")),
             _ => {}
         }
         let fields: Vec<&str> = self.path.iter().filter_map(|step| if let Step::Field(name) = step { Some(*name) } else { None }).collect();
@@ -105,6 +113,57 @@ impl Walk {
         }
         let dot = if path.is_empty() { "" } else { "." };
         self.strict_errors.push(format!("{what} field \"{path}{dot}{field}\""));
+    }
+}
+
+/// What there is where something else should be.
+enum Found {
+    Boolean,
+    Integer(i128),
+    Float(f64),
+    String,
+    List,
+    Map,
+}
+
+impl Found {
+    /// As Go's JSON decoder calls it; a number is shown where one could be.
+    fn in_json(&self, shape: &Shape) -> Cow<'static, str> {
+        let shown = matches!(shape, Shape::Int32 | Shape::Int64 | Shape::IntOrString);
+        match self {
+            Self::Integer(number) if shown => format!("number {number}").into(),
+            Self::Float(number) if shown => format!("number {number:?}").into(),
+            Self::Boolean => "bool".into(),
+            Self::Integer(_) | Self::Float(_) => "number".into(),
+            Self::String => "string".into(),
+            Self::List => "array".into(),
+            Self::Map => "object".into(),
+        }
+    }
+
+    /// What Kubernetes' converter of patched objects says of it; `None` where it leaves the value to the decoder.
+    fn unconvertible(&self, shape: &Shape) -> Option<String> {
+        let kind = match self {
+            Self::Boolean => "bool",
+            Self::Integer(_) => "int64",
+            Self::Float(_) => "float64",
+            Self::String => "string",
+            Self::List => "slice",
+            Self::Map => "map",
+        };
+        Some(match (shape, self) {
+            (Shape::Map(_), _) => format!("cannot restore map from {kind}"),
+            (Shape::List(_) | Shape::Bytes, _) => format!("cannot restore slice from {kind}"),
+            (Shape::Object(_), _) => format!("cannot restore struct from: {kind}"),
+            (Shape::String, Self::Integer(_)) | (Shape::Int32 | Shape::Int64, Self::Float(_)) => {
+                format!("cannot convert {kind} to {}", go_type(shape))
+            }
+            (Shape::Int32 | Shape::Int64, Self::Integer(_)) => return None,
+            (Shape::String | Shape::Boolean | Shape::Int32 | Shape::Int64 | Shape::Double, _) => {
+                format!("unrecognized type: {}", go_type(shape))
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -170,7 +229,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
         match self.shape {
             Shape::Boolean | Shape::Any => Ok(value.into()),
-            shape => self.walk.mismatch("bool", shape),
+            shape => self.walk.mismatch(Found::Boolean, shape),
         }
     }
 
@@ -179,8 +238,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             Shape::Int32 | Shape::IntOrString if i32::try_from(value).is_ok() => Ok(value.into()),
             Shape::Int64 | Shape::Double | Shape::Any => Ok(value.into()),
             Shape::Quantity => self.quantity(&value.to_string()),
-            shape @ (Shape::Int32 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value}"), shape),
-            shape => self.walk.mismatch("number", shape),
+            shape => self.walk.mismatch(Found::Integer(value.into()), shape),
         }
     }
 
@@ -189,8 +247,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             (Ok(value), _) => self.visit_i64(value),
             (Err(_), Shape::Double | Shape::Any) => Ok(value.into()),
             (Err(_), Shape::Quantity) => self.quantity(&value.to_string()),
-            (Err(_), shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString)) => self.walk.mismatch(&format!("number {value}"), shape),
-            (Err(_), shape) => self.walk.mismatch("number", shape),
+            (Err(_), shape) => self.walk.mismatch(Found::Integer(value.into()), shape),
         }
     }
 
@@ -198,8 +255,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
             Shape::Quantity => self.quantity(&value.to_string()),
-            shape @ (Shape::Int32 | Shape::Int64 | Shape::IntOrString) => self.walk.mismatch(&format!("number {value:?}"), shape),
-            shape => self.walk.mismatch("number", shape),
+            shape => self.walk.mismatch(Found::Float(value), shape),
         }
     }
 
@@ -211,7 +267,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match scalar::string(self.shape, text, self.walk.spelling) {
             Ok(value) => Ok(value),
             Err(Some(message)) => self.walk.fail(message),
-            Err(None) => self.walk.mismatch("string", self.shape),
+            Err(None) => self.walk.mismatch(Found::String, self.shape),
         }
     }
 
@@ -227,7 +283,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let inner = match self.shape {
             Shape::List(inner) => inner,
             Shape::Any => &Shape::Any,
-            shape => return self.walk.mismatch("array", shape),
+            shape => return self.walk.mismatch(Found::List, shape),
         };
         let mut list = Vec::new();
         loop {
@@ -250,13 +306,13 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
             },
             Shape::Map(inner) => map(inner, self.walk, entries),
             Shape::Any => map(&Shape::Any, self.walk, entries),
-            shape => self.walk.mismatch("object", shape),
+            shape => self.walk.mismatch(Found::Map, shape),
         }
     }
 }
 
 fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
-    let mut map = Map::new();
+    let (mut map, mut zeroes) = (Map::new(), false);
     let outer = std::mem::replace(&mut walk.owner, kind.short_name());
     while let Some(key) = entries.next_key_seed(FieldSeed(kind))? {
         match key {
@@ -264,6 +320,7 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
                 walk.path.push(Step::Field(field.name));
                 let value = entries.next_value_seed(Seed { shape: &field.shape, walk: &mut *walk })?;
                 walk.path.pop();
+                zeroes |= field.leaves_out(&value);
                 // A null is no value; only what may hold anything may hold it too.
                 let kept = if value.is_null() { map.contains_key(field.name) } else { map.insert(field.name.to_owned(), value).is_some() };
                 if kept {
@@ -277,6 +334,10 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
         }
     }
     walk.owner = outer;
+    // Only now: a field that is there twice is told of whatever it holds.
+    if zeroes {
+        map.retain(|name, value| !kind.field(name).is_some_and(|it| it.leaves_out(value)));
+    }
     Ok(Value::Object(map))
 }
 

@@ -13,9 +13,9 @@ pub(super) fn object(kind: &'static Type, depth: u32) -> BoxedStrategy<Value> {
     }
     let field = (0..kind.fields.len()).prop_flat_map(move |at| {
         let field = &kind.fields[at];
-        value(&field.shape, depth - 1).prop_map(move |value| (field.name.to_owned(), value))
+        value(&field.shape, depth - 1).prop_map(move |value| (!field.leaves_out(&value)).then(|| (field.name.to_owned(), value)))
     });
-    prop::collection::vec(field, 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())).boxed()
+    prop::collection::vec(field, 0..6).prop_map(|fields| Value::Object(fields.into_iter().flatten().collect())).boxed()
 }
 
 fn value(shape: &'static Shape, depth: u32) -> BoxedStrategy<Value> {
@@ -31,16 +31,22 @@ fn value(shape: &'static Shape, depth: u32) -> BoxedStrategy<Value> {
             .prop_map(|map| Value::Object(map.into_iter().collect()))
             .boxed(),
         Shape::Object(name) => object(schema::get(name).expect("described"), depth),
-        shape => Just(full_value(shape, 0)).boxed(),
+        shape => Just(full_value(shape, 0, &mut Vec::new())).boxed(),
     }
 }
 
-/// An object with every field of its type set, at most `depth` deep.
-pub(super) fn full(kind: &Type, depth: u32) -> Value {
-    if depth == 0 {
+/// An object with every field of its type set, at most `depth` deep. What holds its own type holds it once.
+pub(super) fn full(kind: &'static Type, depth: u32) -> Value {
+    full_within(kind, depth, &mut Vec::new())
+}
+
+fn full_within(kind: &'static Type, depth: u32, around: &mut Vec<&'static str>) -> Value {
+    if depth == 0 || around.contains(&kind.name) {
         return json!({});
     }
-    let mut value: Value = kind.fields.iter().map(|field| (field.name.to_owned(), full_value(&field.shape, depth))).collect();
+    around.push(kind.name);
+    let mut value: Value = kind.fields.iter().map(|field| (field.name.to_owned(), full_value(&field.shape, depth, around))).collect();
+    around.pop();
     if let Some(api_version) = kind.api_version {
         value["apiVersion"] = api_version.into();
         value["kind"] = kind.short_name().into();
@@ -48,7 +54,7 @@ pub(super) fn full(kind: &Type, depth: u32) -> Value {
     value
 }
 
-fn full_value(shape: &Shape, depth: u32) -> Value {
+fn full_value(shape: &Shape, depth: u32, around: &mut Vec<&'static str>) -> Value {
     match shape {
         Shape::String => json!("text"),
         Shape::Boolean => json!(true),
@@ -59,8 +65,8 @@ fn full_value(shape: &Shape, depth: u32) -> Value {
         Shape::MicroTime => json!("2026-01-02T03:04:05.000006Z"),
         Shape::Bytes => json!("aGk="),
         Shape::Any => json!({"any": [1, null, {"thing": "x"}]}),
-        Shape::List(inner) => json!([full_value(inner, depth)]),
-        Shape::Map(inner) => json!({"key": full_value(inner, depth)}),
-        Shape::Object(name) => full(schema::get(name).expect("described"), depth - 1),
+        Shape::List(inner) => json!([full_value(inner, depth, around)]),
+        Shape::Map(inner) => json!({"key": full_value(inner, depth, around)}),
+        Shape::Object(name) => full_within(schema::get(name).expect("described"), depth - 1, around),
     }
 }

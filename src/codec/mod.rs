@@ -21,7 +21,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-pub use decode::{Decoded, conform, decode, decode_applied, decode_kind, decode_patch};
+pub use decode::{Decoded, conform, conform_converted, decode, decode_applied, decode_kind, decode_patch};
 pub use default::default;
 pub use patch::{PatchKind, patch};
 pub use protobuf::{protobuf, protobuf_event};

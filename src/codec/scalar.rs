@@ -11,6 +11,8 @@ use crate::util::quantity::Quantity;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     Json,
+    /// As JSON, but the document is no text: an object that was patched, of which Go speaks in other words.
+    Converted,
     /// YAML 1.1, as Go's decoder reads it: `yes` and `on` are booleans, `0644` is octal.
     Yaml,
 }

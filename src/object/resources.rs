@@ -10,7 +10,7 @@ const GET: &[&str] = &["get"];
 const CONNECT: &[&str] = &["create", "get"];
 const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
 
-const SCALE: Subresource = Subresource { name: "scale", kind: ("autoscaling", "v1", "Scale"), verbs: READ_WRITE };
+const SCALABLE: Subresource = Subresource { name: "scale", kind: ("autoscaling", "v1", "Scale"), verbs: READ_WRITE };
 
 const fn status(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
     Subresource { name: "status", kind: (group, version, kind), verbs: READ_WRITE }
@@ -90,7 +90,7 @@ resource!(REPLICATION_CONTROLLER = "" "v1" "ReplicationController" "replicationc
     short_names: &["rc"],
     categories: &["all"],
     schema: "io.k8s.api.core.v1.ReplicationController",
-    subresources: &[SCALE, status("", "v1", "ReplicationController")],
+    subresources: &[SCALABLE, status("", "v1", "ReplicationController")],
     selectable: &[field_or("status.replicas", "0")],
 });
 resource!(SERVICE = "" "v1" "Service" "services" "service" {
@@ -177,20 +177,20 @@ resource!(DEPLOYMENT = "apps" "v1" "Deployment" "deployments" "deployment" {
     short_names: &["deploy"],
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.Deployment",
-    subresources: &[SCALE, status("apps", "v1", "Deployment")],
+    subresources: &[SCALABLE, status("apps", "v1", "Deployment")],
 });
 resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
     short_names: &["rs"],
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.ReplicaSet",
-    subresources: &[SCALE, status("apps", "v1", "ReplicaSet")],
+    subresources: &[SCALABLE, status("apps", "v1", "ReplicaSet")],
     selectable: &[field_or("status.replicas", "0")],
 });
 resource!(STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets" "statefulset" {
     short_names: &["sts"],
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.StatefulSet",
-    subresources: &[SCALE, status("apps", "v1", "StatefulSet")],
+    subresources: &[SCALABLE, status("apps", "v1", "StatefulSet")],
 });
 resource!(DAEMON_SET = "apps" "v1" "DaemonSet" "daemonsets" "daemonset" {
     short_names: &["ds"],
@@ -301,6 +301,16 @@ resource!(CSI_STORAGE_CAPACITY = "storage.k8s.io" "v1" "CSIStorageCapacity" "csi
     schema: "io.k8s.api.storage.v1.CSIStorageCapacity",
 });
 
+resource!(
+    /// A resource that users add to the API. Nothing is made of one yet, so there are none, and none can be created: with the verbs that
+    /// write, whatever looks up a resource (paths, discovery, OpenAPI, the cache's tables) has to look among these objects as well.
+    CUSTOM_RESOURCE_DEFINITION = "apiextensions.k8s.io" "v1" "CustomResourceDefinition" "customresourcedefinitions" "customresourcedefinition" {
+    short_names: &["crd", "crds"],
+    categories: &["api-extensions"],
+    namespaced: false,
+    verbs: &["get", "list", "watch"],
+    schema: "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition",
+});
 resource!(PRIORITY_CLASS = "scheduling.k8s.io" "v1" "PriorityClass" "priorityclasses" "priorityclass" {
     short_names: &["pc"],
     namespaced: false,
@@ -334,6 +344,10 @@ resource!(CERTIFICATE_SIGNING_REQUEST = "certificates.k8s.io" "v1" "CertificateS
     ],
     selectable: &[field("spec.signerName")],
 });
+
+resource!(
+    /// The form in which everything that has replicas shows them under `scale`. No collection of its own.
+    SCALE = "autoscaling" "v1" "Scale" "scales" "scale" { verbs: &[], schema: "io.k8s.api.autoscaling.v1.Scale" });
 
 /// Makes the row of a question: creating one answers it, and nothing is stored.
 macro_rules! review {
@@ -405,6 +419,7 @@ pub static ALL: &[ResourceRef] = &[
     &CSI_STORAGE_CAPACITY,
     &STORAGE_CLASS,
     &VOLUME_ATTACHMENT,
+    &CUSTOM_RESOURCE_DEFINITION,
     &PRIORITY_CLASS,
     &LEASE,
     &RUNTIME_CLASS,

@@ -127,6 +127,17 @@ impl Status {
         Self::failure(409, "Conflict", message).about(resource, name)
     }
 
+    /// As [`Status::conflict`], over a part of an object that is named beside its resource: `deployments/scale.apps`.
+    pub fn conflict_in_part(resource: ResourceRef, part: &str, name: &str, why: &str) -> Self {
+        let plural = format!("{}/{part}", resource.plural);
+        let mut status = Self::conflict(resource, name, why);
+        status.message = status.message.replacen(resource.plural, &plural, 1);
+        if let Some(details) = &mut status.details {
+            details.kind = plural;
+        }
+        status
+    }
+
     /// The conflict of a stale resource version.
     pub fn modified(resource: ResourceRef, name: &str) -> Self {
         Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")

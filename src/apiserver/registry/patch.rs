@@ -56,10 +56,8 @@ impl Patch {
             };
             Box::new(Status::invalid_kind("", "", "", vec![Cause::invalid("patch", &shown.into(), &why)]))
         };
-        let decoded = codec::conform(version, patched).map_err(|why| {
-            let (kind, version) = (version.kind, version.version);
-            refuse(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
-        })?;
+        let conform = if self.kind == PatchKind::Strategic { codec::conform_converted } else { codec::conform };
+        let decoded = conform(version, patched).map_err(refuse)?;
         let mut faults = self.duplicates.clone();
         faults.extend(decoded.strict_errors);
         match self.fields {

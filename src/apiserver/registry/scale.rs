@@ -14,27 +14,11 @@ use super::patch::Patch;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, json};
 use crate::codec::{self, PatchKind};
+use crate::object::resource::SCALE;
 use crate::object::status::Cause;
-use crate::object::{Object, Resource, ResourceRef, Status};
+use crate::object::{Object, ResourceRef, Status};
 
 const KIND: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
-
-/// The form as a resource: what tables and patches of it are made by.
-static SCALE: Resource = Resource {
-    group: KIND.0,
-    version: KIND.1,
-    kind: KIND.2,
-    plural: "scales",
-    singular: "scale",
-    short_names: &[],
-    categories: &[],
-    namespaced: true,
-    verbs: &[],
-    subresources: &[],
-    selectable: &[],
-    schema: "io.k8s.api.autoscaling.v1.Scale",
-    stored_as: None,
-};
 
 pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let object = server.read(&call.key(), None).await?;
@@ -48,7 +32,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
         let (scale, warnings) = accept_fields(decoded, options.fields)?;
         check_name(call, &scale)?;
-        let object = modify(server, &key, Part::Scale, &options, &|before: &Before<'_>| with(before.value, &scale)).await?;
+        let object = modify(server, &key, Part::Scale, &options, &|before: &Before<'_>| with(key.resource, before.value, &scale)).await?;
         answer(call, &of(&value(&object)?), &warnings)
     })
 }
@@ -65,7 +49,7 @@ pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let change = |before: &Before<'_>| {
             let scale = patch.on(&SCALE, &of(before.value))?;
             check_name(call, &scale)?;
-            with(before.value, &scale)
+            with(key.resource, before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
         answer(call, &of(&value(&object)?), &patch.warnings())
@@ -130,9 +114,12 @@ fn of(object: &Value) -> Value {
         "kind": KIND.2,
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": json::integer(object, "/spec/replicas").unwrap_or_default()},
+        "spec": {},
         "status": {"replicas": json::integer(object, "/status/replicas").unwrap_or_default()},
     });
+    if let Some(replicas) = json::integer(object, "/spec/replicas").filter(|it| *it != 0) {
+        scale["spec"]["replicas"] = replicas.into();
+    }
     if let Some(selector) = object.pointer("/spec/selector").map(selector_text).filter(|it| !it.is_empty()) {
         scale["status"]["selector"] = selector.into();
     }
@@ -140,12 +127,17 @@ fn of(object: &Value) -> Value {
 }
 
 /// The object with the replicas (and, for the check of it, the version) of a scale.
-fn with(object: &Value, scale: &Value) -> Answer<Value> {
+fn with(resource: ResourceRef, object: &Value, scale: &Value) -> Answer<Value> {
     let replicas = json::integer(scale, "/spec/replicas").unwrap_or_default();
     if replicas < 0 {
         let name = json::text(object, "/metadata/name");
         let cause = Cause::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
         return Err(Box::new(Status::invalid(&SCALE, name, vec![cause])));
+    }
+    let (stated, known) = (json::text(scale, "/metadata/uid"), json::text(object, "/metadata/uid"));
+    if !stated.is_empty() && stated != known {
+        let why = format!("Precondition failed: UID in precondition: {stated}, UID in object meta: {known}");
+        return Err(Box::new(Status::conflict_in_part(resource, "scale", json::text(object, "/metadata/name"), &why)));
     }
     let mut object = object.clone();
     json::map(&mut object, "spec").insert("replicas".to_owned(), replicas.into());
@@ -184,6 +176,7 @@ fn selector_text(selector: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::resource::DEPLOYMENT;
 
     #[test]
     fn there_and_back() {
@@ -196,10 +189,20 @@ mod tests {
         assert_eq!(scale["status"], json!({"replicas": 1, "selector": "a=1,b=2,c in (y,z)"}));
         assert_eq!(scale["metadata"], json!({"name": "web", "namespace": "a", "uid": "u", "resourceVersion": "7"}));
         scale["spec"]["replicas"] = 5.into();
-        let changed = with(&object, &scale).unwrap();
+        let changed = with(&DEPLOYMENT, &object, &scale).unwrap();
         assert_eq!(changed["spec"]["replicas"], 5);
         assert_eq!(changed["metadata"], object["metadata"]);
-        assert_eq!(with(&object, &json!({"spec": {"replicas": -1}})).unwrap_err().code, 422);
+        assert_eq!(with(&DEPLOYMENT, &object, &json!({"spec": {"replicas": -1}})).unwrap_err().code, 422);
+        scale["metadata"]["uid"] = "other".into();
+        let refused = with(&DEPLOYMENT, &object, &scale).unwrap_err();
+        assert_eq!(
+            (refused.code, &*refused.message),
+            (
+                409,
+                r#"Operation cannot be fulfilled on deployments/scale.apps "web": Precondition failed: UID in precondition: other, UID in object meta: u"#
+            )
+        );
+        assert_eq!(of(&json!({"metadata": {"name": "web"}, "spec": {"replicas": 0}}))["spec"], json!({}));
         assert_eq!(selector_text(&json!({"app": "x"})), "app=x");
     }
 }

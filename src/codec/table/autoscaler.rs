@@ -1,5 +1,6 @@
-//! Autoscalers.
+//! Autoscalers, and the form in which what they scale shows its replicas.
 
+use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus, MetricSpec, MetricStatus, MetricTarget,
     MetricValueStatus,
@@ -10,19 +11,37 @@ use super::row::{NONE, Row, UNKNOWN, UNSET};
 use super::{AGE, Column, NAME, Printer, named};
 use crate::object::resource;
 
-pub(super) static PRINTERS: &[Printer] = &[Printer {
-    resource: &resource::HORIZONTAL_POD_AUTOSCALER,
-    columns: &[
-        NAME,
-        Column::text("Reference", "What is scaled."),
-        Column::text("Targets", "What is measured, and what it is to be."),
-        Column::text("MinPods", "At least so many pods."),
-        Column::text("MaxPods", "At most so many pods."),
-        Column::text("Replicas", "How many pods there are."),
-        AGE,
-    ],
-    cells: |object, row| named(object, row, autoscaler),
-}];
+pub(super) static PRINTERS: &[Printer] = &[
+    Printer {
+        resource: &resource::HORIZONTAL_POD_AUTOSCALER,
+        columns: &[
+            NAME,
+            Column::text("Reference", "What is scaled."),
+            Column::text("Targets", "What is measured, and what it is to be."),
+            Column::text("MinPods", "At least so many pods."),
+            Column::text("MaxPods", "At most so many pods."),
+            Column::text("Replicas", "How many pods there are."),
+            AGE,
+        ],
+        cells: |object, row| named(object, row, autoscaler),
+    },
+    Printer {
+        resource: &resource::SCALE,
+        columns: &[
+            NAME,
+            Column::integer("Desired", "How many pods there are to be."),
+            Column::integer("Available", "How many pods there are."),
+            AGE,
+        ],
+        cells: |object, row| named(object, row, scale),
+    },
+];
+
+fn scale(it: &Scale, row: &mut Row<'_>) {
+    row.integer(it.spec.as_ref().and_then(|it| it.replicas).unwrap_or_default());
+    row.integer(it.status.as_ref().map_or(0, |it| it.replicas));
+    row.created();
+}
 
 fn autoscaler(it: &HorizontalPodAutoscaler, row: &mut Row<'_>) {
     let (no_spec, no_status) = (HorizontalPodAutoscalerSpec::default(), HorizontalPodAutoscalerStatus::default());

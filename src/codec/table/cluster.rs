@@ -1,15 +1,24 @@
-//! Settings of the cluster: priorities, ways to run containers, requests for certificates.
+//! Settings of the cluster: priorities, ways to run containers, requests for certificates, resources that users define.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
 use super::row::{NONE, Row};
-use super::{AGE, Column, NAME, Printer, named};
+use super::{AGE, CREATED_AT, Column, NAME, Printer, named};
 use crate::object::resource;
 use crate::util::duration;
 
 pub(super) static PRINTERS: &[Printer] = &[
+    Printer {
+        resource: &resource::CUSTOM_RESOURCE_DEFINITION,
+        columns: &[NAME, CREATED_AT],
+        cells: |object, row| {
+            row.text(object.name());
+            row.moment();
+            Ok(())
+        },
+    },
     Printer {
         resource: &resource::PRIORITY_CLASS,
         columns: &[

@@ -10,6 +10,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::LazyLock;
 
+use serde_json::Value;
+
 /// A named type: an object with fields.
 #[derive(Debug, PartialEq)]
 pub struct Type {
@@ -38,6 +40,8 @@ pub struct Field {
     pub required: bool,
     /// Whether a zero value (`""`, 0, false) says something else than no value at all.
     pub nullable: bool,
+    /// Whether a zero value, an empty list or an empty map is not written at all (Go's `omitempty`).
+    pub omitted: bool,
     /// JSON text of the value that an absent field gets when its object is present. A zero value counts as absent unless `nullable`.
     pub default: Option<&'static str>,
     /// The strings it (or each of its items) may hold; empty if any.
@@ -86,6 +90,22 @@ pub enum Merge {
     Set,
     /// A list of objects told apart by these fields.
     Map(&'static [&'static str]),
+}
+
+impl Field {
+    /// Whether this value is as good as none in this field.
+    pub fn leaves_out(&self, value: &Value) -> bool {
+        self.omitted
+            && match (&self.shape, value) {
+                (Shape::String | Shape::Bytes, Value::String(text)) => text.is_empty(),
+                (Shape::Boolean, Value::Bool(value)) => !value,
+                (Shape::Int32 | Shape::Int64 | Shape::Double, Value::Number(number)) => number.as_f64() == Some(0.0),
+                (Shape::List(_), Value::Array(items)) => items.is_empty(),
+                (Shape::Map(_), Value::Object(entries)) => entries.is_empty(),
+                // Go has no zero of a structure that it would leave out.
+                _ => false,
+            }
+    }
 }
 
 impl Type {
@@ -182,7 +202,7 @@ mod tests {
                     assert!(get(name).is_some(), "{}.{} is a {name}", kind.name, field.name);
                 }
                 if let Some(default) = field.default {
-                    assert!(serde_json::from_str::<serde_json::Value>(default).is_ok(), "{}.{}: {default}", kind.name, field.name);
+                    assert!(serde_json::from_str::<Value>(default).is_ok(), "{}.{}: {default}", kind.name, field.name);
                 }
                 for key in [field.patch_key].into_iter().flatten().chain(match &field.merge {
                     Merge::Map(keys) => keys.iter().copied(),
@@ -203,6 +223,19 @@ mod tests {
                 assert!(!field.doc.is_empty(), "{}.{} is not documented", kind.name, field.name);
             }
         }
+    }
+
+    #[test]
+    fn zeroes_that_are_not_written() {
+        let leaves_out = |kind: &str, field: &str, value: Value| {
+            get(kind).and_then(|it| it.field(field)).unwrap_or_else(|| panic!("{kind} has no {field}")).leaves_out(&value)
+        };
+        let (node, pod, set) = ("io.k8s.api.core.v1.NodeSpec", "io.k8s.api.core.v1.PodSpec", "io.k8s.api.apps.v1.StatefulSetSpec");
+        assert!(leaves_out(node, "unschedulable", false.into()) && !leaves_out(node, "unschedulable", true.into()));
+        assert!(leaves_out(pod, "nodeSelector", serde_json::json!({})) && leaves_out(pod, "tolerations", serde_json::json!([])));
+        // A pointer, a required field, a structure, and one that is optional but always written.
+        assert!(!leaves_out(set, "replicas", 0.into()) && !leaves_out(pod, "containers", serde_json::json!([])));
+        assert!(!leaves_out(pod, "securityContext", serde_json::json!({})) && !leaves_out(set, "serviceName", "".into()));
     }
 
     #[test]

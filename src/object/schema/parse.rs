@@ -9,8 +9,9 @@
 //!  ports 6 [core.v1.ContainerPort] list=containerPort,protocol patch=containerPort default={} -- Documentation.
 //! ```
 //!
-//! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` to `meta.v1`. In the facts a field has no number and
-//! no shape (it has them from `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
+//! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` and `apiextensions/v1` to `meta.v1` and `apiextensions.v1`.
+//! `kept` marks an optional field that is written although it is zero. In the facts a field has no number and no shape (it has them from
+//! `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
 
 use std::collections::HashMap;
 
@@ -21,6 +22,7 @@ type Enums = HashMap<&'static str, &'static [&'static str]>;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const API: &str = "io.k8s.api.";
+const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.";
 
 /// All files, `facts` laid over `types`. They are part of the program, so that an error in them is one of its author.
 pub(super) fn parse(types: &'static str, facts: &[&'static str]) -> Types {
@@ -54,7 +56,7 @@ pub(super) fn parse(types: &'static str, facts: &[&'static str]) -> Types {
 fn short(name: &str) -> &str {
     match name.strip_prefix(META) {
         Some(_) => &name[META.len() - "meta.v1.".len()..],
-        None => name.strip_prefix(API).unwrap_or(name),
+        None => name.strip_prefix(API).or_else(|| name.strip_prefix(EXTENSIONS)).unwrap_or(name),
     }
 }
 
@@ -93,6 +95,7 @@ fn field(line: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums)
         shape,
         required,
         nullable,
+        omitted: !required && !nullable,
         default: None,
         allowed,
         merge: Merge::Default,
@@ -150,6 +153,7 @@ fn attribute(field: &mut Field, word: &'static str) {
             field.patch_key = (!key.is_empty()).then_some(key);
         }
         ("retain", _) => field.retain_keys = true,
+        ("kept", _) => field.omitted = false,
         _ => unreachable!("the schema says {word:?} of {}", field.name),
     }
 }

@@ -17,6 +17,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
         shape,
         required: false,
         nullable: false,
+        omitted: false,
         default: None,
         allowed: &[],
         merge: Merge::Default,
