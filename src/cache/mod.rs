@@ -213,11 +213,10 @@ impl Cache {
         owned
     }
 
-    /// Objects of a resource in a namespace that no controller manages.
-    pub fn orphans(&self, resource: ResourceRef, namespace: &str) -> Vec<Arc<Object>> {
-        let mut orphans = self.owned(resource, index::NOBODY);
-        orphans.retain(|it| it.namespace() == namespace);
-        orphans
+    /// Objects of a resource in a namespace that no controller manages and that have these labels.
+    pub fn orphans(&self, resource: ResourceRef, namespace: &str, labels: &LabelSelector) -> Vec<Arc<Object>> {
+        let query = Query { namespace: Some(namespace.to_owned()), labels: labels.clone(), ..Query::default() };
+        self.known(resource).map(|table| table.orphans(&query)).unwrap_or_default()
     }
 
     /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is, once the resource has been

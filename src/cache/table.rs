@@ -8,13 +8,16 @@ use tokio::sync::Notify;
 
 use super::blocks::Blocks;
 use super::history::History;
-use super::index::{By, Found, Indexes};
+use super::index::{By, Found, Indexes, NOBODY};
 use super::interest::Interests;
 use super::progress::Progress;
 use super::rows::Rows;
 use super::{Change, Expired, Page, Query};
 use crate::object::selector::LabelSelector;
 use crate::object::{Name, Object, ResourceRef, Revision};
+
+/// So many orphans are looked through one by one.
+const FEW: usize = 64;
 
 /// One resource.
 #[derive(Debug)]
@@ -133,10 +136,7 @@ impl Table {
             let page = state.page(query, start, limit, &past, at.unwrap_or(now).min(now));
             (page, state.indexes.wanted())
         };
-        if let Some(by) = make {
-            let State { rows, indexes, .. } = &mut *self.state.write();
-            indexes.make(by, rows);
-        }
+        self.make(make);
         Ok(page)
     }
 
@@ -154,14 +154,43 @@ impl Table {
             }
             state.indexes.wanted()
         };
-        if let Some(by) = make {
-            let State { rows, indexes, .. } = &mut *self.state.write();
-            indexes.make(by, rows);
-        }
+        self.make(make);
     }
 }
 
 impl Table {
+    /// The objects that match and that no controller manages. Takes time by how many of these are in the namespace or, if they are many, have one
+    /// of the labels asked for.
+    pub(super) fn orphans(&self, query: &Query) -> Vec<Arc<Object>> {
+        let (found, make) = {
+            let state = self.state.read();
+            let namespace = query.namespace.as_deref();
+            let among = match state.indexes.owned(NOBODY) {
+                Found::Nothing => None,
+                Found::Unknown => Some(&state.rows),
+                Found::Among(orphans) if orphans.range(namespace, None).nth(FEW).is_none() => Some(orphans),
+                Found::Among(orphans) => match state.indexes.find(query, state.rows.len()) {
+                    Found::Nothing => None,
+                    Found::Among(others) if others.len() < orphans.len() => Some(others),
+                    _ => Some(orphans),
+                },
+            };
+            let among = among.into_iter().flat_map(|rows| rows.range(namespace, None));
+            let found = among.filter(|it| it.meta().controller().is_none() && query.matches(it)).cloned().collect();
+            (found, state.indexes.wanted())
+        };
+        self.make(make);
+        found
+    }
+
+    /// Makes an index that was found to be worth it.
+    fn make(&self, by: Option<By>) {
+        if let Some(by) = by {
+            let State { rows, indexes, .. } = &mut *self.state.write();
+            indexes.make(by, rows);
+        }
+    }
+
     /// The objects in the namespace of `object` whose label selector matches it.
     pub(super) fn selecting(&self, object: &Object) -> Vec<Arc<Object>> {
         let (found, make) = {
@@ -172,10 +201,7 @@ impl Table {
             let among = sets.as_deref().unwrap_or(&all).iter().flat_map(|rows| rows.range(Some(object.namespace()), None));
             (among.filter(selects).cloned().collect(), state.indexes.wanted())
         };
-        if let Some(by) = make {
-            let State { rows, indexes, .. } = &mut *self.state.write();
-            indexes.make(by, rows);
-        }
+        self.make(make);
         found
     }
 }

@@ -34,13 +34,13 @@ impl Controller for DisruptionController {
     fn sources(&self) -> Vec<Source> {
         // Who scales a pod's controller changes how many pods the budget expects.
         let of_owned = |cache: &Cache, owner: &Object| {
-            let owned = cache.owned_by(&owner.meta().uid);
-            owned.iter().filter(|it| it.resource() == &resource::POD).flat_map(|it| budgets_of(cache, it)).collect()
+            let owned = cache.owned(&resource::POD, &owner.meta().uid);
+            owned.iter().flat_map(|it| budgets_of(cache, it)).collect()
         };
         let of_deployed = |cache: &Cache, owner: &Object| {
-            let sets = cache.owned_by(&owner.meta().uid);
-            let pods = sets.iter().flat_map(|it| cache.owned_by(&it.meta().uid));
-            pods.filter(|it| it.resource() == &resource::POD).flat_map(|it| budgets_of(cache, &it)).collect()
+            let sets = cache.owned(&resource::REPLICA_SET, &owner.meta().uid);
+            let pods = sets.iter().flat_map(|it| cache.owned(&resource::POD, &it.meta().uid));
+            pods.flat_map(|it| budgets_of(cache, &it)).collect()
         };
         vec![
             Source::own(&resource::POD_DISRUPTION_BUDGET),

@@ -21,6 +21,11 @@ use crate::supervise::Shutdown;
 
 /// Writes of one plan under way at a time.
 const WRITES: usize = 32;
+/// A key rests for so many times what its plan took, so that one object of which a part changes all the time (a DaemonSet on ten thousand nodes) does
+/// not keep a core busy. Shorter rests are none.
+const REST: u32 = 10;
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+const LONGEST_REST: Duration = Duration::from_secs(2);
 /// How long a plan's own writes may take to come back through the cache before the next plan is made without them.
 const ECHO: Duration = Duration::from_secs(5);
 
@@ -147,19 +152,19 @@ async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context,
     while at_work.join_next().await.is_some() {}
 }
 
-fn settle(
-    controller: &dyn Controller,
-    inbox: &Inbox,
-    ended: Result<(ObjectKey, Result<Option<Duration>, ClientError>), tokio::task::JoinError>,
-) {
+fn settle(controller: &dyn Controller, inbox: &Inbox, ended: Result<(ObjectKey, Result<Next, ClientError>), tokio::task::JoinError>) {
     let (key, outcome) = match ended {
         Ok(ended) => ended,
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     };
     let (mut queue, now) = (inbox.queue.lock(), Instant::now());
     match outcome {
-        Ok(again) => {
-            queue.done(&key);
+        Ok(Next { again, rest }) => {
+            if rest < SHORTEST_REST {
+                queue.done(&key);
+            } else {
+                queue.done_resting(&key, now + rest);
+            }
             if let Some(pause) = again {
                 queue.add_at(key, now + pause);
             }
@@ -176,8 +181,18 @@ fn settle(
     }
 }
 
-async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Option<Duration>, ClientError> {
+/// When to work on a key again.
+struct Next {
+    /// Even if nothing changes.
+    again: Option<Duration>,
+    /// Not earlier, whatever changes.
+    rest: Duration,
+}
+
+async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Next, ClientError> {
+    let begun = std::time::Instant::now();
     let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
+    let rest = (begun.elapsed() * REST).min(LONGEST_REST);
     for Note { about, kind, reason, message } in notes {
         context.events.event(&about, kind, reason, message);
     }
@@ -194,7 +209,7 @@ async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectK
             tracing::warn!("{}: {} did not reach revision {revision} within {ECHO:?}", controller.name(), resource.plural);
         }
     }
-    progress.error.map_or(Ok(again), Err)
+    progress.error.map_or(Ok(Next { again, rest }), Err)
 }
 
 /// What a plan's writes have come to so far.

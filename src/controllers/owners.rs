@@ -47,31 +47,32 @@ pub(super) fn claim(
     cache: &Cache,
     owner: &Arc<Object>,
     resource: ResourceRef,
-    selects: impl Fn(&Object) -> bool,
+    selector: &LabelSelector,
     plan: &mut Plan,
 ) -> Vec<Arc<Object>> {
-    claim_with(cache, owner, resource, selects, &[], plan)
+    claim_with(cache, owner, resource, selector, |_| true, &[], plan)
 }
 
-/// As [`claim`]; what is adopted also gets these finalizers.
+/// As [`claim`], of those that `also` are what the owner makes; what is adopted also gets these finalizers.
 pub(super) fn claim_with(
     cache: &Cache,
     owner: &Arc<Object>,
     resource: ResourceRef,
-    selects: impl Fn(&Object) -> bool,
+    selector: &LabelSelector,
+    also: impl Fn(&Object) -> bool,
     finalizers: &[&str],
     plan: &mut Plan,
 ) -> Vec<Arc<Object>> {
     let uid = &owner.meta().uid;
     let mut owned = cache.owned(resource, uid);
     owned.retain(|it| it.meta().controller().is_some_and(|it| it.uid == *uid));
-    let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| selects(it));
+    let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| selector.matches(it) && also(it));
     for stray in strayed.iter().filter(|it| !it.meta().is_deleted()) {
         plan.writes.push(set_owner(stray, json!({ "$patch": "delete", "uid": &**uid }), &[]));
     }
     if !owner.meta().is_deleted() {
-        for orphan in cache.orphans(resource, owner.namespace()) {
-            if pods::is_active(&orphan) && selects(&orphan) {
+        for orphan in cache.orphans(resource, owner.namespace(), selector) {
+            if pods::is_active(&orphan) && also(&orphan) {
                 plan.writes.push(set_owner(&orphan, controller_reference(owner), finalizers));
                 mine.push(orphan);
             }

@@ -159,8 +159,7 @@ impl Plan {
     /// A merge patch of the object's status, unless it would change nothing of `current`.
     pub fn set_status(&mut self, key: ObjectKey, current: &Value, status: Value) {
         if !covers(current, &status) {
-            let patch = Patch::Merge(serde_json::json!({ "status": status }));
-            self.writes.push(Write::Patch { key, subresource: "status", patch });
+            self.push_merge(key, "status", serde_json::json!({ "status": status }));
         }
     }
 
@@ -172,7 +171,21 @@ impl Plan {
     /// A merge patch of a part of the object (of the object itself, if `subresource` is empty), unless it would change nothing of `current`.
     pub fn merge_part(&mut self, key: ObjectKey, subresource: &'static str, current: &Value, patch: Value) {
         if !covers(current, &patch) {
-            self.writes.push(Write::Patch { key, subresource, patch: Patch::Merge(patch) });
+            self.push_merge(key, subresource, patch);
+        }
+    }
+
+    /// Two patches of the same part of an object are one request.
+    fn push_merge(&mut self, key: ObjectKey, subresource: &'static str, patch: Value) {
+        let earlier = self.writes.iter_mut().find_map(|it| match it {
+            Write::Patch { key: of, subresource: part, patch: Patch::Merge(earlier) } if *of == key && *part == subresource => {
+                Some(earlier)
+            }
+            _ => None,
+        });
+        match earlier {
+            Some(earlier) => join(earlier, patch),
+            None => self.writes.push(Write::Patch { key, subresource, patch: Patch::Merge(patch) }),
         }
     }
 
@@ -213,6 +226,21 @@ pub fn covers(current: &Value, wanted: &Value) -> bool {
     }
 }
 
+/// Adds one merge patch to another.
+fn join(patch: &mut Value, more: Value) {
+    match (patch, more) {
+        (Value::Object(patch), Value::Object(more)) => {
+            for (name, value) in more {
+                match patch.get_mut(&name) {
+                    Some(there) => join(there, value),
+                    None => drop(patch.insert(name, value)),
+                }
+            }
+        }
+        (patch, more) => *patch = more,
+    }
+}
+
 /// What a number, or a percentage of `total`, in an object's JSON comes to; `None` if it is neither.
 pub fn portion_of(value: &Value, total: i64, round: Round) -> Option<i64> {
     portion(&serde_json::from_value(value.clone()).ok()?, total, round)
@@ -245,5 +273,20 @@ mod tests {
         ] {
             assert_eq!(covers(&current, &wanted), expected, "{wanted}");
         }
+    }
+
+    #[test]
+    fn patches_of_one_part_are_one_request() {
+        let (mut plan, key) = (Plan::default(), || ObjectKey::new(&crate::object::resource::DEPLOYMENT, "default", "web"));
+        plan.merge_part(key(), "status", &Value::Null, serde_json::json!({"metadata": {"annotations": {"a": "1"}}}));
+        plan.merge(key(), &Value::Null, serde_json::json!({"spec": {"replicas": 2}}));
+        plan.set_status(key(), &Value::Null, serde_json::json!({"replicas": 1, "conditions": []}));
+        plan.merge_part(key(), "status", &Value::Null, serde_json::json!({"metadata": {"annotations": {"b": null}}}));
+        let written = plan.writes.iter().map(|it| match it {
+            Write::Patch { subresource, patch: Patch::Merge(patch), .. } => (*subresource, patch.clone()),
+            other => panic!("{other:?}"),
+        });
+        let status = serde_json::json!({"metadata": {"annotations": {"a": "1", "b": null}}, "status": {"replicas": 1, "conditions": []}});
+        assert_eq!(written.collect::<Vec<_>>(), [("status", status), ("", serde_json::json!({"spec": {"replicas": 2}}))]);
     }
 }

@@ -1,5 +1,5 @@
-//! Which objects need work and when: each key at most once in the queue and never twice at work, failures after a growing pause. Pure: time
-//! is passed in.
+//! Which objects need work and when: each key at most once in the queue and never twice at work, failures after a growing pause, and what was
+//! much work only after a rest. Pure: time is passed in.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -22,6 +22,9 @@ pub struct Queue<K> {
     delayed_keys: HashMap<u64, K>,
     /// The earliest delay of each delayed key.
     due: HashMap<K, (Instant, u64)>,
+    /// Keys whose work is done but that are not handed out again yet: until then they are among those at work.
+    resting: BTreeSet<(Instant, u64)>,
+    resting_keys: HashMap<u64, K>,
     next_ticket: u64,
     failures: HashMap<K, u32>,
 }
@@ -35,6 +38,8 @@ impl<K> Default for Queue<K> {
             delayed: BTreeSet::new(),
             delayed_keys: HashMap::new(),
             due: HashMap::new(),
+            resting: BTreeSet::new(),
+            resting_keys: HashMap::new(),
             next_ticket: 0,
             failures: HashMap::new(),
         }
@@ -76,21 +81,36 @@ impl<K: Clone + Eq + Hash> Queue<K> {
                 self.add(key);
             }
         }
+        while let Some(ticket) = self.resting.first().copied().filter(|it| it.0 <= now) {
+            self.resting.remove(&ticket);
+            if let Some(key) = self.resting_keys.remove(&ticket.1) {
+                self.give_back(&key);
+            }
+        }
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
         self.working.insert(key.clone(), false);
         Some(key)
     }
 
-    /// When the next delayed key is due, if nothing is ready.
+    /// When the next delayed key is due, or the next rest ends, if nothing is ready.
     pub fn next_due(&self) -> Option<Instant> {
-        self.delayed.first().map(|it| it.0)
+        [&self.delayed, &self.resting].into_iter().filter_map(|it| it.first()).map(|it| it.0).min()
     }
 
     /// Gives a key back after work that succeeded.
     pub fn done(&mut self, key: &K) {
         self.failures.remove(key);
         self.give_back(key);
+    }
+
+    /// Gives a key back after work that succeeded; it is not handed out again before `until`.
+    pub fn done_resting(&mut self, key: &K, until: Instant) {
+        self.failures.remove(key);
+        let ticket = (until, self.next_ticket);
+        self.next_ticket += 1;
+        self.resting.insert(ticket);
+        self.resting_keys.insert(ticket.1, key.clone());
     }
 
     /// Gives a key back after work that failed, to be tried again after a pause. Returns the pause.
@@ -140,6 +160,26 @@ mod tests {
         assert_eq!(queue.take(after(2)), Some("a"));
         queue.done(&"a");
         assert_eq!(queue.take(after(20)), None);
+    }
+
+    #[test]
+    fn what_was_much_work_rests() {
+        let (mut queue, now) = (Queue::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        queue.add("a");
+        queue.add("b");
+        assert_eq!((queue.take(now), queue.take(now)), (Some("a"), Some("b")));
+        queue.add("b");
+        queue.done_resting(&"a", after(2));
+        queue.done_resting(&"b", after(3));
+        queue.add("a");
+        assert_eq!((queue.take(after(1)), queue.next_due()), (None, Some(after(2))));
+        assert_eq!((queue.take(after(2)), queue.take(after(2))), (Some("a"), None));
+        assert_eq!(queue.next_due(), Some(after(3)));
+        assert_eq!((queue.take(after(3)), queue.next_due()), (Some("b"), None));
+        // What nobody asked for again is forgotten.
+        queue.done_resting(&"a", after(4));
+        assert_eq!((queue.take(after(4)), queue.next_due()), (None, None));
     }
 
     #[test]

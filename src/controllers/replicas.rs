@@ -79,11 +79,12 @@ impl Controller for Replicas {
         let mut plan = Plan::default();
         let Some(owner) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(desired) = Desired::read(&owner) else { return plan };
-        let mine = owners::claim(cache, &owner, &resource::POD, |pod| desired.selector.matches(pod), &mut plan);
-        let active: Vec<_> = mine.into_iter().filter(|pod| pods::is_active(pod)).collect();
+        let mine = owners::claim(cache, &owner, &resource::POD, &desired.selector, &mut plan);
+        let active = active(mine);
+        let missing = desired.replicas.saturating_sub(active.len());
         if !owner.meta().is_deleted() {
-            if active.len() < desired.replicas {
-                for _ in 0..(desired.replicas - active.len()).min(BURST) {
+            if missing > 0 {
+                for _ in 0..missing.min(BURST) {
                     plan.writes.push(Write::Create {
                         resource: &resource::POD,
                         namespace: owner.namespace().to_owned(),
@@ -97,8 +98,12 @@ impl Controller for Replicas {
                 }
             }
         }
+        if (1..=BURST).contains(&missing) && !owner.meta().is_deleted() {
+            // What is made now leads back here, and what there is then is told once; as it is if nothing can be made.
+            return plan;
+        }
         let mut failures = Conditions::of(&desired.status, None);
-        if active.len() >= desired.replicas {
+        if missing == 0 {
             failures.remove(FAILURE);
         }
         let mut status = status(&owner, &desired, &active, now, &mut plan);
@@ -110,12 +115,20 @@ impl Controller for Replicas {
     fn refused(&self, cache: &Cache, key: &ObjectKey, failure: &Failure, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(owner) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
-        let status = tree(&owner)["status"].take();
-        let mut conditions = Conditions::of(&status, None);
+        let Some(desired) = Desired::read(&owner) else { return plan };
+        let active = active(owners::claim(cache, &owner, &resource::POD, &desired.selector, &mut Plan::default()));
+        let mut conditions = Conditions::of(&desired.status, None);
         conditions.set(FAILURE, "True", failure.reason, &failure.message, now);
-        plan.set_status(owner.key(), &status, json!({ "conditions": conditions.into_json() }));
+        let mut status = status(&owner, &desired, &active, now, &mut plan);
+        status["conditions"] = conditions.into_json();
+        plan.set_status(owner.key(), &desired.status, status);
         plan
     }
+}
+
+fn active(mut pods: Vec<Arc<Object>>) -> Vec<Arc<Object>> {
+    pods.retain(|pod| pods::is_active(pod));
+    pods
 }
 
 /// Active pods beyond those wanted, in the order in which they should go.

@@ -56,7 +56,7 @@ fn facts(revision: &Object) -> &Facts {
 impl<'a> History<'a> {
     /// The revisions that `owner` controls.
     pub fn claim(cache: &Cache, owner: &'a Arc<Object>, selector: &LabelSelector, plan: &mut Plan) -> Self {
-        let mut revisions = owners::claim(cache, owner, &resource::CONTROLLER_REVISION, |it| selector.matches(it), plan);
+        let mut revisions = owners::claim(cache, owner, &resource::CONTROLLER_REVISION, selector, plan);
         revisions.sort_by(|a, b| {
             let place = |it: &Object| (facts(it).revision, it.meta().created.clone(), it.meta().name.clone());
             place(a).cmp(&place(b))

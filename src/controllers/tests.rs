@@ -163,6 +163,26 @@ fn a_namespace_is_emptied_before_it_goes() {
     assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());
 }
 
+#[test]
+fn a_deployment_takes_no_more_writes_than_it_must() {
+    let mut world = World::new(workloads());
+    world.put(&resource::DEPLOYMENT, "default", deployment(3, json!(1), json!(0)));
+    let mut writes = 0;
+    world.settle(|_| writes += 1);
+    // The deployment's status twice, the set, its pods, its status.
+    assert_eq!((writes, world.list(&resource::POD).len()), (7, 3));
+    let seen = status(&world, &resource::DEPLOYMENT, "web");
+    assert_eq!((&seen["unavailableReplicas"], &seen["updatedReplicas"]), (&json!(3), &json!(3)));
+    assert_eq!(progressing(&world), "ReplicaSetUpdated");
+    // A pod that is replaced is told once: when the new one is there.
+    let pods = world.list(&resource::POD);
+    world.complete(|_| ());
+    world.remove(&pods[0].key());
+    writes = 0;
+    world.settle(|_| writes += 1);
+    assert_eq!(writes, 3, "the pod, the set's status, the deployment's status");
+}
+
 /// The reason of the condition `Progressing` of the deployment `web`.
 fn progressing(world: &World) -> String {
     let status = status(world, &resource::DEPLOYMENT, "web");

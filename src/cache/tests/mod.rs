@@ -192,3 +192,24 @@ fn everybody_is_sent_the_same_lines() {
         assert_eq!(watch.revision(), revision);
     }
 }
+
+#[test]
+fn orphans_are_found_among_few_and_many() {
+    let cache = Cache::new(10);
+    let web = LabelSelector::parse("app=web").unwrap();
+    assert!(cache.orphans(&resource::POD, "a", &web).is_empty());
+    let managed = {
+        let json = serde_json::json!({"metadata": {"name": "managed", "namespace": "a", "labels": {"app": "web"}, "ownerReferences": [
+            {"apiVersion": "v1", "kind": "ReplicationController", "name": "rc", "uid": "rc", "controller": true}]}});
+        Object::from_stored(&resource::POD, json.to_string().as_bytes(), 1).unwrap()
+    };
+    cache.apply(vec![put(managed), put(pod("b", "elsewhere", "web", "", "o", 1)), put(pod("a", "x", "web", "", "o", 1))], 1);
+    for revision in 2..200 {
+        // The indexes are made while there are more and more.
+        assert_eq!(names(&cache.orphans(&resource::POD, "a", &web)), ["a/x"], "{revision}");
+        let app = if revision % 2 == 0 { "db" } else { "cache" };
+        cache.apply(vec![put(pod("a", &format!("y{revision}"), app, "", "o", revision))], revision);
+    }
+    assert!(cache.orphans(&resource::POD, "a", &LabelSelector::parse("app=none").unwrap()).is_empty());
+    assert_eq!(cache.orphans(&resource::POD, "a", &LabelSelector::parse("app in (db,cache)").unwrap()).len(), 198);
+}

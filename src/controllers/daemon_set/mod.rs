@@ -60,7 +60,7 @@ impl Controller for DaemonSetController {
             plan.note(&object, EventType::Warning, "SelectingAll", why);
             return plan;
         };
-        let pods = owners::claim(cache, &object, &resource::POD, |pod| selector.matches(pod), &mut plan);
+        let pods = owners::claim(cache, &object, &resource::POD, &selector, &mut plan);
         let history = History::claim(cache, &object, &selector, &mut plan);
         let written = tree(&object);
         let latest = history.latest(cache, &written, HASH, &mut plan);

@@ -44,7 +44,7 @@ impl Controller for DeploymentController {
             plan.note(&object, EventType::Warning, "SelectingAll", why);
             return plan;
         };
-        let sets = owners::claim(cache, &object, &resource::REPLICA_SET, |set| selector.matches(set), &mut plan);
+        let sets = owners::claim(cache, &object, &resource::REPLICA_SET, &selector, &mut plan);
         Rollout::of(&object, sets).advance(cache, now, &mut plan);
         plan
     }
@@ -147,7 +147,7 @@ impl<'a> Rollout<'a> {
         }
         let replicas = self.limits.first(&self.old);
         plan.writes.push(version::create(self.object, &self.written, &name, replicas, self.next_revision(), self.limits));
-        report.created(&name);
+        report.created(&name, replicas);
     }
 
     fn next_revision(&self) -> i64 {

@@ -22,6 +22,8 @@ const WRITTEN: Option<&str> = Some("lastUpdateTime");
 pub(super) struct Report {
     conditions: Conditions,
     collisions: i64,
+    /// What a version that is being made is to have.
+    coming: i64,
     /// How long a rollout may stand still before that is told; `None`: for ever.
     deadline: Option<Duration>,
     now: Timestamp,
@@ -73,7 +75,7 @@ impl Report {
             let message = format!("Found new replica set \"{}\"", new.object.name());
             conditions.set(PROGRESSING, "True", "FoundNewReplicaSet", &message, now);
         }
-        Self { conditions, collisions: status["collisionCount"].as_i64().unwrap_or_default(), deadline, now }
+        Self { conditions, collisions: status["collisionCount"].as_i64().unwrap_or_default(), coming: 0, deadline, now }
     }
 
     /// How often the name for a new version was taken already.
@@ -85,8 +87,9 @@ impl Report {
         self.collisions = collisions;
     }
 
-    /// Notes that a version is being made.
-    pub fn created(&mut self, name: &str) {
+    /// Notes that a version is being made, of so many pods.
+    pub fn created(&mut self, name: &str, replicas: i64) {
+        self.coming = replicas;
         if self.deadline.is_some() {
             let message = format!("Created new replica set \"{name}\"");
             self.conditions.set(PROGRESSING, "True", "NewReplicaSetCreated", &message, self.now);
@@ -123,7 +126,7 @@ impl Report {
             "updatedReplicas": shown(counts.updated),
             "readyReplicas": shown(counts.ready),
             "availableReplicas": shown(counts.available),
-            "unavailableReplicas": shown((sum(|it| it.replicas) - counts.available).max(0)),
+            "unavailableReplicas": shown((sum(|it| it.replicas) + self.coming - counts.available).max(0)),
             "collisionCount": shown(self.collisions),
             "conditions": self.conditions.into_json(),
         });

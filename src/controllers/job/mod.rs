@@ -77,7 +77,7 @@ impl Controller for JobController {
         if written["spec"]["managedBy"].as_str().is_some_and(|it| it != MANAGER) {
             return plan;
         }
-        let pods = owners::claim_with(cache, &object, &resource::POD, |pod| selector.matches(pod), &[TRACKING], &mut plan);
+        let pods = owners::claim_with(cache, &object, &resource::POD, &selector, |_| true, &[TRACKING], &mut plan);
         Job { object: &object, written: &written, pods, now }.advance(&mut plan);
         plan
     }

@@ -50,8 +50,8 @@ impl Controller for StatefulSetController {
         let mut plan = Plan::default();
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(selector) = owners::selector(&object) else { return plan };
-        let ours = |pod: &Object| selector.matches(pod) && identity::ordinal(object.name(), pod.name()).is_some();
-        let pods = owners::claim(cache, &object, &resource::POD, ours, &mut plan);
+        let numbered = |pod: &Object| identity::ordinal(object.name(), pod.name()).is_some();
+        let pods = owners::claim_with(cache, &object, &resource::POD, &selector, numbered, &[], &mut plan);
         let history = History::claim(cache, &object, &selector, &mut plan);
         let written = tree(&object);
         let latest = history.latest(cache, &written, HASH, &mut plan);
