@@ -9,7 +9,7 @@
 mod server;
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use km::client::{Client, Http};
 use km::object::{ResourceRef, resource};
 use serde_json::{Value, json};
 
-use server::ApiServer;
+use server::{ApiServer, Process};
 
 const DEPLOYMENTS: usize = 5_000;
 /// Deployments created at a time.
@@ -43,6 +43,7 @@ async fn main() {
     while client.get(&resource::SERVICE_ACCOUNT, "default", "default").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    let (first, before) = (revision(&client).await, (server.process.computed(), manager.process.computed()));
     let begun = Instant::now();
     let creating = futures_util::stream::iter(0..DEPLOYMENTS).map(|n| {
         let client = client.clone();
@@ -61,11 +62,21 @@ async fn main() {
         objects as f64 / settled.as_secs_f64(),
         accepted.as_secs_f64()
     );
-    println!("controller manager: {:.2} s of CPU, {} MB", manager.cpu(), manager.resident() / 1024);
-    manager.quiet().await;
-    let before = manager.cpu();
+    manager.process.quiet().await;
+    for (what, process, before) in [("API server", &server.process, before.0), ("controller manager", &manager.process, before.1)] {
+        let spent = (process.computed() - before).as_secs_f64();
+        let each = 1e3 * spent / objects as f64;
+        println!("{what:<20} {spent:>8.2} s of CPU, {each:.3} ms for each object; {:.1} MB", process.resident());
+    }
+    let written = revision(&client).await - first;
+    println!("{:.2} changes of the store for each deployment, its own creation and events included", written as f64 / created as f64);
+    let before = (server.process.computed(), manager.process.computed());
     tokio::time::sleep(IDLE).await;
-    println!("idle: {:.2} % of a core over {IDLE:?}", 100.0 * (manager.cpu() - before) / IDLE.as_secs_f64());
+    for (what, spent) in
+        [("API server", server.process.computed() - before.0), ("controller manager", manager.process.computed() - before.1)]
+    {
+        println!("idle {what:<20} {:.2} % of a core over {IDLE:?}", 100.0 * spent.as_secs_f64() / IDLE.as_secs_f64());
+    }
 }
 
 fn deployment(n: usize) -> Value {
@@ -82,10 +93,23 @@ fn deployment(n: usize) -> Value {
     })
 }
 
+/// Of the store: it counts what is written.
+async fn revision(client: &Client) -> u64 {
+    client.list(&resource::NAMESPACE, "").await.unwrap().revision
+}
+
+/// How many there are. Without a list of them all: clients and server share the machine.
+async fn count(client: &Client, resource: ResourceRef) -> usize {
+    let page = client.get_path(&format!("{}?limit=1", resource.url("default"))).await.unwrap();
+    let page: Value = serde_json::from_slice(&page).unwrap();
+    let rest = page["metadata"]["remainingItemCount"].as_u64().unwrap_or_default();
+    page["items"].as_array().unwrap().len() + rest as usize
+}
+
 async fn wait_for(client: &Client, resource: ResourceRef, wanted: usize) {
     let (mut last, mut since) = (0, Instant::now());
     loop {
-        let count = client.list(resource, "default").await.unwrap().objects.len();
+        let count = count(client, resource).await;
         if count >= wanted {
             return;
         }
@@ -93,12 +117,15 @@ async fn wait_for(client: &Client, resource: ResourceRef, wanted: usize) {
             (last, since) = (count, Instant::now());
         }
         assert!(since.elapsed() < PATIENCE, "{count} of {wanted} {}", resource.plural);
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// The controller manager, ended with its owner.
-struct Manager(Child, tempfile::TempDir);
+struct Manager {
+    process: Process,
+    _dir: tempfile::TempDir,
+}
 
 impl Manager {
     fn start(km: &Path, server: &ApiServer) -> Self {
@@ -110,43 +137,7 @@ impl Manager {
         command.args(["controller-manager", "--address=127.0.0.1", "--port=0", "--leader-elect=false"]);
         command.arg(format!("--master={}", server.address)).arg(format!("--cloud-config={}", cloud.display()));
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap(), dir)
-    }
-
-    fn stat(&self) -> Vec<u64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        // The name, in parentheses, may hold anything.
-        stat.rsplit_once(')').unwrap().1.split_whitespace().skip(1).map(|it| it.parse().unwrap_or_default()).collect()
-    }
-
-    /// Seconds of CPU so far.
-    fn cpu(&self) -> f64 {
-        let stat = self.stat();
-        // In hundredths of a second on every Linux.
-        (stat[10] + stat[11]) as f64 / 100.0
-    }
-
-    /// In kB.
-    fn resident(&self) -> u64 {
-        self.stat()[20] * 4
-    }
-
-    /// Waits until it has had nothing to do for two seconds.
-    async fn quiet(&self) {
-        let begun = Instant::now();
-        loop {
-            let before = self.cpu();
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            if self.cpu() - before < 0.03 || begun.elapsed() > PATIENCE {
-                return;
-            }
-        }
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let process = Process::start(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)).unwrap();
+        Self { process, _dir: dir }
     }
 }

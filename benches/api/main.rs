@@ -1,11 +1,13 @@
 //! How many requests a second an API server takes over HTTP keep-alive connections, and how soon its watchers know: on the embedded store, and
-//! on etcd beside the bare etcd client.
+//! on etcd beside the bare etcd client. What it keeps in memory, and how soon it is ready.
 //!
-//! `scripts/bench api`, or `KM=path-of-km cargo bench --bench api [-- creates]`: nothing but the creates. Beside the rates stands what the
-//! server computed for each request, which says more than they do where others use the machine.
+//! `scripts/bench api [PART]`, or `KM=path-of-km cargo bench --bench api -- [PART]`; the parts are `requests`, `creates` (of these only the
+//! first), `watch` and `footprint`. Beside the rates stands what the server computed for each request, which says more than they do where
+//! others use the machine.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
 
+mod footprint;
 mod load;
 mod request;
 mod server;
@@ -28,35 +30,63 @@ const LISTS: usize = 40;
 /// Every list is as large as all pods, so a few at a time are enough.
 const LISTERS: [usize; 2] = [1, 8];
 
+/// What is measured: everything, or what the command line says.
+struct Parts(Option<String>);
+
+impl Parts {
+    fn has(&self, part: &str) -> bool {
+        self.0.as_deref().is_none_or(|it| it == part)
+    }
+}
+
 #[tokio::main]
 async fn main() {
     let Some(km) = std::env::var_os("KM") else {
         println!("KM, the path of the executable to measure, is not set: not measured");
         return;
     };
+    // Cargo adds flags of its own.
+    let parts = Parts(std::env::args().skip(1).find(|it| !it.starts_with('-')));
+    if parts.has("footprint") {
+        footprint::measure(Path::new(&km)).await;
+    }
+    if !parts.has("requests") && !parts.has("creates") && !parts.has("watch") {
+        return;
+    }
     println!("{:<12} {:<28} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10}", "", "", "conns", "/s", "p50", "p99", "MB/s", "CPU us");
     let server = ApiServer::on_embedded_store(Path::new(&km)).await;
-    measure("embedded", &server).await;
+    measure("embedded", &server, &parts).await;
     drop(server);
     let Some(etcd) = Etcd::start().await else {
         println!("no etcd in the path: not compared");
         return;
     };
     let server = ApiServer::on_etcd(Path::new(&km), &etcd.url).await;
-    let ours = measure("etcd", &server).await;
+    let ours = measure("etcd", &server, &parts).await;
     drop(server);
-    compare(&etcd, &ours).await;
+    if !ours.create.is_empty() {
+        compare(&etcd, &ours).await;
+    }
 }
 
 /// The rates of creating and of reading, in the order of [`CREATED`].
+#[derive(Default)]
 struct Rates {
     create: Vec<f64>,
     get: Vec<f64>,
 }
 
-async fn measure(store: &'static str, server: &ApiServer) -> Rates {
+async fn measure(store: &'static str, server: &ApiServer, parts: &Parts) -> Rates {
+    let rates = if parts.has("requests") || parts.has("creates") { requests(store, server, parts).await } else { Rates::default() };
+    if parts.has("watch") {
+        watch::measure(store, server).await;
+    }
+    rates
+}
+
+async fn requests(store: &'static str, server: &ApiServer, parts: &Parts) -> Rates {
     let report = |what: &str, connections: usize, it: &Measured| println!("{store:<12} {what:<28} {connections:>6} {it}");
-    let mut rates = Rates { create: Vec::new(), get: Vec::new() };
+    let mut rates = Rates::default();
     let mut pods = 0;
     for (connections, count) in CREATED {
         let first = pods;
@@ -66,7 +96,7 @@ async fn measure(store: &'static str, server: &ApiServer) -> Rates {
         // Those of the next round are named on from here, however many of these there was time for.
         pods += made.latencies.len();
     }
-    if std::env::args().any(|it| it == "creates") {
+    if !parts.has("requests") {
         return rates;
     }
     for (connections, _) in CREATED {
@@ -79,7 +109,6 @@ async fn measure(store: &'static str, server: &ApiServer) -> Rates {
         report(&format!("list {pods} pods"), connections, &listed);
         println!("{:<12} {:<28} {connections:>6} {:>10.0}", "", "  that is pods", listed.rate() * pods as f64);
     }
-    watch::measure(store, server.address).await;
     rates
 }
 
@@ -89,9 +118,9 @@ async fn ask(server: &ApiServer, connections: usize, count: usize, request: impl
     for _ in 0..connections {
         callers.push(Ask::open(server.address, Arc::clone(&requests)).await);
     }
-    let before = server.computed();
+    let before = server.process.computed();
     let measured = drive(callers, count).await;
-    Measured { computed: Some(server.computed() - before), ..measured }
+    Measured { computed: Some(server.process.computed() - before), ..measured }
 }
 
 fn name(n: usize) -> String {
@@ -104,7 +133,7 @@ async fn compare(etcd: &Etcd, ours: &Rates) {
         let gets = ours.get.get(round).map(|it| ("get", false, READ, *it));
         for (what, put, count, ours) in [("put", true, count, ours.create[round])].into_iter().chain(gets) {
             let mut callers = Vec::new();
-            let bodies = Arc::new((0..if put { count } else { 0 }).map(|n| request::pod(&name(n))).collect());
+            let bodies = Arc::new((0..if put { count } else { 0 }).map(|n| request::pod(&name(n), 16)).collect());
             for _ in 0..connections {
                 callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), puts: put.then(|| Arc::clone(&bodies)) });
             }

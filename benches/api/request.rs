@@ -28,12 +28,16 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn create(pod_name: &str) -> Self {
-        Self { method: Method::POST, path: PODS.to_owned(), body: pod(pod_name) }
+        Self::post(PODS, pod(pod_name, 16))
     }
 
     pub(super) fn create_config_map(name: &str) -> Self {
         let body = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}, "data": {"key": "value"}});
-        Self { method: Method::POST, path: "/api/v1/namespaces/default/configmaps".to_owned(), body: body.to_string().into() }
+        Self::post("/api/v1/namespaces/default/configmaps", body.to_string().into())
+    }
+
+    pub(super) fn post(path: &str, body: Bytes) -> Self {
+        Self { method: Method::POST, path: path.to_owned(), body }
     }
 
     pub(super) fn get(pod_name: &str) -> Self {
@@ -56,9 +60,9 @@ impl Request {
     }
 }
 
-/// A pod of about 1.5 kB, as a controller would create it.
-pub(super) fn pod(name: &str) -> Bytes {
-    let env: Vec<_> = (0..16).map(|it| json!({"name": format!("VARIABLE_{it}"), "value": format!("some value {it}")})).collect();
+/// A pod as a controller would create it; with 16 variables, of about 1.5 kB.
+pub(super) fn pod(name: &str, variables: usize) -> Bytes {
+    let env: Vec<_> = (0..variables).map(|it| json!({"name": format!("VARIABLE_{it}"), "value": format!("some value {it}")})).collect();
     let resources = json!({"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}});
     let pod = json!({
         "kind": "Pod", "apiVersion": "v1",

@@ -11,7 +11,44 @@ use tempfile::TempDir;
 /// How long one may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-struct Process(Child);
+/// A process that is measured, ended with its owner.
+pub(super) struct Process(Child);
+
+impl Process {
+    pub(super) fn start(command: &mut Command) -> std::io::Result<Self> {
+        command.spawn().map(Self)
+    }
+
+    /// What it has computed so far, in the kernel too.
+    pub(super) fn computed(&self) -> Duration {
+        // Linux counts in hundredths of a second, whatever it measures in.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        // The name, in parentheses, may hold anything.
+        let (_, after_name) = stat.rsplit_once(") ").unwrap();
+        let ticks: u32 = after_name.split(' ').skip(11).take(2).map(|it| it.parse::<u32>().unwrap()).sum();
+        TICK * ticks
+    }
+
+    /// What it keeps in memory, in MB.
+    pub(super) fn resident(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find(|it| it.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e3
+    }
+
+    /// Waits until it has had nothing to do for two seconds.
+    pub(super) async fn quiet(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < PATIENCE {
+            let before = self.computed();
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            if self.computed() - before < Duration::from_millis(30) {
+                return;
+            }
+        }
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -26,25 +63,26 @@ fn free() -> SocketAddr {
 
 pub(super) struct ApiServer {
     pub(super) address: SocketAddr,
-    process: Process,
-    _dir: TempDir,
+    pub(super) process: Process,
+    /// From its start until it was ready.
+    pub(super) start: Duration,
+    dir: TempDir,
 }
 
 impl ApiServer {
-    /// What it has computed so far, in the kernel too.
-    pub(super) fn computed(&self) -> Duration {
-        // Linux counts in hundredths of a second, whatever it measures in.
-        const TICK: Duration = Duration::from_millis(10);
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.0.id())).unwrap();
-        let (_, after_name) = stat.rsplit_once(") ").unwrap();
-        let ticks: u32 = after_name.split(' ').skip(11).take(2).map(|it| it.parse::<u32>().unwrap()).sum();
-        TICK * ticks
+    pub(super) async fn on_embedded_store(km: &Path) -> Self {
+        Self::in_directory(km, tempfile::tempdir().unwrap()).await
     }
 
-    pub(super) async fn on_embedded_store(km: &Path) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+    async fn in_directory(km: &Path, dir: TempDir) -> Self {
         let store = format!("--data-dir={}", dir.path().join("data").display());
         Self::start(km, dir, &store).await
+    }
+
+    /// Ends it, without a warning, and starts another one on its embedded store.
+    pub(super) async fn again(self, km: &Path) -> Self {
+        drop(self.process);
+        Self::in_directory(km, self.dir).await
     }
 
     pub(super) async fn on_etcd(km: &Path, url: &str) -> Self {
@@ -58,16 +96,16 @@ impl ApiServer {
         // No controllers run, so there are no service accounts.
         command.arg(format!("--port={}", address.port())).arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
-        let mut process = Process(command.spawn().unwrap_or_else(|error| panic!("{}: {error}", km.display())));
         let begun = Instant::now();
+        let mut process = Process::start(&mut command).unwrap_or_else(|error| panic!("{}: {error}", km.display()));
         loop {
             let answer = km::mesos::http::get(&address.to_string(), "/readyz", None, Duration::from_secs(5)).await;
             if answer.is_ok_and(|(head, _)| head.status == 200) {
-                return Self { address, process, _dir: dir };
+                return Self { address, process, start: begun.elapsed(), dir };
             }
             let ended = process.0.try_wait().unwrap().is_some();
             assert!(!ended && begun.elapsed() < PATIENCE, "the API server is not ready: {}", std::fs::read_to_string(log).unwrap());
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 }
@@ -87,7 +125,7 @@ impl Etcd {
         command.args(["--listen-client-urls", &url, "--advertise-client-urls", &url, "--listen-peer-urls", &peer]);
         command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("default={peer}")]);
         command.arg("--data-dir").arg(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Process(command.spawn().ok()?);
+        let process = Process::start(&mut command).ok()?;
         etcd::Etcd::connect(etcd::Config::new([&url])).await.unwrap();
         Some(Self { url, _process: process, _dir: dir })
     }

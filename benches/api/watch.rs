@@ -1,15 +1,23 @@
-//! How soon, and how fast, all watchers know what was written.
+//! How soon, and how fast, all watchers know what was written, and what that costs the server.
+//!
+//! The watchers take HTTP and the events apart no further than they must to know which object each event is about: they run beside the server
+//! that is measured, and a library for clients would cost more than it does. Each checks that it sees every object once.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
+use km::mesos::http::{Parser, Piece};
+use memchr::{memchr_iter, memmem::Finder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use super::load::{Caller as _, Measured};
 use super::request::{Ask, CONFIG_MAPS, Connection, PODS, Request};
+use super::server::ApiServer;
 
 const WRITERS: usize = 8;
 /// For events that do not come.
@@ -35,11 +43,15 @@ const LOADS: [Load; 3] = [
     Load { label: "crowd", watched: CONFIG_MAPS, create: Request::create_config_map, watchers: 1_000, writes: 5_000, pace: Some(1_000) },
 ];
 
-pub(super) async fn measure(store: &str, server: SocketAddr) {
+pub(super) async fn measure(store: &str, server: &ApiServer) {
     for load in LOADS {
         let rate = load.pace.map_or("flat out".to_owned(), |pace| format!("{pace} writes/s"));
         let what = format!("{rate}, {} watchers", load.watchers);
-        println!("{store:<12} {what:<28} {WRITERS:>6} {}", run(server, load).await);
+        let before = server.process.computed();
+        let measured = run(server.address, load).await;
+        let cores = (server.process.computed() - before).as_secs_f64() / measured.took.as_secs_f64();
+        println!("{store:<12} {what:<28} {WRITERS:>6} {measured}");
+        println!("{store:<12} {:<28} {:>6} {cores:>10.2}", "  cores that the server used", "");
     }
 }
 
@@ -53,27 +65,17 @@ async fn run(server: SocketAddr, load: Load) -> Measured {
     for _ in 0..count {
         let (sent, ready) = (sent.clone(), ready.clone());
         watchers.spawn(async move {
-            let mut connection = Connection::open(server).await;
             // Without a version a watch begins with all there is; from the latest one it does not.
-            let latest = latest(&mut connection, watched).await;
-            let path = format!("{watched}?watch=true&resourceVersion={latest}");
-            let mut body = connection.send(Request::read(path)).await.into_body();
+            let latest = latest(&mut Connection::open(server).await, watched).await;
+            let mut stream = Stream::open(server, &format!("{watched}?watch=true&resourceVersion={latest}")).await;
+            let mut events = Events::new(label, writes);
             ready.wait().await;
-            let (mut latencies, mut bytes, mut rest) = (Vec::with_capacity(writes), 0, Vec::new());
+            let (mut latencies, mut bytes) = (Vec::with_capacity(writes), 0);
             while latencies.len() < writes {
-                let frame = body.frame().await.expect("the watch goes on").unwrap();
-                let Some(data) = frame.data_ref() else { continue };
+                let data = stream.next().await;
                 let now = Instant::now();
                 bytes += data.len();
-                rest.extend_from_slice(data);
-                let mut begins = 0;
-                while let Some(length) = rest[begins..].iter().position(|it| *it == b'\n') {
-                    if let Some(n) = number(&rest[begins..begins + length], label) {
-                        latencies.push(now - *sent[n].get().expect("it was sent"));
-                    }
-                    begins += length + 1;
-                }
-                rest.drain(..begins);
+                events.read(&data, |n| latencies.push(now - *sent[n].get().expect("it was sent")));
             }
             (latencies, bytes)
         });
@@ -109,10 +111,75 @@ async fn latest(connection: &mut Connection, watched: &str) -> String {
     list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
 
-/// Which of our objects an event is about, if of any. Found, not parsed: it is the server that is measured.
-fn number(event: &[u8], label: &str) -> Option<usize> {
-    let mark = format!("\"name\":\"{label}-");
-    let at = event.windows(mark.len()).position(|it| it == mark.as_bytes())?;
-    let digits = &event[at + mark.len()..at + mark.len() + 6];
-    std::str::from_utf8(digits).unwrap().parse().ok()
+/// The body of an answer that does not end, in the pieces in which it comes.
+struct Stream {
+    socket: TcpStream,
+    parser: Parser,
+}
+
+impl Stream {
+    async fn open(server: SocketAddr, path: &str) -> Self {
+        let mut socket = TcpStream::connect(server).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket.write_all(format!("GET {path} HTTP/1.1\r\nHost: km\r\nAccept: application/json\r\n\r\n").as_bytes()).await.unwrap();
+        let mut stream = Self { socket, parser: Parser::default() };
+        let Piece::Head(head) = stream.piece().await else { panic!("no head") };
+        assert_eq!(head.status, 200, "{path}");
+        stream
+    }
+
+    async fn piece(&mut self) -> Piece {
+        loop {
+            if let Some(piece) = self.parser.next_piece().unwrap() {
+                return piece;
+            }
+            self.parser.buffer().reserve(64 << 10);
+            assert_ne!(self.socket.read_buf(self.parser.buffer()).await.unwrap(), 0, "the watch goes on");
+        }
+    }
+
+    async fn next(&mut self) -> bytes::Bytes {
+        match self.piece().await {
+            Piece::Body(data) => data,
+            other => panic!("the watch goes on, not {other:?}"),
+        }
+    }
+}
+
+/// Finds in a watch's bytes which of our objects its events are about. Found, not parsed: it is the server that is measured.
+struct Events {
+    name: Finder<'static>,
+    seen: Vec<bool>,
+    /// The beginning of an event whose end has not come.
+    rest: Vec<u8>,
+}
+
+impl Events {
+    fn new(label: &str, writes: usize) -> Self {
+        Self { name: Finder::new(&format!("\"name\":\"{label}-")).into_owned(), seen: vec![false; writes], rest: Vec::new() }
+    }
+
+    fn read(&mut self, data: &[u8], mut each: impl FnMut(usize)) {
+        let mut begins = 0;
+        for ends in memchr_iter(b'\n', data) {
+            let n = if self.rest.is_empty() {
+                self.number(&data[begins..ends])
+            } else {
+                self.rest.extend_from_slice(&data[begins..ends]);
+                let event = std::mem::take(&mut self.rest);
+                self.number(&event)
+            };
+            if let Some(n) = n {
+                assert!(!std::mem::replace(&mut self.seen[n], true), "object {n} is seen twice");
+                each(n);
+            }
+            begins = ends + 1;
+        }
+        self.rest.extend_from_slice(&data[begins..]);
+    }
+
+    fn number(&self, event: &[u8]) -> Option<usize> {
+        let digits = self.name.find(event)? + self.name.needle().len();
+        std::str::from_utf8(&event[digits..digits + 6]).unwrap().parse().ok()
+    }
 }
