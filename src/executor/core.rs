@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use super::engine::Sign;
 use super::life::{Notice, Report};
 use super::names::{self, PodId};
+use super::statuses::News;
 use super::tasks::{BindFailure, Command, Tasks};
 use crate::mesos::executor::ExecutorEvent;
 use crate::mesos::v1::TaskStatus;
@@ -33,6 +34,8 @@ pub enum Input {
     Pod(Arc<Object>),
     /// The API knows the pod of this uid no more.
     Gone(String),
+    /// The API has the status with which the pod ended, or will never take it.
+    Written(PodId),
     /// Something from the agent.
     Mesos(Box<ExecutorEvent>),
     /// The agent has said which static pods there are; these are not run yet.
@@ -51,6 +54,15 @@ pub enum Input {
     Leftovers(Vec<PodId>),
     /// The time asked for by [`Core::wake_at`] has come.
     Tick,
+}
+
+impl From<News> for Input {
+    fn from(news: News) -> Self {
+        match news {
+            News::Ended(pod) => Self::Written(pod),
+            News::Gone(pod) => Self::Gone(pod.uid),
+        }
+    }
 }
 
 /// Something to be done.
@@ -123,7 +135,7 @@ impl Core {
     /// Takes one input in and says what to do now.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         // An executor that ends only waits for its pods.
-        if self.ending.is_some() && !matches!(input, Input::Gone(_) | Input::Ended(_)) {
+        if self.ending.is_some() && !matches!(input, Input::Gone(_) | Input::Ended(_) | Input::Written(_)) {
             return Vec::new();
         }
         let commands = match input {
@@ -142,9 +154,12 @@ impl Core {
             }
             Input::Bound { task, result } => self.tasks.bound(&task, result, now),
             Input::Status(report) => self.tasks.status(&report.pod, &report.status, report.ending, now),
+            Input::Written(pod) => self.tasks.written(&pod, now),
             Input::Ended(pod) => {
                 self.pods.remove(&pod.uid);
-                self.tasks.gone(&pod, now)
+                // At the executor's own end pods that have ended stay in the API.
+                let stays = self.ending.is_some() && self.tasks.is_ending(&pod);
+                if stays { Vec::new() } else { self.tasks.gone(&pod, now) }
             }
             Input::Engine(Sign::Ended(uid)) => {
                 self.tell(&uid, Notice::Changed);
@@ -178,9 +193,9 @@ impl Core {
         self.ending.is_some()
     }
 
-    /// Whether it has ended: no pod is left, or those that are have had their time.
+    /// Whether it has ended: no pod is left and all ends are told, or what is left has had its time.
     pub fn has_ended(&self, now: Timestamp) -> bool {
-        self.ending.is_some_and(|until| self.pods.is_empty() || now >= until)
+        self.ending.is_some_and(|until| self.pods.is_empty() && self.tasks.all_told() || now >= until)
     }
 
     /// The pods that have a life.
@@ -300,3 +315,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,7 +77,7 @@ pub struct Executor {
     shared: Arc<Shared>,
     listener: TcpListener,
     writer: statuses::Writer,
-    gone: mpsc::UnboundedReceiver<names::PodId>,
+    news: mpsc::UnboundedReceiver<statuses::News>,
     events: EventWriter,
     mesos: Option<Mesos>,
 }
@@ -97,8 +97,8 @@ impl Executor {
     ) -> anyhow::Result<Self> {
         let at = SocketAddr::new(config.address, config.port);
         let listener = TcpListener::bind(at).await.with_context(|| format!("the kubelet API cannot be served on {at}"))?;
-        let (gone_sender, gone) = mpsc::unbounded_channel();
-        let (statuses, writer) = statuses::statuses(client.clone(), gone_sender);
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let (statuses, writer) = statuses::statuses(client.clone(), news_sender);
         let telling = config.event_rate.map_or_else(|| client.clone(), |(qps, burst)| client.clone().limited(qps, burst));
         let (recorder, events) = events_of(telling, "kubelet", &config.node_name);
         let capacity = node::Registration::default().capacity();
@@ -114,7 +114,7 @@ impl Executor {
             may_protect: shared::may_protect(),
             pausing: tokio::sync::Mutex::default(),
         });
-        Ok(Self { shared, listener, writer, gone, events, mesos })
+        Ok(Self { shared, listener, writer, news, events, mesos })
     }
 
     /// Where the kubelet API is served.
@@ -130,7 +130,7 @@ impl Executor {
     /// # Errors
     /// If a part of it fails.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
-        let Self { shared, listener, writer, gone, events, mesos } = self;
+        let Self { shared, listener, writer, news, events, mesos } = self;
         let supervisor = Supervisor::new(shutdown.child_token());
         let port = listener.local_addr()?.port();
         let (registration, registrations) = watch::channel(node::Registration::default());
@@ -145,7 +145,7 @@ impl Executor {
         let written = Shutdown::new();
         supervisor.spawn_quiet(writer.run(written.clone()));
         let main = run::Run::new(shared.clone(), mesos, reports_sender);
-        let inputs = run::Inputs { reports, signs, gone };
+        let inputs = run::Inputs { reports, signs, news };
         supervisor.spawn("executor", {
             let stop = stop.clone();
             async move {

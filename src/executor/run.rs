@@ -18,7 +18,7 @@ use super::names::{self, PodId};
 use super::node::Registration;
 use super::shared::Shared;
 use super::static_pods::{self, StaticPods};
-use super::statuses::Statuses;
+use super::statuses::{News, Statuses};
 use super::volumes::disk;
 use super::{Mesos, bind, worker};
 use crate::cache::{Event, Watch};
@@ -35,7 +35,7 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Inputs {
     pub reports: mpsc::UnboundedReceiver<Report>,
     pub signs: mpsc::UnboundedReceiver<Sign>,
-    pub gone: mpsc::UnboundedReceiver<PodId>,
+    pub news: mpsc::UnboundedReceiver<News>,
 }
 
 pub struct Run {
@@ -123,7 +123,7 @@ impl Run {
                     Input::Status(Box::new(report))
                 }
                 Some(sign) = inputs.signs.recv() => Input::Engine(sign),
-                Some(pod) = inputs.gone.recv() => Input::Gone(pod.uid),
+                Some(news) = inputs.news.recv() => news.into(),
                 Some(ended) = self.running.join_next() => match ended {
                     Ok(pod) => {
                         self.workers.remove(&pod.uid);

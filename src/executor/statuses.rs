@@ -13,7 +13,7 @@ use crate::client::{Client, ClientError, DeleteOptions, Patch};
 use crate::object::resource;
 use crate::supervise::Shutdown;
 
-pub use backlog::{Backlog, Begin, Write};
+pub use backlog::{Backlog, Begin, News, Write};
 
 /// Something to be written.
 #[derive(Debug)]
@@ -42,14 +42,14 @@ impl Statuses {
 pub struct Writer {
     client: Client,
     requests: mpsc::UnboundedReceiver<Request>,
-    /// Told of pods that turn out not to be in the API any more.
-    gone: mpsc::UnboundedSender<PodId>,
+    /// Told what writes say of their pods.
+    news: mpsc::UnboundedSender<News>,
     backlog: Backlog,
 }
 
-pub fn statuses(client: Client, gone: mpsc::UnboundedSender<PodId>) -> (Statuses, Writer) {
+pub fn statuses(client: Client, news: mpsc::UnboundedSender<News>) -> (Statuses, Writer) {
     let (sender, requests) = mpsc::unbounded_channel();
-    (Statuses(sender), Writer { client, requests, gone, backlog: Backlog::default() })
+    (Statuses(sender), Writer { client, requests, news, backlog: Backlog::default() })
 }
 
 /// A write that has ended.
@@ -62,8 +62,8 @@ impl Writer {
         loop {
             tokio::select! {
                 Some((pod, write, result)) = writes.next() => {
-                    if self.backlog.written(&pod, write, result.as_ref().copied()) {
-                        let _ = self.gone.send(pod);
+                    if let Some(news) = self.backlog.written(&pod, write, result.as_ref().copied()) {
+                        let _ = self.news.send(news);
                     }
                 }
                 request = self.requests.recv() => match request {

@@ -53,9 +53,20 @@ enum Stage {
 struct Task {
     pod: PodId,
     stage: Stage,
+    /// The last update, once the pod has Succeeded or Failed. Mesos forgets a task whose end it has told, so it is told only when the API
+    /// shows the pod's end as well: a scheduler that starts between the two would take the pod for one that was lost.
+    end: Option<Command>,
+    /// The API shows it.
+    written: bool,
 }
 
-/// The tasks of this executor that have not ended.
+impl Task {
+    fn new(pod: PodId, stage: Stage) -> Self {
+        Self { pod, stage, end: None, written: false }
+    }
+}
+
+/// The tasks of this executor whose end was not told.
 #[derive(Debug)]
 pub struct Tasks {
     product: &'static Product,
@@ -101,7 +112,7 @@ impl Tasks {
         if self.id_of(&pod).as_ref() != Some(&task) {
             return vec![update(&task, TaskState::TaskFailed, CREATE_BINDING_FAILURE, None)];
         }
-        self.tasks.insert(task.clone(), Task { pod: PodId::of(&pod), stage: Stage::Binding { killed: false } });
+        self.tasks.insert(task.clone(), Task::new(PodId::of(&pod), Stage::Binding { killed: false }));
         self.check_idle(now);
         vec![Command::Bind { task, pod: Box::new(pod) }]
     }
@@ -143,7 +154,7 @@ impl Tasks {
             Stage::Running => running(&id, &pod, &status),
             _ => update(&id, TaskState::TaskStarting, "create-binding-success", Some(status_data(&pod, &status))),
         };
-        self.tasks.entry(id).or_insert(Task { pod, stage });
+        self.tasks.entry(id).or_insert(Task::new(pod, stage));
         self.check_idle(now);
         vec![told]
     }
@@ -152,9 +163,19 @@ impl Tasks {
         self.tasks.iter().find(|(_, task)| task.pod == *pod).map(|(id, _)| id.clone())
     }
 
-    /// Whether a pod is the pod of a task.
+    /// Whether a pod is the pod of a task that has not ended.
     pub fn has(&self, pod: &PodId) -> bool {
-        self.find(pod).is_some()
+        self.tasks.values().any(|task| task.pod == *pod && task.end.is_none())
+    }
+
+    /// Whether the pod has ended, and Mesos was not told yet.
+    pub fn is_ending(&self, pod: &PodId) -> bool {
+        self.tasks.values().any(|task| task.pod == *pod && task.end.is_some())
+    }
+
+    /// Whether Mesos was told of every pod's end.
+    pub fn all_told(&self) -> bool {
+        self.tasks.values().all(|task| task.end.is_none())
     }
 
     /// A pod's status has changed. `ending`: it is being deleted, so how it ends says nothing.
@@ -174,27 +195,47 @@ impl Tasks {
             *until = None;
         }
         if ended {
-            self.tasks.remove(&id);
-            commands.push(end(&id, pod, status));
-            self.ended.insert(pod.clone(), id);
-            self.check_idle(now);
+            task.end = Some(end(&id, pod, status));
+            commands.extend(self.tell_end(id, now));
         }
         commands
+    }
+
+    /// The API has the status with which a pod ended, or will never take it.
+    pub fn written(&mut self, pod: &PodId, now: Timestamp) -> Vec<Command> {
+        let Some(id) = self.find(pod) else { return Vec::new() };
+        if let Some(task) = self.tasks.get_mut(&id) {
+            task.written = true;
+        }
+        self.tell_end(id, now).into_iter().collect()
+    }
+
+    /// The last update of a task, if its pod has ended and the API shows it.
+    fn tell_end(&mut self, id: String, now: Timestamp) -> Option<Command> {
+        let task = self.tasks.get_mut(&id).filter(|task| task.written)?;
+        let end = task.end.take()?;
+        let pod = task.pod.clone();
+        self.tasks.remove(&id);
+        self.ended.insert(pod, id);
+        self.check_idle(now);
+        Some(end)
     }
 
     /// Nothing of a pod is left.
     pub fn gone(&mut self, pod: &PodId, now: Timestamp) -> Vec<Command> {
         self.ended.remove(pod);
         let Some(id) = self.find(pod) else { return Vec::new() };
-        self.tasks.remove(&id);
+        let end = self.tasks.remove(&id).and_then(|task| task.end);
         self.check_idle(now);
-        vec![update(&id, TaskState::TaskKilled, "pod-deleted", None)]
+        vec![end.unwrap_or_else(|| update(&id, TaskState::TaskKilled, "pod-deleted", None))]
     }
 
     /// The agent kills a task.
     pub fn kill(&mut self, id: &str, grace: Option<i64>) -> Vec<Command> {
         match self.tasks.get_mut(id) {
             None => vec![update(id, TaskState::TaskLost, "kill-pod-task", None)],
+            // It is over, and told to be when the API has said what became of it.
+            Some(Task { end: Some(_), .. }) => Vec::new(),
             Some(Task { stage: stage @ Stage::Binding { .. }, .. }) => {
                 *stage = Stage::Binding { killed: true };
                 Vec::new()
@@ -380,9 +421,45 @@ mod tests {
         let id = PodId::of(&pod);
         tasks.launch(&info("t", &pod), at(0));
         tasks.bound("t", Ok(Arc::new(pod)), at(0));
-        let commands = tasks.status(&id, &phase("Succeeded"), false, at(1));
-        assert_eq!(shown(&commands), ["TASK_RUNNING pod-running:web_a", "TASK_FINISHED pod-succeeded:web_a"]);
-        assert_eq!(tasks.gone(&id, at(2)), []);
+        assert_eq!(shown(&tasks.status(&id, &phase("Succeeded"), false, at(1))), ["TASK_RUNNING pod-running:web_a"]);
+        assert_eq!(shown(&tasks.written(&id, at(2))), ["TASK_FINISHED pod-succeeded:web_a"]);
+        assert_eq!(tasks.gone(&id, at(3)), []);
+    }
+
+    /// A task that runs.
+    fn running_task() -> (Tasks, PodId) {
+        let (mut tasks, pod) = (tasks(), pod());
+        let id = PodId::of(&pod);
+        tasks.launch(&info("t", &pod), at(0));
+        tasks.bound("t", Ok(Arc::new(pod)), at(0));
+        tasks.status(&id, &phase("Running"), false, at(0));
+        (tasks, id)
+    }
+
+    #[test]
+    fn an_end_is_told_when_the_api_shows_it() {
+        let (mut tasks, id) = running_task();
+        assert_eq!(tasks.status(&id, &phase("Failed"), false, at(1)), []);
+        assert!(!tasks.has(&id) && tasks.is_ending(&id) && !tasks.all_told());
+        assert_eq!(tasks.launch(&info("t", &pod()), at(1)), [], "it is not run again");
+        assert_eq!(tasks.kill("t", None), [], "it is not lost either");
+        assert_eq!(tasks.message(b"kamikaze"), [], "there is still something to tell");
+        assert_eq!(tasks.wake_at(), None);
+        assert_eq!(shown(&tasks.written(&id, at(2))), ["TASK_FAILED pod-failed:web_a"]);
+        assert!(tasks.all_told());
+        assert_eq!((tasks.written(&id, at(3)), tasks.wake_at()), (Vec::new(), Some(at(102))));
+        // The write may be heard of first.
+        let (mut tasks, id) = running_task();
+        assert_eq!(tasks.written(&id, at(1)), []);
+        assert_eq!(shown(&tasks.status(&id, &phase("Succeeded"), false, at(2))), ["TASK_FINISHED pod-succeeded:web_a"]);
+    }
+
+    #[test]
+    fn an_end_is_told_when_there_is_no_pod_to_show_it() {
+        let (mut tasks, id) = running_task();
+        assert_eq!(tasks.status(&id, &phase("Failed"), false, at(1)), []);
+        assert_eq!(shown(&tasks.gone(&id, at(2))), ["TASK_FAILED pod-failed:web_a"]);
+        assert!(tasks.all_told());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use km::executor::core::{Action, Core, Input, Settings};
 use km::executor::engine::Sign;
 use km::executor::life::Report;
 use km::executor::names::{OWNER, PodId};
-use km::executor::statuses::{Backlog, Begin};
+use km::executor::statuses::{Backlog, Begin, News};
 use km::mesos::executor::protocol::{Lost, Next, Protocol};
 use km::mesos::executor::{Environment, ExecutorEvent};
 use km::mesos::local::agent::{self, Key};
@@ -69,7 +69,7 @@ pub struct Process {
     pub reports: VecDeque<Report>,
     pub ended: VecDeque<PodId>,
     pub signs: VecDeque<Sign>,
-    gone: VecDeque<PodId>,
+    news: VecDeque<News>,
     answers: VecDeque<Input>,
     /// The node is to be given its executor's annotations.
     annotates: bool,
@@ -229,7 +229,7 @@ impl World {
         ready.extend((!process.reports.is_empty()).then_some(Is::Report));
         ready.extend((!process.ended.is_empty()).then_some(Is::Ended));
         ready.extend((!process.signs.is_empty()).then_some(Is::Sign));
-        ready.extend((!process.gone.is_empty()).then_some(Is::Gone));
+        ready.extend((!process.news.is_empty()).then_some(Is::News));
         ready.extend((!process.answers.is_empty()).then_some(Is::Answer));
         ready.extend(process.looks_for_leftovers.then_some(Is::FindsLeftovers));
         let now = timestamp(self.now);
@@ -310,7 +310,7 @@ impl World {
             Is::Report => input!(reports, |report| Input::Status(Box::new(report))),
             Is::Ended => input!(ended, Input::Ended),
             Is::Sign => input!(signs, Input::Engine),
-            Is::Gone => input!(gone, |pod: PodId| Input::Gone(pod.uid)),
+            Is::News => input!(news, Input::from),
             Is::Answer => input!(answers, |input| input),
             Is::FindsLeftovers => {
                 let mine = owner(host, key);
@@ -363,7 +363,7 @@ impl World {
             reports: VecDeque::new(),
             ended: VecDeque::new(),
             signs: up.then_some(Sign::Up).into_iter().collect(),
-            gone: VecDeque::new(),
+            news: VecDeque::new(),
             answers: VecDeque::new(),
             annotates: false,
             looks_for_leftovers: false,

@@ -56,7 +56,7 @@ pub enum ExecutorReady {
     Report,
     Ended,
     Sign,
-    Gone,
+    News,
     Answer,
     FindsLeftovers,
     Wakes,

@@ -46,6 +46,15 @@ pub struct Begin {
     pub pause: Duration,
 }
 
+/// What a write says of its pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The API has the status with which the pod ended, or will never take it.
+    Ended(PodId),
+    /// The API has no such pod any more.
+    Gone(PodId),
+}
+
 impl Backlog {
     pub fn publish(&mut self, pod: &PodId, status: PodStatus) {
         self.pods.entry(pod.clone()).or_default().status = Some(Box::new(status));
@@ -75,39 +84,82 @@ impl Backlog {
         begun
     }
 
-    /// Takes in how a write ended. Whether the pod turned out not to be in the API any more.
-    pub fn written(&mut self, pod: &PodId, write: Write, result: Result<(), &ClientError>) -> bool {
+    /// Takes in how a write ended.
+    pub fn written(&mut self, pod: &PodId, write: Write, result: Result<(), &ClientError>) -> Option<News> {
         self.under_way = self.under_way.saturating_sub(1);
-        let Some(pending) = self.pods.get_mut(pod) else { return false };
+        let pending = self.pods.get_mut(pod)?;
         pending.writing = false;
-        let gone = match (result, write) {
-            (Ok(()), Write::Status(_)) => {
+        let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")).then(|| News::Ended(pod.clone()));
+        let news = match (result, write) {
+            (Ok(()), Write::Status(status)) => {
                 pending.failures = 0;
-                false
+                ended(&status)
             }
             // With finalizers the object stays until they are done; its containers need not.
-            (Ok(()), Write::Delete) => true,
+            (Ok(()), Write::Delete) => Some(News::Gone(pod.clone())),
             // A conflict is one of uids: the name belongs to another pod by now.
-            (Err(error), _) if error.is("NotFound") || error.is("Conflict") => true,
+            (Err(error), _) if error.is("NotFound") || error.is("Conflict") => Some(News::Gone(pod.clone())),
             (Err(error), write) => {
                 tracing::warn!(%pod, "the pod's status cannot be written: {error}");
                 pending.failures += 1;
                 let refused = matches!(error, ClientError::Api(status) if status.code < 500 && status.code != 429);
                 match write {
                     // Refused for what it is, it would be refused again.
-                    Write::Status(_) if refused => pending.failures = 0,
-                    Write::Status(status) => pending.status = pending.status.take().or(Some(status)),
-                    Write::Delete => {}
+                    Write::Status(status) if refused => {
+                        pending.failures = 0;
+                        ended(&status)
+                    }
+                    Write::Status(status) => {
+                        pending.status = pending.status.take().or(Some(status));
+                        None
+                    }
+                    Write::Delete => None,
                 }
-                false
             }
         };
-        if gone {
+        if let Some(News::Gone(_)) = news {
             (pending.status, pending.finish) = (None, false);
         }
         if pending.status.is_none() && !pending.finish {
             self.pods.remove(pod);
         }
-        gone
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{Status, resource};
+
+    fn pod() -> PodId {
+        PodId { name: "web".to_owned(), namespace: "a".to_owned(), uid: "u".to_owned() }
+    }
+
+    fn refusal(code: u16, reason: &'static str) -> ClientError {
+        let status = Status { code, ..Status::conflict(&resource::POD, "web", reason) };
+        ClientError::Api(Box::new(Status { reason: reason.into(), ..status }))
+    }
+
+    /// What a write of this phase says when it ended so, and how many writes follow.
+    fn after(phase: &str, result: Result<(), &ClientError>) -> (Option<News>, usize) {
+        let mut backlog = Backlog::default();
+        backlog.publish(&pod(), PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() });
+        let begun = backlog.begin().remove(0);
+        (backlog.written(&pod(), begun.write, result), backlog.begin().len())
+    }
+
+    #[test]
+    fn a_pod_has_ended_once_the_api_says_so() {
+        let ended = || Some(News::Ended(pod()));
+        assert_eq!(after("Running", Ok(())), (None, 0));
+        assert_eq!(after("Succeeded", Ok(())), (ended(), 0));
+        assert_eq!(after("Failed", Ok(())), (ended(), 0));
+        let away = ClientError::Unreachable(anyhow::anyhow!("away"));
+        assert_eq!(after("Failed", Err(&away)), (None, 1), "it is written again");
+        assert_eq!(after("Failed", Err(&refusal(500, "InternalError"))), (None, 1));
+        assert_eq!(after("Failed", Err(&refusal(422, "Invalid"))), (ended(), 0), "nothing will ever write it");
+        assert_eq!(after("Running", Err(&refusal(422, "Invalid"))), (None, 0));
+        assert_eq!(after("Failed", Err(&refusal(404, "NotFound"))), (Some(News::Gone(pod())), 0));
     }
 }

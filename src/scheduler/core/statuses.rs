@@ -9,6 +9,7 @@ use super::Core;
 use crate::mesos::v1::scheduler::Call;
 use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{TaskState, TaskStatus};
+use crate::object::Object;
 use crate::scheduler::demand::PodFacts;
 use crate::scheduler::tasks::{State, Task};
 
@@ -91,7 +92,7 @@ impl Core {
     fn ended(&mut self, now: Duration, id: &str, status: TaskStatus) {
         if let Some(task) = self.tasks.get(id).filter(|it| it.state == State::Finished) {
             // A new master may know that a task has ended before its agent says how.
-            let left = task.object.as_ref().is_some_and(|pod| !matches!(pod.field("status.phase"), Some("Succeeded" | "Failed")));
+            let left = task.object.as_ref().is_some_and(|pod| !has_ended(pod));
             if left && containers_are_gone(task, &status) {
                 let (pod, uid) = (task.pod.clone(), task.uid.clone());
                 return self.delete_pod(&pod, &uid, Some(status));
@@ -111,6 +112,8 @@ impl Core {
             } else if pod.field("spec.nodeName").is_some_and(|it| !it.is_empty()) {
                 return self.delete_pod(&task.pod, &task.uid, Some(status));
             }
+        } else if has_ended(&pod) && !deleting {
+            // It keeps what it came to, however its task went.
         } else if containers_are_gone(&task, &status) || deleting && !by_executor {
             return self.delete_pod(&task.pod, &task.uid, Some(status));
         } else if matches!(status.reason(), Reason::ExecutorTerminated | Reason::ExecutorUnregistered) && status.reason.is_some() {
@@ -181,6 +184,11 @@ impl Core {
         tracing::warn!("task {} belongs to no pod, it is killed", status.task_id);
         self.call(Call::kill(status.task_id.clone(), status.agent_id.clone(), None));
     }
+}
+
+/// Whether the API shows how a pod ended.
+fn has_ended(pod: &Object) -> bool {
+    matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 
 /// Whether it is the master's answer that a task has ended, of which its agent's own update, which says how, is still to come.

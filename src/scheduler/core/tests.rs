@@ -201,6 +201,22 @@ fn what_an_agent_says_of_a_lost_executor_counts_whoever_spoke_before() {
 }
 
 #[test]
+fn a_pod_that_has_ended_stays_whatever_becomes_of_its_task() {
+    for (state, source, reason) in
+        [(TaskState::TaskGone, Source::Master, Reason::Reconciliation), (TaskState::TaskFailed, Source::Agent, Reason::ExecutorTerminated)]
+    {
+        let mut bench = Bench::subscribed();
+        let task = bench.launch("p");
+        bench.status(&task, TaskState::TaskRunning, Source::Executor, None);
+        bench.input(Input::Pod(bound("p", &task, |pod| pod["status"] = json!({"phase": "Failed"}))));
+        bench.done.clear();
+        bench.status(&task, state, source, Some(reason));
+        assert_eq!(bench.kinds(), [call::Type::Acknowledge], "{state:?}");
+        assert!(bench.core.debug_tasks().contains("\t2\t"), "it is over");
+    }
+}
+
+#[test]
 fn how_a_task_ended_is_not_for_the_master_to_say() {
     let mut bench = Bench::subscribed();
     let task = bench.launch("p");

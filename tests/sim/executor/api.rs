@@ -48,9 +48,8 @@ impl World {
             }
         });
         let Some(process) = self.process(host, key) else { return };
-        if process.backlog.written(&pod, write, result.as_ref().copied()) {
-            process.gone.push_back(pod);
-        }
+        let news = process.backlog.written(&pod, write, result.as_ref().copied());
+        process.news.extend(news);
         self.publish(host, key, |_| ());
     }
 
