@@ -36,6 +36,8 @@ impl World {
             // The only one on its machine.
             spec["containers"][0]["ports"] = json!([{"containerPort": 81, "hostPort": 31009}]);
             spec["containers"][0]["image"] = "app".into();
+            spec["containers"][0]["resources"]["limits"]["cpu"] = "50m".into();
+            spec["initContainers"] = json!([]);
             spec["restartPolicy"] = "Always".into();
         }
         let uid = format!("u{}", self.next_pod);

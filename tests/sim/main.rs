@@ -14,6 +14,7 @@ mod executor;
 mod faults;
 mod life;
 mod mesos;
+mod scale;
 mod scheduler;
 mod world;
 

@@ -1,0 +1,167 @@
+//! The scheduler's core with ten thousand agents and their executors, which answer at once: how long it takes until all pods run.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use km::mesos::local::agent::{Agent, Output};
+use km::mesos::local::master::{Action, Config, Master};
+use km::mesos::local::resources::Resources;
+use km::mesos::v1::executor::{self, Call, event};
+use km::mesos::v1::scheduler::{Event, call};
+use km::mesos::v1::task_status::Source;
+use km::mesos::v1::{AgentInfo, MasterInfo, TaskInfo, TaskState, TaskStatus};
+use km::object::{Object, resource};
+use km::scheduler::core::{self, Core, Input};
+use km::scheduler::metrics::Metrics;
+use km::telemetry::metrics::Registry;
+use serde_json::json;
+
+use crate::mesos::RESOURCES;
+use crate::scheduler::{framework, settings};
+
+const STREAM: &str = "stream";
+
+struct Cluster {
+    now: Duration,
+    core: Core,
+    master: Master,
+    to_core: VecDeque<Event>,
+    nodes: VecDeque<Input>,
+    running: usize,
+    /// Real time that the scheduler's core took.
+    deciding: Duration,
+}
+
+impl Cluster {
+    fn new(agents: usize) -> Self {
+        let mut master = Master::new(Config {
+            cluster: String::new(),
+            master: MasterInfo { id: "master".to_owned(), ..MasterInfo::default() },
+            allocation_interval: Duration::from_secs(1),
+            heartbeat_interval: Duration::from_secs(15),
+        });
+        let resources = Resources::parse(RESOURCES).unwrap().to_messages(true, None);
+        for number in 0..agents {
+            let id = Some(format!("agent-{number}").into());
+            let info = AgentInfo { hostname: format!("host-{number}"), resources: resources.clone(), id, ..AgentInfo::default() };
+            let agent = Agent::new(info, number as u64).unwrap();
+            master.add_agent(Duration::ZERO, agent, Vec::new());
+        }
+        let core = Core::new(settings(0, false), Metrics::new(Registry::default()));
+        let (to_core, nodes) = (VecDeque::new(), VecDeque::new());
+        Self { now: Duration::ZERO, core, master, to_core, nodes, running: 0, deciding: Duration::ZERO }
+    }
+
+    fn decide(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        let begun = Instant::now();
+        inputs.into_iter().for_each(|input| self.core.input(self.now, input));
+        let actions = self.core.act(self.now);
+        self.deciding += begun.elapsed();
+        for action in actions {
+            match action {
+                core::Action::Call(mut call) => {
+                    call.framework_id = Some("master-0000".into());
+                    let actions = self.master.call(self.now, *call, STREAM).expect("a call that makes sense");
+                    self.carry_out(actions);
+                }
+                core::Action::WriteNode { host, labels } => {
+                    let node = json!({"metadata": {"name": host, "labels": labels}});
+                    let node = Object::from_stored(&resource::NODE, node.to_string().as_bytes(), 1).unwrap();
+                    self.nodes.extend([Input::Node(node), Input::NodeWritten { host, done: true }]);
+                }
+                core::Action::KeepFrameworkId(_) | core::Action::Tell { .. } => {}
+                other => panic!("nothing fails here, yet {other:?}"),
+            }
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::ToScheduler(_, event) => self.to_core.push_back(*event),
+                Action::Agent(agent, Output::Launch(launched)) => {
+                    let (framework, executor) = (launched.framework.id.clone().unwrap(), launched.info.executor_id.clone());
+                    let call = Call::subscribe(&executor, &framework, executor::call::Subscribe::default());
+                    let actions = self.master.executor_subscribe(self.now, &agent, call).unwrap();
+                    self.carry_out(actions);
+                }
+                Action::Agent(agent, Output::ToExecutor(key, event)) => {
+                    if let event::Type::Launch = event.r#type() {
+                        self.run(&agent, key.1.as_str(), &event.launch.unwrap().task);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn run(&mut self, agent: &str, executor: &str, task: &TaskInfo) {
+        self.running += 1;
+        let status = TaskStatus {
+            task_id: task.task_id.clone(),
+            state: TaskState::TaskRunning.into(),
+            source: Some(Source::Executor.into()),
+            uuid: Some((self.running as u128).to_be_bytes().to_vec().into()),
+            ..TaskStatus::default()
+        };
+        let call = Call::update(&executor.into(), &"master-0000".into(), status);
+        let actions = self.master.executor_call(self.now, agent, call).unwrap();
+        self.carry_out(actions);
+    }
+
+    /// Passes on what there is, a thousand events at a time as the shell does.
+    fn settle(&mut self) {
+        while !self.to_core.is_empty() || !self.nodes.is_empty() {
+            let events = self.to_core.drain(..self.to_core.len().min(1024)).map(|event| match event.subscribed {
+                Some(subscribed) => Input::Subscribed(subscribed.framework_id.value),
+                None => Input::Event(Box::new(event)),
+            });
+            let inputs: Vec<Input> = events.chain(self.nodes.drain(..)).collect();
+            self.decide(inputs);
+        }
+    }
+}
+
+fn place(agents: usize, pods: usize) {
+    let mut cluster = Cluster::new(agents);
+    let pod = |number: usize| {
+        let container = json!({"name": "c", "image": "app", "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}}});
+        let metadata = json!({"name": format!("p{number}"), "namespace": "default", "uid": format!("u{number}")});
+        let pod = json!({"metadata": metadata, "spec": {"containers": [container]}, "status": {"phase": "Pending"}});
+        Input::Pod(Object::from_stored(&resource::POD, pod.to_string().as_bytes(), 1).unwrap())
+    };
+    let waiting: Vec<Input> = (0..pods).map(pod).collect();
+    let begun = Instant::now();
+    cluster.decide(waiting);
+    let subscribe = call::Subscribe { framework_info: framework(None), suppressed_roles: Vec::new() };
+    let actions = cluster.master.subscribe(cluster.now, subscribe, STREAM.to_owned()).unwrap();
+    cluster.carry_out(actions);
+    while cluster.running < pods {
+        cluster.settle();
+        cluster.now += Duration::from_millis(100);
+        let actions = cluster.master.tick(cluster.now);
+        cluster.carry_out(actions);
+        cluster.decide([]);
+        assert!(cluster.now < Duration::from_secs(600), "only {} of {pods} pods run", cluster.running);
+    }
+    cluster.settle();
+    println!(
+        "{agents} agents, {pods} pods: all run after {:.1} s of the cluster's time; {:.2} s of a core, of which {:.2} s the scheduler's decisions",
+        cluster.now.as_secs_f64(),
+        begun.elapsed().as_secs_f64(),
+        cluster.deciding.as_secs_f64(),
+    );
+    let known = cluster.core.debug_tasks();
+    assert_eq!(known.lines().filter(|line| line.contains("\t1\t")).count(), pods);
+}
+
+#[test]
+fn many_agents_are_filled() {
+    place(500, 5000);
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn ten_thousand_agents_are_filled() {
+    place(10_000, 100_000);
+}
