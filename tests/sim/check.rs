@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use km::executor::names::{CONTAINER_NAME, POD_UID, PodId};
+use km::mesos::local::agent::Agent;
 use km::mesos::local::resources::Resources;
 use km::mesos::v1::TaskState;
 use km::mesos::v1::scheduler::Call;
 
 use crate::api::{has_ended, is_deleted, text};
-use crate::executor::uid_of;
+use crate::executor::{uid_in, uid_of};
 use crate::life::running;
 use crate::mesos::agent_id;
 use crate::world::World;
@@ -28,6 +29,7 @@ impl World {
                 assert_eq!(containers.len(), count, "containers of pod {uid} run twice on {host}");
             }
             let Some(agent) = self.agent(host) else { continue };
+            self.check_disk(host, agent);
             let mut used = Resources::default();
             for (key, task) in agent.tasks().filter(|(_, task)| !task.state().is_terminal()) {
                 used.add(&Resources::of(&task.info.resources).unwrap());
@@ -45,6 +47,39 @@ impl World {
             if let Some(master) = self.mesos.master.as_ref().filter(|it| it.agent(&agent_id(host)).is_some()) {
                 let offered = master.offered(&agent_id(host));
                 assert!(agent.free().contains(&offered), "of {host} {offered} is offered, and {} free", agent.free());
+            }
+        }
+    }
+
+    /// An agent that dies now starts again as what it is.
+    fn check_disk(&self, host: &str, agent: &Agent) {
+        let (id, disk) = (agent_id(host), &self.mesos.disk);
+        for (key, task) in agent.tasks() {
+            let stored = disk.tasks.get(&(id.clone(), key.clone()));
+            assert!(stored == Some(task), "of task {} {stored:?} is stored, and it is {task:?}", key.1);
+        }
+        for (key, executor) in agent.executors() {
+            assert!(disk.executors.get(&(id.clone(), key.clone())) == Some(executor), "executor {} of {host} is stored otherwise", key.1);
+        }
+        let stored = (disk.tasks.keys().filter(|key| key.0 == id).count(), disk.executors.keys().filter(|key| key.0 == id).count());
+        assert_eq!(stored, (agent.tasks().count(), agent.executors().count()), "tasks and executors stored of {host}");
+    }
+
+    /// No pod is launched while a task of it lives of which the scheduler can know.
+    pub fn check_launched(&self, call: &Call) {
+        let framework = call.framework_id.clone().unwrap_or_default().value;
+        let launches = call.accept.iter().flat_map(|it| &it.operations).filter_map(|it| it.launch.as_ref());
+        let launched: BTreeMap<String, &str> =
+            launches.flat_map(|it| &it.task_infos).map(|task| (uid_in(task.data()), task.task_id.value.as_str())).collect();
+        if launched.is_empty() {
+            return;
+        }
+        let Some(master) = &self.mesos.master else { return };
+        for agent in self.machines.keys().filter_map(|host| master.agent(&agent_id(host))) {
+            for (key, task) in agent.tasks() {
+                let lives = key.0 == framework && !task.state().is_terminal() && !self.mesos.lost.contains(&key.1);
+                let again = launched.get(&uid_of(task)).filter(|_| lives);
+                assert!(again.is_none(), "pod {} is launched as {again:?}, and its task {} lives", uid_of(task), key.1);
             }
         }
     }

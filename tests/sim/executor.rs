@@ -488,8 +488,13 @@ fn follow(next: Next, process: &mut Process) {
 
 /// The uid of the pod that travels in a task.
 pub fn uid_of(task: &agent::Task) -> String {
+    uid_in(task.info.data())
+}
+
+/// The uid of this pod, as it travels in a task.
+pub fn uid_in(data: &[u8]) -> String {
     const UID: &str = "\"uid\":\"";
-    let pod = std::str::from_utf8(task.info.data()).unwrap();
+    let pod = std::str::from_utf8(data).unwrap();
     let from = pod.find(UID).expect("a task has its pod") + UID.len();
     pod[from..].chars().take_while(|it| *it != '"').collect()
 }

@@ -33,6 +33,17 @@ enum Stage {
     Answered(Input),
 }
 
+impl Stage {
+    /// What the operation under way is on, if it is one.
+    fn op(&self) -> Option<Op> {
+        match self {
+            Self::Asked(action) => action.op(),
+            Self::Made(op, _) | Self::Answered(Input::Done(op, _)) => Some(op.clone()),
+            Self::Answered(_) => None,
+        }
+    }
+}
+
 impl Body {
     pub fn ready(&self, now: Duration) -> Vec<usize> {
         (0..self.begun.len()).filter(|at| self.begun[*at].at <= now).collect()
@@ -66,7 +77,11 @@ impl World {
             match action {
                 Action::Event(_) => {}
                 Action::End => ended = true,
-                action => body.begun.push(Begun { at: now, stage: Stage::Asked(action) }),
+                action => {
+                    let twice = action.op().is_some_and(|op| body.begun.iter().any(|it| it.stage.op().as_ref() == Some(&op)));
+                    assert!(!twice, "{action:?} of pod {uid} begins while another operation on the same is under way");
+                    body.begun.push(Begun { at: now, stage: Stage::Asked(action) });
+                }
             }
         }
         if let (Some(report), Some(process)) = (step.report, self.process(host, key)) {

@@ -1,6 +1,6 @@
 //! Mesos: km's own master and agents, what they keep on disk, and how what they want done reaches the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use km::mesos::local::agent::{Agent, Change, Executor, Key, Output, Task};
@@ -18,8 +18,8 @@ pub const RESOURCES: &str = "cpus:4;mem:4096;ports:[31000-31009]";
 #[derive(Default)]
 pub struct Disk {
     frameworks: BTreeMap<String, FrameworkInfo>,
-    executors: BTreeMap<(String, Key), Executor>,
-    tasks: BTreeMap<(String, Key), Task>,
+    pub executors: BTreeMap<(String, Key), Executor>,
+    pub tasks: BTreeMap<(String, Key), Task>,
 }
 
 #[derive(Default)]
@@ -29,6 +29,8 @@ pub struct Mesos {
     /// Whether the next master knows what is on the disk.
     pub remembers: bool,
     pub disk: Disk,
+    /// Tasks whose agent was away since their launch: a scheduler may have given them up.
+    pub lost: BTreeSet<String>,
     number: u64,
     /// Streams whose scheduler has gone, and when the master notices.
     pub broken: Vec<(Duration, String)>,
@@ -56,6 +58,10 @@ impl Mesos {
     pub fn stream(&mut self) -> String {
         self.number += 1;
         format!("stream-{}", self.number)
+    }
+
+    fn loses(&mut self, agent: &Agent) {
+        self.lost.extend(agent.tasks().map(|(key, _)| key.1.clone()));
     }
 }
 
@@ -117,6 +123,7 @@ impl World {
         for host in hosts {
             let returns = self.now + self.up_to(60.0);
             if let Some((agent, _)) = master.lose_agent(self.now, &agent_id(&host)) {
+                self.mesos.loses(&agent);
                 self.machine(&host).agent = Place::Alone(Box::new(agent), returns);
             }
         }
@@ -138,13 +145,15 @@ impl World {
     /// The master loses an agent that goes on.
     pub fn agent_is_cut_off(&mut self, host: &str, away: Duration) {
         let Some((agent, actions)) = self.mesos.master.as_mut().and_then(|it| it.lose_agent(self.now, &agent_id(host))) else { return };
+        self.mesos.loses(&agent);
         self.machine(host).agent = Place::Alone(Box::new(agent), self.now + away);
         self.carry_out(actions);
     }
 
     /// The agent's process and, as they are its children, its executors die. Containers go on.
     pub fn agent_dies(&mut self, host: &str, away: Duration) {
-        if let Some((_, actions)) = self.mesos.master.as_mut().and_then(|it| it.lose_agent(self.now, &agent_id(host))) {
+        if let Some((agent, actions)) = self.mesos.master.as_mut().and_then(|it| it.lose_agent(self.now, &agent_id(host))) {
+            self.mesos.loses(&agent);
             self.carry_out(actions);
         }
         let returns = self.now + away;
@@ -241,6 +250,7 @@ impl World {
             self.stats.launches += accept.operations.iter().flat_map(|it| &it.launch).map(|it| it.task_infos.len()).sum::<usize>();
         }
         self.check_acknowledged(&call);
+        self.check_launched(&call);
         let Some(master) = &mut self.mesos.master else { return };
         match master.call(self.now, call, &stream) {
             Ok(actions) => self.carry_out(actions),
