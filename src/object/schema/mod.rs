@@ -8,7 +8,7 @@ mod parse;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde_json::Value;
 
@@ -25,7 +25,12 @@ pub struct Type {
     pub atomic: bool,
     /// Ordered by name.
     pub fields: Vec<Field>,
+    pub lookup: Lookup,
 }
+
+/// The names of a type's fields and their places, in an order in which most comparisons are of lengths alone. Made when first asked for.
+#[derive(Debug, Default, PartialEq)]
+pub struct Lookup(OnceLock<Box<[(&'static str, usize)]>>);
 
 /// A field of a [`Type`].
 #[derive(Debug, PartialEq)]
@@ -110,7 +115,13 @@ impl Field {
 
 impl Type {
     pub fn field(&self, name: &str) -> Option<&Field> {
-        self.fields.binary_search_by(|field| field.name.cmp(name)).ok().map(|at| &self.fields[at])
+        let names = self.lookup.0.get_or_init(|| {
+            let mut names: Vec<_> = self.fields.iter().enumerate().map(|(at, field)| (field.name, at)).collect();
+            names.sort_unstable_by_key(|(name, _)| (name.len(), *name));
+            names.into()
+        });
+        let found = names.binary_search_by(|(it, _)| (it.len(), *it).cmp(&(name.len(), name))).ok()?;
+        Some(&self.fields[names[found].1])
     }
 
     /// The last part of the name: the kind, if the type is one.

@@ -15,7 +15,7 @@
 
 use std::collections::HashMap;
 
-use super::{Field, Merge, Shape, Type};
+use super::{Field, Lookup, Merge, Shape, Type};
 
 type Types = HashMap<&'static str, Type>;
 type Enums = HashMap<&'static str, &'static [&'static str]>;
@@ -63,7 +63,14 @@ fn short(name: &str) -> &str {
 fn header(line: &'static str) -> Type {
     let (line, doc) = documented(line);
     let mut words = line.split(' ');
-    let mut kind = Type { name: words.next().unwrap_or_default(), api_version: None, doc, atomic: false, fields: Vec::new() };
+    let mut kind = Type {
+        name: words.next().unwrap_or_default(),
+        api_version: None,
+        doc,
+        atomic: false,
+        fields: Vec::new(),
+        lookup: Lookup::default(),
+    };
     for word in words {
         match word.strip_prefix('@') {
             Some(api_version) => kind.api_version = Some(api_version),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::testing::json_value;
 use super::*;
-use crate::object::schema::Merge;
+use crate::object::schema::{Lookup, Merge};
 
 /// A small schema with one field of each kind of merge.
 fn lookup(name: &str) -> Option<&'static Type> {
@@ -42,6 +42,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
                         field("raw", Shape::Any),
                         field("tolerations", list(Shape::Object("Container"))),
                     ],
+                    lookup: Lookup::default(),
                 },
                 Type {
                     name: "Container",
@@ -54,6 +55,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
                         field("name", Shape::String),
                         Field { patch_key: Some("port"), patch_merge: true, ..field("ports", list(Shape::Object("Port"))) },
                     ],
+                    lookup: Lookup::default(),
                 },
                 Type {
                     name: "Port",
@@ -61,6 +63,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
                     doc: "",
                     atomic: false,
                     fields: vec![field("name", Shape::String), field("port", Shape::Int32)],
+                    lookup: Lookup::default(),
                 },
             ]
         })
