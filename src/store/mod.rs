@@ -74,7 +74,7 @@ pub enum StoreError {
     /// The store is out of reach, or lost its quorum. A write may or may not have happened.
     #[error("the store is out of reach: {0:#}")]
     Unavailable(anyhow::Error),
-    /// Out of space; nothing was written.
+    /// Out of space. Nothing was written, but that etcd may apply the very write that crosses its quota (`quotaApplierV3` of its server).
     #[error("the store is full: {0:#}")]
     Full(anyhow::Error),
     /// Damaged data, or a failure that will not pass by itself.
