@@ -14,7 +14,7 @@ use km::mesos::recordio;
 use km::object::resource::{self, POD};
 use km::object::selector::{FieldSelector, LabelSelector};
 use km::object::{Object, ResourceRef};
-use km::util::{cidr::Cidr, duration, quantity::Quantity};
+use km::util::{cidr::Cidr, duration, quantity::Quantity, websocket};
 use serde_json::Value;
 
 /// A resource that the first byte chooses, and the rest.
@@ -113,6 +113,26 @@ pub fn recordio(data: &[u8]) {
             }
         }
         (records, None)
+    };
+    assert_eq!(read(usize::from(*size).max(1)), read(bytes.len().max(1)));
+}
+
+/// The first byte says in which pieces the rest arrives.
+pub fn websocket(data: &[u8]) {
+    let Some((size, bytes)) = data.split_first() else { return };
+    let read = |size: usize| {
+        let (mut decoder, mut controls) = (websocket::Decoder::default(), Vec::new());
+        for piece in bytes.chunks(size) {
+            decoder.bytes.extend_from_slice(piece);
+            loop {
+                match decoder.next_control() {
+                    Ok(Some(control)) => controls.push(control),
+                    Ok(None) => break,
+                    Err(error) => return (controls, Some(error)),
+                }
+            }
+        }
+        (controls, None)
     };
     assert_eq!(read(usize::from(*size).max(1)), read(bytes.len().max(1)));
 }

@@ -29,6 +29,7 @@ mod serve;
 mod stall;
 mod underway;
 mod watch;
+mod websocket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

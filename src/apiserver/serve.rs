@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::fairness::Origin;
 use super::respond::{self, Body, Response};
 use super::stall::Stall;
-use super::{Server, Timeouts};
+use super::{Server, Timeouts, websocket};
 use crate::object::Status;
 use crate::supervise::{self, Supervisor};
 
@@ -78,10 +78,15 @@ async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     }
 }
 
-async fn answer(server: &Arc<Server>, request: http::Request<Incoming>, origin: Origin) -> Response {
+async fn answer(server: &Arc<Server>, mut request: http::Request<Incoming>, origin: Origin) -> Response {
+    let socket = websocket::asked(&mut request);
     let (parts, body) = request.into_parts();
     if matches!(parts.method, Method::GET | Method::HEAD) {
-        return server.handle(http::Request::from_parts(parts, Bytes::new()), origin).await;
+        let response = server.handle(http::Request::from_parts(parts, Bytes::new()), origin).await;
+        return match socket {
+            Some(asked) => asked.answer(response, &server.tasks),
+            None => response,
+        };
     }
     let body = match tokio::time::timeout(server.config.timeouts.request, collect(body, &server.receiving)).await {
         Ok(Ok(body)) => body,

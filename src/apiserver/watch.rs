@@ -15,6 +15,7 @@ use super::list::selection;
 use super::negotiate::{Encoding, Form, STREAM_TYPES, not_acceptable};
 use super::query::{Answer, bad};
 use super::respond::{self, Body, Response};
+use super::websocket::Watching;
 use super::{Server, list_options, render};
 use crate::cache::{self, Event, Expired, Frame};
 use crate::codec::{self, IncludeObject};
@@ -58,7 +59,9 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         let frame = frames.next().await?;
         Some((Ok(frame), frames))
     });
-    Ok(respond::build(200, "application/json", Body::Stream(body.boxed())))
+    let mut response = respond::build(200, "application/json", Body::Stream(body.boxed()));
+    response.extensions_mut().insert(Watching);
+    Ok(response)
 }
 
 fn timeout(server: &Server, call: &Call) -> Answer<Duration> {

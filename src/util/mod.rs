@@ -11,3 +11,4 @@ pub mod portion;
 pub mod product;
 pub mod quantity;
 pub mod version;
+pub mod websocket;

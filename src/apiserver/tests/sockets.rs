@@ -176,3 +176,56 @@ async fn http_2_with_prior_knowledge() {
     driver.join_next().await.unwrap().unwrap().expect("the connection ends as it should");
     it.stop().await;
 }
+
+/// The next message of a server, which are short here.
+async fn message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = match head[1] {
+        126 => usize::from(stream.read_u16().await.unwrap()),
+        length => usize::from(length),
+    };
+    let mut payload = vec![0; length];
+    stream.read_exact(&mut payload).await.unwrap();
+    (head[0], payload)
+}
+
+#[tokio::test]
+async fn a_watch_over_a_websocket() {
+    let it = start().await;
+    it.create(CONFIG_MAPS, config_map("first")).await.ok();
+    let ask = |path: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+    };
+    let mut stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    stream.write_all(ask(&format!("{CONFIG_MAPS}?watch=true")).as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    assert!(head.starts_with("http/1.1 101 ") && head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}");
+    let mut next = async || {
+        let (first, payload) = message(&mut stream).await;
+        assert_eq!(first, 0x81, "a whole text");
+        let event: serde_json::Value = serde_json::from_slice(&payload).unwrap();
+        (event["type"].as_str().unwrap().to_owned(), event["object"]["metadata"]["name"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(next().await, ("ADDED".to_owned(), "first".to_owned()));
+    it.create(CONFIG_MAPS, config_map("second")).await.ok();
+    assert_eq!(next().await, ("ADDED".to_owned(), "second".to_owned()));
+    // A ping, its mask all zero, and a close.
+    stream.write_all(b"\x89\x82\0\0\0\0hi\x88\x80\0\0\0\0").await.unwrap();
+    assert_eq!(message(&mut stream).await, (0x8a, b"hi".to_vec()));
+    assert_eq!(message(&mut stream).await, (0x88, vec![3, 232]));
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "the connection ends with it");
+    let mut missing = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    missing.write_all(ask(&format!("{CONFIG_MAPS}?watch=true&labelSelector=(")).as_bytes()).await.unwrap();
+    let mut head = [0; 12];
+    missing.read_exact(&mut head).await.unwrap();
+    assert_eq!(&head, b"HTTP/1.1 400", "what is refused is refused in HTTP");
+    it.stop().await;
+}
