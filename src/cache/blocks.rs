@@ -13,8 +13,10 @@ use crate::object::Revision;
 /// A stretch ends when it has so many entries or bytes.
 const ENTRIES: usize = 256;
 const BYTES: usize = 256 * 1024;
-/// How many stretches are kept for those who come later.
-const KEPT: usize = 16;
+/// How many stretches, and bytes of them, are kept for those who come later: a crowd is spread over the places where the history ended while it
+/// rested.
+const KEPT: usize = 128;
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Block {
@@ -29,21 +31,30 @@ pub(super) struct Block {
 /// The newest stretches.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
-    kept: Mutex<VecDeque<Block>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    blocks: VecDeque<Block>,
+    bytes: usize,
 }
 
 impl Blocks {
     /// The stretch that begins with the entry `from`, which the history must still have; `None` if there is no such entry yet.
     pub(super) fn get(&self, history: &History, from: u64) -> Option<Block> {
-        let mut kept = self.kept.lock();
-        if let Some(block) = kept.iter().rev().find(|block| block.from == from) {
+        let Kept { blocks, bytes } = &mut *self.kept.lock();
+        if let Some(block) = blocks.iter().rev().find(|block| block.from == from) {
             return Some(block.clone());
         }
         let block = make(history, from)?;
-        if kept.len() == KEPT {
-            kept.pop_front();
+        *bytes += block.bytes.len();
+        blocks.push_back(block.clone());
+        while (blocks.len() > KEPT || *bytes > KEPT_BYTES)
+            && let Some(oldest) = blocks.pop_front()
+        {
+            *bytes -= oldest.bytes.len();
         }
-        kept.push_back(block.clone());
         Some(block)
     }
 }

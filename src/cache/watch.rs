@@ -162,7 +162,7 @@ impl Watch {
     /// As [`Watch::try_next`].
     pub fn try_frames(&mut self) -> Result<Vec<Frame>, Expired> {
         if self.plain && !self.unfilled && self.taken.is_empty() && self.initial.len() == 0 && self.initial_end.is_none() {
-            return self.try_block();
+            return self.try_blocks();
         }
         let (mut frames, mut bytes) = (Vec::new(), 0);
         while frames.len() < BATCH && bytes < BATCH_BYTES {
@@ -187,16 +187,22 @@ impl Watch {
         Ok(frames)
     }
 
-    /// What everybody who is at the same place is sent.
-    fn try_block(&mut self) -> Result<Vec<Frame>, Expired> {
+    /// What everybody who is at the same place is sent. To the end, and not only as far as whoever was here first has come: who is behind
+    /// would stay behind.
+    fn try_blocks(&mut self) -> Result<Vec<Frame>, Expired> {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
         let state = self.table.state.read();
         if self.next < state.history.first() {
             return Err(state.history.expired(self.delivered));
         }
-        let Some(block) = self.table.blocks.get(&state.history, self.next) else { return Ok(Vec::new()) };
-        drop(state);
-        (self.next, self.delivered) = (block.to, block.revision);
-        Ok(vec![Frame::Events(block.bytes, block.revision)])
+        while bytes < BATCH_BYTES
+            && let Some(block) = self.table.blocks.get(&state.history, self.next)
+        {
+            (self.next, self.delivered) = (block.to, block.revision);
+            bytes += block.bytes.len();
+            frames.push(Frame::Events(block.bytes, block.revision));
+        }
+        Ok(frames)
     }
 
     /// Everything that concerns this watch up to this revision has been given out: what a bookmark may say.

@@ -1,10 +1,14 @@
 //! What controllers ask of pods.
 
+mod serving;
+
 use std::cmp::Reverse;
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::conditions;
@@ -12,6 +16,7 @@ use super::owners::controller_reference;
 use super::plan::{Write, since, tree};
 use crate::client::Patch;
 use crate::object::Object;
+pub(super) use serving::{Declared, Serving};
 
 /// What controllers need to know of a pod, beside its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of them.
 #[derive(Debug, Default, Deserialize)]
@@ -36,6 +41,7 @@ pub(super) struct Facts {
     pub pinned_to: Option<Box<str>>,
     /// The claims that its volumes name.
     pub claims: Box<[Box<str>]>,
+    pub serving: Serving,
 }
 
 /// What controllers need to know of a pod, read once for each of its versions.
@@ -58,24 +64,57 @@ struct WireMeta {
     annotations: Option<Annotations>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+#[derive(Default)]
 struct Annotations {
-    #[serde(rename = "controller.kubernetes.io/pod-deletion-cost")]
-    deletion_cost: Option<Box<str>>,
-    #[serde(rename = "batch.kubernetes.io/job-completion-index")]
-    completion_index: Option<Box<str>>,
-    #[serde(rename = "batch.kubernetes.io/job-index-failure-count")]
-    index_failures: Option<Box<str>>,
-    #[serde(rename = "batch.kubernetes.io/job-index-ignored-failure-count")]
-    index_ignored: Option<Box<str>>,
+    deletion_cost: Option<i32>,
+    completion_index: Option<u32>,
+    index_failures: Option<u32>,
+    index_ignored: Option<u32>,
+    ports: Vec<(Box<str>, i32)>,
+}
+
+impl<'de> Deserialize<'de> for Annotations {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_map(Annotations::default())
+    }
+}
+
+/// Takes the few that matter out of all there are.
+impl<'de> Visitor<'de> for Annotations {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("annotations")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "controller.kubernetes.io/pod-deletion-cost" => self.deletion_cost = map.next_value::<String>()?.parse().ok(),
+                "batch.kubernetes.io/job-completion-index" => self.completion_index = map.next_value::<String>()?.parse().ok(),
+                "batch.kubernetes.io/job-index-failure-count" => self.index_failures = map.next_value::<String>()?.parse().ok(),
+                "batch.kubernetes.io/job-index-ignored-failure-count" => self.index_ignored = map.next_value::<String>()?.parse().ok(),
+                port if serving::tells_port(port) => {
+                    let number = map.next_value::<String>()?.parse();
+                    self.ports.extend(number.ok().map(|it| (name.into(), it)));
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(self)
+    }
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct WireSpec {
     affinity: Option<Affinity>,
     volumes: Option<Vec<Volume>>,
+    host_network: Option<bool>,
+    hostname: Option<Box<str>>,
+    subdomain: Option<Box<str>>,
+    containers: Option<Vec<serving::Container>>,
+    init_containers: Option<Vec<serving::Container>>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +170,14 @@ struct WireStatus {
     conditions: Option<Vec<Condition>>,
     container_statuses: Option<Vec<Container>>,
     init_container_statuses: Option<Vec<Container>>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<Box<str>>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<serving::Address>>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<Box<str>>,
+    #[serde(rename = "hostIPs")]
+    host_ips: Option<Vec<serving::Address>>,
 }
 
 #[derive(Deserialize)]
@@ -173,10 +220,11 @@ impl Container {
 }
 
 impl From<Wire> for Facts {
-    fn from(pod: Wire) -> Self {
+    fn from(mut pod: Wire) -> Self {
+        let mut annotations = pod.metadata.annotations.take().unwrap_or_default();
+        let serving = Serving::of(&mut pod, std::mem::take(&mut annotations.ports));
         let containers = pod.status.container_statuses.unwrap_or_default();
         let init = pod.status.init_container_statuses.unwrap_or_default();
-        let annotations = pod.metadata.annotations.unwrap_or_default();
         let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
         let claims = pod.spec.volumes.into_iter().flatten().filter_map(|it| it.persistent_volume_claim);
         let terms = pod.spec.affinity.and_then(|it| it.node_affinity?.required).into_iter().flat_map(|it| it.terms);
@@ -186,12 +234,13 @@ impl From<Wire> for Facts {
             restarts: containers.iter().map(|it| it.restart_count).max().unwrap_or_default(),
             all_restarts: containers.iter().chain(&init).map(|it| it.restart_count).sum(),
             finished: containers.iter().map(Container::finished).collect::<Option<Vec<_>>>().and_then(|it| it.into_iter().max()),
-            deletion_cost: annotations.deletion_cost.and_then(|it| it.parse().ok()).unwrap_or_default(),
-            completion_index: annotations.completion_index.and_then(|it| it.parse().ok()),
-            index_failures: annotations.index_failures.and_then(|it| it.parse().ok()).unwrap_or_default(),
-            index_ignored: annotations.index_ignored.and_then(|it| it.parse().ok()).unwrap_or_default(),
+            deletion_cost: annotations.deletion_cost.unwrap_or_default(),
+            completion_index: annotations.completion_index,
+            index_failures: annotations.index_failures.unwrap_or_default(),
+            index_ignored: annotations.index_ignored.unwrap_or_default(),
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
             claims: claims.map(|it| it.claim_name).collect(),
+            serving,
         }
     }
 }

@@ -193,6 +193,21 @@ fn everybody_is_sent_the_same_lines() {
     }
 }
 
+/// One that was held up once is not behind for ever, though what it is sent was made for others.
+#[test]
+fn who_comes_late_is_sent_all_there_is() {
+    let cache = Cache::new(1_000);
+    cache.apply(vec![], 1);
+    let mut watches: Vec<Watch> = (0..8).map(|_| cache.watch(&resource::POD, Query::default(), 1).unwrap()).collect();
+    for revision in 2..100u64 {
+        cache.apply(vec![put(pod("a", "x", "web", "n1", "o", revision))], revision);
+        let watch = &mut watches[revision as usize % 8];
+        let frames = watch.try_frames().unwrap();
+        assert!(matches!(frames.last(), Some(Frame::Events(_, last)) if *last == revision), "{revision}: {frames:?}");
+        assert!(watch.try_frames().unwrap().is_empty());
+    }
+}
+
 #[test]
 fn orphans_are_found_among_few_and_many() {
     let cache = Cache::new(10);

@@ -12,12 +12,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, ContainerPort, Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value};
 
 use super::plan::{Controller, Plan, Source, Write};
-use super::pods;
+use super::pods::{self, Declared, Serving};
 use crate::cache::{Cache, Query};
 use crate::client::DeleteOptions;
 use crate::object::selector::LabelSelector;
@@ -127,39 +127,35 @@ impl EndpointsController {
 
     /// Where `pod` serves the service; nowhere if it declares none of its ports, or has no address yet.
     fn backend(&self, cache: &Cache, service: &Object, spec: &ServiceSpec, pod: Arc<Object>) -> Option<Backend> {
-        let typed = pod.typed::<Pod>().ok()?;
-        let (pod_spec, status) = (typed.spec.as_ref()?, typed.status.as_ref()?);
+        let serving = &pods::facts(&pod).serving;
         let service_ports = spec.ports.as_deref().unwrap_or_default();
-        let mapped = self.host_ports && pod_spec.host_network != Some(true) && !service_ports.is_empty();
-        let ports: Vec<Port> = service_ports.iter().filter_map(|it| self.port(typed, it, mapped)).collect();
+        let mapped = self.host_ports && !serving.host_network && !service_ports.is_empty();
+        let ports: Vec<Port> = service_ports.iter().filter_map(|it| self.port(serving, it, mapped)).collect();
         let portless = service_ports.is_empty() && is_headless(spec);
-        let addresses = addresses(spec, status, mapped);
+        let addresses = addresses(spec, serving, mapped);
         if addresses.is_empty() || ports.is_empty() && !portless {
             return None;
         }
-        let node = pod_spec.node_name.clone().unwrap_or_default();
+        let node = pods::node(&pod).unwrap_or_default().to_owned();
         let zone = cache.get(&resource::NODE, "", &node).and_then(|it| it.meta().label(ZONE).map(str::to_owned));
-        let hostname = pod_spec.hostname.clone().filter(|it| !it.is_empty());
-        let hostname = hostname.filter(|_| pod_spec.subdomain.as_deref() == Some(service.name()));
+        let hostname = serving.hostname.as_deref().filter(|it| !it.is_empty() && serving.subdomain.as_deref() == Some(service.name()));
+        let hostname = hostname.map(str::to_owned);
         let (serving, terminating) = (pods::is_ready(&pod), pod.meta().is_deleted());
         let ready = spec.publish_not_ready_addresses == Some(true) || serving && !terminating;
         Some(Backend { pod: pod.clone(), addresses, ports, node, zone, hostname, ready, serving, terminating })
     }
 
     /// How `pod` serves a port of a service; not at all if it declares no port of that name (or, where ports are mapped, number).
-    fn port(&self, pod: &Pod, port: &ServicePort, mapped: bool) -> Option<Port> {
-        let spec = pod.spec.as_ref()?;
+    fn port(&self, pod: &Serving, port: &ServicePort, mapped: bool) -> Option<Port> {
         let protocol = port.protocol.as_deref().unwrap_or("TCP");
-        let sidecars = spec.init_containers.iter().flatten().filter(|it| it.restart_policy.as_deref() == Some("Always"));
-        let declared = declared_port(spec.containers.iter().chain(sidecars), port, protocol);
+        let declared = declared_port(&pod.ports, port, protocol);
         let (number, container_port) = if mapped {
             let declared = declared?;
             let annotation = match &port.target_port {
                 Some(IntOrString::String(name)) => self.product.annotation(&format!("portName_{protocol}_{name}")),
                 _ => self.product.annotation(&format!("port_{protocol}_{}", declared.container_port)),
             };
-            let given = pod.metadata.annotations.as_ref().and_then(|it| it.get(&annotation)).and_then(|it| it.parse().ok());
-            (given.or(declared.host_port.filter(|it| *it != 0))?, declared.container_port)
+            (pod.given(&annotation).or(declared.host_port.filter(|it| *it != 0))?, declared.container_port)
         } else {
             let number = match (&port.target_port, declared) {
                 (_, Some(declared)) => declared.container_port,
@@ -175,16 +171,11 @@ impl EndpointsController {
 }
 
 /// The addresses of a pod, or (`mapped`) of its host, that are of the service's families.
-fn addresses(spec: &ServiceSpec, status: &k8s_openapi::api::core::v1::PodStatus, mapped: bool) -> Vec<String> {
-    let (one, many): (_, Vec<&str>) = if mapped {
-        (status.host_ip.as_deref(), status.host_ips.iter().flatten().map(|it| it.ip.as_str()).collect())
-    } else {
-        (status.pod_ip.as_deref(), status.pod_ips.iter().flatten().map(|it| it.ip.as_str()).collect())
-    };
-    let all = if many.is_empty() { one.into_iter().collect() } else { many };
+fn addresses(spec: &ServiceSpec, pod: &Serving, mapped: bool) -> Vec<String> {
+    let all = if mapped { &pod.host_addresses } else { &pod.addresses };
     let families: Vec<&str> = spec.ip_families.iter().flatten().map(String::as_str).collect();
     let wanted = |it: &&str| !it.is_empty() && (families.is_empty() || families.contains(&family(it)));
-    all.into_iter().filter(wanted).map(str::to_owned).collect()
+    all.iter().map(|it| &**it).filter(wanted).map(str::to_owned).collect()
 }
 
 /// The family of an address, as `ipFamilies` and `addressType` name it.
@@ -197,10 +188,10 @@ fn is_headless(spec: &ServiceSpec) -> bool {
 }
 
 /// The container port that a service's port leads to.
-fn declared_port<'a>(containers: impl Iterator<Item = &'a Container>, port: &ServicePort, protocol: &str) -> Option<&'a ContainerPort> {
-    let mut all = containers.flat_map(|it| it.ports.iter().flatten()).filter(|it| it.protocol.as_deref().unwrap_or("TCP") == protocol);
+fn declared_port<'a>(declared: &'a [Declared], port: &ServicePort, protocol: &str) -> Option<&'a Declared> {
+    let mut all = declared.iter().filter(|it| it.protocol() == protocol);
     match &port.target_port {
-        Some(IntOrString::String(name)) => all.find(|it| it.name.as_ref() == Some(name)),
+        Some(IntOrString::String(name)) => all.find(|it| it.name() == name),
         Some(IntOrString::Int(number)) if *number != 0 => all.find(|it| it.container_port == *number),
         _ => all.find(|it| it.container_port == port.port),
     }
