@@ -30,8 +30,8 @@ impl Core {
             return;
         }
         self.metrics.status_update(&status);
-        if status.state() == TaskState::TaskUnknown && self.may_come_back(now, &id) {
-            return;
+        if self.may_come_back(now, &id, status.state()) {
+            return self.acknowledge(&status);
         }
         self.reconciler.answered(now, &id);
         if is_ahead(&status) {
@@ -43,10 +43,12 @@ impl Core {
             return;
         }
         match status.state() {
-            TaskState::TaskStaging | TaskState::TaskKilling => {}
+            TaskState::TaskStaging | TaskState::TaskKilling => self.tasks.get_mut(&id).into_iter().for_each(|it| it.unknown_since = None),
             TaskState::TaskStarting => self.bound(now, &id, State::Starting),
             TaskState::TaskRunning => self.bound(now, &id, State::Running),
-            TaskState::TaskUnreachable => tracing::warn!("task {id}: its agent is unreachable"),
+            TaskState::TaskUnreachable if self.tasks.get(&id).is_some_and(|it| it.bound) => {
+                tracing::warn!("task {id}: its agent is unreachable");
+            }
             TaskState::TaskFinished => self.finished(&id),
             TaskState::TaskFailed
             | TaskState::TaskError
@@ -55,17 +57,27 @@ impl Core {
             | TaskState::TaskDropped
             | TaskState::TaskGone
             | TaskState::TaskGoneByOperator
+            | TaskState::TaskUnreachable
             | TaskState::TaskUnknown => return self.ended(now, &id, status),
         }
         self.acknowledge(&status);
     }
 
     /// Whether a task that the master does not know may still run: a master that has lost its registry knows an agent's tasks only
-    /// when the agent has registered again. The task is then asked for until that time is over.
-    fn may_come_back(&mut self, now: Duration, id: &str) -> bool {
+    /// when the agent has registered again. The task is then asked for until that time is over. So is one that was not bound before its
+    /// agent became unreachable: it may never have arrived there, and nobody tells that when the agent is back.
+    fn may_come_back(&mut self, now: Duration, id: &str, state: TaskState) -> bool {
         let Some(task) = self.tasks.get_mut(id).filter(|it| it.object.is_some() && it.state != State::Finished) else { return false };
+        let is_away = state == TaskState::TaskUnreachable && !task.bound;
+        if !is_away && state != TaskState::TaskUnknown {
+            return false;
+        }
         let since = *task.unknown_since.get_or_insert(now);
-        now < since + if task.bound { AGENT_RETURNS } else { AGENT_RETURNS_UNBOUND }
+        let waits = now < since + if task.bound { AGENT_RETURNS } else { AGENT_RETURNS_UNBOUND };
+        if is_away && waits && !self.reconciler.is_running() {
+            self.reconciler.want_explicit();
+        }
+        waits
     }
 
     /// The executor has the task: what it launched is, or is about to be, bound.
@@ -146,7 +158,7 @@ impl Core {
 
     /// Takes in a living task of an earlier run whose pod still waits here, because the run ended before the pod was bound.
     fn adopt(&mut self, now: Duration, status: &TaskStatus) -> bool {
-        if status.state().is_terminal() || status.state() == TaskState::TaskUnknown {
+        if status.state().is_terminal() || matches!(status.state(), TaskState::TaskUnknown | TaskState::TaskUnreachable) {
             return false;
         }
         let id = &status.task_id.value;

@@ -353,6 +353,36 @@ fn pods_that_others_look_after_are_left_alone() {
 }
 
 #[test]
+fn a_launch_that_may_never_have_reached_its_unreachable_agent_is_repeated() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("p");
+    let unreachable = |bench: &mut Bench| bench.status(&task, TaskState::TaskUnreachable, Source::Master, Some(Reason::Reconciliation));
+    bench.wait(S * 20);
+    unreachable(&mut bench);
+    bench.done.clear();
+    bench.wait(S * 20);
+    assert!(bench.kinds().contains(&call::Type::Reconcile), "it is asked for again");
+    unreachable(&mut bench);
+    assert_eq!(bench.core.debug_queue(), "", "its agent may come back with it");
+    bench.wait(S * 121);
+    unreachable(&mut bench);
+    unreachable(&mut bench);
+    bench.wait(S * 2);
+    bench.done.clear();
+    bench.offer(offer("o9", "b", 4000));
+    let again = bench.calls().into_iter().find_map(|call| call.accept).expect("a launch");
+    let again = again.operations[0].launch.as_ref().unwrap().task_infos[0].task_id.value.clone();
+    assert_ne!(again, task);
+    // Bound, it is its node's to say what becomes of it.
+    bench.input(Input::Pod(bound("p", &again, |_| {})));
+    let unreachable = |bench: &mut Bench| bench.status(&again, TaskState::TaskUnreachable, Source::Master, Some(Reason::Reconciliation));
+    unreachable(&mut bench);
+    bench.wait(S * 1000);
+    unreachable(&mut bench);
+    assert!(bench.core.debug_queue().is_empty() && bench.core.debug_tasks().contains(&again));
+}
+
+#[test]
 fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
     let mut bench = Bench::subscribed();
     bench.input(Input::Pod(bound("p", "t1", |_| {})));
