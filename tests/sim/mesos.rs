@@ -9,6 +9,7 @@ use km::mesos::local::resources::Resources;
 use km::mesos::v1::scheduler::{Call, call};
 use km::mesos::v1::{AgentInfo, FrameworkInfo, MasterInfo, TaskState};
 
+use crate::executor::uid_of;
 use crate::scheduler::Heard;
 use crate::world::{Ready, World};
 
@@ -44,6 +45,15 @@ pub enum Place {
     Alone(Box<Agent>, Duration),
     /// It starts again then, from what is on its disk.
     Dead(Duration),
+}
+
+/// How long after its return was due an agent may be given up for good, with all that runs there.
+const OVERDUE: Duration = Duration::from_secs(500);
+
+impl Place {
+    pub fn is_overdue(&self, now: Duration) -> bool {
+        matches!(self, Self::Alone(_, returns) | Self::Dead(returns) if *returns + OVERDUE <= now)
+    }
 }
 
 pub fn agent_id(host: &str) -> String {
@@ -164,6 +174,7 @@ impl World {
 
     pub fn agent_returns(&mut self, host: &str) {
         let (id, seed) = (agent_id(host), self.random());
+        let given_up = self.machines[host].agent.is_overdue(self.now);
         let (agent, outputs) = match std::mem::replace(&mut self.machine(host).agent, Place::WithMaster) {
             Place::WithMaster => unreachable!("it is there"),
             Place::Alone(agent, _) => (*agent, Vec::new()),
@@ -183,6 +194,9 @@ impl World {
                 (agent, outputs)
             }
         };
+        if given_up {
+            self.excused.extend(agent.tasks().map(|(_, task)| uid_of(task)));
+        }
         let Some(master) = &mut self.mesos.master else { return };
         let actions = master.add_agent(self.now, agent, outputs);
         self.carry_out(actions);
