@@ -44,8 +44,16 @@ impl Core {
 
     /// A pod with a task changed: it is bound by now, or to be deleted.
     fn launched_pod(&mut self, now: Duration, id: &str, pod: Arc<Object>) {
-        let bound = self.tasks.get(id).is_some_and(|task| task.bound)
-            || PodFacts::read(&pod, &self.settings.rules).is_ok_and(|facts| facts.binding.task.as_deref() == Some(id));
+        let mut bound = self.tasks.get(id).is_some_and(|task| task.bound);
+        if !bound
+            && let Ok(facts) = PodFacts::read(&pod, &self.settings.rules)
+            && let Some(of) = facts.binding.task.as_deref()
+        {
+            bound = of == id;
+            if !bound {
+                return self.bound_otherwise(now, id, facts, pod);
+            }
+        }
         let deleting = pod.meta().is_deleted().then(|| pod.meta().deletion_grace_seconds.unwrap_or_default());
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.object = Some(pod);
@@ -54,6 +62,17 @@ impl Core {
         }
         if let Some(grace) = deleting {
             self.tasks.kill(now, id, grace);
+        }
+    }
+
+    /// A pod was launched twice, because nobody knew of the first launch any more, and it is that one which got it.
+    fn bound_otherwise(&mut self, now: Duration, id: &str, facts: PodFacts, pod: Arc<Object>) {
+        tracing::info!("pod {} was launched before as the task {:?}, which it keeps", facts.name, facts.binding.task);
+        if let Some(task) = self.tasks.remove(id) {
+            self.spread.remove(task.owner.as_deref(), &task.host);
+        }
+        if !facts.ended {
+            self.adopt_bound(now, facts, pod);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{TaskState, TaskStatus};
 use crate::object::Object;
 use crate::scheduler::demand::PodFacts;
+use crate::scheduler::taskid;
 use crate::scheduler::tasks::{State, Task};
 
 /// Messages of executors that say the pod's containers are no more.
@@ -190,11 +191,19 @@ impl Core {
     /// A task that belongs to no pod, or to one that has another: it must not live.
     fn unknown(&mut self, status: &TaskStatus) {
         let alive = matches!(status.state(), TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning);
-        if !alive {
+        if !alive || self.has_unbound_twin(&status.task_id.value) {
             return;
         }
         tracing::warn!("task {} belongs to no pod, it is killed", status.task_id);
         self.call(Call::kill(status.task_id.clone(), status.agent_id.clone(), None));
+    }
+
+    /// Whether another launch of the same pod is not bound yet: the API server gives the pod to one of the two, and the other ends by
+    /// itself. Killed once it has the pod, a task would take that along.
+    fn has_unbound_twin(&self, id: &str) -> bool {
+        let Some(stem) = taskid::stem_of(id) else { return false };
+        let waits = |it: &Task| !it.bound && it.object.is_some() && it.kill.is_none();
+        self.tasks.iter().any(|it| waits(it) && taskid::stem_of(&it.id) == Some(stem))
     }
 }
 

@@ -383,6 +383,23 @@ fn a_launch_that_may_never_have_reached_its_unreachable_agent_is_repeated() {
 }
 
 #[test]
+fn of_two_launches_of_a_pod_the_one_that_binds_it_stays() {
+    let mut bench = Bench::subscribed();
+    let (first, second) = (crate::scheduler::taskid::task_id("uid-p", 1), bench.launch("p"));
+    bench.done.clear();
+    bench.status(&first, TaskState::TaskStaging, Source::Master, Some(Reason::AgentReregistered));
+    assert!(!bench.kinds().contains(&call::Type::Kill), "it may have bound the pod already");
+    bench.input(Input::Pod(bound("p", &first, |_| {})));
+    let known = bench.core.debug_tasks();
+    assert!(known.contains(&first) && !known.contains(&second), "{known}");
+    bench.done.clear();
+    bench.status(&second, TaskState::TaskFailed, Source::Executor, None);
+    assert_eq!((bench.kinds(), bench.core.debug_queue().as_str()), (vec![call::Type::Acknowledge], ""));
+    bench.status(&second, TaskState::TaskStaging, Source::Master, Some(Reason::Reconciliation));
+    assert_eq!(bench.kinds()[0], call::Type::Kill, "its pod is another task's");
+}
+
+#[test]
 fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
     let mut bench = Bench::subscribed();
     bench.input(Input::Pod(bound("p", "t1", |_| {})));
