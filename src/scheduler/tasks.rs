@@ -38,9 +38,27 @@ pub struct Task {
     pub attempts: u32,
     pub launched_at: Duration,
     /// Since when the master has not known the task's agent.
-    pub unknown_since: Option<Duration>,
+    pub unknown_since: Option<Unknown>,
     /// Being killed because its pod is deleted.
     pub kill: Option<Kill>,
+}
+
+/// The first of the master's answers that it does not know an agent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unknown {
+    /// When it was read.
+    pub read: Duration,
+    /// When it was given, by the master's clock: `TaskStatus.timestamp`, in seconds.
+    pub given: Option<f64>,
+}
+
+impl Unknown {
+    /// How long the agent has been unknown for sure. An answer may be read long after it was given, and clocks of masters differ.
+    pub fn age(&self, read: Duration, given: Option<f64>) -> Duration {
+        let by_reading = read.saturating_sub(self.read);
+        let by_giving = self.given.zip(given).map(|(first, last)| Duration::try_from_secs_f64(last - first).unwrap_or_default());
+        by_giving.map_or(by_reading, |it| it.min(by_reading))
+    }
 }
 
 /// A kill that has been asked for.

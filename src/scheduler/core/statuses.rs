@@ -12,7 +12,7 @@ use crate::mesos::v1::{TaskState, TaskStatus};
 use crate::object::Object;
 use crate::scheduler::demand::PodFacts;
 use crate::scheduler::taskid;
-use crate::scheduler::tasks::{State, Task};
+use crate::scheduler::tasks::{State, Task, Unknown};
 
 /// Messages of executors that say the pod's containers are no more.
 const CONTAINERS_GONE: [&str; 2] = ["containers-disappeared", "kubelet-pod-launch-failed"];
@@ -31,7 +31,7 @@ impl Core {
             return;
         }
         self.metrics.status_update(&status);
-        if self.may_come_back(now, &id, status.state()) {
+        if self.may_come_back(now, &id, &status) {
             return self.acknowledge(&status);
         }
         self.reconciler.answered(now, &id);
@@ -67,14 +67,15 @@ impl Core {
     /// Whether a task that the master does not know may still run: a master that has lost its registry knows an agent's tasks only
     /// when the agent has registered again. The task is then asked for until that time is over. So is one that was not bound before its
     /// agent became unreachable: it may never have arrived there, and nobody tells that when the agent is back.
-    fn may_come_back(&mut self, now: Duration, id: &str, state: TaskState) -> bool {
+    fn may_come_back(&mut self, now: Duration, id: &str, status: &TaskStatus) -> bool {
+        let state = status.state();
         let Some(task) = self.tasks.get_mut(id).filter(|it| it.object.is_some() && it.state != State::Finished) else { return false };
         let is_away = state == TaskState::TaskUnreachable && !task.bound;
         if !is_away && state != TaskState::TaskUnknown {
             return false;
         }
-        let since = *task.unknown_since.get_or_insert(now);
-        let waits = now < since + if task.bound { AGENT_RETURNS } else { AGENT_RETURNS_UNBOUND };
+        let first = task.unknown_since.get_or_insert(Unknown { read: now, given: status.timestamp });
+        let waits = first.age(now, status.timestamp) < if task.bound { AGENT_RETURNS } else { AGENT_RETURNS_UNBOUND };
         if is_away && waits && !self.reconciler.is_running() {
             self.reconciler.want_explicit();
         }

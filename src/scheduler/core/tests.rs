@@ -94,7 +94,12 @@ impl Bench {
     }
 
     fn status(&mut self, task: &str, state: TaskState, source: Source, reason: Option<Reason>) {
-        let status = TaskStatus {
+        let timestamp = Some(self.now.as_secs_f64());
+        self.update(TaskStatus { timestamp, ..Self::task_status(task, state, source, reason) });
+    }
+
+    fn task_status(task: &str, state: TaskState, source: Source, reason: Option<Reason>) -> TaskStatus {
+        TaskStatus {
             task_id: task.into(),
             agent_id: Some("a".into()),
             state: state.into(),
@@ -102,7 +107,10 @@ impl Bench {
             reason: reason.map(Into::into),
             uuid: Some(bytes::Bytes::from_static(b"uuid")),
             ..TaskStatus::default()
-        };
+        }
+    }
+
+    fn update(&mut self, status: TaskStatus) {
         let update = Some(event::Update { status });
         self.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Update.into()), update, ..Event::default() })));
     }
@@ -419,4 +427,25 @@ fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
     bench.wait(S * 601);
     unknown(&mut bench);
     assert_eq!(deletes(&bench), 1, "the agent is not expected back any more");
+}
+
+#[test]
+fn an_agent_is_away_only_as_long_as_the_answers_are_apart() {
+    let mut bench = Bench::subscribed();
+    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    let unknown = |bench: &mut Bench, given: f64| {
+        let status = Bench::task_status("t1", TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
+        bench.update(TaskStatus { timestamp: Some(given), ..status });
+        bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count()
+    };
+    assert_eq!(unknown(&mut bench, 1_000.0), 0);
+    bench.wait(S * 700);
+    assert_eq!(unknown(&mut bench, 1_001.0), 0, "it was on its way for long, and says nothing of now");
+    assert_eq!(unknown(&mut bench, 1_601.0), 1);
+    // The clock of another master may be ahead.
+    let mut bench = Bench::subscribed();
+    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    assert_eq!(unknown(&mut bench, 1_000.0), 0);
+    bench.wait(S);
+    assert_eq!(unknown(&mut bench, 9_000.0), 0);
 }
