@@ -1,5 +1,7 @@
 //! Pods, and the templates that pods are made from.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::at::At;
@@ -179,7 +181,8 @@ fn tolerations(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         }
         it
     };
-    let kept: Vec<Value> = new.list("tolerations").iter().map(without_seconds).collect();
+    // A pod may be made of tolerations to its last byte.
+    let kept: HashSet<Value> = new.list("tolerations").iter().map(without_seconds).collect();
     if old.list("tolerations").iter().any(|it| !kept.contains(&without_seconds(it))) {
         new.forbidden("tolerations", "existing toleration can not be modified except its tolerationSeconds", out);
     }
