@@ -374,7 +374,8 @@ impl Core {
     fn reconcile(&mut self, now: Duration) {
         let (tasks, session) = (&self.tasks, self.subscribed_at);
         let known = || {
-            let arrived = |it: &&Task| it.launched_at <= session || now >= it.launched_at + SETTLED;
+            // What is bound has been with its executor, whenever it was adopted here.
+            let arrived = |it: &&Task| it.bound || it.launched_at <= session || now >= it.launched_at + SETTLED;
             let settled = |it: &&Task| it.state != State::Finished && arrived(it);
             let mut known: Vec<_> = tasks.iter().filter(settled).map(|it| (it.id.clone(), it.agent.clone())).collect();
             known.sort_unstable();

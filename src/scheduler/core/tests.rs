@@ -449,3 +449,14 @@ fn an_agent_is_away_only_as_long_as_the_answers_are_apart() {
     bench.wait(S);
     assert_eq!(unknown(&mut bench, 9_000.0), 0);
 }
+
+#[test]
+fn a_bound_pod_that_nobody_launched_here_is_asked_for_at_once() {
+    let mut bench = Bench::subscribed();
+    bench.wait(S * 40);
+    bench.done.clear();
+    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    let asked: Vec<_> = bench.calls().into_iter().filter_map(|call| call.reconcile).collect();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].tasks.iter().map(|it| &*it.task_id.value).collect::<Vec<_>>(), ["t1"]);
+}
