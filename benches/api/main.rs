@@ -64,20 +64,24 @@ async fn main() {
     let server = ApiServer::on_etcd(Path::new(&km), &etcd.url).await;
     let ours = measure("etcd", &server, &parts).await;
     drop(server);
-    if !ours.create.is_empty() {
-        compare(&etcd, &ours).await;
+    if ours.is_empty() {
+        return;
     }
+    if let Some(kubernetes) = std::env::var_os("KUBE_APISERVER") {
+        let server = ApiServer::kubernetes(Path::new(&kubernetes), &etcd.url).await;
+        let theirs = requests("kubernetes", &server, &parts).await;
+        for ((what, connections, ours), (.., theirs)) in ours.iter().zip(&theirs) {
+            println!("{:<12} {:<28} {connections:>6} {:>10.2}", "", format!("{what}, km to kubernetes"), ours / theirs);
+        }
+    }
+    compare(&etcd, &ours).await;
 }
 
-/// The rates of creating and of reading, in the order of [`CREATED`].
-#[derive(Default)]
-struct Rates {
-    create: Vec<f64>,
-    get: Vec<f64>,
-}
+/// What was done, over how many connections, and how often a second.
+type Rates = Vec<(&'static str, usize, f64)>;
 
 async fn measure(store: &'static str, server: &ApiServer, parts: &Parts) -> Rates {
-    let rates = if parts.has("requests") || parts.has("creates") { requests(store, server, parts).await } else { Rates::default() };
+    let rates = if parts.has("requests") || parts.has("creates") { requests(store, server, parts).await } else { Rates::new() };
     if parts.has("watch") {
         watch::measure(store, server).await;
     }
@@ -86,13 +90,13 @@ async fn measure(store: &'static str, server: &ApiServer, parts: &Parts) -> Rate
 
 async fn requests(store: &'static str, server: &ApiServer, parts: &Parts) -> Rates {
     let report = |what: &str, connections: usize, it: &Measured| println!("{store:<12} {what:<28} {connections:>6} {it}");
-    let mut rates = Rates::default();
+    let mut rates = Rates::new();
     let mut pods = 0;
     for (connections, count) in CREATED {
         let first = pods;
         let made = ask(server, connections, count, move |n| Request::create(&name(first + n))).await;
         report("create pods", connections, &made);
-        rates.create.push(made.rate());
+        rates.push(("create", connections, made.rate()));
         // Those of the next round are named on from here, however many of these there was time for.
         pods += made.latencies.len();
     }
@@ -102,12 +106,13 @@ async fn requests(store: &'static str, server: &ApiServer, parts: &Parts) -> Rat
     for (connections, _) in CREATED {
         let got = ask(server, connections, READ, move |n| Request::get(&name(n * 7_919 % pods))).await;
         report("get a pod", connections, &got);
-        rates.get.push(got.rate());
+        rates.push(("get", connections, got.rate()));
     }
     for connections in LISTERS {
         let listed = ask(server, connections, LISTS, |_| Request::list()).await;
         report(&format!("list {pods} pods"), connections, &listed);
         println!("{:<12} {:<28} {connections:>6} {:>10.0}", "", "  that is pods", listed.rate() * pods as f64);
+        rates.push(("list", connections, listed.rate() * pods as f64));
     }
     rates
 }
@@ -116,7 +121,7 @@ async fn ask(server: &ApiServer, connections: usize, count: usize, request: impl
     let requests = Arc::new((0..count).map(|n| request(n).bytes()).collect());
     let mut callers = Vec::new();
     for _ in 0..connections {
-        callers.push(Ask::open(server.address, Arc::clone(&requests)).await);
+        callers.push(Ask::open(server.address, server.tls.as_ref(), Arc::clone(&requests)).await.unwrap());
     }
     let before = server.process.computed();
     let measured = drive(callers, count).await;
@@ -127,20 +132,19 @@ fn name(n: usize) -> String {
     format!("web-{n:06}")
 }
 
-/// The same number of writes and reads of the same size, by the etcd client alone, over as many connections.
+/// As many writes and reads by the etcd client alone, over as many connections. It writes what a client of km writes, not what km makes of it.
 async fn compare(etcd: &Etcd, ours: &Rates) {
-    for (round, (connections, count)) in CREATED.into_iter().enumerate() {
-        let gets = ours.get.get(round).map(|it| ("get", false, READ, *it));
-        for (what, put, count, ours) in [("put", true, count, ours.create[round])].into_iter().chain(gets) {
-            let mut callers = Vec::new();
-            let bodies = Arc::new((0..if put { count } else { 0 }).map(|n| request::pod(&name(n), 16)).collect());
-            for _ in 0..connections {
-                callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), puts: put.then(|| Arc::clone(&bodies)) });
-            }
-            let bare = drive(callers, count).await;
-            println!("{:<12} {what:<28} {connections:>6} {bare}", "etcd, bare");
-            println!("{:<12} {:<28} {connections:>6} {:>10.2}", "", "  ratio of km on etcd to it", ours / bare.rate());
+    for (what, connections, ours) in ours.iter().filter(|(what, ..)| *what != "list") {
+        let put = *what == "create";
+        let count = if put { CREATED.into_iter().find(|it| it.0 == *connections).map_or(0, |it| it.1) } else { READ };
+        let mut callers = Vec::new();
+        let bodies = Arc::new((0..if put { count } else { 0 }).map(|n| request::pod(&name(n), 16)).collect());
+        for _ in 0..*connections {
+            callers.push(Bare { client: Client::connect([&etcd.url], None).await.unwrap(), puts: put.then(|| Arc::clone(&bodies)) });
         }
+        let bare = drive(callers, count).await;
+        println!("{:<12} {:<28} {connections:>6} {bare}", "etcd, bare", if put { "put" } else { "get" });
+        println!("{:<12} {:<28} {connections:>6} {:>10.2}", "", "  ratio of km on etcd to it", ours / bare.rate());
     }
 }
 

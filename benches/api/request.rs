@@ -1,23 +1,27 @@
 //! Keep-alive connections to an API server, and the requests that are made over them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ::http::{Method, Response, header};
 use bytes::Bytes;
-use http::{Method, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use km::mesos::http::{Parser, Piece};
+use km::mesos::http::{self, Parser, Piece};
 use serde_json::json;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use super::load::Caller;
 
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
+/// By which a kube-apiserver knows us.
+pub(super) const TOKEN: &str = "bench";
 pub(super) const CONFIG_MAPS: &str = "/api/v1/configmaps";
 
 pub(super) struct Request {
@@ -55,7 +59,10 @@ impl Request {
     /// As it goes over the wire.
     pub(super) fn bytes(&self) -> Bytes {
         let Self { method, path, body } = self;
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: km\r\nAccept: application/json\r\nContent-Type: application/json\r\n");
+        // Who needs no token overlooks it.
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: km\r\nAccept: application/json\r\nContent-Type: application/json\r\nAuthorization: Bearer {TOKEN}\r\n"
+        );
         [head.as_bytes(), format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat().into()
     }
 }
@@ -92,7 +99,7 @@ impl Connection {
     /// The answer, which must be a success.
     pub(super) async fn send(&mut self, request: Request) -> Response<Incoming> {
         let (method, path) = (request.method.clone(), request.path.clone());
-        let head = http::Request::builder().method(request.method).uri(request.path).header(header::HOST, "km");
+        let head = ::http::Request::builder().method(request.method).uri(request.path).header(header::HOST, "km");
         let head = head.header(header::CONTENT_TYPE, "application/json").header(header::ACCEPT, "application/json");
         self.sender.ready().await.unwrap();
         let response = self.sender.send_request(head.body(Full::new(request.body)).unwrap()).await.unwrap();
@@ -107,39 +114,53 @@ impl Connection {
 /// Makes one request after another on a connection of its own. The requests are made before, and the answers read no further than need be:
 /// what this costs is taken from the server beside it.
 pub(super) struct Ask {
-    stream: TcpStream,
+    stream: Box<dyn Socket>,
     parser: Parser,
     requests: Arc<Vec<Bytes>>,
 }
 
+/// What bytes go over: plain, or TLS.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
 impl Ask {
-    pub(super) async fn open(server: SocketAddr, requests: Arc<Vec<Bytes>>) -> Self {
-        let stream = TcpStream::connect(server).await.unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream, parser: Parser::default(), requests }
+    /// A connection, with TLS if the server wants it.
+    pub(super) async fn open(server: SocketAddr, tls: Option<&TlsConnector>, requests: Arc<Vec<Bytes>>) -> io::Result<Self> {
+        let plain = TcpStream::connect(server).await?;
+        plain.set_nodelay(true)?;
+        let stream: Box<dyn Socket> = match tls {
+            Some(tls) => Box::new(tls.connect(server.ip().into(), plain).await?),
+            None => Box::new(plain),
+        };
+        Ok(Self { stream, parser: Parser::default(), requests })
+    }
+
+    /// Makes request `n`; the status of the answer and the size of its body.
+    pub(super) async fn ask(&mut self, n: usize) -> Result<(u16, usize), http::Error> {
+        const READ: usize = 64 << 10;
+        self.stream.write_all(&self.requests[n]).await?;
+        let (mut status, mut size) = (0, 0);
+        loop {
+            match self.parser.next_piece()? {
+                Some(Piece::Head(head)) => status = head.status,
+                Some(Piece::Body(bytes)) => size += bytes.len(),
+                Some(Piece::End) => return Ok((status, size)),
+                None => {
+                    self.parser.buffer().reserve(READ);
+                    if self.stream.read_buf(self.parser.buffer()).await? == 0 {
+                        return Err(http::Error::Closed);
+                    }
+                }
+            }
+        }
     }
 }
 
 impl Caller for Ask {
     async fn call(&mut self, n: usize) -> usize {
-        const READ: usize = 64 << 10;
-        self.stream.write_all(&self.requests[n]).await.unwrap();
-        let (mut status, mut body, mut size) = (0, Bytes::new(), 0);
-        loop {
-            match self.parser.next_piece().unwrap() {
-                Some(Piece::Head(head)) => status = head.status,
-                Some(Piece::Body(bytes)) => {
-                    size += bytes.len();
-                    body = bytes;
-                }
-                Some(Piece::End) => break,
-                None => {
-                    self.parser.buffer().reserve(READ);
-                    assert!(self.stream.read_buf(self.parser.buffer()).await.unwrap() > 0, "the connection was closed");
-                }
-            }
-        }
-        assert!((200..300).contains(&status), "{status} {body:?}");
+        let (status, size) = self.ask(n).await.unwrap();
+        assert!((200..300).contains(&status), "{status}");
         size
     }
 }

@@ -3,10 +3,22 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use km::store::etcd;
 use tempfile::TempDir;
+use tokio_rustls::TlsConnector;
+
+use super::request::{Ask, Request, TOKEN};
+
+const RANGE: &str = "--service-cluster-ip-range=10.10.10.0/24";
+/// No controllers run, so there are no service accounts. What else a kube-apiserver would do by itself is turned off there.
+const PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ResourceQuota";
+const OTHER_PLUGINS: &str = "ServiceAccount,TaintNodesByCondition,PodSecurity,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
+    StorageObjectInUseProtection,PersistentVolumeClaimResize,RuntimeClass,CertificateApproval,CertificateSigning,ClusterTrustBundleAttest,\
+    CertificateSubjectRestriction,DefaultIngressClass,MutatingAdmissionPolicy,MutatingAdmissionWebhook,ValidatingAdmissionPolicy,\
+    ValidatingAdmissionWebhook";
 
 /// How long one may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,6 +75,8 @@ fn free() -> SocketAddr {
 
 pub(super) struct ApiServer {
     pub(super) address: SocketAddr,
+    /// How to talk to it, if not plainly.
+    pub(super) tls: Option<TlsConnector>,
     pub(super) process: Process,
     /// From its start until it was ready.
     pub(super) start: Duration,
@@ -90,18 +104,50 @@ impl ApiServer {
     }
 
     async fn start(km: &Path, dir: TempDir, store: &str) -> Self {
-        let (address, log) = (free(), dir.path().join("log"));
+        let address = free();
         let mut command = Command::new(km);
-        command.args(["apiserver", "--address=127.0.0.1", "--secure-port=0", "--service-cluster-ip-range=10.10.10.0/24", store]);
-        // No controllers run, so there are no service accounts.
-        command.arg(format!("--port={}", address.port())).arg("--admission-control=NamespaceLifecycle,LimitRanger,ResourceQuota");
+        command.args(["apiserver", "--address=127.0.0.1", "--secure-port=0", RANGE, store]);
+        command.arg(format!("--port={}", address.port())).arg(format!("--admission-control={PLUGINS}"));
+        Self::ready(command, dir, address, None).await
+    }
+
+    /// A kube-apiserver, which serves nothing but TLS and asks for a token.
+    pub(super) async fn kubernetes(path: &Path, etcd_url: &str) -> Self {
+        let (address, dir) = (free(), tempfile::tempdir().unwrap());
+        let file = |name: &str| dir.path().join(name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        std::fs::write(file("tokens"), format!("{TOKEN},bench,bench,system:masters\n")).unwrap();
+        std::fs::write(file("key"), key.serialize_pem()).unwrap();
+        std::fs::write(file("public"), key.public_key_pem()).unwrap();
+        let mut command = Command::new(path);
+        command.args(["--bind-address=127.0.0.1", "--authorization-mode=AlwaysAllow", "--etcd-prefix=/kube-apiserver", RANGE]);
+        command.args(["--endpoint-reconciler-type=none", "--service-account-issuer=https://bench.example"]);
+        command.arg(format!("--etcd-servers={etcd_url}")).arg(format!("--secure-port={}", address.port()));
+        command.arg(format!("--enable-admission-plugins={PLUGINS}")).arg(format!("--disable-admission-plugins={OTHER_PLUGINS}"));
+        for (flag, file) in [
+            ("token-auth-file", file("tokens")),
+            ("service-account-key-file", file("public")),
+            ("service-account-signing-key-file", file("key")),
+            ("cert-dir", file("certificates")),
+        ] {
+            command.arg(format!("--{flag}={}", file.display()));
+        }
+        let config = km::client::unverified().unwrap().with_no_client_auth();
+        Self::ready(command, dir, address, Some(TlsConnector::from(Arc::new(config)))).await
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    async fn ready(mut command: Command, dir: TempDir, address: SocketAddr, tls: Option<TlsConnector>) -> Self {
+        let log = dir.path().join("log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
         let begun = Instant::now();
-        let mut process = Process::start(&mut command).unwrap_or_else(|error| panic!("{}: {error}", km.display()));
+        let mut process = Process::start(&mut command).unwrap_or_else(|error| panic!("{:?}: {error}", command.get_program()));
+        let requests = Arc::new(vec![Request::read("/readyz".to_owned()).bytes()]);
         loop {
-            let answer = km::mesos::http::get(&address.to_string(), "/readyz", None, Duration::from_secs(5)).await;
-            if answer.is_ok_and(|(head, _)| head.status == 200) {
-                return Self { address, process, start: begun.elapsed(), dir };
+            if let Ok(mut ask) = Ask::open(address, tls.as_ref(), requests.clone()).await
+                && ask.ask(0).await.is_ok_and(|(status, _)| status == 200)
+            {
+                return Self { address, tls, process, start: begun.elapsed(), dir };
             }
             let ended = process.0.try_wait().unwrap().is_some();
             assert!(!ended && begun.elapsed() < PATIENCE, "the API server is not ready: {}", std::fs::read_to_string(log).unwrap());

@@ -86,7 +86,7 @@ async fn run(server: SocketAddr, load: Load) -> Measured {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
         let sent = sent.clone();
-        let mut ask = Ask::open(server, Arc::clone(&requests)).await;
+        let mut ask = Ask::open(server, None, Arc::clone(&requests)).await.unwrap();
         writers.spawn(async move {
             for n in (writer..writes).step_by(WRITERS) {
                 if let Some(pace) = pace {
