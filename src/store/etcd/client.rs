@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
+use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, KvClient, TlsOptions};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::store::{Result, StoreError};
@@ -20,6 +20,8 @@ const CONNECT: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(10);
 /// … and is given up if the answer takes so long.
 const PONG: Duration = Duration::from_secs(5);
+/// No limit of our own to what the server may send at once: of changes it sends whole revisions.
+pub(super) const MESSAGE: usize = i32::MAX as usize;
 /// Between attempts to reach any member at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -103,7 +105,7 @@ impl Members {
     pub(super) async fn wait(&self, deadline: Duration) -> Result<()> {
         let deadline = Instant::now() + deadline;
         loop {
-            let answer = self.call(Call::Repeatable, |client| async move { client.kv_client().get("\0", None).await });
+            let answer = self.kv(Call::Repeatable, |mut kv| async move { kv.get("\0", None).await });
             let error = match answer.await {
                 Ok(_) => return Ok(()),
                 Err(CallError::Store(error @ StoreError::Unavailable(_))) => error,
@@ -116,8 +118,17 @@ impl Members {
         }
     }
 
-    /// Makes a call to the member that answered last, or to the next ones if it cannot be reached.
-    pub(super) async fn call<T, F>(&self, kind: Call, call: impl Fn(Client) -> F) -> std::result::Result<T, CallError>
+    /// [`Members::call`] about keys.
+    pub(super) async fn kv<T, F>(&self, kind: Call, call: impl Fn(KvClient) -> F) -> std::result::Result<T, CallError>
+    where
+        F: Future<Output = std::result::Result<T, Error>>,
+    {
+        self.call(kind, |client| call(client.kv_client().max_decoding_message_size(MESSAGE))).await
+    }
+
+    /// Makes a call to the member that answered last, or to the next ones if it cannot be reached. The client is only lent: it is made of
+    /// many, and copying them all takes as long as a call.
+    pub(super) async fn call<T, F>(&self, kind: Call, call: impl Fn(&Client) -> F) -> std::result::Result<T, CallError>
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {
@@ -125,7 +136,7 @@ impl Members {
         loop {
             let index = self.current.load(Ordering::Relaxed) % self.members.len();
             let (endpoint, client) = &self.members[index];
-            let (kind_of, text) = match timeout(ANSWER, call(client.clone())).await {
+            let (kind_of, text) = match timeout(ANSWER, call(client)).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => (classify(&error), describe(&error)),
                 Err(_) => (Kind::Unreachable, format!("no answer for {ANSWER:?}")),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, GetOptions, KvClient, Txn, TxnOp, TxnOpResponse};
 use tokio::time::sleep;
 
 use super::client::{Call, CallError, Members};
@@ -34,15 +34,14 @@ pub(super) async fn run(members: Arc<Members>, interval: Duration) {
 
 /// Takes the next turn if nobody has since `last`.
 async fn take(members: &Members, last: Turn) -> Result<Turn, CallError> {
-    let txn = Txn::new()
-        .when([Compare::version(KEY, CompareOp::Equal, last.version)])
-        .and_then([TxnOp::put(KEY, last.revision.to_string(), None)])
-        .or_else([TxnOp::get(KEY, Some(GetOptions::new()))]);
-    let call = |client: Client| {
-        let txn = txn.clone();
-        async move { client.kv_client().txn(txn).await }
+    let call = |mut kv: KvClient| {
+        let txn = Txn::new()
+            .when([Compare::version(KEY, CompareOp::Equal, last.version)])
+            .and_then([TxnOp::put(KEY, last.revision.to_string(), None)])
+            .or_else([TxnOp::get(KEY, Some(GetOptions::new()))]);
+        async move { kv.txn(txn).await }
     };
-    let answer = members.call(Call::Once, call).await?;
+    let answer = members.kv(Call::Once, call).await?;
     let revision = answer.header().map_or(0, |header| header.revision());
     if !answer.succeeded() {
         let version = answer.op_responses().iter().find_map(|response| match response {
@@ -52,8 +51,8 @@ async fn take(members: &Members, last: Turn) -> Result<Turn, CallError> {
         return Ok(Turn { version: version.unwrap_or(0), revision });
     }
     if last.revision > 0 {
-        let compact = |client: Client| async move { client.kv_client().compact(last.revision, None).await };
-        match members.call(Call::Repeatable, compact).await {
+        let compact = |mut kv: KvClient| async move { kv.compact(last.revision, None).await };
+        match members.kv(Call::Repeatable, compact).await {
             Ok(_) => tracing::debug!("compacted etcd up to revision {}", last.revision),
             Err(CallError::Compacted) => {}
             Err(error) => return Err(error),

@@ -42,7 +42,10 @@ impl Leases {
         open.retain(|_, lease| lease.until > now);
         let share = (ttl / 20).max(1);
         let seconds = i64::try_from(ttl + share).unwrap_or(i64::MAX);
-        let grant = |client: Client| async move { client.lease_client().grant(seconds, None).await };
+        let grant = |client: &Client| {
+            let mut leases = client.lease_client();
+            async move { leases.grant(seconds, None).await }
+        };
         let lease = members.call(Call::Repeatable, grant).await?;
         open.insert(ttl, Open { id: lease.id(), until: now + Duration::from_secs(share), room: KEYS - 1 });
         Ok(lease.id())

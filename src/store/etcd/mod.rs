@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::{Client, Compare, CompareOp, GetOptions, KeyValue, PutOptions, Txn, TxnOp, TxnOpResponse};
+use etcd_client::{Compare, CompareOp, GetOptions, KeyValue, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -25,9 +25,6 @@ use self::newest::Newest;
 use self::watch::Watches;
 use super::{Batch, Entry, Expect, Outcome, Page, Result, Store, StoreError};
 use crate::object::Revision;
-
-/// No limit of our own to what the server may send at once.
-const MESSAGE: usize = i32::MAX as usize;
 
 /// Which etcd, and how to use it.
 #[derive(Clone, Debug)]
@@ -93,19 +90,18 @@ impl Etcd {
     }
 
     /// Makes a conditional change: `change` if the comparison holds, else reads the key.
-    async fn compare_and(&self, key: &str, expect: Expect, change: TxnOp) -> std::result::Result<Outcome, CallError> {
+    async fn compare_and(&self, key: &str, expect: Expect, change: impl Fn() -> TxnOp) -> std::result::Result<Outcome, CallError> {
         let condition = match expect {
             Expect::Absent => Compare::create_revision(key, CompareOp::Equal, 0),
             // To etcd, 0 would be an absent key.
             Expect::At(0) => Compare::mod_revision(key, CompareOp::Less, 0),
             Expect::At(revision) => Compare::mod_revision(key, CompareOp::Equal, to_i64(revision)),
         };
-        let txn = Txn::new().when([condition]).and_then([change]).or_else([TxnOp::get(key, None)]);
-        let call = |client: Client| {
-            let txn = txn.clone();
-            async move { client.kv_client().max_decoding_message_size(MESSAGE).txn(txn).await }
+        let call = |mut kv: KvClient| {
+            let txn = Txn::new().when([condition.clone()]).and_then([change()]).or_else([TxnOp::get(key, None)]);
+            async move { kv.txn(txn).await }
         };
-        let answer = self.members.call(Call::Once, call).await?;
+        let answer = self.members.kv(Call::Once, call).await?;
         if answer.succeeded() {
             return Ok(Outcome::Done(answer.header().map_or(0, |header| to_revision(header.revision()))));
         }
@@ -116,9 +112,9 @@ impl Etcd {
         Ok(Outcome::Conflict(current.map(entry).transpose().map_err(CallError::Store)?))
     }
 
-    async fn put_with(&self, key: &str, value: Bytes, expect: Expect, lease: Option<i64>) -> std::result::Result<Outcome, CallError> {
+    async fn put_with(&self, key: &str, value: &[u8], expect: Expect, lease: Option<i64>) -> std::result::Result<Outcome, CallError> {
         let options = lease.map(|lease| PutOptions::new().with_lease(lease));
-        self.compare_and(key, expect, TxnOp::put(key, value, options)).await
+        self.compare_and(key, expect, || TxnOp::put(key, value, options.clone())).await
     }
 }
 
@@ -131,8 +127,8 @@ impl fmt::Debug for Etcd {
 impl Store for Etcd {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
         async move {
-            let get = |client: Client| async move { client.kv_client().max_decoding_message_size(MESSAGE).get(key, None).await };
-            let mut answer = self.members.call(Call::Repeatable, get).await?;
+            let get = |mut kv: KvClient| async move { kv.get(key, None).await };
+            let mut answer = self.members.kv(Call::Repeatable, get).await?;
             answer.take_kvs().pop().map(entry).transpose()
         }
         .boxed()
@@ -150,11 +146,11 @@ impl Store for Etcd {
             let options = GetOptions::new().with_range(end).with_limit(limit);
             let mut revision = at;
             loop {
-                let get = |client: Client| {
+                let get = |mut kv: KvClient| {
                     let (from, options) = (from.clone(), options.clone().with_revision(to_i64(revision)));
-                    async move { client.kv_client().max_decoding_message_size(MESSAGE).get(from, Some(options)).await }
+                    async move { kv.get(from, Some(options)).await }
                 };
-                let mut answer = match self.members.call(Call::Repeatable, get).await {
+                let mut answer = match self.members.kv(Call::Repeatable, get).await {
                     Err(CallError::Compacted) => return Err(watch::compacted(&self.members, at).await?),
                     answer => answer?,
                 };
@@ -178,14 +174,14 @@ impl Store for Etcd {
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>> {
         async move {
-            let Some(ttl) = ttl else { return Ok(self.put_with(key, value, expect, None).await?) };
+            let Some(ttl) = ttl else { return Ok(self.put_with(key, &value, expect, None).await?) };
             let lease = self.leases.for_key(&self.members, ttl).await?;
-            match self.put_with(key, value.clone(), expect, Some(lease)).await {
+            match self.put_with(key, &value, expect, Some(lease)).await {
                 // It ended, or was revoked; nothing was written.
                 Err(CallError::LeaseNotFound) => {
                     self.leases.forget(lease).await;
                     let lease = self.leases.for_key(&self.members, ttl).await?;
-                    Ok(self.put_with(key, value, expect, Some(lease)).await?)
+                    Ok(self.put_with(key, &value, expect, Some(lease)).await?)
                 }
                 outcome => Ok(outcome?),
             }
@@ -194,7 +190,7 @@ impl Store for Etcd {
     }
 
     fn delete<'a>(&'a self, key: &'a str, revision: Revision) -> BoxFuture<'a, Result<Outcome>> {
-        async move { Ok(self.compare_and(key, Expect::At(revision), TxnOp::delete(key, None)).await?) }.boxed()
+        async move { Ok(self.compare_and(key, Expect::At(revision), || TxnOp::delete(key, None)).await?) }.boxed()
     }
 
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<BoxStream<'static, Result<Batch>>>> {
@@ -211,8 +207,8 @@ impl Store for Etcd {
 
     fn compact(&self, revision: Revision) -> BoxFuture<'_, Result<()>> {
         async move {
-            let compact = |client: Client| async move { client.kv_client().compact(to_i64(revision), None).await };
-            match self.members.call(Call::Repeatable, compact).await {
+            let compact = |mut kv: KvClient| async move { kv.compact(to_i64(revision), None).await };
+            match self.members.kv(Call::Repeatable, compact).await {
                 // Nothing to forget.
                 Ok(_) | Err(CallError::Compacted) => Ok(()),
                 Err(error) => Err(error.into()),

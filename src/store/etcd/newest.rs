@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use etcd_client::{Client, GetOptions};
+use etcd_client::{GetOptions, KvClient};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
@@ -39,8 +39,8 @@ impl Newest {
         let read = async move {
             let _turn = turn.lock().await;
             next.lock().take();
-            let get = |client: Client| async move { client.kv_client().get("\0", Some(GetOptions::new().with_count_only())).await };
-            let answer = members.call(Call::Repeatable, get).await.map_err(|error| Arc::new(error.into()))?;
+            let get = |mut kv: KvClient| async move { kv.get("\0", Some(GetOptions::new().with_count_only())).await };
+            let answer = members.kv(Call::Repeatable, get).await.map_err(|error| Arc::new(error.into()))?;
             Ok(answer.header().map_or(0, |header| to_revision(header.revision())))
         };
         read.boxed().shared()

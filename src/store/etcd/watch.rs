@@ -9,21 +9,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use etcd_client::{Client, Event, EventType, GetOptions, WatchOptions, WatchStream};
+use etcd_client::{Client, Event, EventType, GetOptions, KvClient, WatchOptions, WatchStream};
 use futures_util::stream::{self, BoxStream, StreamExt};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::client::{Call, CallError, Members};
+use super::client::{Call, CallError, MESSAGE, Members};
 use super::{prefix_end, to_i64, to_revision, utf8};
 use crate::object::Revision;
 use crate::store::{Batch, Change, Result, StoreError};
 
 /// How long etcd may take to begin a watch.
 const CREATION: Duration = Duration::from_secs(5);
-/// No limit of our own to what the server may send at once: it sends whole revisions.
-const MESSAGE: usize = i32::MAX as usize;
 /// End of the names of the store's own keys. Kubernetes has no NUL in a name.
 const MARK: &[u8] = b"\0km-progress";
 
@@ -57,11 +55,11 @@ impl Watches {
         }
         let prefixes: Vec<String> = self.prefixes.lock().keys().cloned().collect();
         for key in prefixes.iter().map(|prefix| mark(prefix).unwrap_or_else(|| MARK.to_vec())) {
-            let put = |client: Client| {
+            let put = |mut kv: KvClient| {
                 let key = key.clone();
-                async move { client.kv_client().put(key, "", None).await }
+                async move { kv.put(key, "", None).await }
             };
-            members.call(Call::Repeatable, put).await?;
+            members.kv(Call::Repeatable, put).await?;
         }
         Ok(())
     }
@@ -73,7 +71,11 @@ impl Watches {
         after: Revision,
     ) -> Result<BoxStream<'static, Result<Batch>>> {
         let asked = self.asked.subscribe();
-        let status = members.call(Call::Repeatable, |client| async move { client.maintenance_client().status().await }).await?;
+        let status = |client: &Client| {
+            let mut maintenance = client.maintenance_client();
+            async move { maintenance.status().await }
+        };
+        let status = members.call(Call::Repeatable, status).await?;
         self.in_order.store(answers_in_order(status.version()), Ordering::Relaxed);
 
         let stream = create(&members, prefix, after).await?;
@@ -99,9 +101,9 @@ async fn create(members: &Members, prefix: &str, after: Revision) -> Result<Watc
     let end = mark(prefix).map_or_else(|| b"\0".to_vec(), |mark| [&mark[..], b"\0"].concat());
     let start = if prefix.is_empty() { b"\0".to_vec() } else { prefix.as_bytes().to_vec() };
     let options = WatchOptions::new().with_range(end).with_start_revision(to_i64(after).saturating_add(1)).with_progress_notify();
-    let call = |client: Client| {
-        let (start, options) = (start.clone(), options.clone());
-        async move { client.watch_client().max_decoding_message_size(MESSAGE).watch(start, Some(options)).await }
+    let call = |client: &Client| {
+        let (start, options, mut watches) = (start.clone(), options.clone(), client.watch_client().max_decoding_message_size(MESSAGE));
+        async move { watches.watch(start, Some(options)).await }
     };
     let mut stream = members.call(Call::Repeatable, call).await?;
     let created = timeout(CREATION, stream.message()).await;
@@ -117,11 +119,11 @@ async fn create(members: &Members, prefix: &str, after: Revision) -> Result<Watc
 /// Whether the state of a revision is gone.
 async fn check_compacted(members: &Members, revision: Revision) -> Result<bool> {
     let options = GetOptions::new().with_revision(to_i64(revision)).with_count_only();
-    let get = |client: Client| {
+    let get = |mut kv: KvClient| {
         let options = options.clone();
-        async move { client.kv_client().get("\0", Some(options)).await }
+        async move { kv.get("\0", Some(options)).await }
     };
-    match members.call(Call::Repeatable, get).await {
+    match members.kv(Call::Repeatable, get).await {
         Ok(_) => Ok(false),
         Err(CallError::Compacted) => Ok(true),
         // A revision to come.
@@ -133,9 +135,9 @@ async fn check_compacted(members: &Members, revision: Revision) -> Result<bool> 
 /// The error for a compacted revision. etcd tells the oldest revision kept only to a watch that begins too early.
 pub(super) async fn compacted(members: &Members, asked: Revision) -> Result<StoreError> {
     let options = WatchOptions::new().with_start_revision(to_i64(asked.max(1)));
-    let call = |client: Client| {
-        let options = options.clone();
-        async move { client.watch_client().watch("\0", Some(options)).await }
+    let call = |client: &Client| {
+        let (options, mut watches) = (options.clone(), client.watch_client());
+        async move { watches.watch("\0", Some(options)).await }
     };
     let mut stream = members.call(Call::Repeatable, call).await?;
     let end = async {
