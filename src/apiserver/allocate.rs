@@ -268,7 +268,7 @@ impl Claimer<'_> {
             spec.insert("ports".to_owned(), ports.into());
         }
         match spec.get("healthCheckNodePort").and_then(Value::as_i64).filter(|it| *it != 0) {
-            _ if !for_checks => drop(spec.shift_remove("healthCheckNodePort")),
+            _ if !for_checks => drop(spec.remove("healthCheckNodePort")),
             Some(number) => self.this_port("spec.healthCheckNodePort".to_owned(), number).await?,
             None => {
                 let number = self.any_port().await?;

@@ -170,10 +170,10 @@ impl<'a> Expected<'a> {
                 self.check_kind(&value)?;
                 let Value::Object(map) = &mut value else { return Err(self.unrecognized("there is no object in it", body)) };
                 if !map.contains_key("apiVersion") {
-                    map.shift_insert(0, "apiVersion".to_owned(), api_version(self.group, self.version).into());
+                    map.insert("apiVersion".to_owned(), api_version(self.group, self.version).into());
                 }
                 if !map.contains_key("kind") {
-                    map.shift_insert(0, "kind".to_owned(), self.kind.into());
+                    map.insert("kind".to_owned(), self.kind.into());
                 }
                 Ok(Decoded { value, strict_errors })
             }

@@ -182,7 +182,7 @@ fn service(spec: &mut Fields) {
                 set_absent(client_ip, "timeoutSeconds", 10800);
             }
         }
-        "None" => drop(spec.shift_remove("sessionAffinityConfig")),
+        "None" => drop(spec.remove("sessionAffinityConfig")),
         _ => {}
     }
     let kind = text(spec, "type").to_owned();

@@ -229,7 +229,7 @@ fn set_status(budget: &mut Value, expectation: &Expectation, healthy: i64, disru
     if !disrupted.is_empty() {
         status["disruptedPods"] = disrupted.into();
     } else if let Some(status) = status.as_object_mut() {
-        status.shift_remove("disruptedPods");
+        status.remove("disruptedPods");
     }
     match allowed {
         0 => set_condition(budget, "False", "InsufficientPods", "", now),

@@ -121,7 +121,7 @@ impl<'a> History<'a> {
     pub fn template(&self, name: &str) -> Option<Value> {
         let revision = self.revisions.iter().find(|it| it.name() == name)?;
         let mut template = tree(revision)["data"]["spec"]["template"].take();
-        template.as_object_mut()?.shift_remove("$patch");
+        template.as_object_mut()?.remove("$patch");
         Some(template)
     }
 

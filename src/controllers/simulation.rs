@@ -45,7 +45,7 @@ impl World {
             metadata["creationTimestamp"] = time(self.now).into();
             metadata["generation"] = 1.into();
         }
-        metadata.as_object_mut().unwrap().shift_remove("resourceVersion");
+        metadata.as_object_mut().unwrap().remove("resourceVersion");
         if resource.namespaced {
             metadata["namespace"] = namespace.into();
         }

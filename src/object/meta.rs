@@ -328,7 +328,7 @@ mod tests {
         let value: serde_json::Value = serde_json::from_slice(object.body()).unwrap();
         assert_eq!(value["metadata"]["resourceVersion"], "42");
         let mut without = value.clone();
-        without["metadata"].as_object_mut().unwrap().shift_remove("resourceVersion");
+        without["metadata"].as_object_mut().unwrap().remove("resourceVersion");
         assert_eq!(without, serde_json::from_slice::<serde_json::Value>(stored).unwrap());
         assert_eq!(object.field("spec.nodeName"), Some("n\"1"));
         assert_eq!(object.field("status.phase"), Some("Running"));

@@ -160,16 +160,16 @@ mod tests {
             .map(|(key, value)| format!("{}={}", key.trim_start_matches("k8s.mesosphere.io/"), value.as_str().unwrap()))
             .collect();
         let expected = [
-            "mine=1",
             "bindingHost=host-a1",
-            "taskId=t1",
-            "slaveId=a1",
-            "offerId=o1",
             "executorId=e1",
-            "port_TCP_80=31000",
+            "offerId=o1",
             "portName_TCP_http=31000",
-            "port_UDP_53=31500",
+            "port_TCP_80=31000",
             "port_TCP_81=31001",
+            "port_UDP_53=31500",
+            "slaveId=a1",
+            "taskId=t1",
+            "mine=1",
         ];
         assert_eq!(annotations, expected);
         let ports = &data["spec"]["containers"][0]["ports"];

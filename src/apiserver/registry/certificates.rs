@@ -11,7 +11,7 @@ pub(crate) fn sign(request: &mut Value, user: &User) {
     spec.insert("username".to_owned(), user.name.clone().into());
     spec.insert("groups".to_owned(), user.groups.clone().into());
     for absent in ["uid", "extra"] {
-        spec.shift_remove(absent);
+        spec.remove(absent);
     }
 }
 

@@ -119,13 +119,13 @@ fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer
     let generated = stated("name").is_empty() && !base.is_empty();
     for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp", "generation"]
     {
-        metadata.shift_remove(key);
+        metadata.remove(key);
     }
     if generated {
         metadata.insert("name".to_owned(), generate(&base).into());
     }
     if namespace.is_empty() {
-        metadata.shift_remove("namespace");
+        metadata.remove("namespace");
     } else {
         metadata.insert("namespace".to_owned(), namespace.into());
     }

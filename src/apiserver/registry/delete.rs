@@ -312,7 +312,7 @@ fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Va
 fn set_finalizers(value: &mut Value, finalizers: Vec<Value>) {
     let metadata = json::metadata(value);
     if finalizers.is_empty() {
-        metadata.shift_remove("finalizers");
+        metadata.remove("finalizers");
     } else {
         metadata.insert("finalizers".to_owned(), finalizers.into());
     }

@@ -34,7 +34,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         if !named.is_empty() && named != &*key.name.name {
             return Err(bad("name in URL does not match name in Eviction object"));
         }
-        let options = eviction.as_object_mut().and_then(|it| it.shift_remove("deleteOptions"));
+        let options = eviction.as_object_mut().and_then(|it| it.remove("deleteOptions"));
         write.dry_run |= options.as_ref().is_some_and(|it| !json::items(it, "/dryRun").is_empty());
         let options: delete::Options =
             options.map(serde_json::from_value).transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default();

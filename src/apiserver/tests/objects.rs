@@ -54,7 +54,7 @@ async fn create_get_update_delete() {
         "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"
     );
     // Without a version the last one wins.
-    changed["metadata"].as_object_mut().unwrap().shift_remove("resourceVersion");
+    changed["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     changed["data"]["b"] = "3".into();
     assert_eq!(it.put(&path, changed).await.ok()["data"]["b"], "3");
     let deleted = it.delete(&path, Value::Null).await.ok();
@@ -271,7 +271,7 @@ async fn scales() {
     let deployment = it.get(&format!("{deployments}/web")).await.ok();
     assert_eq!((&deployment["spec"]["replicas"], &deployment["metadata"]["generation"]), (&json!(5), &json!(2)));
     assert_eq!(it.put(&path, scale.clone()).await.failed().0, 409);
-    scale["metadata"].as_object_mut().unwrap().shift_remove("resourceVersion");
+    scale["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     scale["spec"]["replicas"] = 0.into();
     assert_eq!(it.put(&path, scale).await.ok()["spec"], json!({}));
     it.stop().await;

@@ -38,12 +38,12 @@ pub(super) fn refresh(object: &mut Value, applied: &Value) {
     }
     let mut applied = applied.clone();
     if let Some(own) = applied.get_mut("metadata").and_then(|it| it.get_mut("annotations")?.as_object_mut()) {
-        own.shift_remove(ANNOTATION);
+        own.remove(ANNOTATION);
     }
     applied.sort_all_objects();
     annotations.insert(ANNOTATION.to_owned(), format!("{applied}\n").into());
     let size: usize = annotations.iter().map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
     if size > MOST {
-        annotations.shift_remove(ANNOTATION);
+        annotations.remove(ANNOTATION);
     }
 }

@@ -178,7 +178,7 @@ pub fn stored(body: &[u8]) -> serde_json::Result<(Value, Option<Managers>)> {
 
 /// Takes what a client states of the managed fields out of an object.
 pub fn take(object: &mut Value) -> Option<Value> {
-    object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|it| it.shift_remove("managedFields"))
+    object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|it| it.remove("managedFields"))
 }
 
 /// Puts managed fields into an object that has none.
@@ -257,7 +257,7 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
         "ephemeralcontainers" => &["spec"],
         _ => {
             if let (Some(fields), Some(_)) = (applied.as_object_mut(), version.subresource("status")) {
-                fields.shift_remove("status");
+                fields.remove("status");
             }
             return applied;
         }

@@ -306,7 +306,7 @@ fn what_may_not_be_applied() {
         ),
         (json!({"containers": [{"name": "a"}, {"name": "a"}]}), ".spec.containers: duplicate entries for key [name=\"a\"]"),
         (json!({"securityContext": []}), ".spec.securityContext: expected map, got &{[]}"),
-        (json!({"foo": 1, "bar": 2}), "errors:\n  .spec.foo: field not declared in schema\n  .spec.bar: field not declared in schema"),
+        (json!({"foo": 1, "bar": 2}), "errors:\n  .spec.bar: field not declared in schema\n  .spec.foo: field not declared in schema"),
     ] {
         let status = check(&resource::POD, &pod(spec)).unwrap_err();
         assert_eq!((status.code, status.message), (500, format!("{start}{why}")));

@@ -69,7 +69,7 @@ impl Set {
     pub(super) fn drop_at(&mut self, path: &[&str], elements: &[&str]) {
         at(&mut self.0, path, &|node| {
             for element in elements {
-                node.swap_remove(*element);
+                node.remove(*element);
             }
         });
     }
@@ -100,7 +100,7 @@ pub(super) fn is_end(node: &Node) -> bool {
 
 /// A node out of what lies below it; `None` if it holds nothing.
 pub(super) fn node(mut below: Node, is_end: bool) -> Option<Node> {
-    below.swap_remove(HERE);
+    below.remove(HERE);
     if below.is_empty() {
         return is_end.then_some(below);
     }
@@ -130,7 +130,7 @@ fn at(node: &mut Node, path: &[&str], change: &dyn Fn(&mut Node)) {
     if let Some(below) = node.get_mut(*first).and_then(Value::as_object_mut) {
         at(below, rest, change);
         if below.is_empty() {
-            node.swap_remove(*first);
+            node.remove(*first);
         }
     }
 }
@@ -164,7 +164,7 @@ fn subtract_below(from: &mut Node, other: &Node) {
         subtract_below(&mut below, taken);
         match node(below, end) {
             Some(rest) => *known = rest,
-            None => drop(from.swap_remove(element)),
+            None => drop(from.remove(element)),
         }
     }
 }

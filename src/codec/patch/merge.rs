@@ -25,7 +25,7 @@ fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(target) = target else { return };
     for (key, value) in patch {
         if value.is_null() {
-            target.shift_remove(key);
+            target.remove(key);
         } else {
             merge(target.entry(key.as_str()).or_insert(Value::Null), value);
         }

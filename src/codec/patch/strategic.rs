@@ -94,7 +94,7 @@ impl Merger<'_> {
             .collect::<Result<_, PatchError>>()?;
         for (key, value) in patch.iter().filter(|(key, _)| !is_directive(key)) {
             if value.is_null() {
-                merged.shift_remove(key);
+                merged.remove(key);
                 continue;
             }
             let (field, below) = self.child(shape, key);

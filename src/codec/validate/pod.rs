@@ -177,7 +177,7 @@ fn tolerations(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let without_seconds = |it: &Value| {
         let mut it = it.clone();
         if let Some(fields) = it.as_object_mut().filter(|fields| fields.get("effect") == Some(&json!("NoExecute"))) {
-            fields.shift_remove("tolerationSeconds");
+            fields.remove("tolerationSeconds");
         }
         it
     };
@@ -216,7 +216,7 @@ fn gates(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 fn frozen(spec: &At<'_>, old: &At<'_>) -> Value {
     let mut fields: Map<String, Value> = spec.value.as_object().cloned().unwrap_or_default();
     for key in ["activeDeadlineSeconds", "tolerations", "ephemeralContainers", "schedulingGates"] {
-        fields.shift_remove(key);
+        fields.remove(key);
     }
     let grace = "terminationGracePeriodSeconds";
     if old.number(grace).is_some_and(|it| it < 0) && spec.number(grace) == Some(1) {
@@ -225,13 +225,13 @@ fn frozen(spec: &At<'_>, old: &At<'_>) -> Value {
     if !old.list("schedulingGates").is_empty() {
         // Until it is let go, a pod's wishes may become narrower.
         for key in ["nodeSelector", "affinity"] {
-            fields.shift_remove(key);
+            fields.remove(key);
         }
     }
     for key in ["containers", "initContainers"] {
         for container in fields.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
             if let Some(container) = container.as_object_mut() {
-                container.shift_remove("image");
+                container.remove("image");
             }
         }
     }

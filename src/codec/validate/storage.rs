@@ -125,11 +125,11 @@ pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let fixed = |spec: &At<'_>| {
         let mut fields = spec.value.as_object().cloned().unwrap_or_default();
         if old.text("volumeName").is_empty() {
-            fields.shift_remove("volumeName");
+            fields.remove("volumeName");
         }
         if phase == "Bound" {
-            fields.shift_remove("volumeAttributesClassName");
-            fields.shift_remove("resources");
+            fields.remove("volumeAttributesClassName");
+            fields.remove("resources");
         }
         Value::Object(fields)
     };

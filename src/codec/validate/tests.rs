@@ -38,7 +38,7 @@ fn with(base: &Value, pointer: &str, value: Value) -> Value {
     match parent {
         Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
         Value::Object(fields) if value.is_null() => {
-            fields.shift_remove(key);
+            fields.remove(key);
         }
         other => other[key] = value,
     }

@@ -105,21 +105,21 @@ fn to_v1(autoscaler: &mut Value) {
     take_annotations(autoscaler);
     let mut notes: Vec<(&str, Value)> = Vec::new();
     if let Some(spec) = fields(autoscaler, "spec") {
-        let metrics = items(spec.shift_remove("metrics"));
+        let metrics = items(spec.remove("metrics"));
         let (cpu, others): (Vec<_>, Vec<_>) = metrics.into_iter().partition(|it| cpu_of(it, "target").is_some());
         if let Some(percent) = cpu.first().and_then(|it| cpu_of(it, "target")) {
             spec.insert("targetCPUUtilizationPercentage".to_owned(), percent);
         }
         notes.push((METRICS, others.iter().map(|it| metric_to_v1(&ASKED, it)).collect()));
-        notes.extend(spec.shift_remove("behavior").map(|it| (BEHAVIOR, with_keys(it, char::to_ascii_uppercase))));
+        notes.extend(spec.remove("behavior").map(|it| (BEHAVIOR, with_keys(it, char::to_ascii_uppercase))));
     }
     if let Some(status) = fields(autoscaler, "status") {
-        let metrics = items(status.shift_remove("currentMetrics"));
+        let metrics = items(status.remove("currentMetrics"));
         if let Some(percent) = metrics.iter().find_map(|it| cpu_of(it, "current")) {
             status.insert("currentCPUUtilizationPercentage".to_owned(), percent);
         }
         notes.push((CURRENT_METRICS, metrics.iter().map(|it| metric_to_v1(&MEASURED, it)).collect()));
-        notes.push((CONDITIONS, items(status.shift_remove("conditions")).into()));
+        notes.push((CONDITIONS, items(status.remove("conditions")).into()));
     }
     for (annotation, value) in notes.into_iter().filter(|(_, value)| value != &json!([])) {
         autoscaler["metadata"]["annotations"][annotation] = value.to_string().into();
@@ -135,7 +135,7 @@ fn to_v2(autoscaler: &mut Value) {
         conforming.value.get(path[0])?.get(path[1]).filter(|it| *it != &json!([])).cloned()
     };
     if let Some(spec) = fields(autoscaler, "spec") {
-        let cpu = spec.shift_remove("targetCPUUtilizationPercentage").map(|percent| {
+        let cpu = spec.remove("targetCPUUtilizationPercentage").map(|percent| {
             json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}})
         });
         let others = items(noted(METRICS, ["spec", "metrics"], &|it| metrics_to_v2(&ASKED, it)));
@@ -148,7 +148,7 @@ fn to_v2(autoscaler: &mut Value) {
     }
     if let Some(status) = fields(autoscaler, "status") {
         let cpu = status
-            .shift_remove("currentCPUUtilizationPercentage")
+            .remove("currentCPUUtilizationPercentage")
             .map(|percent| json!([{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}]));
         // What the annotation says is more exact.
         let metrics = noted(CURRENT_METRICS, ["status", "currentMetrics"], &|it| metrics_to_v2(&MEASURED, it)).or(cpu);
@@ -164,10 +164,10 @@ fn take_annotations(autoscaler: &mut Value) -> Map<String, Value> {
     let Some(metadata) = fields(autoscaler, "metadata") else { return taken };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return taken };
     for name in [METRICS, BEHAVIOR, CURRENT_METRICS, CONDITIONS] {
-        taken.extend(annotations.shift_remove(name).map(|value| (name.to_owned(), value)));
+        taken.extend(annotations.remove(name).map(|value| (name.to_owned(), value)));
     }
     if annotations.is_empty() && !taken.is_empty() {
-        metadata.shift_remove("annotations");
+        metadata.remove("annotations");
     }
     taken
 }

@@ -95,7 +95,7 @@ impl From<Wire> for Facts {
         let Annotations { revision, desired, maximum } = set.metadata.annotations;
         let mut template = set.spec.template;
         if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-            labels.shift_remove(HASH_LABEL);
+            labels.remove(HASH_LABEL);
         }
         Self {
             replicas: set.spec.replicas.unwrap_or(1),

@@ -88,7 +88,7 @@ impl MirroringController {
         labels.insert(SLICE_MANAGER.to_owned(), OURS.to_owned());
         let mut annotations = content["metadata"]["annotations"].clone();
         if let Some(all) = annotations.as_object_mut() {
-            all.shift_remove(LAST_APPLIED);
+            all.remove(LAST_APPLIED);
         }
         let form = Form { owner: endpoints, name: endpoints.name(), labels, annotations };
         form.spread(groups, existing, self.slice_size, plan);

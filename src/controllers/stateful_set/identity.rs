@@ -35,7 +35,7 @@ pub(super) fn pod(set: &Object, spec: &Value, template: &Value, ordinal: i64, re
     let name = name(set.name(), ordinal);
     let mut pod = pods::from_template(template, set);
     if let Some(metadata) = pod["metadata"].as_object_mut() {
-        metadata.shift_remove("generateName");
+        metadata.remove("generateName");
     }
     pod["metadata"]["name"] = name.as_str().into();
     for (key, value) in labels(&name, ordinal) {
