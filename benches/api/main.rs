@@ -2,7 +2,7 @@
 //! on etcd beside the bare etcd client. What it keeps in memory, and how soon it is ready.
 //!
 //! `scripts/bench api [PART]`, or `KM=path-of-km cargo bench --bench api -- [PART]`; the parts are `requests`, `creates` (of these only the
-//! first), `watch` and `footprint`. Beside the rates stands what the server computed for each request, which says more than they do where
+//! first), `watch` and `footprint`. If KUBE_APISERVER names one, a kube-apiserver serves the same requests on the same etcd. Beside the rates stands what the server computed for each request, which says more than they do where
 //! others use the machine.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
