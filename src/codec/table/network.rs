@@ -38,7 +38,8 @@ pub(super) static PRINTERS: &[Printer] = &[
     },
     Printer {
         resource: &resource::IP_ADDRESS,
-        columns: &[NAME, Column::text("ParentRef", "What the address is given to."), AGE],
+        // As in Kubernetes, without an age.
+        columns: &[NAME, Column::text("ParentRef", "What the address is given to.")],
         cells: |object, row| named(object, row, address),
     },
     Printer {
@@ -90,7 +91,6 @@ fn address(it: &IPAddress, row: &mut Row<'_>) {
         }
         None => NONE.to_owned(),
     });
-    row.created();
 }
 
 fn range(it: &ServiceCIDR, row: &mut Row<'_>) {

@@ -93,9 +93,14 @@ fn is_part(part: &Cidr, whole: &Cidr) -> bool {
 /// An address is named after itself.
 pub(super) fn address(object: &At<'_>, out: &mut Vec<Cause>) {
     let metadata = object.at("metadata");
-    match metadata.text("name").parse::<IpAddr>() {
+    let name = metadata.text("name");
+    match name.parse::<IpAddr>() {
+        Err(_) if without_zeros(name).parse::<IpAddr>().is_ok() => metadata.invalid("name", "must not have leading 0s", out),
         Err(_) => metadata.invalid("name", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", out),
-        Ok(address) if address.to_string() != metadata.text("name") => {
+        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            metadata.invalid("name", "must not be an IPv4-mapped IPv6 address", out);
+        }
+        Ok(address) if address.to_string() != name => {
             metadata.invalid("name", &format!("must be in canonical form (\"{address}\")"), out);
         }
         Ok(_) => {}
@@ -112,7 +117,13 @@ pub(super) fn address(object: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 pub(super) fn address_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    new.at("spec").unchanged(&old.at("spec"), &["parentRef"], out);
+    let (new, old) = (new.at("spec").at("parentRef"), old.at("spec").at("parentRef"));
+    let fields = ["group", "resource", "namespace", "name"];
+    if fields.iter().any(|it| new.text(it) != old.text(it)) {
+        let [group, resource, namespace, name] = fields.map(|it| new.text(it));
+        let shown = format!("networking.ParentReference{{Group:{group:?}, Resource:{resource:?}, Namespace:{namespace:?}, Name:{name:?}}}");
+        out.push(Cause::invalid_shown("spec.parentRef", &shown, names::IMMUTABLE));
+    }
 }
 
 pub(super) fn range(object: &At<'_>, out: &mut Vec<Cause>) {
@@ -121,26 +132,62 @@ pub(super) fn range(object: &At<'_>, out: &mut Vec<Cause>) {
     match ranges.len() {
         0 => return spec.required("cidrs", "at least one CIDR required", out),
         1 | 2 => {}
-        _ => return spec.invalid("cidrs", "may only hold up to 2 values", out),
+        _ => {
+            let shown = format!("networking.ServiceCIDRSpec{{CIDRs:{}}}", shown(ranges));
+            return out.push(Cause::invalid_shown(spec.path("cidrs"), &shown, "may only hold up to 2 values"));
+        }
+    }
+    for (at, range) in ranges.iter().enumerate() {
+        if let Some(why) = not_a_range(range.as_str().unwrap_or_default()) {
+            out.push(Cause::invalid(format!("{}[{at}]", spec.path("cidrs")), range, &why));
+        }
     }
     if let [first, second] = ranges
         && first.as_str().is_some_and(|it| it.contains(':')) == second.as_str().is_some_and(|it| it.contains(':'))
     {
-        spec.invalid("cidrs", "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64", out);
-    }
-    for (at, range) in ranges.iter().enumerate() {
-        let path = format!("{}[{at}]", spec.path("cidrs"));
-        let text = range.as_str().unwrap_or_default();
-        match text.parse::<Cidr>() {
-            Err(_) => out.push(Cause::invalid(path, range, names::NOT_CIDR)),
-            Ok(canonical) if canonical.to_string() != text => {
-                out.push(Cause::invalid(path, range, &format!("must be in canonical form (\"{canonical}\")")));
-            }
-            Ok(_) => {}
-        }
+        let why = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        out.push(Cause::invalid_shown(spec.path("cidrs"), &shown(ranges), why));
     }
 }
 
+/// A range stays what it is; one of the other family may join it.
 pub(super) fn range_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    new.at("spec").unchanged(&old.at("spec"), &["cidrs"], out);
+    let (new, old) = (new.at("spec"), old.at("spec"));
+    let (path, ranges, before) = (new.path("cidrs"), new.list("cidrs"), old.list("cidrs"));
+    if ranges.len() != before.len() && (before.len(), ranges.len()) != (1, 2) {
+        return out.push(Cause::invalid_shown(path, &shown(ranges), names::IMMUTABLE));
+    }
+    for (at, (range, _)) in ranges.iter().zip(before).enumerate().filter(|(_, (range, before))| range != before) {
+        out.push(Cause::invalid(format!("{path}[{at}]"), range, names::IMMUTABLE));
+    }
+}
+
+/// A list of texts in Go's form.
+fn shown(list: &[Value]) -> String {
+    format!("[]string{{{}}}", list.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
+}
+
+/// What is wrong with a range that must be written in its one canonical form.
+fn not_a_range(text: &str) -> Option<String> {
+    let Ok(range) = text.parse::<Cidr>() else {
+        let zeros = without_zeros(text).parse::<Cidr>().is_ok();
+        return Some(if zeros { "must not have leading 0s in IP or prefix length" } else { names::NOT_CIDR }.to_owned());
+    };
+    let address: Option<IpAddr> = text.split_once('/').and_then(|(address, _)| address.parse().ok());
+    if matches!(address, Some(IpAddr::V6(it)) if it.to_ipv4_mapped().is_some()) {
+        return Some("must not have an IPv4-mapped IPv6 address".to_owned());
+    }
+    if address != range.nth(0) {
+        return Some("must not have bits set beyond the prefix length".to_owned());
+    }
+    (range.to_string() != text).then(|| format!("must be in canonical form (\"{range}\")"))
+}
+
+/// A text without the zeros that lead its decimal numbers, as older parsers read it.
+fn without_zeros(text: &str) -> String {
+    let parts = text.split_inclusive(['.', '/']).map(|part| {
+        let bare = part.trim_start_matches('0');
+        if bare.starts_with(|it: char| it.is_ascii_digit()) { bare.to_owned() } else { format!("0{bare}") }
+    });
+    if text.contains(':') { text.to_owned() } else { parts.collect() }
 }

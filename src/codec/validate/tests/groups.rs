@@ -238,6 +238,8 @@ fn networks() {
         &[
             (address("10.0.0.1"), &[]),
             (address("::0001"), &["metadata.name: Invalid value: \"::0001\": must be in canonical form (\"::1\")"]),
+            (address("10.0.010.1"), &["metadata.name: Invalid value: \"10.0.010.1\": must not have leading 0s"]),
+            (address("::ffff:1.2.3.4"), &["metadata.name: Invalid value: \"::ffff:1.2.3.4\": must not be an IPv4-mapped IPv6 address"]),
         ],
     );
     check(
@@ -247,7 +249,26 @@ fn networks() {
             (json!({"spec": {}}), &["spec.cidrs: Required value: at least one CIDR required"]),
             (
                 json!({"spec": {"cidrs": ["10.0.0.1/24"]}}),
-                &["spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must be in canonical form (\"10.0.0.0/24\")"],
+                &["spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length"],
+            ),
+            (
+                json!({"spec": {"cidrs": ["FD00::/64", "010.0.0.0/24"]}}),
+                &[
+                    "spec.cidrs[0]: Invalid value: \"FD00::/64\": must be in canonical form (\"fd00::/64\")",
+                    "spec.cidrs[1]: Invalid value: \"010.0.0.0/24\": must not have leading 0s in IP or prefix length",
+                ],
+            ),
+            (
+                json!({"spec": {"cidrs": ["1.0.0.0/8", "2.0.0.0/8", "3.0.0.0/8"]}}),
+                &[
+                    "spec.cidrs: Invalid value: networking.ServiceCIDRSpec{CIDRs:[]string{\"1.0.0.0/8\", \"2.0.0.0/8\", \"3.0.0.0/8\"}}: may only hold up to 2 values",
+                ],
+            ),
+            (
+                json!({"spec": {"cidrs": ["1.0.0.0/8", "2.0.0.0/8"]}}),
+                &[
+                    "spec.cidrs: Invalid value: []string{\"1.0.0.0/8\", \"2.0.0.0/8\"}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+                ],
             ),
         ],
     );
