@@ -9,20 +9,26 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Server;
+use super::local::Local;
 use super::query::{Answer, WriteOptions};
 use super::registry::create::create;
 use super::registry::json;
+use super::registry::update::{Before, Part, modify};
 use super::respond::store_status;
 use crate::cache::{Query, Watch};
+use crate::client::Client;
+use crate::client::events::{self, EventRecorder, EventType};
 use crate::codec;
 use crate::object::resource::{ENDPOINT_SLICE, ENDPOINTS, NAMESPACE, PRIORITY_CLASS, SERVICE, SERVICE_CIDR};
 use crate::object::selector::FieldSelector;
-use crate::object::{ObjectKey, ResourceRef, Revision, Status};
+use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status, service_range};
 use crate::store::{Expect, Outcome};
 
 const NAMESPACE_OF_SERVICE: &str = "default";
 /// Whom the fields of what is made here belong to.
 const MANAGER: &str = "kube-apiserver";
+/// Whom the status of the range belongs to, and who reports on it.
+const RANGE_MANAGER: &str = "kubernetes-service-cidr-controller";
 /// API servers that share a store each keep a sign of life in it; who has none for so long is no endpoint any more.
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
@@ -40,14 +46,56 @@ pub(crate) async fn run(server: &Server) -> Answer<()> {
         let class = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value, "description": description});
         make(server, &PRIORITY_CLASS, "", class).await?;
     }
+    make_range(server).await?;
+    make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await
+}
+
+/// The range of the command line, which is ready at once: there need be no controller.
+async fn make_range(server: &Server) -> Answer<()> {
+    let name = server.config.product.api_service;
     let range = json!({
         "kind": "ServiceCIDR",
         "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"name": server.config.product.api_service},
+        "metadata": {"name": name},
         "spec": {"cidrs": [server.config.service_range.to_string()]},
     });
     make(server, &SERVICE_CIDR, "", range).await?;
-    make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await
+    let key = ObjectKey::new(&SERVICE_CIDR, "", name);
+    let options = WriteOptions { manager: RANGE_MANAGER.to_owned(), ..WriteOptions::default() };
+    let change = |before: &Before<'_>| {
+        let mut value = before.whole();
+        let conditions = json::items(&value, "/status/conditions");
+        let looked_at = conditions.iter().any(|it| it["type"] == service_range::READY);
+        if !looked_at && !before.object.meta().is_deleted() && is_own(server, before.object) {
+            let message = "Kubernetes default Service CIDR is ready";
+            let ready = json!({
+                "type": service_range::READY, "status": "True", "reason": "", "message": message, "lastTransitionTime": json::now(),
+            });
+            json::map(&mut value, "status").insert("conditions".to_owned(), vec![ready].into());
+        }
+        Ok(value)
+    };
+    match modify(server, &key, Part::Status, &options, &change).await {
+        Err(status) if !status.is("NotFound") => Err(status),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a range is that of the command line.
+fn is_own(server: &Server, range: &Object) -> bool {
+    service_range::ranges(range) == [server.config.service_range]
+}
+
+/// Says once if the range that every API server goes by is not that of this one's command line.
+fn compare_range(server: &Server, events: &EventRecorder, said: &mut bool) {
+    let there = server.cache.get(&SERVICE_CIDR, "", server.config.product.api_service);
+    let Some(there) = there.filter(|it| !*said && !it.meta().is_deleted() && !is_own(server, it)) else { return };
+    *said = true;
+    let ranges: Vec<String> = service_range::ranges(&there).iter().map(ToString::to_string).collect();
+    let (ranges, own) = (ranges.join(" "), server.config.service_range);
+    tracing::warn!("services get their addresses from {ranges}, as ServiceCIDR {} says, not from {own}", there.name());
+    let message = format!("The default ServiceCIDR [{ranges}] does not match the flag configurations [{own}]");
+    events.event(&there, EventType::Warning, "KubernetesDefaultServiceCIDRInconsistent", message);
 }
 
 async fn make(server: &Server, resource: ResourceRef, namespace: &str, value: Value) -> Answer<()> {
@@ -82,13 +130,16 @@ fn port(server: &Server) -> u16 {
     server.addresses.first().map_or(443, std::net::SocketAddr::port)
 }
 
-/// Keeps the endpoints of the service what they should be: whenever somebody changes them, and whenever API servers come and go.
+/// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.
 pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
-    let mut sign = None;
+    let (events, writer) = events::recorder(Client::new(Arc::new(Local::new(server.clone()))).named(RANGE_MANAGER), RANGE_MANAGER, "");
+    server.tasks.spawn("events of the range", writer.run(shutdown.clone()));
+    let (mut sign, mut said) = (None, false);
     let mut failures = 0_u32;
     loop {
-        let watches = [watch(&server, &ENDPOINTS), watch(&server, &ENDPOINT_SLICE), watch(&server, &SERVICE)];
+        let watches = [&ENDPOINTS, &ENDPOINT_SLICE, &SERVICE, &SERVICE_CIDR].map(|it| watch(&server, it));
+        compare_range(&server, &events, &mut said);
         let retry = match reconcile(&server, &mut sign).await {
             Ok(()) => {
                 failures = 0;
@@ -121,11 +172,12 @@ pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
 /// A watch of the objects that carry the service's name, from now on.
 fn watch(server: &Server, resource: ResourceRef) -> Option<Watch> {
     let fields = FieldSelector::equal("metadata.name", server.config.product.api_service);
-    let query = Query { namespace: Some(NAMESPACE_OF_SERVICE.to_owned()), fields, ..Query::default() };
+    let namespace = resource.namespaced.then(|| NAMESPACE_OF_SERVICE.to_owned());
+    let query = Query { namespace, fields, ..Query::default() };
     server.cache.watch(resource, query, server.cache.revision(resource)).ok()
 }
 
-async fn changed(mut watches: [Option<Watch>; 3]) {
+async fn changed(mut watches: [Option<Watch>; 4]) {
     let waits: Vec<_> = watches.iter_mut().flatten().map(|it| Box::pin(it.next())).collect();
     if waits.is_empty() {
         tokio::time::sleep(RETRY_AFTER).await;
@@ -136,6 +188,7 @@ async fn changed(mut watches: [Option<Watch>; 3]) {
 
 async fn reconcile(server: &Server, sign: &mut Option<Revision>) -> Answer<()> {
     let addresses = if server.config.shared { live_servers(server, sign).await? } else { vec![server.config.advertise] };
+    make_range(server).await?;
     make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await?;
     let (name, port) = (server.config.product.api_service, port(server));
     let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);

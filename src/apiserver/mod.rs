@@ -193,6 +193,7 @@ impl ApiServer {
         });
         let revision = feed::load(server).await.context("loading the cache from the store")?;
         server.tasks.spawn("feeding the cache", feed::follow(server.clone(), revision));
+        allocate::adopt(server).await.context("claiming the addresses of services")?;
         bootstrap::run(server).await.context("making the objects that every cluster has")?;
         server.tasks.spawn("the endpoints of the API server", bootstrap::maintain(server.clone()));
         server.tasks.spawn("repairing service addresses", allocate::repair(server.clone()));

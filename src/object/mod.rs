@@ -8,6 +8,7 @@ pub mod meta;
 pub mod resource;
 pub mod schema;
 pub mod selector;
+pub mod service_range;
 pub mod status;
 
 mod resources;

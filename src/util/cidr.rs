@@ -39,6 +39,21 @@ impl Cidr {
         self.index_of(address).is_some()
     }
 
+    /// Whether the address is one that somebody can have: neither the network's own, nor (of IPv4) the broadcast address.
+    pub fn has_host(&self, address: IpAddr) -> bool {
+        let last = self.is_ipv4().then(|| self.size() - 1);
+        self.index_of(address).is_some_and(|it| it != 0 && Some(it) != last)
+    }
+
+    /// Whether all of the other range is in this one.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.bits <= other.bits && self.contains(other.base)
+    }
+
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+
     pub fn is_ipv4(&self) -> bool {
         self.base.is_ipv4()
     }
@@ -100,6 +115,13 @@ mod tests {
         assert!(!range.contains("::1".parse().unwrap()));
         assert_eq!("::/0".parse::<Cidr>().unwrap().size(), u128::MAX);
         assert_eq!("0.0.0.0/0".parse::<Cidr>().unwrap().size(), 1 << 32);
+        let host = |address: &str| range.has_host(address.parse().unwrap());
+        assert!(host("10.10.10.1") && host("10.10.10.254"));
+        assert!(!host("10.10.10.0") && !host("10.10.10.255") && !host("10.10.11.1"));
+        assert!("2001:db8::/64".parse::<Cidr>().unwrap().has_host("2001:db8::ffff:ffff:ffff:ffff".parse().unwrap()));
+        let [wide, other]: [Cidr; 2] = ["10.10.0.0/16", "10.11.0.0/16"].map(|it| it.parse().unwrap());
+        assert!(wide.covers(&range) && !range.covers(&wide) && wide.covers(&wide) && !wide.covers(&other));
+        assert!(wide.overlaps(&range) && range.overlaps(&wide) && !range.overlaps(&other));
         for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "10.0.0/8", "/8"] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }

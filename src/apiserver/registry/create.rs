@@ -81,7 +81,7 @@ pub(crate) async fn create(
     for _ in 0..NAMES {
         match server.put(&key, &value, managers.as_ref(), Expect::Absent).await {
             Ok(Ok(object)) => {
-                claims.settle(server).await;
+                claims.settle(server, object.revision()).await;
                 return Ok(object);
             }
             Ok(Err(_)) if generated => {

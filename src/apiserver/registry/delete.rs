@@ -166,8 +166,8 @@ pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, 
                 Err(entry) => entry,
             },
             Ok(Decision::Remove) => match server.remove(key, object.revision()).await? {
-                Ok(()) => {
-                    Claims::release(server, key, &object).await;
+                Ok(deleted) => {
+                    Claims::release(server, key, &object, deleted).await;
                     return Ok(Deleted { object, gone: true });
                 }
                 Err(entry) => entry,

@@ -107,13 +107,14 @@ impl Server {
         Ok(Ok(seen.unwrap_or_else(|| draft.at_revision(revision))))
     }
 
-    /// Deletes an object that is still at this revision, and waits until readers see it. The inner error is what the store has instead.
-    pub(crate) async fn remove(&self, key: &ObjectKey, revision: Revision) -> Answer<Result<(), Option<Entry>>> {
+    /// Deletes an object that is still at this revision, and waits until readers see it. Returns the revision at which it went; the inner
+    /// error is what the store has instead.
+    pub(crate) async fn remove(&self, key: &ObjectKey, revision: Revision) -> Answer<Result<Revision, Option<Entry>>> {
         match self.store.delete(&key.to_path(&self.config.prefix), revision).await.map_err(store_status)? {
             Outcome::Conflict(entry) => Ok(Err(entry)),
             Outcome::Done(revision) => {
                 self.show(key.resource, revision).await;
-                Ok(Ok(()))
+                Ok(Ok(revision))
             }
         }
     }

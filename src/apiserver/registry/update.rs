@@ -207,14 +207,19 @@ async fn attempt(
         return rendered(&new).map(Attempt::Done);
     }
     let written = if strategy::is_finished(key.resource, &new) {
-        server.remove(key, object.revision()).await?.map(|()| rendered(&new))
+        let last = rendered(&new)?;
+        let gone = server.remove(key, object.revision()).await?;
+        if let Ok(deleted) = gone {
+            Claims::release(server, key, &last, deleted).await;
+        }
+        gone.map(|deleted| (last, deleted))
     } else {
-        server.put(key, &new, managers.as_ref(), Expect::At(object.revision())).await?.map(Ok)
+        server.put(key, &new, managers.as_ref(), Expect::At(object.revision())).await?.map(|it| (it.clone(), it.revision()))
     };
     match written {
-        Ok(object) => {
-            claims.settle(server).await;
-            object.map(Attempt::Done)
+        Ok((object, revision)) => {
+            claims.settle(server, revision).await;
+            Ok(Attempt::Done(object))
         }
         Err(entry) => {
             claims.abandon(server).await;

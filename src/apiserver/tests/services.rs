@@ -9,6 +9,13 @@ use crate::store::Store;
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
 
+const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+
+fn address(ip: &str) -> String {
+    format!("{ADDRESSES}/{ip}")
+}
+
 fn service(name: &str, spec: Value) -> Value {
     let mut service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
     service["spec"]["ports"] = json!([{"port": 80}]);
@@ -62,10 +69,15 @@ async fn addresses_that_are_asked_for() {
         "Service \"dns2\" is invalid: spec.clusterIPs: Invalid value: []string{\"10.10.10.10\"}: failed to allocate IP 10.10.10.10: provided IP is already allocated"
     );
     let outside = it.create(SERVICES, service("out", json!({"clusterIP": "10.9.9.9"}))).await.failed();
-    assert!(
-        outside.2.ends_with("the provided IP (10.9.9.9) is not in the valid range. The range of valid IPs is 10.10.10.0/24"),
-        "{}",
-        outside.2
+    assert!(outside.2.ends_with("failed to allocate IP 10.9.9.9: the provided network does not match the current range"), "{}", outside.2);
+    for network in ["10.10.10.0", "10.10.10.255"] {
+        let refused = it.create(SERVICES, service("net", json!({"clusterIP": network}))).await.failed();
+        assert!(refused.2.ends_with("the provided network does not match the current range"), "{}", refused.2);
+    }
+    let other = it.create(SERVICES, service("six", json!({"clusterIP": "2001:db8::1"}))).await.failed();
+    assert_eq!(
+        other.2,
+        "Service \"six\" is invalid: spec.clusterIPs[0]: Invalid value: []string{\"2001:db8::1\"}: IPv6 is not configured on this cluster"
     );
     let headless = it.create(SERVICES, service("headless", json!({"clusterIP": "None", "selector": {"a": "b"}}))).await.ok();
     assert_eq!(headless["spec"]["clusterIPs"], json!(["None"]));
@@ -104,7 +116,113 @@ async fn changes_of_type_free_and_claim() {
         .await
         .ok();
     assert!(external["spec"].get("clusterIP").is_none());
-    let address = format!("/registry/ranges/serviceips/{}", created["spec"]["clusterIP"].as_str().unwrap());
-    assert!(it.store.get(&address).await.unwrap().is_none());
+    it.get(&address(created["spec"]["clusterIP"].as_str().unwrap())).await.failed();
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn an_address_is_an_object() {
+    let it = start().await;
+    let created = it.create(SERVICES, service("web", json!({}))).await.ok();
+    let ip = created["spec"]["clusterIP"].as_str().unwrap();
+    let object = it.get(&address(ip)).await.ok();
+    assert_eq!(object["metadata"]["name"], ip);
+    assert_eq!(
+        object["metadata"]["labels"],
+        json!({"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"})
+    );
+    assert_eq!(object["spec"], json!({"parentRef": {"resource": "services", "namespace": "default", "name": "web"}}));
+    assert_eq!(object["metadata"]["managedFields"][0]["manager"], "kube-apiserver");
+    it.delete(&format!("{SERVICES}/web"), Value::Null).await.ok();
+    it.get(&address(ip)).await.failed();
+    // Whoever else has an address has it.
+    let gateway = json!({"metadata": {"name": "10.10.10.60"}, "spec": {"parentRef": {"resource": "gateways", "name": "g"}}});
+    it.create(ADDRESSES, gateway).await.ok();
+    let taken = it.create(SERVICES, service("web", json!({"clusterIP": "10.10.10.60"}))).await.failed();
+    assert!(taken.2.ends_with("provided IP is already allocated"), "{}", taken.2);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_waited_for_a_finalizer_frees_its_address() {
+    let it = start().await;
+    let mut web = service("web", json!({"type": "NodePort"}));
+    web["metadata"]["finalizers"] = json!(["example.com/wait"]);
+    let created = it.create(SERVICES, web).await.ok();
+    let path = format!("{SERVICES}/web");
+    it.delete(&path, Value::Null).await.ok();
+    it.get(&address(created["spec"]["clusterIP"].as_str().unwrap())).await.ok();
+    it.patch(&path, json!({"metadata": {"finalizers": null}})).await.ok();
+    it.get(&path).await.failed();
+    it.get(&address(created["spec"]["clusterIP"].as_str().unwrap())).await.failed();
+    let port = format!("/registry/ranges/servicenodeports/{}", created["spec"]["ports"][0]["nodePort"]);
+    assert!(it.store.get(&port).await.unwrap().is_none());
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn more_ranges_more_addresses() {
+    let it = super::start_with(|config| config.service_range = "10.10.10.0/29".parse().unwrap()).await;
+    let default = it.get(&format!("{RANGES}/kubernetes")).await.ok();
+    assert_eq!(default["spec"]["cidrs"], json!(["10.10.10.0/29"]));
+    assert_eq!(default["status"]["conditions"][0]["message"], "Kubernetes default Service CIDR is ready");
+    for n in 0..5 {
+        it.create(SERVICES, service(&format!("s{n}"), json!({}))).await.ok();
+    }
+    it.create(SERVICES, service("more", json!({}))).await.failed();
+    let range = |name: &str, cidr: &str| json!({"metadata": {"name": name, "finalizers": ["x.org/wait"]}, "spec": {"cidrs": [cidr]}});
+    it.create(RANGES, range("more", "10.20.0.0/28")).await.ok();
+    let more = it.create(SERVICES, service("more", json!({}))).await.ok();
+    assert!(more["spec"]["clusterIP"].as_str().unwrap().starts_with("10.20.0."), "{more}");
+    // One that is about to go, or not ready, gives nothing out.
+    it.delete(&format!("{RANGES}/more"), Value::Null).await.ok();
+    let full = it.create(SERVICES, service("evenmore", json!({}))).await.failed();
+    assert_eq!(full.2, "Internal error occurred: failed to allocate a serviceIP: range is full");
+    let refused = it.create(SERVICES, service("evenmore", json!({"clusterIP": "10.20.0.9"}))).await.failed();
+    assert!(refused.2.ends_with("the provided network does not match the current range"), "{}", refused.2);
+    it.create(RANGES, range("other", "10.30.0.0/28")).await.ok();
+    let condition = |status: &str| {
+        let stamp = "2026-01-01T00:00:00Z";
+        json!({"status": {"conditions": [{"type": "Ready", "status": status, "reason": "", "message": "", "lastTransitionTime": stamp}]}})
+    };
+    it.patch(&format!("{RANGES}/other/status"), condition("False")).await.ok();
+    it.create(SERVICES, service("evenmore", json!({}))).await.failed();
+    it.patch(&format!("{RANGES}/other/status"), condition("True")).await.ok();
+    it.create(SERVICES, service("evenmore", json!({"clusterIP": "10.30.0.9"}))).await.ok();
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn addresses_of_before_they_were_objects() {
+    let it = start().await;
+    let created = it.create(SERVICES, service("web", json!({"clusterIP": "10.10.10.50"}))).await.ok();
+    // As an older server left them: a key of the store, and no object.
+    let key = "/registry/ranges/serviceips/10.10.10.50";
+    it.store.put(key, bytes::Bytes::from_static(b"{}"), crate::store::Expect::Absent, None).await.unwrap();
+    let path = "/registry/networking.k8s.io/ipaddresses/10.10.10.50";
+    let entry = it.store.get(path).await.unwrap().unwrap();
+    it.supervisor.shutdown().cancel();
+    it.supervisor.wait(std::time::Duration::from_secs(10)).await.unwrap();
+    it.store.delete(path, entry.revision).await.unwrap();
+    let supervisor = crate::supervise::Supervisor::default();
+    let server = serve(&it.store, &supervisor, |_| ()).await;
+    let it = super::Fixture { server, store: it.store, supervisor, _dir: it._dir };
+    let object = it.get(&address("10.10.10.50")).await.ok();
+    assert_eq!(object["spec"]["parentRef"]["name"], created["metadata"]["name"]);
+    it.create(SERVICES, service("other", json!({"clusterIP": "10.10.10.50"}))).await.failed();
+    assert!(it.store.get(key).await.unwrap().is_none());
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_under_a_service_comes_back() {
+    let it = start().await;
+    let created = it.create(SERVICES, service("web", json!({}))).await.ok();
+    let ip = created["spec"]["clusterIP"].as_str().unwrap();
+    let mut events = it.watch(&format!("{ADDRESSES}?watch=true&fieldSelector=metadata.name={ip}&resourceVersion=0")).await;
+    assert_eq!(events.next_name().await.0, "ADDED");
+    it.delete(&address(ip), Value::Null).await.ok();
+    assert_eq!(events.next_name().await.0, "DELETED");
+    assert_eq!(events.next_name().await.0, "ADDED");
     it.stop().await;
 }
