@@ -23,6 +23,7 @@ mod resource_quota;
 mod revisions;
 mod root_ca;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 mod ttl;
 mod volumes;
@@ -122,6 +123,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         }),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
+        Arc::new(service_cidr::ServiceCidrController),
         Arc::new(disruption::DisruptionController),
         Arc::new(pod_gc::PodGc::new(config.terminated_pod_gc_threshold)),
         Arc::new(gc::GarbageCollector),
