@@ -61,12 +61,14 @@ async fn make_range(server: &Server) -> Answer<()> {
     });
     make(server, &SERVICE_CIDR, "", range).await?;
     let key = ObjectKey::new(&SERVICE_CIDR, "", name);
+    let lacks = |it: &Object| service_range::condition(it).is_none() && !it.meta().is_deleted() && is_own(server, it);
+    if !server.cached(&key).is_some_and(|it| lacks(&it)) {
+        return Ok(());
+    }
     let options = WriteOptions { manager: RANGE_MANAGER.to_owned(), ..WriteOptions::default() };
     let change = |before: &Before<'_>| {
         let mut value = before.whole();
-        let conditions = json::items(&value, "/status/conditions");
-        let looked_at = conditions.iter().any(|it| it["type"] == service_range::READY);
-        if !looked_at && !before.object.meta().is_deleted() && is_own(server, before.object) {
+        if lacks(before.object) {
             let message = "Kubernetes default Service CIDR is ready";
             let ready = json!({
                 "type": service_range::READY, "status": "True", "reason": "", "message": message, "lastTransitionTime": json::now(),

@@ -29,11 +29,16 @@ pub fn ranges(object: &Object) -> Vec<Cidr> {
     it.spec.iter().flat_map(|it| it.cidrs.iter().flatten()).filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Whether addresses may be given out of a ServiceCIDR. One that nobody has looked at yet is ready: there need be no controller.
+/// Whether somebody has found a ServiceCIDR ready; `None` if nobody has looked at it yet.
+pub fn condition(object: &Object) -> Option<bool> {
+    let status = object.typed::<ServiceCIDR>().ok()?.status.as_ref()?;
+    let mut conditions = status.conditions.iter().flatten();
+    conditions.find(|it| it.type_ == READY).map(|it| it.status == "True")
+}
+
+/// Whether addresses may be given out of a ServiceCIDR. There need be no controller that looks at it.
 pub fn is_ready(object: &Object) -> bool {
-    let Ok(it) = object.typed::<ServiceCIDR>() else { return false };
-    let conditions = it.status.iter().flat_map(|it| it.conditions.iter().flatten());
-    !object.meta().is_deleted() && conditions.filter(|it| it.type_ == READY).all(|it| it.status == "True")
+    !object.meta().is_deleted() && condition(object).unwrap_or(true)
 }
 
 /// Whether somebody could have this address out of a ServiceCIDR.
