@@ -19,7 +19,8 @@ pub(crate) enum Attributes<'a> {
     Path(&'a str),
 }
 
-/// The user a request comes from: whoever reaches the plain port is trusted.
+/// The user a request comes from: whoever reaches the plain port is trusted. (A bearer token is not asked for yet; whose it is,
+/// [`Tokens::verify`](super::tokens::Tokens::verify) knows.)
 ///
 /// # Errors
 /// 401 for credentials that are wrong.

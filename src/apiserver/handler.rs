@@ -164,7 +164,10 @@ impl Server {
     async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
         let page = match documents::serve(route, parts.uri.path(), query, &parts.headers) {
             Some(page) => Some(page),
-            None => health::serve(self, parts.uri.path(), query).await,
+            None => match self.tokens().ok().and_then(|it| it.serve(self, parts.uri.path())) {
+                Some(page) => Some(page),
+                None => health::serve(self, parts.uri.path(), query).await,
+            },
         };
         match page {
             None => respond::page_not_found(),
@@ -189,8 +192,9 @@ impl Server {
             ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
             ("watch", "") => watch::serve(self, &call).await,
             ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
-            ("create", "") if !served.allows("get") => registry::reviews::create(&call),
+            ("create", "") if !served.allows("get") => registry::reviews::create(self, &call).await,
             ("create", "") => self.write(call, registry::create::serve).await,
+            ("create", "token") => registry::tokens::create(self, &call).await,
             ("create", "binding") => self.write(call, registry::binding::create).await,
             ("create", "eviction") => self.write(call, registry::eviction::create).await,
             ("update", "scale") => self.write(call, registry::scale::replace).await,

@@ -27,13 +27,14 @@ mod render;
 mod respond;
 mod serve;
 mod stall;
+pub mod tokens;
 mod underway;
 mod watch;
 mod websocket;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use admission::DEFAULT_PLUGINS;
@@ -42,6 +43,7 @@ use parking_lot::Mutex;
 
 use crate::cache::Cache;
 use crate::client::Transport;
+use crate::object::Status;
 use crate::store::Store;
 use crate::supervise::Supervisor;
 use crate::telemetry::metrics;
@@ -77,6 +79,7 @@ pub struct Config {
     /// HTTP/2 requests at a time on one connection.
     pub max_streams: u32,
     pub timeouts: Timeouts,
+    pub tokens: tokens::Config,
     /// Other API servers use the same store: share the service `kubernetes` with them.
     pub shared: bool,
     pub metrics: metrics::Registry,
@@ -118,6 +121,7 @@ impl Config {
             max_writes: 200,
             max_streams: 100,
             timeouts: Timeouts::default(),
+            tokens: tokens::Config::new(product),
             shared: false,
             metrics: metrics::Registry::default(),
         }
@@ -149,6 +153,16 @@ pub(crate) struct Server {
     /// What bodies that are being received take up together.
     receiving: serve::Receiving,
     requests: handler::Metrics,
+    /// Set at the start: the key may be in the store.
+    tokens: OnceLock<tokens::Tokens>,
+}
+
+impl Server {
+    /// # Errors
+    /// 503 as long as the server starts.
+    fn tokens(&self) -> query::Answer<&tokens::Tokens> {
+        self.tokens.get().ok_or_else(|| Box::new(Status::unavailable("the server is starting")))
+    }
 }
 
 impl ApiServer {
@@ -170,6 +184,7 @@ impl ApiServer {
             underway: underway::Underway::default(),
             receiving: serve::Receiving::default(),
             requests: handler::Metrics::new(&config.metrics),
+            tokens: OnceLock::new(),
             addresses,
             store,
             config,
@@ -193,6 +208,8 @@ impl ApiServer {
         });
         let revision = feed::load(server).await.context("loading the cache from the store")?;
         server.tasks.spawn("feeding the cache", feed::follow(server.clone(), revision));
+        let tokens = tokens::Tokens::load(server).await.context("the key of service accounts")?;
+        let _ = server.tokens.set(tokens);
         allocate::adopt(server).await.context("claiming the addresses of services")?;
         bootstrap::run(server).await.context("making the objects that every cluster has")?;
         server.tasks.spawn("the endpoints of the API server", bootstrap::maintain(server.clone()));
@@ -213,6 +230,11 @@ impl ApiServer {
     /// Calls of this process: no sockets, no HTTP.
     pub fn transport(&self) -> Arc<dyn Transport> {
         Arc::new(local::Local::new(self.server.clone()))
+    }
+
+    /// The key that signs the tokens of service accounts, once the server has started.
+    pub fn signing_key(&self) -> Option<Arc<tokens::SigningKey>> {
+        self.server.tokens.get().map(tokens::Tokens::signing_key)
     }
 
     /// The bound addresses, in the order of the configuration.

@@ -1,12 +1,14 @@
 //! `km apiserver`: its flags.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, cloud, common, stores};
+use crate::apiserver::tokens::{self, PublicKey, SigningKey};
 use crate::apiserver::{ApiServer, Config, DEFAULT_PLUGINS, Timeouts};
 use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES as KUBERNETES_PRODUCT;
@@ -38,6 +40,22 @@ const FLAGS: &[Flag] = &[
     Flag::new("request-timeout", Kind::Duration, "1m0s", "How long a request may take, other than a watch"),
     Flag::new("min-request-timeout", Kind::Integer, "1800", "Seconds after which a watch without a timeout is ended, at the earliest"),
     Flag::new("authorization-mode", Kind::List, "AlwaysAllow", "AlwaysAllow is the only one yet"),
+    Flag::new(
+        "service-account-signing-key-file",
+        Kind::Text,
+        "",
+        "Private key (PEM, RSA or ECDSA) that signs tokens of service accounts; without it the API servers of a store share one that they keep there",
+    ),
+    Flag::new("service-account-key-file", Kind::List, "", "Keys (PEM) by which such tokens are verified, besides the one that signs"),
+    Flag::new(
+        "service-account-issuer",
+        Kind::List,
+        "",
+        "Who signs such tokens; the first is in new ones. The default is https://kubernetes.default.svc",
+    ),
+    Flag::new("service-account-jwks-uri", Kind::Text, "", "Where others find the public keys; the default is at this server"),
+    Flag::new("service-account-max-token-expiration", Kind::Duration, "0s", "How long such a token may last; 0 is as long as is asked for"),
+    Flag::new("api-audiences", Kind::List, "", "Whom tokens are for that are for the API server; the default is the issuers"),
     Flag::new("storage-backend", Kind::Text, "etcd3", "etcd3 is the only one"),
     Flag::obsolete("apiserver-count", Kind::Integer, "any number of API servers may share one etcd"),
     Flag::obsolete("watch-cache", Kind::Bool, "the cache is always on"),
@@ -59,7 +77,6 @@ const FLAGS: &[Flag] = &[
     Flag::missing("token-auth-file", Kind::Text, "authentication is not supported yet"),
     Flag::missing("basic-auth-file", Kind::Text, "authentication is not supported yet"),
     Flag::missing("client-ca-file", Kind::Text, "authentication is not supported yet"),
-    Flag::missing("service-account-key-file", Kind::Text, "authentication is not supported yet"),
     Flag::missing("authorization-policy-file", Kind::Text, "authorisation is not supported yet"),
     Flag::missing("tls-cert-file", Kind::Text, "HTTPS is not supported yet"),
     Flag::missing("tls-private-key-file", Kind::Text, "HTTPS is not supported yet"),
@@ -125,7 +142,40 @@ fn config(values: &Values) -> anyhow::Result<Config> {
             streams => streams,
         },
         timeouts: Timeouts { request: values.duration("request-timeout"), ..Timeouts::default() },
+        tokens: tokens(values)?,
         shared: values.maybe("data-dir").is_none(),
         ..Config::new(KUBERNETES_PRODUCT, listen, range)
     })
+}
+
+fn tokens(values: &Values) -> anyhow::Result<tokens::Config> {
+    let mut config = tokens::Config::new(KUBERNETES_PRODUCT);
+    let read = |flag: &str, path: &str| std::fs::read(path).with_context(|| format!("--{flag}: {path}"));
+    if let Some(path) = values.maybe("service-account-signing-key-file") {
+        let pem = read("service-account-signing-key-file", &path)?;
+        let key = SigningKey::read(&pem).with_context(|| format!("--service-account-signing-key-file: {path}"))?;
+        config.signing_key = Some(Arc::new(key));
+    }
+    for path in values.list("service-account-key-file") {
+        let pem = read("service-account-key-file", &path)?;
+        config.keys.extend(PublicKey::read(&pem).with_context(|| format!("--service-account-key-file: {path}"))?);
+    }
+    if !config.keys.is_empty() && config.signing_key.is_none() {
+        bail!("--service-account-key-file: needs --service-account-signing-key-file");
+    }
+    let (issuers, audiences) = (values.list("service-account-issuer"), values.list("api-audiences"));
+    if !issuers.is_empty() {
+        config.issuers = issuers;
+    }
+    config.audiences = if audiences.is_empty() { config.issuers.clone() } else { audiences };
+    config.keys_url = values.maybe("service-account-jwks-uri");
+    if let Some(url) = config.keys_url.as_ref().filter(|it| !it.starts_with("https://")) {
+        bail!("--service-account-jwks-uri: {url} is no https URL");
+    }
+    let longest = values.duration("service-account-max-token-expiration");
+    if !longest.is_zero() && !(Duration::from_secs(3600)..=Duration::from_secs(1 << 32)).contains(&longest) {
+        bail!("--service-account-max-token-expiration: must be between 1 hour and 2^32 seconds");
+    }
+    config.longest = (!longest.is_zero()).then_some(longest);
+    Ok(config)
 }

@@ -14,6 +14,7 @@ pub(crate) mod reviews;
 pub(crate) mod scale;
 pub(crate) mod services;
 pub(crate) mod strategy;
+pub(crate) mod tokens;
 pub(crate) mod update;
 
 use std::sync::Arc;

@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::Server;
 use super::super::auth::User;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
 use super::super::render;
 use super::super::respond::{self, Response};
+use super::super::tokens::Refusal;
 use super::create::check_namespace;
 use super::{accept_fields, json};
 use crate::codec;
@@ -17,7 +19,7 @@ use crate::object::resource::{
 use crate::object::status::Cause;
 use crate::object::{ResourceRef, Status};
 
-pub(crate) fn create(call: &Call) -> Answer<Response> {
+pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     let (accepted, options, resource) = (call.accepted()?, call.write_options(Way::Create)?, call.target.resource);
     let decoded = codec::decode(resource, call.content_type(), &call.body)?;
     let (mut review, warnings) = accept_fields(decoded, options.fields)?;
@@ -26,14 +28,29 @@ pub(crate) fn create(call: &Call) -> Answer<Response> {
     if !causes.is_empty() {
         return Err(Box::new(Status::invalid(resource, "", causes)));
     }
-    review["status"] = answer(resource, &call.user, &review)?;
+    review["status"] = if resource == &TOKEN_REVIEW { whose(server, &review).await? } else { answer(resource, &call.user, &review)? };
     json::metadata(&mut review).insert("creationTimestamp".to_owned(), Value::Null);
     let mut response = render::encoded(201, accepted, review.to_string().into())?;
     respond::warn(&mut response, &warnings);
     Ok(response)
 }
 
-/// The status of a question. Everybody may do everything, as `AlwaysAllow` has it, and nobody has a token.
+/// Whose token it is.
+async fn whose(server: &Server, review: &Value) -> Answer<Value> {
+    let (token, tokens) = (json::text(review, "/spec/token"), server.tokens()?);
+    if token.is_empty() {
+        return Err(bad("token is required for TokenReview in authentication"));
+    }
+    let wanted: Vec<String> = json::items(review, "/spec/audiences").iter().filter_map(|it| it.as_str().map(str::to_owned)).collect();
+    let wanted = if wanted.is_empty() { &tokens.config.audiences } else { &wanted };
+    Ok(match tokens.verify(server, token, wanted).await {
+        Ok((account, audiences)) => json!({"authenticated": true, "user": account.user_info(), "audiences": audiences}),
+        Err(Refusal::NotOurs) => json!({"user": {}, "error": "invalid bearer token"}),
+        Err(Refusal::Invalid(why)) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
+    })
+}
+
+/// The status of a question. Everybody may do everything, as `AlwaysAllow` has it.
 fn answer(resource: ResourceRef, user: &User, review: &Value) -> Answer<Value> {
     Ok(if resource == &SELF_SUBJECT_REVIEW {
         json!({"userInfo": {"username": user.name, "groups": user.groups}})
@@ -46,11 +63,6 @@ fn answer(resource: ResourceRef, user: &User, review: &Value) -> Answer<Value> {
             "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
             "incomplete": false,
         })
-    } else if resource == &TOKEN_REVIEW {
-        if json::text(review, "/spec/token").is_empty() {
-            return Err(bad("token is required for TokenReview in authentication"));
-        }
-        json!({"user": {}, "error": "invalid bearer token"})
     } else {
         json!({"allowed": true})
     })

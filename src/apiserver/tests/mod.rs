@@ -7,6 +7,7 @@ mod objects;
 mod protocol;
 mod services;
 mod sockets;
+mod tokens;
 mod versions;
 mod watches;
 

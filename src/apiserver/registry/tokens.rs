@@ -1,0 +1,150 @@
+//! Tokens of service accounts, given out by POST of a TokenRequest.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::super::Server;
+use super::super::handler::Call;
+use super::super::query::{Answer, Way, bad};
+use super::super::render;
+use super::super::respond::{self, Response};
+use super::super::tokens::{Account, Named, Term};
+use super::create::check_namespace;
+use super::{accept_fields, json};
+use crate::codec;
+use crate::object::resource::{NODE, POD, SECRET};
+use crate::object::status::Cause;
+use crate::object::{Object, ObjectKey, ResourceRef, Status};
+
+const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
+/// How long a token lasts for which nothing is said, in seconds.
+const USUAL: i64 = 3600;
+const SHORTEST: i64 = 600;
+const LONGEST: i64 = 1 << 32;
+/// Kubelets ask for so long for tokens that are injected into pods. Programs that do not read them anew get a year, but are warned.
+const INJECTED: i64 = 3607;
+const EXTENDED: i64 = 365 * 24 * 3600;
+
+pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let (accepted, options) = (call.accepted()?, call.write_options(Way::Create)?);
+    let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
+    let (mut request, mut warnings) = accept_fields(decoded, options.fields)?;
+    let (key, tokens) = (call.key(), server.tokens()?);
+    let (namespace, name) = (&key.name.namespace, &key.name.name);
+    check_namespace(json::text(&request, "/metadata/namespace"), namespace)?;
+    let stated = json::text(&request, "/metadata/name");
+    if !stated.is_empty() && stated != &**name {
+        return Err(invalid(
+            name,
+            vec![Cause::invalid("metadata.name", &stated.into(), "must match the service account name if specified")],
+        ));
+    }
+    let account = server.current(&key).await?.object;
+
+    let audiences: Vec<String> = json::items(&request, "/spec/audiences").iter().filter_map(|it| it.as_str().map(str::to_owned)).collect();
+    let audiences = if audiences.is_empty() { tokens.config.audiences.clone() } else { audiences };
+    let mut seconds = json::integer(&request, "/spec/expirationSeconds").unwrap_or(USUAL);
+    let refuse = |why: &str| Err(invalid("", vec![Cause::invalid("spec.expirationSeconds", &seconds.into(), why)]));
+    if seconds < SHORTEST {
+        return refuse("may not specify a duration less than 10 minutes");
+    }
+    if seconds > LONGEST {
+        return refuse("may not specify a duration larger than 2^32 seconds");
+    }
+    let mut bound = Account {
+        namespace: namespace.to_string(),
+        account: Named::of(&account),
+        pod: None,
+        secret: None,
+        node: None,
+        id: uuid::Uuid::new_v4().to_string(),
+    };
+    bind(server, &mut bound, request.pointer("/spec/boundObjectRef").filter(|it| !it.is_null())).await?;
+    let longest = tokens.config.longest.and_then(|it| i64::try_from(it.as_secs()).ok());
+    if let Some(longest) = longest.filter(|it| seconds > *it) {
+        warnings.push(format!("requested expiration of {seconds} seconds shortened to {longest} seconds"));
+        seconds = longest;
+    }
+    let for_us = audiences.iter().all(|it| tokens.config.audiences.contains(it));
+    let term = match bound.pod {
+        Some(_) if seconds == INJECTED && for_us => Term { seconds: EXTENDED, warn_after: Some(seconds) },
+        _ => Term { seconds, warn_after: None },
+    };
+    let now = Timestamp::now();
+    let token = tokens.issue(&bound, &audiences, term, now)?;
+
+    let metadata = json::metadata(&mut request);
+    for (field, value) in [("name", &**name), ("namespace", &**namespace)] {
+        json::set_default(metadata, field, value);
+    }
+    metadata.insert("creationTimestamp".to_owned(), json::time(now).into());
+    let spec = json::map(&mut request, "spec");
+    spec.insert("audiences".to_owned(), audiences.into());
+    spec.insert("expirationSeconds".to_owned(), seconds.into());
+    spec.entry("boundObjectRef").or_insert(Value::Null);
+    let until = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
+    request["status"] = json!({"token": token, "expirationTimestamp": json::time(until)});
+    let mut response = render::encoded(201, accepted, request.to_string().into())?;
+    respond::warn(&mut response, &warnings);
+    Ok(response)
+}
+
+/// Looks up what the token is to be bound to.
+async fn bind(server: &Server, account: &mut Account, reference: Option<&Value>) -> Answer<()> {
+    let Some(reference) = reference else { return Ok(()) };
+    let text = |key: &str| reference.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (kind, version) = (text("kind"), text("apiVersion"));
+    let (group, short) = version.split_once('/').unwrap_or(("", version));
+    let find = async |resource: ResourceRef, namespace: &str, name: &str| -> Answer<Arc<Object>> {
+        Ok(server.current(&ObjectKey::new(resource, namespace, name)).await?.object)
+    };
+    let object = match (group, kind) {
+        ("", "Pod") => {
+            let pod = find(&POD, &account.namespace, text("name")).await?;
+            let spec: Value = serde_json::from_slice(pod.body()).map_err(|error| Box::new(Status::internal(error)))?;
+            let name = &account.account.name;
+            if json::text(&spec, "/spec/serviceAccountName") != name {
+                return Err(bad(format!(
+                    "cannot bind token for serviceaccount {name:?} to pod running with different serviceaccount name."
+                )));
+            }
+            account.node = match json::text(&spec, "/spec/nodeName") {
+                "" => None,
+                // A node that is gone is still worth knowing by name.
+                node => Some(find(&NODE, "", node).await.map_or(Named { name: node.to_owned(), uid: String::new() }, |it| Named::of(&it))),
+            };
+            account.pod = Some(Named::of(&pod));
+            pod
+        }
+        ("", "Node") => {
+            let node = find(&NODE, "", text("name")).await?;
+            account.node = Some(Named::of(&node));
+            node
+        }
+        ("", "Secret") => {
+            let secret = find(&SECRET, &account.namespace, text("name")).await?;
+            account.secret = Some(Named::of(&secret));
+            secret
+        }
+        _ => return Err(bad(format!("cannot bind token to object of type {group}/{short}, Kind={kind}"))),
+    };
+    let (asked, uid) = (text("uid"), &*object.meta().uid);
+    if asked.is_empty() || asked == uid {
+        return Ok(());
+    }
+    let why = format!(
+        "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"
+    );
+    let mut status = Status::conflict(object.resource(), object.name(), &why);
+    status.message = format!("Operation cannot be fulfilled on {kind} {:?}: {why}", object.name());
+    if let Some(details) = &mut status.details {
+        kind.clone_into(&mut details.kind);
+    }
+    Err(Box::new(status))
+}
+
+fn invalid(name: &str, causes: Vec<Cause>) -> Box<Status> {
+    Box::new(Status::invalid_kind(KIND.0, KIND.2, name, causes))
+}

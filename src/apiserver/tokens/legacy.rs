@@ -1,0 +1,83 @@
+//! Tokens that lie in secrets and have no end: good as long as the secret holds them.
+
+use serde_json::{Value, json};
+
+use super::super::Server;
+use super::super::registry::json;
+use super::account::{Account, Named};
+use super::jwt;
+use super::keys::SigningKey;
+use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
+use crate::object::{Object, ObjectKey};
+
+pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
+const NAMESPACE: &str = "kubernetes.io/serviceaccount/namespace";
+const SECRET_NAME: &str = "kubernetes.io/serviceaccount/secret.name";
+const ACCOUNT_NAME: &str = "kubernetes.io/serviceaccount/service-account.name";
+const ACCOUNT_UID: &str = "kubernetes.io/serviceaccount/service-account.uid";
+/// The label of a secret whose token does not count any more.
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
+
+/// The token for a secret of a service account.
+///
+/// # Errors
+/// If the key cannot sign.
+pub fn issue(key: &SigningKey, account: &Object, secret: &Object) -> Result<String, ring::error::Unspecified> {
+    let (namespace, name) = (account.namespace(), account.name());
+    let claims = json!({
+        "iss": ISSUER,
+        NAMESPACE: namespace,
+        SECRET_NAME: secret.name(),
+        ACCOUNT_NAME: name,
+        ACCOUNT_UID: &*account.meta().uid,
+        "sub": format!("system:serviceaccount:{namespace}:{name}"),
+    });
+    jwt::sign(key, &claims)
+}
+
+/// Whose token it is, if it still counts.
+///
+/// # Errors
+/// Says why it does not, in Kubernetes' words.
+pub(super) async fn check(server: &Server, claims: &Value, token: &str) -> Result<Account, String> {
+    let text = |key: &str| claims.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (namespace, secret, name, uid) = (text(NAMESPACE), text(SECRET_NAME), text(ACCOUNT_NAME), text(ACCOUNT_UID));
+    for (claim, word) in
+        [(text("sub"), "sub"), (namespace, "namespace"), (secret, "secretName"), (name, "serviceAccountName"), (uid, "serviceAccountUID")]
+    {
+        if claim.is_empty() {
+            return Err(format!("{word} claim is missing"));
+        }
+    }
+    if text("sub") != format!("system:serviceaccount:{namespace}:{name}") {
+        return Err("sub claim is invalid".to_owned());
+    }
+    let find = async |resource, name| server.current(&ObjectKey::new(resource, namespace, name)).await.ok().map(|it| it.object);
+    let there = find(&SECRET, secret).await.filter(|it| !it.meta().is_deleted()).ok_or("Token has been invalidated")?;
+    if !holds(&there, token) {
+        return Err("Token does not match server's copy".to_owned());
+    }
+    let account = find(&SERVICE_ACCOUNT, name).await.ok_or_else(|| format!("serviceaccounts {name:?} not found"))?;
+    if account.meta().is_deleted() {
+        return Err(format!("ServiceAccount {namespace}/{name} has been deleted"));
+    }
+    if *account.meta().uid != *uid {
+        return Err(format!("ServiceAccount UID ({}) does not match claim ({uid})", account.meta().uid));
+    }
+    if there.meta().label(INVALID_SINCE).is_some_and(|it| !it.is_empty()) {
+        return Err(format!(
+            "the token in secret {namespace}/{secret} for service account {namespace}/{name} has been marked invalid. Use tokens from the \
+             TokenRequest API or manually created secret-based tokens, or remove the '{INVALID_SINCE}' label from the secret to temporarily \
+             allow use of this token"
+        ));
+    }
+    let account = Named::of(&account);
+    Ok(Account { namespace: namespace.to_owned(), account, pod: None, secret: None, node: None, id: String::new() })
+}
+
+/// Whether a secret has this token. (It was signed, so that the time this takes tells nobody anything.)
+fn holds(secret: &Object, token: &str) -> bool {
+    use base64::Engine as _;
+    let Ok(secret) = serde_json::from_slice::<Value>(secret.body()) else { return false };
+    base64::engine::general_purpose::STANDARD.decode(json::text(&secret, "/data/token")).is_ok_and(|it| it == token.as_bytes())
+}

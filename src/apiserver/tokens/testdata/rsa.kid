@@ -1,0 +1,1 @@
+ASBPzW4yEsXgfFosur1vf-o2pLgolHoN7ihiC8qECiY
