@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, access, cloud, cloud_agents, common};
+use crate::apiserver::tokens::SigningKey;
 use crate::cache::{Cache, Query};
 use crate::client::Client;
 use crate::client::leader::Candidate;
@@ -64,6 +65,13 @@ const FLAGS: &[Flag] = &[
         "Certificates (PEM) published to every namespace as ConfigMap kube-root-ca.crt, for pods to verify the API server; without it there is no \
          such ConfigMap",
     ),
+    Flag::new(
+        "service-account-private-key-file",
+        Kind::Text,
+        "",
+        "Private key (PEM) that signs the tokens in secrets of the type kubernetes.io/service-account-token, the one of the API servers; without it \
+         they stay empty",
+    ),
     Flag::new("leader-elect", Kind::Bool, "true", "Only one of several controller managers works at a time"),
     Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long a silent leader is waited for"),
     Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew before it gives up"),
@@ -80,15 +88,14 @@ const FLAGS: &[Flag] = &[
     Flag::new("concurrent-namespace-syncs", Kind::Integer, "16", "How many Namespaces are worked on at a time"),
     Flag::new("concurrent-gc-syncs", Kind::Integer, "16", "How many objects with owners are worked on at a time"),
     Flag::new("concurrent-resource-quota-syncs", Kind::Integer, "16", "How many ResourceQuotas are worked on at a time"),
+    Flag::new("concurrent-serviceaccount-token-syncs", Kind::Integer, "16", "How many secrets with tokens are worked on at a time"),
     Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
     Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
-    Flag::missing("service-account-private-key-file", Kind::Text, "service account tokens are not supported yet"),
     Flag::obsolete("node-startup-grace-period", Kind::Duration, "a node is ready when its agent is"),
     Flag::obsolete("node-eviction-rate", Kind::Number, "there are no zones"),
     Flag::obsolete("secondary-node-eviction-rate", Kind::Number, "there are no zones"),
     Flag::obsolete("large-cluster-size-threshold", Kind::Integer, "there are no zones"),
     Flag::obsolete("unhealthy-zone-threshold", Kind::Number, "there are no zones"),
-    Flag::obsolete("concurrent-serviceaccount-token-syncs", Kind::Integer, "service account tokens are not supported yet"),
     Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
     Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
     Flag::obsolete("service-sync-period", Kind::Duration, NO_LOAD_BALANCER),
@@ -116,6 +123,7 @@ const WORKERS: &[(&str, &str)] = &[
     ("concurrent-namespace-syncs", "namespace-controller"),
     ("concurrent-gc-syncs", "garbage-collector"),
     ("concurrent-resource-quota-syncs", "resourcequota-controller"),
+    ("concurrent-serviceaccount-token-syncs", "tokens-controller"),
 ];
 
 pub(super) const SERVER: Server = Server {
@@ -205,6 +213,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         autoscaler: autoscaler(values)?,
         workers: WORKERS.iter().map(|(flag, controller)| Ok((*controller, workers(values, flag)?))).collect::<anyhow::Result<_>>()?,
         root_ca: values.maybe("root-ca-file").map(|it| root_ca(&it)).transpose()?,
+        service_account_key: values.maybe("service-account-private-key-file").map(|it| signing_key(&it)).transpose()?,
     })
 }
 
@@ -241,6 +250,13 @@ fn root_ca(path: &str) -> anyhow::Result<String> {
         bail!("--root-ca-file: {path} holds no PEM certificate");
     }
     Ok(text)
+}
+
+/// # Errors
+/// If the file cannot be read, or holds no private key.
+fn signing_key(path: &str) -> anyhow::Result<Arc<SigningKey>> {
+    let pem = std::fs::read(path).with_context(|| format!("--service-account-private-key-file: {path}"))?;
+    Ok(Arc::new(SigningKey::read(&pem).with_context(|| format!("--service-account-private-key-file: {path}"))?))
 }
 
 async fn answer(metrics: Registry, request: Request<Incoming>) -> Response<http::Body> {

@@ -140,7 +140,7 @@ fn start_controllers(part: &Part, mesos: SocketAddr) -> anyhow::Result<()> {
     part.supervisor
         .spawn("the state of the agents", cloud_agents::follow(operator, KUBERNETES, agents.clone(), part.supervisor.shutdown()));
     controllers::start(
-        &controllers::Config::new(KUBERNETES),
+        &controllers::Config { service_account_key: part.server.signing_key(), ..controllers::Config::new(KUBERNETES) },
         &part.client("km-controller-manager"),
         &part.server.cache(),
         agents,

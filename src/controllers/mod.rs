@@ -23,6 +23,7 @@ mod resource_quota;
 mod revisions;
 mod root_ca;
 mod service_account;
+mod service_account_tokens;
 mod service_cidr;
 mod stateful_set;
 mod ttl;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
+use crate::apiserver::tokens::SigningKey;
 use crate::cache::Cache;
 use crate::client::{Client, events};
 use crate::object::{ResourceRef, resource};
@@ -68,6 +70,8 @@ pub struct Config {
     pub workers: BTreeMap<&'static str, usize>,
     /// The content of `--root-ca-file`; without it no certificates are published.
     pub root_ca: Option<String>,
+    /// Signs the tokens in secrets; without it they stay empty.
+    pub service_account_key: Option<Arc<SigningKey>>,
 }
 
 impl Config {
@@ -85,6 +89,7 @@ impl Config {
             autoscaler: autoscaler::Config::default(),
             workers: BTreeMap::new(),
             root_ca: None,
+            service_account_key: None,
         }
     }
 }
@@ -132,6 +137,9 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(volumes::VolumeController),
         Arc::new(volumes::ProtectionController),
     ];
+    if let Some(key) = config.service_account_key.clone() {
+        all.push(Arc::new(service_account_tokens::TokensController { key, root_ca: config.root_ca.clone() }));
+    }
     if let Some(certificates) = config.root_ca.clone() {
         all.push(Arc::new(root_ca::RootCaPublisher { certificates }));
     }
