@@ -16,6 +16,7 @@ use crate::object::{Object, ObjectKey};
 
 /// A deleted range is kept for so long at least: until then every API server has heard that it gives nothing out of it any more.
 const GRACE: Duration = Duration::from_secs(10);
+const IS_READY: &str = "Kubernetes Service CIDR is ready";
 const IN_USE: &str = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
 
 #[derive(Debug)]
@@ -46,7 +47,9 @@ impl Controller for ServiceCidrController {
         let mut conditions = Conditions::of(status, None);
         match object.meta().deleted.as_deref() {
             None => {
-                conditions.set(READY, "True", "", "Kubernetes Service CIDR is ready", now);
+                if conditions.get(READY).is_none_or(|it| it["status"] != "True" || it["message"] != IS_READY) {
+                    conditions.renew(READY, "True", "", IS_READY, now);
+                }
                 if !held {
                     plan.writes.push(finalizers(&object, |all| all.push(FINALIZER)));
                 }

@@ -224,6 +224,8 @@ impl Repair {
     /// Claims anew what somebody deleted that its service still has.
     async fn reclaim(&self, deleted: &Object) -> Answer<()> {
         let Some((namespace, name)) = service_range::service(deleted) else { return Ok(()) };
+        // It was deleted because the service has gone, or has changed: then that is seen first.
+        self.server.freshen(&SERVICE, Freshness::NotOlderThan(deleted.revision())).await?;
         let Some(service) = self.server.cache.get(&SERVICE, namespace, name) else { return Ok(()) };
         let (Some((owner, claims)), Ok(address)) = (read(&service), deleted.name().parse()) else { return Ok(()) };
         if claims.contains(&Claim::Address(address)) {
