@@ -5,8 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::tokens::{Account, Named, Term};
+use super::super::tokens::{self, Account, Named, Term};
 use super::{Fixture, PODS, serve, start, start_with};
+use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::supervise::Supervisor;
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
@@ -110,6 +111,13 @@ async fn a_token_ends_with_what_it_is_bound_to() {
     assert_eq!(review(&it, &token, &[]).await, gone);
     it.create(PODS, pod).await.ok();
     assert!(review(&it, &token, &[]).await["error"].as_str().unwrap().contains("does not match service account pod ref claim"));
+
+    it.create("/api/v1/nodes", json!({"metadata": {"name": "n"}})).await.ok();
+    let bound = json!({"boundObjectRef": {"apiVersion": "v1", "kind": "Node", "name": "n"}});
+    let (token, _) = self::token(&it, "me", bound).await;
+    assert_eq!(review(&it, &token, &[]).await["user"]["extra"]["authentication.kubernetes.io/node-name"], json!(["n"]));
+    it.delete("/api/v1/nodes/n", Value::Null).await.ok();
+    assert_eq!(review(&it, &token, &[]).await, gone);
     it.stop().await;
 }
 
@@ -132,7 +140,7 @@ async fn tokens_that_are_worth_nothing() {
         assert_eq!(error(&forged, &["a"]).await, "[invalid bearer token, go-jose/go-jose: error in cryptographic primitive]");
     }
 
-    let tokens = it.server.server.tokens.get().unwrap();
+    let given_out = it.server.server.tokens.get().unwrap();
     let mut whose = Account {
         namespace: "default".to_owned(),
         account: Named { name: "me".to_owned(), uid },
@@ -142,7 +150,7 @@ async fn tokens_that_are_worth_nothing() {
         id: String::new(),
     };
     let issue =
-        |whose: &Account, at: Timestamp| tokens.issue(whose, &["a".to_owned()], Term { seconds: 600, warn_after: None }, at).unwrap();
+        |whose: &Account, at: Timestamp| given_out.issue(whose, &["a".to_owned()], Term { seconds: 600, warn_after: None }, at).unwrap();
     let old = issue(&whose, Timestamp::now() - SignedDuration::from_hours(1));
     assert_eq!(error(&old, &["a"]).await, "[invalid bearer token, service account token has expired]");
     let early = issue(&whose, Timestamp::now() + SignedDuration::from_hours(1));
@@ -184,5 +192,30 @@ async fn no_token_lasts_longer_than_it_may() {
     let answer = request(&it, "me", json!({"expirationSeconds": 7200})).await;
     assert_eq!(answer.headers["warning"], "299 - \"requested expiration of 7200 seconds shortened to 3600 seconds\"");
     assert_eq!(answer.ok()["spec"]["expirationSeconds"], 3600);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_in_a_secret_is_good_as_long_as_it_is_there() {
+    const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+    let it = start().await;
+    account(&it, "me").await;
+    let metadata = json!({"name": "s", "annotations": {"kubernetes.io/service-account.name": "me"}});
+    it.create(SECRETS, json!({"metadata": metadata, "type": "kubernetes.io/service-account-token"})).await.ok();
+    let cache = it.server.cache();
+    let [whose, secret] = [(&SERVICE_ACCOUNT, "me"), (&SECRET, "s")].map(|(kind, name)| cache.get(kind, "default", name).unwrap());
+    let token = tokens::issue_legacy(&it.server.signing_key().unwrap(), &whose, &secret).unwrap();
+    let path = format!("{SECRETS}/s");
+    let put = |token: &str| json!({"data": {"token": base64::engine::general_purpose::STANDARD.encode(token)}});
+    let error = async || review(&it, &token, &[]).await["error"].as_str().unwrap().to_owned();
+    assert_eq!(error().await, "[invalid bearer token, Token does not match server's copy]");
+    it.patch(&path, put(&token)).await.ok();
+    let status = review(&it, &token, &[]).await;
+    assert_eq!((&status["authenticated"], &status["audiences"]), (&json!(true), &json!([ISSUER])));
+    assert_eq!((&status["user"]["uid"], &status["user"]["extra"]), (&json!(&*whose.meta().uid), &Value::Null));
+    it.patch(&path, json!({"metadata": {"labels": {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}}})).await.ok();
+    assert!(error().await.contains("has been marked invalid"));
+    it.delete(&path, Value::Null).await.ok();
+    assert_eq!(error().await, "[invalid bearer token, Token has been invalidated]");
     it.stop().await;
 }

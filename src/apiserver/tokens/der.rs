@@ -70,7 +70,7 @@ mod tests {
             let mut reader = Reader(&written);
             assert_eq!(reader.read(OCTET_STRING), Some(&*content), "{length}");
             assert_eq!(reader.next(), None);
-            assert_eq!(Reader(&written[..written.len() - 1]).next().is_some(), false);
+            assert_eq!(Reader(&written[..written.len() - 1]).next(), None, "{length}");
         }
         for bad in [&[][..], &[0x30], &[0x30, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 1, 0], &[0x30, 0x82, 1]] {
             assert_eq!(Reader(bad).next(), None, "{bad:?}");
