@@ -109,7 +109,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(replicas::Replicas::replica_sets()),
         Arc::new(deployment::DeploymentController),
         Arc::new(stateful_set::StatefulSetController),
-        Arc::new(daemon_set::DaemonSetController),
+        Arc::new(daemon_set::DaemonSetController::default()),
         Arc::new(job::JobController),
         Arc::new(cron_job::CronJobController { zone: TimeZone::system() }),
         Arc::new(ttl::TtlAfterFinished),

@@ -68,17 +68,27 @@ pub(super) fn claim_with(
     owned.retain(|it| it.meta().controller().is_some_and(|it| it.uid == *uid));
     let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| selector.matches(it) && also(it));
     for stray in strayed.iter().filter(|it| !it.meta().is_deleted()) {
-        plan.writes.push(set_owner(stray, json!({ "$patch": "delete", "uid": &**uid }), &[]));
+        plan.writes.push(release(stray, owner));
     }
     if !owner.meta().is_deleted() {
         for orphan in cache.orphans(resource, owner.namespace(), selector) {
             if pods::is_active(&orphan) && also(&orphan) {
-                plan.writes.push(set_owner(&orphan, controller_reference(owner), finalizers));
+                plan.writes.push(adopt(&orphan, owner, finalizers));
                 mine.push(orphan);
             }
         }
     }
     mine
+}
+
+/// Makes `owner` the controller of an object that has none, and gives it these finalizers.
+pub(super) fn adopt(orphan: &Object, owner: &Object, finalizers: &[&str]) -> Write {
+    set_owner(orphan, controller_reference(owner), finalizers)
+}
+
+/// Takes an object from its owner.
+pub(super) fn release(stray: &Object, owner: &Object) -> Write {
+    set_owner(stray, json!({ "$patch": "delete", "uid": &*owner.meta().uid }), &[])
 }
 
 fn set_owner(object: &Object, reference: Value, finalizers: &[&str]) -> Write {

@@ -19,6 +19,8 @@ pub(super) struct World {
     pub now: Timestamp,
     revision: Revision,
     controllers: Vec<Box<dyn Controller>>,
+    /// The events that were recorded, as `reason: message`; those of writes are not.
+    pub told: Vec<String>,
     /// When the first of them wants to look again, as of the last step.
     due: Option<Timestamp>,
 }
@@ -29,7 +31,7 @@ impl World {
         for resource in resource::ALL {
             cache.replace(resource, Vec::new(), 1);
         }
-        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers, due: None }
+        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers, told: Vec::new(), due: None }
     }
 
     /// Puts an object as a server would: with a uid, a time of creation, and a new revision.
@@ -162,7 +164,8 @@ impl World {
         panic!("the controllers never come to rest");
     }
 
-    fn step(&mut self, check: &mut impl FnMut(&Self)) -> bool {
+    /// Lets every controller work once; whether one had anything to do.
+    pub(super) fn step(&mut self, check: &mut impl FnMut(&Self)) -> bool {
         let controllers = std::mem::take(&mut self.controllers);
         let mut busy = false;
         self.due = None;
@@ -181,6 +184,7 @@ impl World {
                 if done.insert(key.clone()) {
                     let plan = controller.plan(&self.cache, &key, self.now);
                     busy |= !plan.writes.is_empty();
+                    self.told.extend(plan.notes.iter().map(|it| format!("{}: {}", it.reason, it.message)));
                     let due = plan.again.map(|it| self.now + it);
                     self.due = [self.due, due].into_iter().flatten().min();
                     self.carry_out(plan, check);

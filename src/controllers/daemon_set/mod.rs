@@ -1,6 +1,8 @@
 //! DaemonSets: one pod on every node that suits it, replaced as the update strategy says.
 
 mod daemon;
+mod ledger;
+mod place;
 mod update;
 
 use std::collections::HashMap;
@@ -9,15 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::plan::{Controller, Plan, Source, Tell, Write, since, tree};
+use super::owners;
+use super::plan::{Controller, Plan, Source, Tell, Write, tree};
 use super::revisions::{History, Latest};
-use super::{owners, pods};
 use crate::cache::{Cache, Query};
 use crate::client::events::EventType;
 use crate::object::constraints::{Constraints, NodeFacts};
+use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, resource};
+use ledger::{Basis, Ledger};
 
 /// Where pods and revisions show the hash of their template.
 const HASH: &str = "controller-revision-hash";
@@ -27,8 +32,10 @@ const BURST: usize = 250;
 const FAILED_STAYS: Duration = Duration::from_secs(10);
 
 /// Keeps the pods of DaemonSets.
-#[derive(Debug)]
-pub struct DaemonSetController;
+#[derive(Debug, Default)]
+pub struct DaemonSetController {
+    ledgers: Mutex<HashMap<ObjectKey, Ledger>>,
+}
 
 impl Controller for DaemonSetController {
     fn name(&self) -> &'static str {
@@ -54,106 +61,98 @@ impl Controller for DaemonSetController {
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
+        let ledger = self.ledgers.lock().remove(key);
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(selector) = owners::selector(&object) else {
             let why = "This daemon set is selecting all pods. A non-empty selector is required.";
             plan.note(&object, EventType::Warning, "SelectingAll", why);
             return plan;
         };
-        let pods = owners::claim(cache, &object, &resource::POD, &selector, &mut plan);
         let history = History::claim(cache, &object, &selector, &mut plan);
         let written = tree(&object);
         let latest = history.latest(cache, &written, HASH, &mut plan);
-        let set = Set::of(cache, &object, &written, latest, &pods, now);
+        let set = Set::of(&object, &written, latest, selector, now);
+        let mut ledger = ledger.unwrap_or_else(|| Ledger::new(cache, &set));
+        ledger.refresh(cache, &set);
+        set.claim(cache, &ledger, &mut plan);
         if !object.meta().is_deleted() {
-            let settled = !set.keep(&mut plan);
+            let settled = !set.keep(cache, &ledger, &mut plan);
             if settled && written["spec"]["updateStrategy"]["type"] != "OnDelete" {
-                set.update(&mut plan);
+                set.update(cache, &ledger, &mut plan);
             }
             let limit = written["spec"]["revisionHistoryLimit"].as_i64().unwrap_or(10);
-            let used = |it: &Object| pods.iter().any(|pod| pod.meta().label(HASH).is_some_and(|hash| it.meta().label(HASH) == Some(hash)));
+            let used = |it: &Object| it.meta().label(HASH).is_some_and(|hash| ledger.has_pods_of(hash));
             history.truncate(limit, |it| it.name() == set.latest.name || used(it), &mut plan);
         }
-        let status = set.status(&mut plan);
-        plan.set_status(object.key(), &written["status"], status);
+        plan.set_status(object.key(), &written["status"], set.status(&ledger));
+        if let Some(due) = ledger.next_due() {
+            plan.look_again(Duration::try_from(due.duration_since(now)).unwrap_or_default());
+        }
+        self.ledgers.lock().insert(key.clone(), ledger);
         plan
     }
 }
 
-/// A node as a set sees it.
-struct Place<'a> {
-    node: Arc<Object>,
-    /// A pod is to be there.
-    wanted: bool,
-    /// A pod that is there may stay: taints that came later drive away only those that must not even run.
-    allowed: bool,
-    /// Oldest first.
-    pods: Vec<&'a Arc<Object>>,
-}
-
-/// A set with its pods, node by node.
+/// A set, as its template and its strategy have it.
 struct Set<'a> {
     object: &'a Arc<Object>,
     written: &'a Value,
     latest: Latest,
-    places: Vec<Place<'a>>,
-    /// Pods for nodes that are not there.
-    strays: Vec<&'a Arc<Object>>,
+    basis: Basis,
+    selector: LabelSelector,
+    constraints: Constraints,
+    min_ready: Duration,
+    /// New pods come before old ones go.
+    surges: bool,
     now: Timestamp,
 }
 
 impl<'a> Set<'a> {
-    fn of(cache: &Cache, object: &'a Arc<Object>, written: &'a Value, latest: Latest, pods: &'a [Arc<Object>], now: Timestamp) -> Self {
-        let mut on_node: HashMap<&str, Vec<&Arc<Object>>> = HashMap::new();
-        for pod in pods {
-            on_node.entry(daemon::node(pod).unwrap_or_default()).or_default().push(pod);
+    fn of(object: &'a Arc<Object>, written: &'a Value, latest: Latest, selector: LabelSelector, now: Timestamp) -> Self {
+        let meta = object.meta();
+        let strategy = &written["spec"]["updateStrategy"];
+        let surge = &strategy["rollingUpdate"]["maxSurge"];
+        Self {
+            object,
+            written,
+            basis: Basis { uid: meta.uid.to_string(), generation: meta.generation, deleted: meta.is_deleted(), hash: latest.hash.clone() },
+            latest,
+            selector,
+            constraints: daemon::constraints(&written["spec"]["template"]["spec"]),
+            min_ready: Duration::from_secs(written["spec"]["minReadySeconds"].as_u64().unwrap_or_default()),
+            surges: strategy["type"] == "RollingUpdate" && !surge.is_null() && *surge != 0 && *surge != "0%",
+            now,
         }
-        let constraints = daemon::constraints(&written["spec"]["template"]["spec"]);
-        let place = |node: Arc<Object>| {
-            let (wanted, allowed) = judge(&constraints, node.part());
-            let mut pods = on_node.remove(node.name()).unwrap_or_default();
-            pods.sort_by(|a, b| (&a.meta().created, a.name()).cmp(&(&b.meta().created, b.name())));
-            Place { node, wanted, allowed, pods }
-        };
-        let places = cache.list(&resource::NODE, &Query::default()).objects.into_iter().map(place).collect();
-        let strays = on_node.into_values().flatten().filter(|pod| pods::node(pod).is_none()).collect();
-        Self { object, written, latest, places, strays, now }
+    }
+
+    /// Lets go what the selector no longer matches, and adopts what nobody manages.
+    fn claim(&self, cache: &Cache, ledger: &Ledger, plan: &mut Plan) {
+        let pod = |name: &str| cache.get(&resource::POD, self.object.namespace(), name);
+        plan.writes.extend(ledger.strayed.iter().filter_map(|it| pod(it)).map(|it| owners::release(&it, self.object)));
+        plan.writes.extend(ledger.orphans.iter().filter_map(|it| pod(it)).map(|it| owners::adopt(&it, self.object, &[])));
     }
 
     /// Makes missing pods and deletes superfluous ones; whether there was anything to do.
-    fn keep(&self, plan: &mut Plan) -> bool {
-        let (mut missing, mut surplus) = (Vec::new(), self.strays.clone());
-        for place in &self.places {
-            let living = || place.pods.iter().filter(|pod| !pod.meta().is_deleted());
-            if !place.allowed {
-                surplus.extend(living());
-                continue;
-            }
-            for pod in living().filter(|pod| pods::has_ended(pod)) {
-                self.bury(pod, place.node.name(), &mut surplus, plan);
-            }
-            let running: Vec<_> = living().copied().filter(|pod| !pods::has_ended(pod)).collect();
-            if self.surges() {
-                surplus.extend(self.superseded(&running, plan));
-            } else {
-                surplus.extend(running.iter().skip(1));
-            }
-            if place.wanted && place.pods.is_empty() {
-                missing.push(place.node.name());
+    fn keep(&self, cache: &Cache, ledger: &Ledger, plan: &mut Plan) -> bool {
+        let mut deleted = 0;
+        for place in &ledger.surplus {
+            let Some(verdict) = ledger.at(place).filter(|_| deleted < BURST) else { break };
+            for pod in ledger.pods_at(cache, self, place).iter().filter(|it| !it.meta().is_deleted()) {
+                if verdict.ended.iter().any(|it| **it == *pod.name()) {
+                    self.tell_end(pod, place, plan);
+                } else if !verdict.surplus.iter().any(|it| **it == *pod.name()) {
+                    continue;
+                }
+                self.delete(pod, plan);
+                deleted += 1;
             }
         }
-        let busy = !missing.is_empty() || !surplus.is_empty();
-        surplus.into_iter().filter(|pod| !pod.meta().is_deleted()).take(BURST).for_each(|pod| self.delete(pod, plan));
-        missing.into_iter().take(BURST).for_each(|node| self.create(node, plan));
-        busy
+        ledger.missing.iter().take(BURST).for_each(|node| self.create(node, plan));
+        !ledger.missing.is_empty() || !ledger.surplus.is_empty()
     }
 
-    /// Deletes a pod that has ended, after a while: it is made again when it is gone.
-    fn bury(&self, pod: &'a Arc<Object>, node: &str, surplus: &mut Vec<&'a Arc<Object>>, plan: &mut Plan) {
-        let age = pod.meta().created.parse().map_or(FAILED_STAYS, |created| since(created, self.now));
-        if age < FAILED_STAYS {
-            return plan.look_again(FAILED_STAYS - age);
-        }
+    /// A pod that has ended is deleted: it is made again when it is gone.
+    fn tell_end(&self, pod: &Object, node: &str, plan: &mut Plan) {
         let (namespace, name) = (pod.namespace(), pod.name());
         if pod.field("status.phase") == Some("Failed") {
             let message = format!("Found failed daemon pod {namespace}/{name} on node {node}, will try to kill it");
@@ -162,7 +161,6 @@ impl<'a> Set<'a> {
             let message = format!("Found succeeded daemon pod {namespace}/{name} on node {node}, will try to delete it");
             plan.note(self.object, EventType::Normal, "SucceededDaemonPod", message);
         }
-        surplus.push(pod);
     }
 
     fn create(&self, node: &str, plan: &mut Plan) {
@@ -179,54 +177,21 @@ impl<'a> Set<'a> {
         pod.meta().label(HASH) == Some(&self.latest.hash)
     }
 
-    fn is_available(&self, pod: &Object, plan: &mut Plan) -> bool {
-        let min_ready = Duration::from_secs(self.written["spec"]["minReadySeconds"].as_u64().unwrap_or_default());
-        let (available, missing) = pods::is_available(pod, min_ready, self.now);
-        missing.into_iter().for_each(|it| plan.look_again(it));
-        available
-    }
-
-    /// How many nodes are to have a pod.
-    fn desired(&self) -> i64 {
-        self.places.iter().filter(|it| it.wanted).count() as i64
-    }
-
-    fn status(&self, plan: &mut Plan) -> Value {
-        let desired = self.desired();
-        let (mut current, mut misscheduled, mut ready, mut available, mut updated) = (0, 0, 0, 0, 0);
-        for place in &self.places {
-            let Some(pod) = place.pods.first() else { continue };
-            if !place.wanted {
-                misscheduled += 1;
-                continue;
-            }
-            current += 1;
-            ready += i64::from(pods::is_ready(pod));
-            available += i64::from(self.is_available(pod, plan));
-            updated += i64::from(self.is_updated(pod));
-        }
+    fn status(&self, ledger: &Ledger) -> Value {
+        let counts = ledger.counts;
         let shown = |number: i64| if number == 0 { Value::Null } else { number.into() };
         json!({
             "observedGeneration": self.object.meta().generation,
-            "desiredNumberScheduled": desired,
-            "currentNumberScheduled": current,
-            "numberMisscheduled": misscheduled,
-            "numberReady": ready,
-            "numberAvailable": shown(available),
-            "numberUnavailable": shown(desired - available),
-            "updatedNumberScheduled": shown(updated),
+            "desiredNumberScheduled": counts.desired,
+            "currentNumberScheduled": counts.current,
+            "numberMisscheduled": counts.misscheduled,
+            "numberReady": counts.ready,
+            "numberAvailable": shown(counts.available),
+            "numberUnavailable": shown(counts.desired - counts.available),
+            "updatedNumberScheduled": shown(counts.updated),
             "collisionCount": shown(self.latest.collisions),
         })
     }
-}
-
-/// Whether a pod is to be on the node, and whether one that is there may stay.
-fn judge(constraints: &Constraints, node: &NodeFacts) -> (bool, bool) {
-    if constraints.suits(node).is_err() {
-        return (false, false);
-    }
-    let stays = constraints.tolerates_all(node, "NoExecute");
-    (stays && constraints.tolerates_all(node, "NoSchedule"), stays)
 }
 
 #[cfg(test)]

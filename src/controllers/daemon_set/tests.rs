@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{DaemonSetController, daemon};
 use crate::controllers::gc::GarbageCollector;
-use crate::controllers::plan::tree;
+use crate::controllers::plan::{Controller, tree};
 use crate::controllers::pods;
 use crate::controllers::simulation::World;
 use crate::object::{ObjectKey, resource};
@@ -32,7 +32,7 @@ fn node(name: &str) -> Value {
 }
 
 fn world(nodes: usize) -> World {
-    let mut world = World::new(vec![Box::new(DaemonSetController), Box::new(GarbageCollector)]);
+    let mut world = World::new(vec![Box::new(DaemonSetController::default()), Box::new(GarbageCollector)]);
     for at in 0..nodes {
         world.put(&resource::NODE, "", node(&format!("n{at}")));
     }
@@ -136,6 +136,131 @@ fn history_is_kept_and_limited() {
     let newest = world.list(&resource::CONTROLLER_REVISION).into_iter().max_by_key(|it| tree(it)["revision"].as_i64()).unwrap();
     assert_eq!(newest.meta().label("controller-revision-hash"), world.list(&resource::POD)[0].meta().label("controller-revision-hash"));
     assert_eq!(tree(&newest)["data"]["spec"]["template"]["$patch"], "replace");
+}
+
+/// Makes the plan of `controller` for the set, and what it comes to.
+fn planned(controller: &DaemonSetController, world: &World) -> String {
+    format!("{:?}", controller.plan(&world.cache, &key(), world.now))
+}
+
+/// How often `controller` has looked at a node since it knows the set.
+fn looks(controller: &DaemonSetController) -> usize {
+    controller.ledgers.lock().get(&key()).map_or(0, |it| it.looks)
+}
+
+#[test]
+fn a_change_costs_by_what_changed() {
+    let mut world = world(300);
+    world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
+    world.complete(|_| ());
+    let controller = DaemonSetController::default();
+    planned(&controller, &world);
+    assert_eq!(looks(&controller), 300, "at first all are looked at");
+    let pods = world.list(&resource::POD);
+    world.make_ready(&pods[..1]);
+    world.put(&resource::NODE, "", node("n300"));
+    world.remove(&pods[7].key());
+    planned(&controller, &world);
+    assert_eq!(looks(&controller), 303);
+    planned(&controller, &world);
+    assert_eq!(looks(&controller), 303);
+    // What it says of itself changes nothing for its nodes.
+    world.settle(|_| ());
+    planned(&controller, &world);
+    assert_eq!(looks(&controller), 305, "two pods were made");
+    world.remove(&key());
+    planned(&controller, &world);
+    assert!(controller.ledgers.lock().is_empty());
+}
+
+#[test]
+fn who_fell_behind_looks_at_all_again() {
+    let mut world = world(3);
+    world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
+    world.complete(|_| ());
+    let controller = DaemonSetController::default();
+    planned(&controller, &world);
+    // More changes than the cache remembers.
+    for _ in 0..10_001 {
+        world.put(&resource::NODE, "", node("other"));
+    }
+    world.remove(&ObjectKey::new(&resource::NODE, "", "other"));
+    world.remove(&world.list(&resource::POD)[0].key());
+    assert_eq!(planned(&controller, &world), planned(&DaemonSetController::default(), &world));
+}
+
+/// Something that happens.
+#[derive(Clone, Debug)]
+enum Turn {
+    Node(usize, bool),
+    Taint(usize, bool),
+    Ready(usize),
+    End(usize),
+    Delete(usize),
+    Relabel(usize, bool),
+    Template(u8),
+    MinReady(u8),
+    Pass(u8),
+    Carry,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    prop_oneof![
+        (0_usize..5, any::<bool>()).prop_map(|(at, there)| Turn::Node(at, there)),
+        (0_usize..5, any::<bool>()).prop_map(|(at, tainted)| Turn::Taint(at, tainted)),
+        (0_usize..8).prop_map(Turn::Ready),
+        (0_usize..8).prop_map(Turn::End),
+        (0_usize..8).prop_map(Turn::Delete),
+        (0_usize..8, any::<bool>()).prop_map(|(at, mine)| Turn::Relabel(at, mine)),
+        (1_u8..4).prop_map(Turn::Template),
+        (0_u8..9).prop_map(Turn::MinReady),
+        (1_u8..20).prop_map(Turn::Pass),
+        Just(Turn::Carry),
+        Just(Turn::Carry),
+    ]
+}
+
+fn take(world: &mut World, turn: Turn) {
+    let pod = |world: &World, at: usize| world.list(&resource::POD).get(at).cloned();
+    let at_node = |at: usize| ObjectKey::new(&resource::NODE, "", &format!("n{at}"));
+    match turn {
+        Turn::Node(at, true) => drop(world.put(&resource::NODE, "", node(&format!("n{at}")))),
+        Turn::Node(at, false) => world.remove(&at_node(at)),
+        Turn::Taint(at, tainted) => {
+            let taints = if tainted { json!([{"key": "mine", "effect": "NoExecute"}]) } else { Value::Null };
+            world.patch(&at_node(at), &json!({ "spec": { "taints": taints } }));
+        }
+        Turn::Ready(at) => world.make_ready(pod(world, at).as_slice()),
+        Turn::End(at) => pod(world, at).iter().for_each(|it| world.end(it, "Failed", 1)),
+        Turn::Delete(at) => pod(world, at).iter().for_each(|it| world.remove(&it.key())),
+        Turn::Relabel(at, mine) => {
+            let label = if mine { "log" } else { "other" };
+            pod(world, at).iter().for_each(|it| world.patch(&it.key(), &json!({"metadata": {"labels": {"app": label}}})));
+        }
+        Turn::Template(version) => {
+            let image = format!("i:{version}");
+            world.patch(&key(), &json!({ "spec": { "template": template(&image) } }));
+        }
+        Turn::MinReady(seconds) => world.patch(&key(), &json!({ "spec": { "minReadySeconds": seconds } })),
+        Turn::Pass(seconds) => world.pass(seconds.into()),
+        Turn::Carry => drop(world.step(&mut |_| ())),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    /// Who remembers what was there plans as who sees it for the first time.
+    #[test]
+    fn memory_changes_no_plan(surge in any::<bool>(), turns in proptest::collection::vec(turn(), 1..60)) {
+        let mut world = world(3);
+        world.put(&resource::DAEMON_SET, "default", set(rolling(if surge { "maxSurge" } else { "maxUnavailable" }, 1)));
+        let controller = DaemonSetController::default();
+        for turn in turns {
+            take(&mut world, turn);
+            prop_assert_eq!(planned(&controller, &world), planned(&DaemonSetController::default(), &world));
+        }
+    }
 }
 
 proptest! {
