@@ -1,19 +1,18 @@
-//! Which reports become new events, which are counted on one that exists, and which are too many. Pure: time comes with the reports.
+//! Which reports become new events, which are counted on one that exists, and which are too many: as client-go's recorder does it. Pure:
+//! time comes with the reports.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
-use serde_json::{Value, json};
 
 use super::{EventType, Report, Source};
 
-/// A report like one of so long ago is counted on its event.
+/// Messages for one reason are forgotten when the last of them was so long ago.
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// After so many different messages for one reason within the window, the next share one event.
+/// From so many different messages for one reason on, they share one event.
 const SIMILAR: usize = 10;
 /// So many events about one object at once, and then one in this time.
 const BURST: i64 = 25;
@@ -21,11 +20,18 @@ const REFILL: SignedDuration = SignedDuration::from_mins(5);
 /// No more of anything is remembered than this.
 const REMEMBERED: usize = 4_096;
 
-/// What is to be written.
+/// What is to be written: the event as it now is.
 #[derive(Clone, Debug)]
-pub(super) enum Write {
-    Create(Arc<Event>),
-    Count { namespace: String, name: String, patch: Value },
+pub(super) struct Write {
+    pub event: Event,
+    /// It was not written before.
+    pub new: bool,
+}
+
+impl Write {
+    pub(super) fn name(&self) -> &str {
+        self.event.metadata.name.as_deref().unwrap_or_default()
+    }
 }
 
 /// What a reason is about: object, type, reason.
@@ -59,6 +65,7 @@ pub(super) struct Correlator {
 struct Counted {
     name: String,
     count: i32,
+    first: Timestamp,
     last: Timestamp,
 }
 
@@ -73,47 +80,38 @@ impl Correlator {
         Self { source, events: HashMap::new(), messages: HashMap::new(), full_at: HashMap::new(), last_stamp: 0 }
     }
 
-    /// `None` if the object said too much already.
+    /// `None` if the object said too much already; what it said is counted all the same.
     pub(super) fn observe(&mut self, report: &Report) -> Option<Write> {
         let (key, message) = self.key(report);
-        if !self.allowed(&key.0.object, report.at) {
-            return None;
-        }
-        if let Some(counted) = self.events.get_mut(&key)
-            && report.at.duration_since(counted.last) < WINDOW
-        {
-            counted.count += 1;
-            counted.last = counted.last.max(report.at);
-            return Some(Write::Count {
-                namespace: namespace(&report.about),
-                name: counted.name.clone(),
-                patch: json!({"count": counted.count, "lastTimestamp": Time(counted.last), "message": message}),
-            });
-        }
-        Some(Write::Create(Arc::new(self.begin(report))))
+        let subject = key.0.object.clone();
+        let (event, new) = self.count(key, report, message);
+        self.allowed(&subject, report.at).then_some(Write { event, new })
     }
 
-    /// A new event, whatever was before.
-    pub(super) fn begin(&mut self, report: &Report) -> Event {
-        let (key, message) = self.key(report);
-        let name = self.name(report);
-        forget(&mut self.events, |counted| counted.last);
-        self.events.insert(key, Counted { name: name.clone(), count: 1, last: report.at });
+    fn count(&mut self, key: (Topic, String), report: &Report, message: String) -> (Event, bool) {
+        let known = self.events.get(&key).map(|it| (it.name.clone(), it.count, it.first));
+        let new = known.is_none();
+        let (name, count, first) = known.unwrap_or_else(|| (self.name(report), 0, report.at));
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Event {
-            metadata: ObjectMeta { name: Some(name), namespace: Some(namespace(&report.about)), ..ObjectMeta::default() },
+        // What several messages share is nobody's report, as in Kubernetes.
+        let reporter = |it: &str| if key.1 == report.message { text(it) } else { None };
+        let event = Event {
+            metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace(&report.about)), ..ObjectMeta::default() },
             involved_object: report.about.clone(),
             type_: Some(format!("{:?}", report.kind)),
             reason: Some(report.reason.clone()),
             message: Some(message),
-            count: Some(1),
-            first_timestamp: Some(Time(report.at)),
+            count: Some(count + 1),
+            first_timestamp: Some(Time(first)),
             last_timestamp: Some(Time(report.at)),
             source: Some(EventSource { component: text(&self.source.component), host: text(&self.source.host) }),
-            reporting_component: text(&self.source.component),
-            reporting_instance: text(&self.source.host),
+            reporting_component: reporter(&self.source.component),
+            reporting_instance: reporter(&self.source.host),
             ..Event::default()
-        }
+        };
+        forget(&mut self.events, |counted| counted.last);
+        self.events.insert(key, Counted { name, count: count + 1, first, last: report.at });
+        (event, new)
     }
 
     /// Which event a report belongs to, and the message to show.
@@ -122,11 +120,11 @@ impl Correlator {
         forget(&mut self.messages, |messages| messages.last);
         let new = || Messages { last: report.at, distinct: HashSet::new() };
         let messages = self.messages.entry(topic.clone()).or_insert_with(new);
-        if report.at.duration_since(messages.last) >= WINDOW {
+        if report.at.duration_since(messages.last) > WINDOW {
             *messages = new();
         }
         messages.last = report.at;
-        if messages.distinct.contains(&report.message) || messages.distinct.len() < SIMILAR {
+        if messages.distinct.contains(&report.message) || messages.distinct.len() + 1 < SIMILAR {
             messages.distinct.insert(report.message.clone());
             ((topic, report.message.clone()), report.message.clone())
         } else {
@@ -196,15 +194,15 @@ mod tests {
     fn run(correlator: &mut Correlator, report: &Report) -> String {
         match correlator.observe(report) {
             None => "dropped".to_owned(),
-            Some(Write::Create(event)) => format!("create {}", event.message.as_deref().unwrap()),
-            Some(Write::Count { patch, .. }) => format!("{} {}", patch["count"], patch["message"].as_str().unwrap()),
+            Some(Write { event, new: true }) => format!("create {}", event.message.unwrap()),
+            Some(Write { event, new: false }) => format!("{} {}", event.count.unwrap(), event.message.unwrap()),
         }
     }
 
     #[test]
-    fn repetitions_are_counted_for_ten_minutes() {
+    fn repetitions_are_counted() {
         let mut correlator = correlator();
-        for (second, expected) in [(0, "create m"), (1, "2 m"), (600, "3 m"), (1_200, "create m"), (1_201, "2 m")] {
+        for (second, expected) in [(0, "create m"), (1, "2 m"), (600, "3 m"), (1_201, "4 m")] {
             assert_eq!(run(&mut correlator, &report("web", "m", second)), expected, "{second}");
         }
         assert_eq!(run(&mut correlator, &report("db", "m", 1_201)), "create m");
@@ -213,7 +211,7 @@ mod tests {
     #[test]
     fn similar_reports_share_an_event() {
         let mut correlator = correlator();
-        for at in 0..10 {
+        for at in 0..9 {
             assert_eq!(run(&mut correlator, &report("web", &format!("m{at}"), at)), format!("create m{at}"));
         }
         assert_eq!(run(&mut correlator, &report("web", "m10", 11)), "create (combined from similar events): m10");
@@ -227,7 +225,7 @@ mod tests {
         let outcomes: Vec<_> = (0..30).map(|_| run(&mut correlator, &report("web", "m", 0))).collect();
         assert_eq!(outcomes.iter().filter(|it| *it == "dropped").count(), 5);
         assert_eq!(run(&mut correlator, &report("web", "m", 299)), "dropped");
-        assert_eq!(run(&mut correlator, &report("web", "m", 300)), "26 m");
+        assert_eq!(run(&mut correlator, &report("web", "m", 300)), "32 m");
         assert_eq!(run(&mut correlator, &report("db", "m", 0)), "create m");
     }
 
@@ -236,7 +234,7 @@ mod tests {
         let mut correlator = correlator();
         let mut names = HashSet::new();
         for at in 0..20_000 {
-            let Some(Write::Create(event)) = correlator.observe(&report(&format!("x{at}"), "m", at / 1_000)) else {
+            let Some(Write { event, new: true }) = correlator.observe(&report(&format!("x{at}"), "m", at / 1_000)) else {
                 panic!("a new object gets a new event");
             };
             assert!(names.insert(event.metadata.name.clone()));

@@ -4,22 +4,30 @@
 mod correlate;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::Notify;
 
 use super::{Client, ClientError, Patch};
 use crate::object::{Object, resource};
 use crate::supervise::Shutdown;
 use crate::util::backoff::Backoff;
 use correlate::{Correlator, Write};
+use waiting::Waiting;
 
-/// So many reports wait to be written; more are dropped.
-const QUEUE: usize = 1_000;
+/// So many events wait to be written; what would be another one is dropped. Repetitions need no room.
+const WAITING: usize = 10_000;
+/// So many are on their way at a time.
+const WRITES: usize = 16;
 /// A write is tried so often while the server is out of reach.
 const ATTEMPTS: usize = 5;
 /// What is still queued at the shutdown is given this long.
@@ -53,22 +61,28 @@ struct Source {
 /// Takes reports. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct EventRecorder {
-    queue: mpsc::Sender<Report>,
+    book: Arc<Book>,
 }
 
 /// Writes what an [`EventRecorder`] took.
 #[derive(Debug)]
 pub struct EventWriter {
     client: Client,
-    queue: mpsc::Receiver<Report>,
-    correlator: Correlator,
+    book: Arc<Book>,
+}
+
+/// What was reported and is not written yet.
+#[derive(Debug)]
+struct Book {
+    pages: Mutex<(Correlator, Waiting)>,
+    bell: Notify,
 }
 
 /// A recorder for a component on a host (empty where it does not matter), and the task that must run for it to have an effect.
 pub fn recorder(client: Client, component: &str, host: &str) -> (EventRecorder, EventWriter) {
-    let (sender, queue) = mpsc::channel(QUEUE);
     let source = Source { component: component.to_owned(), host: host.to_owned() };
-    (EventRecorder { queue: sender }, EventWriter { client, queue, correlator: Correlator::new(source) })
+    let book = Arc::new(Book { pages: Mutex::new((Correlator::new(source), Waiting::default())), bell: Notify::new() });
+    (EventRecorder { book: book.clone() }, EventWriter { client, book })
 }
 
 impl EventRecorder {
@@ -80,9 +94,14 @@ impl EventRecorder {
     /// Reports something about an object, or a part of one (`fieldPath`), that need not be at hand.
     pub fn event_about(&self, about: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let report = Report { about, kind, reason: reason.to_owned(), message: message.into(), at: Timestamp::now() };
-        if let Err(mpsc::error::TrySendError::Full(report)) = self.queue.try_send(report) {
-            tracing::debug!("dropped an event, too many are waiting: {} {}", report.about.name.unwrap_or_default(), report.reason);
+        let dropped = {
+            let (correlator, waiting) = &mut *self.book.pages.lock();
+            correlator.observe(&report).and_then(|it| waiting.add(it, WAITING))
+        };
+        if let Some(write) = dropped {
+            tracing::debug!("dropped an event, too many are waiting: {} {}", write.name(), report.reason);
         }
+        self.book.bell.notify_one();
     }
 }
 
@@ -118,46 +137,53 @@ impl EventWriter {
     }
 
     async fn write_all(&mut self, shutdown: &Shutdown) {
-        while let Some(report) = tokio::select! {
-            report = self.queue.recv() => report,
-            () = shutdown.cancelled() => None,
-        } {
-            self.write(&report, ATTEMPTS).await;
-        }
-        self.queue.close();
-        while let Some(report) = self.queue.recv().await {
-            self.write(&report, 1).await;
+        let mut on_their_way = FuturesUnordered::new();
+        let mut ending = false;
+        loop {
+            while on_their_way.len() < WRITES
+                && let Some(write) = self.book.pages.lock().1.take()
+            {
+                on_their_way.push(self.write(write, if ending { 2 } else { ATTEMPTS }));
+            }
+            if ending && on_their_way.is_empty() {
+                return;
+            }
+            tokio::select! {
+                Some(name) = on_their_way.next() => self.book.pages.lock().1.done(&name),
+                () = self.book.bell.notified() => {}
+                () = shutdown.cancelled(), if !ending => ending = true,
+            }
         }
     }
 
-    async fn write(&mut self, report: &Report, attempts: usize) {
-        let Some(mut write) = self.correlator.observe(report) else { return };
+    /// Writes an event, if that can be done; gives back its name.
+    async fn write(&self, mut write: Write, attempts: usize) -> String {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         for attempt in 1..=attempts {
             match self.send(&write).await {
-                Ok(()) => return,
-                // The event went (they live an hour): it begins anew.
-                Err(error) if error.is("NotFound") && matches!(write, Write::Count { .. }) => {
-                    write = Write::Create(Arc::new(self.correlator.begin(report)));
-                }
+                // It was written when nobody answered.
+                Err(error) if error.is("AlreadyExists") => break,
+                // The event went (they live an hour), or never was: it begins anew.
+                Err(error) if error.is("NotFound") && !write.new => write.new = true,
                 Err(ClientError::Unreachable(_)) if attempt < attempts => tokio::time::sleep(backoff.pause()).await,
                 Err(error) => {
-                    tracing::debug!("cannot write event {} about {:?}: {error}", report.reason, report.about.name);
-                    return;
+                    tracing::debug!("cannot write event {} about {:?}: {error}", write.name(), write.event.involved_object.name);
+                    break;
                 }
+                Ok(()) => break,
             }
         }
+        write.event.metadata.name.unwrap_or_default()
     }
 
-    async fn send(&self, write: &Write) -> super::Result<()> {
-        match write {
-            Write::Create(event) => {
-                let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
-                self.client.create(&resource::EVENT, namespace, &**event).await?;
-            }
-            Write::Count { namespace, name, patch } => {
-                self.client.patch(&resource::EVENT, namespace, name, "", &Patch::Merge(patch.clone())).await?;
-            }
+    async fn send(&self, Write { event, new }: &Write) -> super::Result<()> {
+        let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+        if *new {
+            self.client.create(&resource::EVENT, namespace, event).await?;
+        } else {
+            let patch = json!({ "count": event.count, "lastTimestamp": event.last_timestamp, "message": event.message });
+            let name = event.metadata.name.as_deref().unwrap_or_default();
+            self.client.patch(&resource::EVENT, namespace, name, "", &Patch::Merge(patch)).await?;
         }
         Ok(())
     }

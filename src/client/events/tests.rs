@@ -4,8 +4,28 @@ use super::*;
 use crate::client::fake::{Line, Server};
 
 fn web() -> Arc<Object> {
-    let json = br#"{"metadata":{"name":"web","namespace":"a","uid":"u","resourceVersion":"4"}}"#;
-    Object::from_wire(&resource::POD, json.to_vec().into()).unwrap()
+    pod("web")
+}
+
+fn pod(name: &str) -> Arc<Object> {
+    let json = format!(r#"{{"metadata":{{"name":"{name}","namespace":"a","uid":"u","resourceVersion":"4"}}}}"#);
+    Object::from_wire(&resource::POD, json.into()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_at_once_are_all_written() {
+    let line = Arc::new(Line { server: Arc::new(Server::default()), ..Line::default() });
+    let (recorder, writer) = recorder(Client::new(line.clone()), "scheduler", "host-1");
+    let shutdown = Shutdown::new();
+    // More than Kubernetes' recorder would hold, and each of them twice.
+    for at in 0..6_000 {
+        recorder.event(&pod(&format!("web-{}", at % 3_000)), EventType::Normal, "Scheduled", "there");
+    }
+    shutdown.cancel();
+    writer.run(shutdown).await.unwrap();
+    let objects = line.server.objects.lock();
+    assert_eq!(objects.len(), 3_000);
+    assert!(objects.values().all(|it| it["count"] == 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -41,8 +61,8 @@ async fn a_server_out_of_reach_does_not_hold_anybody_up() {
     let shutdown = Shutdown::new();
     let writing = writer.run(shutdown.clone());
     let reporting = async {
-        for at in 0..3 * QUEUE {
-            recorder.event(&web(), EventType::Normal, "Pulled", format!("image {at}"));
+        for at in 0..2 * WAITING {
+            recorder.event(&pod(&format!("web-{at}")), EventType::Normal, "Pulled", "image");
         }
         tokio::task::yield_now().await;
         shutdown.cancel();
