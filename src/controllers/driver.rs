@@ -21,8 +21,8 @@ use crate::supervise::Shutdown;
 
 /// Writes of one plan under way at a time.
 const WRITES: usize = 32;
-/// A key rests for so many times what its plan took, so that one object of which a part changes all the time (a DaemonSet on ten thousand nodes) does
-/// not keep a core busy. Shorter rests are none.
+/// A key rests for so many times what its plan computed, so that one object of which a part changes all the time (a ReplicaSet of thousands of pods)
+/// does not keep a core busy. Shorter rests are none.
 const REST: u32 = 10;
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -190,9 +190,9 @@ struct Next {
 }
 
 async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Next, ClientError> {
-    let begun = std::time::Instant::now();
+    let begun = worked();
     let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
-    let rest = (begun.elapsed() * REST).min(LONGEST_REST);
+    let rest = (worked().saturating_sub(begun) * REST).min(LONGEST_REST);
     for Note { about, kind, reason, message } in notes {
         context.events.event(&about, kind, reason, message);
     }
@@ -210,6 +210,11 @@ async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectK
         }
     }
     progress.error.map_or(Ok(Next { again, rest }), Err)
+}
+
+/// How long this thread has been computing: unlike the time that passes, that of a plan does not grow by what else the machine does.
+fn worked() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
 /// What a plan's writes have come to so far.
