@@ -61,15 +61,15 @@ impl Controller for DisruptionController {
         let Ok(typed) = budget.typed::<PodDisruptionBudget>() else { return plan };
         let pods = pods_of(cache, &budget);
         let mut object = tree(&budget);
-        let before = object["status"].clone();
+        let (before, selector) = (object["status"].clone(), object["spec"]["selector"].clone());
         let mut seen = Seen { notes: Vec::new(), again: None };
         if pods.is_empty() {
             seen.note(&budget, EventType::Normal, "NoPods", "No matching pods found".to_owned());
         }
         match expectation(cache, typed, &pods) {
             Ok(expectation) => {
-                if !expectation.unmanaged.is_empty() {
-                    seen.note(&budget, EventType::Warning, "UnmanagedPods", unmanaged(&expectation.unmanaged));
+                if expectation.unmanaged {
+                    seen.note(&budget, EventType::Warning, "UnmanagedPods", unmanaged(&selector));
                 }
                 let disrupted = disrupted(&pods, &before, &budget, now, &mut seen);
                 let healthy = pods.iter().filter(|it| is_healthy(it, &disrupted)).count() as i64;
@@ -119,8 +119,8 @@ fn budgets_of(cache: &Cache, pod: &Object) -> Vec<ObjectKey> {
 struct Expectation {
     expected: i64,
     desired_healthy: i64,
-    /// Names of pods without a controller.
-    unmanaged: Vec<String>,
+    /// Whether there are pods without a controller.
+    unmanaged: bool,
 }
 
 /// Percentages and `maxUnavailable` are of the number of pods that the pods' controllers are to have, not of those there are.
@@ -135,22 +135,22 @@ fn expectation(cache: &Cache, budget: &PodDisruptionBudget, pods: &[Arc<Object>]
             Ok(Expectation { expected, desired_healthy: (expected - part(unavailable, expected)?).max(0), unmanaged })
         }
         (None, Some(IntOrString::Int(available))) => {
-            Ok(Expectation { expected: pods.len() as i64, desired_healthy: i64::from(*available), unmanaged: Vec::new() })
+            Ok(Expectation { expected: pods.len() as i64, desired_healthy: i64::from(*available), unmanaged: false })
         }
         (None, Some(available)) => {
             let (expected, unmanaged) = scale_of_controllers(cache, pods)?;
             Ok(Expectation { expected, desired_healthy: part(available, expected)?, unmanaged })
         }
-        (None, None) => Ok(Expectation { expected: 0, desired_healthy: 0, unmanaged: Vec::new() }),
+        (None, None) => Ok(Expectation { expected: 0, desired_healthy: 0, unmanaged: false }),
     }
 }
 
-fn scale_of_controllers(cache: &Cache, pods: &[Arc<Object>]) -> Result<(i64, Vec<String>), String> {
+fn scale_of_controllers(cache: &Cache, pods: &[Arc<Object>]) -> Result<(i64, bool), String> {
     let (mut asked, mut counted) = (HashSet::new(), HashSet::new());
-    let (mut total, mut unmanaged) = (0, Vec::new());
+    let (mut total, mut unmanaged) = (0, false);
     for pod in pods {
         let Some(owner) = pod.meta().controller() else {
-            unmanaged.push(pod.name().to_owned());
+            unmanaged = true;
             continue;
         };
         if !asked.insert(&*owner.uid) {
@@ -180,11 +180,22 @@ fn scaled(cache: &Cache, pod: &Object, owner: &OwnerReference) -> Result<Option<
     Ok(deployment.map_or(controller.clone(), find))
 }
 
-fn unmanaged(pods: &[String]) -> String {
+/// As Kubernetes says it, with the selector as Go prints it.
+fn unmanaged(selector: &Value) -> String {
+    let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
+    let mut labels: Vec<_> = selector["matchLabels"].as_object().into_iter().flatten().collect();
+    labels.sort_unstable_by_key(|(key, _)| *key);
+    let labels: String = labels.iter().map(|(key, value)| format!("{key}: {},", text(value))).collect();
+    let requirement = |it: &Value| {
+        let values: Vec<_> = it["values"].as_array().into_iter().flatten().map(text).collect();
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{}],}},", text(&it["key"]), text(&it["operator"]), values.join(" "))
+    };
+    let requirements: String = selector["matchExpressions"].as_array().into_iter().flatten().map(requirement).collect();
     format!(
-        "The budget selects pods without a controller ({}), so that nobody knows how many there should be; give it a number as \
-         .spec.minAvailable to cover them",
-        pods.join(", ")
+        "Pods selected by this PodDisruptionBudget (selector: &LabelSelector{{MatchLabels:map[string]string{{{labels}}},\
+         MatchExpressions:[]LabelSelectorRequirement{{{requirements}}},}}) were found to be unmanaged. As a result, the status of the PDB cannot \
+         be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of \
+         the PDB to an integer value."
     )
 }
 

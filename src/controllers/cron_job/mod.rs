@@ -49,15 +49,28 @@ impl Controller for CronJobController {
         let owned = cache.owned(&resource::JOB, &object.meta().uid);
         let jobs: Vec<Job> = owned.into_iter().filter(|it| is_controlled(it, &object)).map(Job::read).collect();
         let cron = CronJob { object: &object, written: &written, jobs, now };
-        let status = cron.status(&mut plan);
-        plan.set_status(object.key(), &written["status"], status);
+        let mut status = cron.status(&mut plan);
         if !object.meta().is_deleted() {
             cron.forget(&mut plan);
             if written["spec"]["suspend"] != true {
                 cron.start_due(&self.zone, &mut plan);
             }
         }
+        strike(&mut status["active"], &plan);
+        plan.set_status(object.key(), &written["status"], status);
         plan
+    }
+}
+
+/// What is deleted to make room for the next is not active any more.
+fn strike(active: &mut Value, plan: &Plan) {
+    let goes =
+        |uid: &Value| plan.writes.iter().any(|it| matches!(it, Write::Delete { options, .. } if uid.as_str() == options.uid.as_deref()));
+    if let Some(list) = active.as_array_mut() {
+        list.retain(|it| !goes(&it["uid"]));
+        if list.is_empty() {
+            *active = Value::Null;
+        }
     }
 }
 
@@ -145,8 +158,11 @@ impl CronJob<'_> {
 
     /// Jobs that were started for the schedule and have not ended.
     fn active(&self) -> impl Iterator<Item = &Job> {
-        let listed = |job: &Job| self.listed().any(|it| it["uid"] == *job.object.meta().uid);
-        self.jobs.iter().filter(move |it| it.ended.is_none() && (it.scheduled.is_some() || listed(it)))
+        self.jobs.iter().filter(|it| it.ended.is_none() && (self.is_listed(it) || it.scheduled.is_some() && !it.object.meta().is_deleted()))
+    }
+
+    fn is_listed(&self, job: &Job) -> bool {
+        self.listed().any(|it| it["uid"] == *job.object.meta().uid)
     }
 
     /// The references of `status.active`.
@@ -160,6 +176,10 @@ impl CronJob<'_> {
         for job in self.active() {
             let known = self.listed().find(|it| it["uid"] == *job.object.meta().uid);
             active.push(known.cloned().unwrap_or_else(|| reference(&job.object)));
+        }
+        for stranger in self.jobs.iter().filter(|it| it.ended.is_none() && it.scheduled.is_none() && !self.is_listed(it)) {
+            let message = format!("Saw a job that the controller did not create or forgot: {}", stranger.object.name());
+            plan.note(self.object, EventType::Warning, "UnexpectedJob", message);
         }
         for listed in self.listed() {
             let job = self.jobs.iter().find(|it| listed["uid"] == *it.object.meta().uid);
@@ -236,8 +256,7 @@ impl CronJob<'_> {
         let since = [last.or(Some(made)), earliest].into_iter().flatten().max().unwrap_or(made);
         let Some(due) = due(&schedule, &zone, since, self.now) else { return };
         if due.missed > MANY {
-            let message =
-                format!("too many missed start times: {}. Set or decrease .spec.startingDeadlineSeconds or check clock skew", due.missed);
+            let message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
             plan.note(self.object, EventType::Warning, "TooManyMissedTimes", message);
         }
         self.start(due.at, &zone, plan);

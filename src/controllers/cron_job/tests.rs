@@ -97,6 +97,7 @@ fn concurrency_is_as_the_policy_says() {
             world.settle(|_| ());
         }
         assert_eq!(jobs(&world), expected, "{policy}");
+        assert!(!world.told.iter().any(|it| it.starts_with("MissingJob")), "what was replaced is not missed: {:?}", world.told);
         if policy == "Forbid" {
             // When the one that was in the way has ended, the last one missed has its turn.
             finish(&mut world, "Failed");
@@ -151,6 +152,7 @@ fn a_job_started_by_hand_is_not_the_schedules() {
     world.put(&resource::JOB, "default", json!({"metadata": {"name": "by-hand", "ownerReferences": [owner]}, "spec": spec}));
     world.settle(|_| ());
     assert!(status(&world)["active"].is_null());
+    assert!(world.told.contains(&"UnexpectedJob: Saw a job that the controller did not create or forgot: by-hand".to_owned()));
     finish(&mut world, "Succeeded");
     let is_there = |it: &Object| it.name() == "by-hand";
     assert!(world.list(&resource::JOB).iter().any(|it| is_there(it)) && status(&world)["lastScheduleTime"].is_null());
