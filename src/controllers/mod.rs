@@ -1,5 +1,6 @@
 //! The controllers: each a pure plan (`plan.rs`) over the cache, run by one driver (`driver.rs`).
 
+mod aggregation;
 pub mod autoscaler;
 mod conditions;
 mod cron_job;
@@ -123,9 +124,9 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
             agents,
             period: config.node_monitor_period,
             grace: config.node_monitor_grace_period,
-            eviction: config.pod_eviction_timeout,
             seen: parking_lot::Mutex::default(),
         }),
+        Arc::new(node::TaintEvictionController { eviction: config.pod_eviction_timeout }),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(service_cidr::ServiceCidrController),
@@ -136,6 +137,8 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(autoscaler::AutoscalerController::new(metrics, config.autoscaler)),
         Arc::new(volumes::VolumeController),
         Arc::new(volumes::ProtectionController),
+        Arc::new(volumes::EphemeralController),
+        Arc::new(aggregation::AggregationController),
     ];
     if let Some(key) = config.service_account_key.clone() {
         all.push(Arc::new(service_account_tokens::TokensController { key, root_ca: config.root_ca.clone() }));

@@ -41,6 +41,8 @@ pub(super) struct Facts {
     pub pinned_to: Option<Box<str>>,
     /// The claims that its volumes name.
     pub claims: Box<[Box<str>]>,
+    /// Some of them are made for it.
+    pub brings_claims: bool,
     pub serving: Serving,
 }
 
@@ -61,6 +63,7 @@ struct Wire {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct WireMeta {
+    name: Box<str>,
     annotations: Option<Annotations>,
 }
 
@@ -121,7 +124,11 @@ struct WireSpec {
 #[serde(rename_all = "camelCase")]
 struct Volume {
     #[serde(default)]
+    name: Box<str>,
+    #[serde(default)]
     persistent_volume_claim: Option<Claim>,
+    #[serde(default)]
+    ephemeral: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -226,7 +233,10 @@ impl From<Wire> for Facts {
         let containers = pod.status.container_statuses.unwrap_or_default();
         let init = pod.status.init_container_statuses.unwrap_or_default();
         let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
-        let claims = pod.spec.volumes.into_iter().flatten().filter_map(|it| it.persistent_volume_claim);
+        let volumes = pod.spec.volumes.unwrap_or_default();
+        let brings_claims = volumes.iter().any(|it| it.ephemeral.is_some());
+        let brought = |it: &Volume| it.ephemeral.is_some().then(|| format!("{}-{}", pod.metadata.name, it.name).into());
+        let claims = volumes.into_iter().filter_map(|it| brought(&it).or_else(|| it.persistent_volume_claim.map(|it| it.claim_name)));
         let terms = pod.spec.affinity.and_then(|it| it.node_affinity?.required).into_iter().flat_map(|it| it.terms);
         let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
         Self {
@@ -239,7 +249,8 @@ impl From<Wire> for Facts {
             index_failures: annotations.index_failures.unwrap_or_default(),
             index_ignored: annotations.index_ignored.unwrap_or_default(),
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
-            claims: claims.map(|it| it.claim_name).collect(),
+            claims: claims.collect(),
+            brings_claims,
             serving,
         }
     }

@@ -114,7 +114,7 @@ pub fn reference(object: &Object) -> ObjectReference {
         namespace: some(object.namespace()),
         name: some(object.name()),
         uid: some(&object.meta().uid),
-        resource_version: some(&object.revision().to_string()),
+        resource_version: (object.revision() > 0).then(|| object.revision().to_string()),
         field_path: None,
     }
 }

@@ -1,6 +1,7 @@
 //! Nodes on Mesos: an agent without a kubelet is ready because Mesos says so; one whose kubelet has fallen silent is not, and its pods are
-//! moved; one that Mesos no longer knows is removed with all its pods. Taints that evict do so, whoever put them on.
+//! moved; one that Mesos no longer knows is removed with all its pods.
 
+mod eviction;
 mod taints;
 #[cfg(test)]
 mod tests;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod};
+use k8s_openapi::api::core::v1::{Node, NodeCondition};
 use parking_lot::{Mutex, RwLock};
 use serde_json::{Value, json};
 
@@ -22,6 +23,8 @@ use crate::cache::{Cache, Query};
 use crate::client::events::EventType;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
+
+pub use eviction::TaintEvictionController;
 
 /// What the cloud provider knows of the agents, kept up to date by whoever asks Mesos.
 #[derive(Clone, Debug, Default)]
@@ -54,10 +57,16 @@ pub struct NodeController {
     pub period: Duration,
     /// `--node-monitor-grace-period`.
     pub grace: Duration,
-    /// `--pod-eviction-timeout`: how long pods stay on a node that is not ready if their tolerations say nothing of it.
-    pub eviction: Duration,
-    /// When each node's heartbeat was seen to change, by this machine's clock: the agents' clocks may differ.
-    pub seen: Mutex<HashMap<Box<str>, (String, Timestamp)>>,
+    pub seen: Mutex<HashMap<Box<str>, Seen>>,
+}
+
+/// A node as it was last heard of.
+#[derive(Debug)]
+pub struct Seen {
+    uid: Box<str>,
+    /// Its heartbeat, and when that was seen to change, by this machine's clock: the agents' clocks may differ.
+    sign: String,
+    at: Timestamp,
 }
 
 /// How old a heartbeat may be that is renewed on behalf of an agent without a kubelet.
@@ -82,13 +91,16 @@ impl Controller for NodeController {
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
         let Some(node) = cache.get(&resource::NODE, "", &key.name.name) else {
-            self.seen.lock().remove(&*key.name.name);
+            let seen = self.seen.lock().remove(&*key.name.name);
+            if let Some(Seen { uid, .. }) = seen {
+                tell(&key.name.name, &uid, "RemovingNode", "Removing Node", "from Controller", &mut plan);
+            }
             return plan;
         };
         let Ok(typed) = node.typed::<Node>() else { return plan };
         plan.look_again(self.period);
         let agent = self.agents.get(node.name());
-        let silent = self.silence(cache, &node, typed, now);
+        let silent = self.silence(cache, &node, typed, now, &mut plan);
         if let Some(Some(Agent { has_kubelet: false })) = agent {
             renew(&node, typed, now, &mut plan);
         } else if silent > self.grace && agent == Some(None) {
@@ -103,7 +115,6 @@ impl Controller for NodeController {
             if was_heard_of(typed) && !is_ready(typed) {
                 mark_pods(cache, &node, now, &mut plan);
             }
-            self.evict(cache, &node, typed, now, &mut plan);
         }
         plan
     }
@@ -128,48 +139,21 @@ fn is_ready(node: &Node) -> bool {
 
 impl NodeController {
     /// For how long nothing was heard of the node's kubelet.
-    fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp) -> Duration {
+    fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) -> Duration {
         let lease = cache.get(&resource::LEASE, LEASES, node.name());
         let renewed = lease.as_ref().and_then(|it| it.typed::<Lease>().ok()?.spec.as_ref()?.renew_time.as_ref()).map(|it| it.0);
         let heartbeat = ready(typed).and_then(|it| it.last_heartbeat_time.as_ref()).map(|it| it.0);
         let sign = format!("{renewed:?} {heartbeat:?}");
         let mut seen = self.seen.lock();
-        let (last, at) = seen.entry(node.name().into()).or_insert_with(|| (sign.clone(), now));
-        if *last != sign {
-            (*last, *at) = (sign, now);
+        let uid = &node.meta().uid;
+        let seen = seen.entry(node.name().into()).or_insert_with(|| {
+            tell(node.name(), uid, "RegisteredNode", "Registered Node", "in Controller", plan);
+            Seen { uid: (**uid).into(), sign: sign.clone(), at: now }
+        });
+        if seen.sign != sign {
+            *seen = Seen { uid: (**uid).into(), sign, at: now };
         }
-        since(*at, now)
-    }
-
-    /// Deletes the pods that do not (or no longer) tolerate the node's taints.
-    fn evict(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
-        let taints = typed.spec.as_ref().and_then(|it| it.taints.as_deref()).unwrap_or_default();
-        if !taints.iter().any(|it| it.effect == "NoExecute") {
-            return;
-        }
-        for pod in pods_of(cache, node.name()) {
-            if pod.meta().is_deleted() || pods::has_ended(&pod) {
-                continue;
-            }
-            let tolerations = pod.typed::<Pod>().ok().and_then(|it| it.spec.as_ref()?.tolerations.as_deref()).unwrap_or_default();
-            // Daemons have nowhere else to go.
-            let daemon = pod.meta().controller().is_some_and(|it| *it.kind == *"DaemonSet");
-            match taints::stays(tolerations, taints, (!daemon).then_some(self.eviction), now) {
-                None => {}
-                Some(left) if left.is_zero() => {
-                    let reason = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
-                    // It is told why before it goes.
-                    plan.writes.push(pods::disruption(&pod, reason, false, now).unwrap_or_else(|| {
-                        let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), ..DeleteOptions::default() };
-                        Write::Delete { key: pod.key(), options, tell: None }
-                    }));
-                    let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());
-                    plan.notes.push(Note { about: pod.clone(), kind: EventType::Normal, reason: "TaintManagerEviction", message });
-                    plan.look_again(Duration::ZERO);
-                }
-                Some(left) => plan.look_again(left),
-            }
-        }
+        since(seen.at, now)
     }
 }
 
@@ -183,13 +167,20 @@ fn mark_pods(cache: &Cache, node: &Object, now: Timestamp, plan: &mut Plan) {
         if let Some(ready) = conditions::find(&all, "Ready").cloned() {
             let mut ready = ready;
             ready["status"] = "False".into();
-            ready["reason"] = "NodeNotReady".into();
             conditions::set(&mut all, ready, now);
         }
         let patch = Patch::Merge(json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "conditions": all } }));
         plan.writes.push(Write::Patch { key: pod.key(), subresource: "status", patch });
         let message = "Node is not ready".to_owned();
         plan.notes.push(Note { about: pod.clone(), kind: EventType::Warning, reason: "NodeNotReady", message });
+    }
+}
+
+/// Tells that a node came or went.
+fn tell(name: &str, uid: &str, reason: &'static str, what: &str, how: &str, plan: &mut Plan) {
+    let node = json!({ "metadata": { "name": name, "uid": uid } });
+    if let Ok(about) = Object::from_stored(&resource::NODE, node.to_string().as_bytes(), 0) {
+        plan.note(&about, EventType::Normal, reason, format!("Node {name} event: {what} {name} {how}"));
     }
 }
 

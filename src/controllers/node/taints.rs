@@ -48,7 +48,7 @@ pub(super) fn wanted(node: &Value, evict: bool, now: Timestamp) -> Vec<Value> {
     let there = node["spec"]["taints"].as_array().into_iter().flatten();
     let mut taints: Vec<Value> = there.filter(|it| !managed(it) || ours.iter().any(|ours| same(it, ours))).cloned().collect();
     for (key, effect) in ours.iter().filter(|ours| !taints.iter().any(|it| same(it, ours))).collect::<Vec<_>>() {
-        taints.push(json!({ "key": key, "effect": effect }));
+        taints.push(json!({ "key": key, "effect": effect, "timeAdded": conditions::time(now) }));
     }
     for taint in taints.iter_mut().filter(|it| it["effect"] == "NoExecute" && it["timeAdded"].is_null()) {
         taint["timeAdded"] = conditions::time(now).into();
@@ -90,7 +90,7 @@ mod tests {
     fn conditions_become_taints() {
         let node = |conditions: Value, taints: Value| json!({"spec": {"taints": taints}, "status": {"conditions": conditions}});
         let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
-        let taint = |key: &str, effect: &str| json!({"key": format!("node.kubernetes.io/{key}"), "effect": effect});
+        let taint = |key: &str, effect: &str| json!({"key": format!("node.kubernetes.io/{key}"), "effect": effect, "timeAdded": NOW});
         let timed = |key: &str, at: &str| json!({"key": format!("node.kubernetes.io/{key}"), "effect": "NoExecute", "timeAdded": at});
         let own = json!({"key": "mine", "effect": "NoSchedule"});
         for (conditions, taints, evict, expected) in [

@@ -6,13 +6,11 @@ use super::*;
 use crate::controllers::simulation::World;
 
 fn world(agents: Agents) -> World {
-    World::new(vec![Box::new(NodeController {
-        agents,
-        period: Duration::from_secs(5),
-        grace: Duration::from_secs(40),
-        eviction: Duration::from_secs(300),
-        seen: Mutex::default(),
-    })])
+    let (period, grace, eviction) = (Duration::from_secs(5), Duration::from_secs(40), Duration::from_secs(300));
+    World::new(vec![
+        Box::new(NodeController { agents, period, grace, seen: Mutex::default() }),
+        Box::new(TaintEvictionController { eviction }),
+    ])
 }
 
 fn node(name: &str, heartbeat: &str) -> Value {
@@ -92,7 +90,10 @@ fn of_a_new_node_nothing_follows_for_its_pods() {
     world.put(&resource::POD, "default", pod("p", json!([])));
     world.settle(|_| ());
     assert!(super::super::pods::is_ready(&world.list(&resource::POD)[0]));
-    assert_eq!(seen(&world, "a")["spec"]["taints"], json!([{"key": taints::NOT_READY, "effect": "NoSchedule"}]));
+    assert_eq!(
+        seen(&world, "a")["spec"]["taints"],
+        json!([{"key": taints::NOT_READY, "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"}])
+    );
 }
 
 #[test]
@@ -149,4 +150,8 @@ fn taints_of_others_evict_at_once() {
     });
     assert!(told);
     assert_eq!(pods(&world), ["stays"]);
+    world.remove(&ObjectKey::new(&resource::NODE, "", "a"));
+    let told =
+        ["RegisteredNode: Node a event: Registered Node a in Controller", "TaintManagerEviction: Marking for deletion Pod default/goes"];
+    assert_eq!(world.told, told);
 }

@@ -3,6 +3,7 @@
 //! A binding takes several writes, each of which wakes the next: the volume is reserved for the claim, the claim names the volume, and both say
 //! that they are bound.
 
+mod ephemeral;
 mod matching;
 mod protection;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::cache::{Cache, Query};
 use crate::client::Patch;
 use crate::client::events::EventType;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
+pub use ephemeral::EphemeralController;
 use matching::{Choice, Volume, best, class_of_claim, mismatch};
 pub use protection::ProtectionController;
 
@@ -52,7 +54,7 @@ impl Controller for VolumeController {
             // The other half of a pair, and those who wait for a volume.
             Source::leading_to(&resource::PERSISTENT_VOLUME, |cache, volume| match Volume::of(volume).map(claim_key) {
                 Some(Some(key)) => vec![key],
-                _ => waiting(cache, |_| true),
+                _ => waiting(cache, volume.name(), |_| true),
             })
             .remembered(),
             Source::leading_to(&resource::PERSISTENT_VOLUME_CLAIM, |_, claim| {
@@ -60,13 +62,13 @@ impl Controller for VolumeController {
                 volume.filter(|it| !it.is_empty()).map(|it| ObjectKey::new(&resource::PERSISTENT_VOLUME, "", &it)).into_iter().collect()
             })
             .remembered(),
-            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| waiting(cache, |it| class_of_claim(it) == class.name())),
+            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| waiting(cache, "", |it| class_of_claim(it) == class.name())),
             Source::leading_to(&resource::POD, |cache, pod| {
                 let waits = |key: &ObjectKey| {
                     let claim = cache.get(key.resource, &key.name.namespace, &key.name.name);
                     claim.and_then(|it| it.typed::<PersistentVolumeClaim>().ok().map(is_waiting)) == Some(true)
                 };
-                if pods::node(pod).is_none() { Vec::new() } else { claims_of_pod(pod).filter(waits).collect() }
+                claims_of_pod(pod).filter(waits).collect()
             }),
         ]
     }
@@ -89,11 +91,15 @@ impl Controller for VolumeController {
     }
 }
 
-/// The keys of claims without a volume.
-fn waiting(cache: &Cache, wanted: impl Fn(&PersistentVolumeClaim) -> bool) -> Vec<ObjectKey> {
+/// The keys of claims without a volume, and of those that name this one.
+fn waiting(cache: &Cache, volume: &str, wanted: impl Fn(&PersistentVolumeClaim) -> bool) -> Vec<ObjectKey> {
     let claims = cache.list(&resource::PERSISTENT_VOLUME_CLAIM, &Query::default()).objects;
-    let waits = |it: &&Arc<Object>| it.typed::<PersistentVolumeClaim>().is_ok_and(|it| is_waiting(it) && wanted(it));
+    let waits = |it: &&Arc<Object>| it.typed::<PersistentVolumeClaim>().is_ok_and(|it| is_waiting(it) && wanted(it) || names(it, volume));
     claims.iter().filter(waits).map(|it| it.key()).collect()
+}
+
+fn names(claim: &PersistentVolumeClaim, volume: &str) -> bool {
+    !volume.is_empty() && claim.spec.as_ref().and_then(|it| it.volume_name.as_deref()) == Some(volume)
 }
 
 fn is_waiting(claim: &PersistentVolumeClaim) -> bool {
@@ -110,10 +116,15 @@ fn claims_of_pod(pod: &Object) -> impl Iterator<Item = ObjectKey> {
     pods::facts(pod).claims.iter().map(|claim| ObjectKey::new(&resource::PERSISTENT_VOLUME_CLAIM, pod.namespace(), claim))
 }
 
-/// The placed pods that use a claim.
-fn users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
+/// The pods that use a claim.
+fn all_users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
     let (pods, name) = (cache.list(&resource::POD, &Query::namespace(claim.namespace())).objects, claim.name().to_owned());
-    pods.into_iter().filter(move |it| pods::node(it).is_some() && pods::facts(it).claims.iter().any(|claim| **claim == *name))
+    pods.into_iter().filter(move |it| pods::facts(it).claims.iter().any(|claim| **claim == *name))
+}
+
+/// Those that are placed.
+fn users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
+    all_users(cache, claim).filter(|it| pods::node(it).is_some())
 }
 
 fn annotated(object: &Value, annotation: &str) -> bool {
@@ -178,8 +189,13 @@ fn find(cache: &Cache, claim: &Arc<Object>, typed: &PersistentVolumeClaim, plan:
     }
     match class {
         _ if matches!(choice, Choice::Meant) => {
-            let message = "waiting for first consumer to be created before binding";
-            plan.note(claim, EventType::Normal, "WaitForFirstConsumer", message);
+            let pods: Vec<_> = all_users(cache, claim).filter(|it| !pods::has_ended(it)).map(|it| it.name().to_owned()).collect();
+            let (reason, message) = match pods.as_slice() {
+                [] => ("WaitForFirstConsumer", "waiting for first consumer to be created before binding".to_owned()),
+                [pod] => ("WaitForPodScheduled", format!("waiting for pod {pod} to be scheduled")),
+                pods => ("WaitForPodScheduled", format!("waiting for pods {} to be scheduled", pods.join(","))),
+            };
+            plan.note(claim, EventType::Normal, reason, message);
         }
         Some(class) if class.provisioner != NO_PROVISIONER => ask_provisioner(claim, &class.provisioner, plan),
         None if !class_of_claim(typed).is_empty() => {

@@ -188,3 +188,53 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_volume_wakes_the_claim_that_names_it() {
+    let mut world = world();
+    let named = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"volumeName": "v"}))).key();
+    let volume = world.put(&resource::PERSISTENT_VOLUME, "", volume("v", "10Gi", json!({})));
+    let sources = VolumeController.sources();
+    let woken: Vec<_> =
+        sources.iter().filter(|it| it.resource == volume.resource()).flat_map(|it| (it.keys)(&world.cache, &volume)).collect();
+    assert!(woken.contains(&named), "{woken:?}");
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "v", "c"), pair("Bound", "Bound"));
+}
+
+#[test]
+fn a_claim_that_waits_says_for_whom() {
+    let mut world = world();
+    let class = json!({"metadata": {"name": "local"}, "provisioner": NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
+    world.put(&resource::STORAGE_CLASS, "", class);
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "local"})));
+    world.settle(|_| ());
+    assert_eq!(world.told.last().unwrap(), "WaitForFirstConsumer: waiting for first consumer to be created before binding");
+    let user = |name: &str| json!({"metadata": {"name": name}, "spec": {"containers": [], "volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}});
+    world.put(&resource::POD, "default", user("a"));
+    world.settle(|_| ());
+    assert_eq!(world.told.last().unwrap(), "WaitForPodScheduled: waiting for pod a to be scheduled");
+    world.put(&resource::POD, "default", user("b"));
+    world.settle(|_| ());
+    assert_eq!(world.told.last().unwrap(), "WaitForPodScheduled: waiting for pods a,b to be scheduled");
+}
+
+#[test]
+fn a_pod_brings_its_claim() {
+    let mut world = World::new(vec![Box::new(EphemeralController)]);
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": claim("x", "1Gi", json!({}))["spec"]});
+    let pod = |name: &str| {
+        let volumes = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": template}}, {"name": "w", "emptyDir": {}}]);
+        json!({"metadata": {"name": name}, "spec": {"containers": [], "volumes": volumes}})
+    };
+    let made = world.put(&resource::POD, "default", pod("p"));
+    assert_eq!((&*pods::facts(&made).claims, pods::facts(&made).brings_claims), (&["p-v".into()][..], true));
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("q-v", "1Gi", json!({})));
+    world.put(&resource::POD, "default", pod("q"));
+    world.settle(|_| ());
+    let brought = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "p-v");
+    assert_eq!((&brought["metadata"]["labels"]["a"], &brought["metadata"]["ownerReferences"][0]["name"]), (&json!("b"), &json!("p")));
+    assert_eq!(world.list(&resource::PERSISTENT_VOLUME_CLAIM).len(), 2);
+    let told = "FailedBinding: ephemeral volume v: PVC default/q-v was not created for pod default/q (pod is not owner)";
+    assert_eq!(world.told.last().unwrap(), told);
+}
