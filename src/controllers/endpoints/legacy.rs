@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::{Value, json};
 
 use super::super::plan::{Plan, Write, covers, tree};
-use super::{Backend, Port, create, is_headless, labels, labels_patch};
+use super::{Backend, ENDPOINTS_MANAGER, Port, create, is_headless, labels, labels_patch};
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{Object, resource};
@@ -25,9 +25,12 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) {
     let publish_all = spec.publish_not_ready_addresses == Some(true);
-    let shown: Vec<&Backend> = backends.iter().filter(|it| publish_all || !it.terminating).collect();
+    let portless = spec.ports.as_ref().is_none_or(Vec::is_empty);
+    let serves = |it: &&Backend| (publish_all || !it.terminating) && (portless || !it.ports.is_empty());
+    let shown: Vec<&Backend> = backends.iter().filter(serves).collect();
     let (shown, truncated) = truncate(shown);
-    let labels = labels(service, is_headless(spec));
+    let mut labels = labels(service, is_headless(spec));
+    labels.insert(ENDPOINTS_MANAGER.to_owned(), "endpoint-controller".to_owned());
     let subsets = subsets(&shown);
     let mut annotations: BTreeMap<String, Value> = BTreeMap::new();
     if let Some(prefix) = mapping_prefix {

@@ -27,6 +27,8 @@ pub use mirror::MirroringController;
 
 const SLICE_SERVICE: &str = "kubernetes.io/service-name";
 const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
+/// On Endpoints, with the name of the controller.
+const ENDPOINTS_MANAGER: &str = "endpoints.kubernetes.io/managed-by";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const OURS: &str = "endpointslice-controller.k8s.io";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -47,7 +49,7 @@ struct Backend {
     pod: Arc<Object>,
     /// Those of the families that the service has.
     addresses: Vec<String>,
-    /// None for a headless service without ports.
+    /// None for a headless service without ports, or if the pod has none of those that the service names.
     ports: Vec<Port>,
     node: String,
     zone: Option<String>,
@@ -81,8 +83,12 @@ impl Controller for EndpointsController {
             Source::own(&resource::SERVICE),
             Source::leading_to(&resource::POD, |cache, pod| cache.selecting(&resource::SERVICE, pod).iter().map(|it| it.key()).collect())
                 .remembered(),
-            // What somebody else changed or deleted is put right.
-            Source::leading_to(&resource::ENDPOINTS, |_, it| vec![ObjectKey::new(&resource::SERVICE, it.namespace(), it.name())]),
+            // What somebody else changed or deleted is put right. Endpoints that somebody makes before their service are left alone.
+            Source::leading_to(&resource::ENDPOINTS, |cache, it| {
+                let served = || cache.get(&resource::SERVICE, it.namespace(), it.name()).is_some();
+                let key = ObjectKey::new(&resource::SERVICE, it.namespace(), it.name());
+                (it.meta().label(ENDPOINTS_MANAGER).is_some() || served()).then_some(key).into_iter().collect()
+            }),
             Source::leading_to(&resource::ENDPOINT_SLICE, |_, it| {
                 let service = it.meta().label(SLICE_SERVICE).filter(|_| it.meta().label(SLICE_MANAGER) == Some(OURS));
                 service.map(|name| ObjectKey::new(&resource::SERVICE, it.namespace(), name)).into_iter().collect()
@@ -125,15 +131,14 @@ impl EndpointsController {
         self.host_ports.then(|| self.product.annotation("containerPort_"))
     }
 
-    /// Where `pod` serves the service; nowhere if it declares none of its ports, or has no address yet.
+    /// Where `pod` serves the service; nowhere if it has no address yet, or hosts' ports are asked for and it was given none.
     fn backend(&self, cache: &Cache, service: &Object, spec: &ServiceSpec, pod: Arc<Object>) -> Option<Backend> {
         let serving = &pods::facts(&pod).serving;
         let service_ports = spec.ports.as_deref().unwrap_or_default();
         let mapped = self.host_ports && !serving.host_network && !service_ports.is_empty();
         let ports: Vec<Port> = service_ports.iter().filter_map(|it| self.port(serving, it, mapped)).collect();
-        let portless = service_ports.is_empty() && is_headless(spec);
         let addresses = addresses(spec, serving, mapped);
-        if addresses.is_empty() || ports.is_empty() && !portless {
+        if addresses.is_empty() || ports.is_empty() && (mapped || service_ports.is_empty() && !is_headless(spec)) {
             return None;
         }
         let node = pods::node(&pod).unwrap_or_default().to_owned();
@@ -199,7 +204,7 @@ fn declared_port<'a>(declared: &'a [Declared], port: &ServicePort, protocol: &st
 
 /// The labels of a service, as its endpoints carry them.
 fn labels(service: &Object, headless: bool) -> BTreeMap<String, String> {
-    let kept = |key: &str| !matches!(key, SLICE_SERVICE | SLICE_MANAGER | HEADLESS);
+    let kept = |key: &str| !matches!(key, SLICE_SERVICE | SLICE_MANAGER | ENDPOINTS_MANAGER | HEADLESS);
     let mut labels: BTreeMap<_, _> =
         service.meta().labels.iter().filter(|it| kept(&it.0)).map(|(key, value)| (key.to_string(), value.to_string())).collect();
     if headless {

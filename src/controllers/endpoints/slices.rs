@@ -106,6 +106,7 @@ impl Form<'_> {
     pub(super) fn spread(&self, groups: BTreeMap<Kind, Group>, existing: &[Arc<Object>], size: usize, plan: &mut Plan) {
         let trees: Vec<Value> = existing.iter().map(|it| tree(it)).collect();
         let mut unused: HashSet<usize> = (0..existing.len()).collect();
+        let mut fresh: Vec<(&str, Vec<Value>, Value)> = Vec::new();
         for ((address_type, ports), group) in groups {
             let ports: Value = serde_json::from_str(&ports).unwrap_or_default();
             let fits = |slice: &Value| slice["addressType"] == address_type && same_list(&slice["ports"], &ports);
@@ -119,21 +120,36 @@ impl Form<'_> {
                 match slice.map(|it| same[it]) {
                     Some(at) => {
                         unused.remove(&at);
-                        self.update(&existing[at], &trees[at], &endpoints, plan);
+                        self.update(&existing[at], &trees[at], &endpoints, None, plan);
                     }
-                    None => plan.writes.push(self.creation(address_type, endpoints, &ports)),
+                    None => fresh.push((address_type, endpoints, ports.clone())),
                 }
+            }
+        }
+        for (address_type, endpoints, ports) in fresh {
+            // One that is of no use any more becomes what is missing.
+            match (0..existing.len()).find(|at| unused.contains(at) && trees[*at]["addressType"] == address_type) {
+                Some(at) => {
+                    unused.remove(&at);
+                    self.update(&existing[at], &trees[at], &endpoints, Some(ports), plan);
+                }
+                None => plan.writes.push(self.creation(address_type, endpoints, &ports)),
             }
         }
         plan.writes.extend(existing.iter().enumerate().filter(|(at, _)| unused.contains(at)).map(|(_, it)| delete(it)));
     }
 
-    fn update(&self, slice: &Object, there: &Value, endpoints: &[Value], plan: &mut Plan) {
+    /// `ports`: if they become others.
+    fn update(&self, slice: &Object, there: &Value, endpoints: &[Value], ports: Option<Value>, plan: &mut Plan) {
         let mut patch = json!({ "metadata": { "labels": labels_patch(slice, &self.labels) }, "endpoints": endpoints });
         if !self.annotations.is_null() {
             patch["metadata"]["annotations"] = self.annotations.clone();
         }
-        let unchanged = covers(&there["metadata"], &patch["metadata"]) && same_list(&there["endpoints"], &patch["endpoints"]);
+        let same = ports.is_none() && same_list(&there["endpoints"], &patch["endpoints"]);
+        if let Some(ports) = ports {
+            patch["ports"] = ports;
+        }
+        let unchanged = same && covers(&there["metadata"], &patch["metadata"]);
         if !unchanged {
             plan.writes.push(Write::Patch { key: slice.key(), subresource: "", patch: Patch::Merge(patch) });
         }

@@ -60,7 +60,7 @@ fn endpoints_by_the_pods_addresses() {
         {"addresses": [address("two", "10.1.0.2")], "ports": web(9090)},
     ]);
     assert_eq!(endpoints(&world)["subsets"], expected);
-    assert_eq!(endpoints(&world)["metadata"]["labels"], json!({"tier": "front"}));
+    assert_eq!(endpoints(&world)["metadata"]["labels"], json!({"tier": "front", ENDPOINTS_MANAGER: "endpoint-controller"}));
     let all = slices(&world);
     assert_eq!(all.len(), 2);
     let first = all.iter().find(|it| it["ports"][0]["port"] == 8080).unwrap();
@@ -192,4 +192,47 @@ fn written_endpoints_are_mirrored() {
     world.remove(&key);
     world.settle(|_| ());
     assert!(slices(&world).is_empty());
+}
+
+#[test]
+fn endpoints_that_come_before_their_service_stay() {
+    let mut world = world(false, 100);
+    let by_hand = json!({"metadata": {"name": "web"}, "subsets": [{"addresses": [{"ip": "1.2.3.4"}]}]});
+    world.put(&resource::ENDPOINTS, "default", by_hand);
+    let ours = json!({"metadata": {"name": "left", "labels": {ENDPOINTS_MANAGER: "endpoint-controller"}}});
+    world.put(&resource::ENDPOINTS, "default", ours);
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::ENDPOINTS).iter().map(|it| it.name()).collect::<Vec<_>>(), ["web"]);
+}
+
+#[test]
+fn pods_without_a_named_port_are_in_a_slice_without_ports() {
+    let mut world = world(false, 100);
+    let spec =
+        json!({"clusterIP": "10.10.10.5", "selector": {"app": "a"}, "ports": [{"port": 80, "targetPort": "http", "protocol": "TCP"}]});
+    world.put(&resource::SERVICE, "default", service(spec));
+    let http = json!([{"name": "http", "containerPort": 8080, "protocol": "TCP"}]);
+    world.put(&resource::POD, "default", pod("with", "10.1.0.1", http, true));
+    world.put(&resource::POD, "default", pod("without", "10.1.0.2", json!([]), true));
+    world.settle(|_| ());
+    let mut seen: Vec<_> = slices(&world).iter().map(|it| (it["endpoints"][0]["addresses"][0].clone(), it["ports"].clone())).collect();
+    seen.sort_by_key(|it| it.0.to_string());
+    assert_eq!(seen, [(json!("10.1.0.1"), json!([{"name": "", "protocol": "TCP", "port": 8080}])), (json!("10.1.0.2"), json!([]))]);
+    assert_eq!(endpoints(&world)["subsets"].as_array().unwrap().len(), 1, "Endpoints have those with ports only");
+}
+
+#[test]
+fn a_slice_that_is_of_no_use_becomes_what_is_missing() {
+    let mut world = world(false, 100);
+    let spec = json!({"clusterIP": "10.10.10.5", "selector": {"app": "a"}, "ports": [{"port": 80, "protocol": "TCP"}]});
+    let key = world.put(&resource::SERVICE, "default", service(spec)).key();
+    let names = |world: &World| world.list(&resource::ENDPOINT_SLICE).iter().map(|it| it.name().to_owned()).collect::<Vec<_>>();
+    world.settle(|_| ());
+    let empty = names(&world);
+    world.put(&resource::POD, "default", pod("p", "10.1.0.1", json!([]), true));
+    world.settle(|_| ());
+    assert_eq!((slices(&world)[0]["ports"][0]["port"].clone(), names(&world)), (json!(80), empty.clone()));
+    world.patch(&key, &json!({"spec": {"ports": [{"port": 81, "protocol": "TCP"}]}}));
+    world.settle(|_| ());
+    assert_eq!((slices(&world)[0]["ports"][0]["port"].clone(), names(&world)), (json!(81), empty));
 }
