@@ -281,6 +281,7 @@ fn job(job: &mut Fields) {
     set_absent(spec, "backoffLimit", backoff_limit);
     set_absent(spec, "completionMode", "NonIndexed");
     set_absent(spec, "suspend", false);
+    set_absent(spec, "manualSelector", false);
     let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     set_absent(spec, "podReplacementPolicy", replacement);
     if let Some(labels) = template_labels(spec)
@@ -435,7 +436,7 @@ mod tests {
                 &resource::JOB,
                 json!({"spec": {"template": template}}),
                 json!({"metadata": {"labels": {"app": "a"}}, "spec": {"template": template, "completions": 1, "parallelism": 1, "backoffLimit": 6,
-                    "completionMode": "NonIndexed", "suspend": false, "podReplacementPolicy": "TerminatingOrFailed"}}),
+                    "completionMode": "NonIndexed", "suspend": false, "manualSelector": false, "podReplacementPolicy": "TerminatingOrFailed"}}),
             ),
             (
                 &resource::CRON_JOB,

@@ -34,11 +34,17 @@ pub(super) struct Conditions {
     list: Value,
     /// Where a kind notes when a condition was last written, whatever changed: `lastUpdateTime`, `lastProbeTime`.
     written: Option<&'static str>,
+    newest_last: bool,
 }
 
 impl Conditions {
     pub fn of(status: &Value, written: Option<&'static str>) -> Self {
-        Self { list: status["conditions"].clone(), written }
+        Self { list: status["conditions"].clone(), written, newest_last: false }
+    }
+
+    /// What is put in goes to the end, also in the place of another: people read it in that order.
+    pub fn newest_last(self) -> Self {
+        Self { newest_last: true, ..self }
     }
 
     pub fn get(&self, kind: &str) -> Option<&Value> {
@@ -68,6 +74,11 @@ impl Conditions {
             condition[written] = time(now).into();
         }
         set(&mut self.list, condition, now);
+        if let (true, Some(list)) = (self.newest_last, self.list.as_array_mut())
+            && let Some(at) = list.iter().position(|it| it["type"] == kind)
+        {
+            list[at..].rotate_left(1);
+        }
     }
 
     pub fn remove(&mut self, kind: &str) {
@@ -85,6 +96,21 @@ impl Conditions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_is_the_last_where_that_is_wanted() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let kinds = |conditions: &Conditions| -> Vec<String> {
+            conditions.list.as_array().unwrap().iter().map(|it| it["type"].as_str().unwrap().to_owned()).collect()
+        };
+        for (conditions, expected) in [(Conditions::default(), ["A", "B"]), (Conditions::default().newest_last(), ["B", "A"])] {
+            let mut conditions = conditions;
+            for (kind, reason) in [("A", "X"), ("B", "X"), ("A", "Y"), ("B", "X")] {
+                conditions.set(kind, "True", reason, "", now);
+            }
+            assert_eq!(kinds(&conditions), expected);
+        }
+    }
 
     #[test]
     fn a_transition_is_a_change_of_status() {

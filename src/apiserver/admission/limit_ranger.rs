@@ -11,11 +11,19 @@ use crate::cache::Query;
 use crate::object::resource::LIMIT_RANGE;
 use crate::util::quantity::Quantity;
 
+/// On a pod: what it was given.
+const TOLD: &str = "kubernetes.io/limit-ranger";
+
 /// Gives containers the requests and limits that their namespace's limit ranges have for those who say nothing.
 pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) -> Answer<()> {
     if review.creates("pods") {
+        let mut set = Vec::new();
         for range in ranges(server, review) {
-            set_defaults(&range, object);
+            set_defaults(&range, object, &mut set);
+        }
+        if !set.is_empty() {
+            let told = format!("LimitRanger plugin set: {}", set.join("; "));
+            json::entry_map(json::metadata(object), "annotations").insert(TOLD.to_owned(), told.into());
         }
     }
     Ok(())
@@ -61,18 +69,27 @@ fn ranges(server: &Server, review: &Review<'_>) -> Vec<Value> {
     objects.iter().filter_map(|it| serde_json::from_slice(it.body()).ok()).collect()
 }
 
-fn set_defaults(range: &Value, pod: &mut Value) {
+fn set_defaults(range: &Value, pod: &mut Value, set: &mut Vec<String>) {
     let limits: Vec<&Value> = json::items(range, "/spec/limits").iter().filter(|it| json::text(it, "/type") == "Container").collect();
-    for field in ["containers", "initContainers"] {
+    for (field, kind) in [("containers", "container"), ("initContainers", "init container")] {
         let Some(Value::Array(containers)) = pod.get_mut("spec").and_then(|it| it.get_mut(field)) else { continue };
         for container in containers {
+            let container_name = json::text(container, "/name").to_owned();
             for limit in &limits {
-                for (what, default) in [("limits", "default"), ("requests", "defaultRequest")] {
+                for (what, default, word) in [("requests", "defaultRequest", "request"), ("limits", "default", "limit")] {
                     let Some(Value::Object(defaults)) = limit.get(default) else { continue };
                     let have = json::entry_map(json::map(container, "resources"), what);
+                    let mut given: Vec<&str> = Vec::new();
                     for (name, amount) in defaults {
                         // What is asked for follows what it is limited to, unless said otherwise.
-                        json::set_default(have, name, amount.clone());
+                        if !have.contains_key(name) {
+                            have.insert(name.clone(), amount.clone());
+                            given.push(name);
+                        }
+                    }
+                    given.sort_unstable();
+                    if !given.is_empty() {
+                        set.push(format!("{} {word} for {kind} {container_name}", given.join(", ")));
                     }
                 }
             }
@@ -149,10 +166,18 @@ mod tests {
     #[test]
     fn defaults_fill_gaps() {
         let range = json!({"spec": {"limits": [{"type": "Container", "default": {"cpu": "200m", "memory": "1Gi"}, "defaultRequest": {"cpu": "100m"}}]}});
-        let mut pod = json!({"spec": {"containers": [{"resources": {"limits": {"cpu": "1"}}}, {}]}});
-        set_defaults(&range, &mut pod);
+        let mut pod = json!({"spec": {"containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}, {"name": "b"}]}});
+        let mut set = Vec::new();
+        set_defaults(&range, &mut pod, &mut set);
         assert_eq!(pod["spec"]["containers"][0]["resources"]["limits"], json!({"cpu": "1", "memory": "1Gi"}));
         assert_eq!(pod["spec"]["containers"][1]["resources"]["requests"], json!({"cpu": "100m"}));
+        let told = [
+            "cpu request for container a",
+            "memory limit for container a",
+            "cpu request for container b",
+            "cpu, memory limit for container b",
+        ];
+        assert_eq!(set, told);
     }
 
     #[test]

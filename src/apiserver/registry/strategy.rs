@@ -19,12 +19,25 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
         ("", "services") => services::complete(new, None),
         ("", "namespaces") => namespaces::create(new),
         ("", "secrets") => merge_string_data(new),
-        ("", "persistentvolumes" | "persistentvolumeclaims") => {
-            json::map(new, "status").insert("phase".to_owned(), "Pending".into());
+        ("", "persistentvolumeclaims") => drop(json::map(new, "status").insert("phase".to_owned(), "Pending".into())),
+        ("", "persistentvolumes") => {
+            let status = json::map(new, "status");
+            status.insert("phase".to_owned(), "Pending".into());
+            status.insert(LAST_TRANSITION.to_owned(), json::now().into());
         }
+        ("apps", "daemonsets") => count_templates(new, 1),
         ("batch", "jobs") => label_job(new),
         _ => {}
     }
+}
+
+/// When the phase of a volume last became another.
+const LAST_TRANSITION: &str = "lastPhaseTransitionTime";
+/// On a DaemonSet: how many templates it has had.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn count_templates(set: &mut Value, count: i64) {
+    json::entry_map(json::metadata(set), "annotations").insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 
 /// A status that says nothing yet. Numbers that a status always has are 0: typed clients refuse one without them.
@@ -45,6 +58,11 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
         ("", "secrets") => merge_string_data(new),
         ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
+        ("apps", "daemonsets") => {
+            let before = old.get("metadata").and_then(|it| it.get("annotations")?.get(TEMPLATE_GENERATION)?.as_str()?.parse().ok());
+            let another = new.pointer("/spec/template") != old.pointer("/spec/template");
+            count_templates(new, before.unwrap_or(1) + i64::from(another));
+        }
         _ => {}
     }
 }
@@ -60,6 +78,12 @@ pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
 pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     match (resource.group, resource.plural) {
         ("", "pods") => pods::update_status(new, old),
+        ("", "persistentvolumes") => {
+            let (phase, at) = ("/status/phase", format!("/status/{LAST_TRANSITION}"));
+            if new.pointer(phase) != old.pointer(phase) && new.pointer(&at) == old.pointer(&at) {
+                json::map(new, "status").insert(LAST_TRANSITION.to_owned(), json::now().into());
+            }
+        }
         ("certificates.k8s.io", _) => certificates::stamp_conditions(new, old),
         _ => {}
     }
@@ -155,7 +179,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::resource::{DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, POD, REPLICATION_CONTROLLER, SECRET};
+    use crate::object::resource::{DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, REPLICATION_CONTROLLER, SECRET};
 
     #[test]
     fn generations_count_changes_of_what_is_asked_for() {
@@ -193,6 +217,34 @@ mod tests {
         create(&JOB, &mut job);
         assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+    }
+
+    #[test]
+    fn templates_of_daemon_sets_are_counted() {
+        let set = |image: &str| json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": [{"image": image}]}}}});
+        let count = |set: &Value| set["metadata"]["annotations"][TEMPLATE_GENERATION].clone();
+        let mut old = set("a");
+        create(&DAEMON_SET, &mut old);
+        assert_eq!(count(&old), "1");
+        for (image, expected) in [("a", "1"), ("b", "2")] {
+            let mut new = set(image);
+            update(&DAEMON_SET, &mut new, &old);
+            assert_eq!(count(&new), expected);
+        }
+    }
+
+    #[test]
+    fn a_volume_says_since_when_it_is_in_its_phase() {
+        let mut old = json!({"metadata": {"name": "v"}});
+        create(&PERSISTENT_VOLUME, &mut old);
+        assert!(old["status"][LAST_TRANSITION].is_string());
+        old["status"][LAST_TRANSITION] = "2020-01-01T00:00:00Z".into();
+        for (phase, stays) in [("Pending", true), ("Bound", false)] {
+            let mut new = old.clone();
+            new["status"]["phase"] = phase.into();
+            update_status(&PERSISTENT_VOLUME, &mut new, &old);
+            assert_eq!(new["status"][LAST_TRANSITION] == old["status"][LAST_TRANSITION], stays, "{phase}");
+        }
     }
 
     #[test]

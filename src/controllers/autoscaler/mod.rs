@@ -163,7 +163,8 @@ impl Round<'_> {
         );
         history.begin(scale.spec, self.now);
         let (min, max) = (i64::from(self.spec.min_replicas.unwrap_or(1)), i64::from(self.spec.max_replicas));
-        let mut status = json!({ "currentReplicas": scale.status, "desiredReplicas": scale.spec });
+        let mut status =
+            json!({ "currentReplicas": scale.status, "desiredReplicas": before["desiredReplicas"].as_i64().unwrap_or_default() });
         let (desired, why) = if scale.spec == 0 && min != 0 {
             let message = "scaling is disabled since the replica count of the target is zero";
             conditions.renew("ScalingActive", "False", "ScalingDisabled", message, self.now);
@@ -174,9 +175,13 @@ impl Round<'_> {
             (min, "Current number of replicas below Spec.MinReplicas".to_owned())
         } else {
             let Some(proposal) = self.propose(&scale, &mut conditions) else { return false };
-            let Some(Proposal { replicas, metric, statuses }) = proposal else {
-                self.finish(&before, status, conditions);
-                return true;
+            let Proposal { replicas, metric, statuses } = match proposal {
+                Ok(proposal) => proposal,
+                Err(statuses) => {
+                    status["currentMetrics"] = statuses.into();
+                    self.finish(&before, status, conditions);
+                    return true;
+                }
             };
             let why = if replicas > scale.spec { format!("{metric} above target") } else { "All metrics below target".to_owned() };
             let stabilization = self.controller.config.stabilization;
@@ -216,13 +221,13 @@ impl Round<'_> {
         })
     }
 
-    /// Asks every metric. The outer `None`: not all are known yet; the inner: they cannot tell.
-    fn propose(&mut self, scale: &Scale, conditions: &mut Conditions) -> Option<Option<Proposal>> {
+    /// Asks every metric. `None`: not all are known yet; if they cannot tell how many there should be, what each of them says all the same.
+    fn propose(&mut self, scale: &Scale, conditions: &mut Conditions) -> Option<Result<Proposal, Vec<Value>>> {
         if scale.selector.is_empty() {
             let message = "the HPA target's scale is missing a selector";
             conditions.renew("ScalingActive", "False", "InvalidSelector", message, self.now);
             self.plan.note(self.autoscaler, EventType::Warning, "SelectorRequired", "selector is required");
-            return Some(None);
+            return Some(Err(Vec::new()));
         }
         let pods = Pods::new(self.cache, self.autoscaler.namespace(), &scale.selector);
         let metrics = self.spec.metrics.as_deref().unwrap_or_default();
@@ -243,6 +248,8 @@ impl Round<'_> {
                     }
                 }
                 Err(failure) => {
+                    // As Kubernetes has it: each metric has its place.
+                    statuses.push(json!({ "type": "" }));
                     self.plan.note(self.autoscaler, EventType::Warning, failure.reason, failure.message.clone());
                     first_error.get_or_insert(failure);
                 }
@@ -253,7 +260,7 @@ impl Round<'_> {
             (Some((replicas, metric)), error) if error.is_none() || replicas >= scale.spec => {
                 let message = format!("the HPA was able to successfully calculate a replica count from {metric}");
                 conditions.renew("ScalingActive", "True", "ValidMetricFound", &message, self.now);
-                Some(Some(Proposal { replicas, metric, statuses }))
+                Some(Ok(Proposal { replicas, metric, statuses }))
             }
             (_, Some(failure)) => {
                 let message = format!("the HPA was unable to compute the replica count: {}", failure.message);
@@ -261,9 +268,9 @@ impl Round<'_> {
                 let count = metrics.len();
                 let message = format!("invalid metrics ({invalid} invalid out of {count}), first error is: {}", failure.in_context());
                 self.plan.note(self.autoscaler, EventType::Warning, "FailedComputeMetricsReplicas", message);
-                Some(None)
+                Some(Err(statuses))
             }
-            (_, None) => Some(None),
+            (_, None) => Some(Err(statuses)),
         }
     }
 
@@ -277,7 +284,6 @@ impl Round<'_> {
 
     /// Events tell of what is new only: what is wrong is so in every round.
     fn finish(&mut self, before: &Value, mut status: Value, conditions: Conditions) {
-        status["observedGeneration"] = self.autoscaler.meta().generation.into();
         status["conditions"] = conditions.into_json();
         let (writes, key) = (self.plan.writes.len(), self.autoscaler.key());
         self.plan.set_status(key, before, status);

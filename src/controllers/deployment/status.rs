@@ -62,7 +62,7 @@ impl Report {
     pub fn begin(rollout: &Rollout<'_>, now: Timestamp) -> Self {
         let (spec, status) = (rollout.spec(), &rollout.written["status"]);
         let deadline = spec["progressDeadlineSeconds"].as_u64().filter(|it| *it != i32::MAX as u64).map(Duration::from_secs);
-        let mut conditions = Conditions::of(status, WRITTEN);
+        let mut conditions = Conditions::of(status, WRITTEN).newest_last();
         if deadline.is_some() && conditions.reason(PROGRESSING) != TIMED_OUT {
             let was_paused = conditions.reason(PROGRESSING) == PAUSED;
             if rollout.is_paused() && !was_paused {
@@ -146,7 +146,8 @@ impl Report {
         let since_when = self.conditions.get(PROGRESSING).and_then(|it| it["lastUpdateTime"].as_str()?.parse().ok());
         let silent = since_when.map(|it: Timestamp| since(it, self.now));
         let overdue = reason == TIMED_OUT || reason != COMPLETE && silent.is_some_and(|it| it > deadline);
-        if (counts.updated, counts.pods, counts.available) == (desired, desired, desired) {
+        // Of a version that is only asked for nothing is complete, though no pods may be wanted.
+        if rollout.new.is_some() && (counts.updated, counts.pods, counts.available) == (desired, desired, desired) {
             self.conditions.set(PROGRESSING, "True", COMPLETE, &format!("{whose} has successfully progressed."), self.now);
         } else if counts.progressed(before) {
             self.conditions.renew(PROGRESSING, "True", "ReplicaSetUpdated", &format!("{whose} is progressing."), self.now);
@@ -173,7 +174,7 @@ impl Report {
 
 /// The status after the server refused a new version.
 pub(super) fn creation_refused(status: &Value, failure: &Failure, now: Timestamp) -> Value {
-    let mut conditions = Conditions::of(status, WRITTEN);
+    let mut conditions = Conditions::of(status, WRITTEN).newest_last();
     conditions.set(PROGRESSING, "False", failure.reason, &failure.message, now);
     json!({ "conditions": conditions.into_json() })
 }

@@ -191,7 +191,7 @@ fn number(pod: &mut Value, job: &str, index: u32) {
     pod["spec"]["hostname"] = format!("{job}-{text}").into();
     let variable = json!({
         "name": INDEX_VARIABLE,
-        "valueFrom": { "fieldRef": { "fieldPath": format!("metadata.annotations['{INDEX}']") } },
+        "valueFrom": { "fieldRef": { "fieldPath": format!("metadata.labels['{INDEX}']") } },
     });
     for kind in ["initContainers", "containers"] {
         for container in pod["spec"][kind].as_array_mut().into_iter().flatten() {

@@ -34,9 +34,6 @@ pub(super) fn labels(name: &str, ordinal: i64) -> Map<String, Value> {
 pub(super) fn pod(set: &Object, spec: &Value, template: &Value, ordinal: i64, revision: &str, claims: &Claims<'_>) -> Value {
     let name = name(set.name(), ordinal);
     let mut pod = pods::from_template(template, set);
-    if let Some(metadata) = pod["metadata"].as_object_mut() {
-        metadata.remove("generateName");
-    }
     pod["metadata"]["name"] = name.as_str().into();
     for (key, value) in labels(&name, ordinal) {
         pod["metadata"]["labels"][key] = value;
