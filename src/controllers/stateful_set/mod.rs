@@ -15,6 +15,7 @@ use super::revisions::{History, Latest};
 use super::{owners, pods};
 use crate::cache::Cache;
 use crate::client::Patch;
+use crate::client::events::EventType;
 use crate::object::{Object, ObjectKey, resource};
 use claims::Claims;
 
@@ -243,6 +244,8 @@ impl Set<'_> {
         if !labels.iter().all(|(key, value)| pod.meta().label(key) == value.as_str()) {
             let patch = Patch::Merge(json!({"metadata": {"uid": &*pod.meta().uid, "labels": labels}}));
             plan.writes.push(Write::Patch { key: pod.key(), subresource: "", patch });
+            let message = format!("update Pod {} in StatefulSet {} successful", pod.name(), self.object.name());
+            plan.note(self.object, EventType::Normal, "SuccessfulUpdate", message);
         }
     }
 

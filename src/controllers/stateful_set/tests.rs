@@ -257,3 +257,14 @@ proptest! {
         prop_assert_eq!((seen["currentRevision"].as_str(), seen["replicas"].as_i64()), (latest, Some(replicas)));
     }
 }
+
+#[test]
+fn a_pod_that_is_adopted_gets_its_identity() {
+    let mut world = world();
+    world.put(&resource::POD, "default", json!({"metadata": {"name": "db-0", "labels": {"app": "db"}}, "spec": {"containers": []}}));
+    world.put(&resource::STATEFUL_SET, "default", set(1));
+    world.settle(|_| ());
+    let pod = tree(&world.list(&resource::POD)[0]);
+    assert_eq!((&pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"], world.list(&resource::POD).len()), (&json!("0"), 1));
+    assert_eq!(world.told, ["SuccessfulUpdate: update Pod db-0 in StatefulSet db successful"]);
+}
