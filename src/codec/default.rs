@@ -284,11 +284,6 @@ fn job(job: &mut Fields) {
     set_absent(spec, "manualSelector", false);
     let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     set_absent(spec, "podReplacementPolicy", replacement);
-    if let Some(labels) = template_labels(spec)
-        && let Some(metadata) = fields_or_new(job, "metadata")
-    {
-        set(metadata, "labels", labels);
-    }
 }
 
 fn autoscaler(autoscaler: &mut Fields) {
@@ -435,7 +430,7 @@ mod tests {
             (
                 &resource::JOB,
                 json!({"spec": {"template": template}}),
-                json!({"metadata": {"labels": {"app": "a"}}, "spec": {"template": template, "completions": 1, "parallelism": 1, "backoffLimit": 6,
+                json!({"spec": {"template": template, "completions": 1, "parallelism": 1, "backoffLimit": 6,
                     "completionMode": "NonIndexed", "suspend": false, "manualSelector": false, "podReplacementPolicy": "TerminatingOrFailed"}}),
             ),
             (

@@ -26,7 +26,10 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
             status.insert(LAST_TRANSITION.to_owned(), json::now().into());
         }
         ("apps", "daemonsets") => count_templates(new, 1),
-        ("batch", "jobs") => label_job(new),
+        ("batch", "jobs") => {
+            label_job(new);
+            label_as_template(new);
+        }
         _ => {}
     }
 }
@@ -58,6 +61,7 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
         ("", "secrets") => merge_string_data(new),
         ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
+        ("batch", "jobs") => label_as_template(new),
         ("apps", "daemonsets") => {
             let before = old.get("metadata").and_then(|it| it.get("annotations")?.get(TEMPLATE_GENERATION)?.as_str()?.parse().ok());
             let another = new.pointer("/spec/template") != old.pointer("/spec/template");
@@ -174,6 +178,15 @@ fn label_job(job: &mut Value) {
     }
 }
 
+/// A job without labels has those of its pods.
+fn label_as_template(job: &mut Value) {
+    let labels = job.pointer("/spec/template/metadata/labels").filter(|it| it.as_object().is_some_and(|it| !it.is_empty()));
+    let bare = job.pointer("/metadata/labels").and_then(Value::as_object).is_none_or(Map::is_empty);
+    if let (true, Some(labels)) = (bare, labels.cloned()) {
+        json::metadata(job).insert("labels".to_owned(), labels);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -217,6 +230,10 @@ mod tests {
         create(&JOB, &mut job);
         assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
+        assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
+        let mut labelled = json!({"metadata": {"name": "j", "uid": "u", "labels": {"a": "b"}}, "spec": {"template": {"spec": {}}}});
+        create(&JOB, &mut labelled);
+        assert_eq!(labelled["metadata"]["labels"], json!({"a": "b"}));
     }
 
     #[test]
