@@ -19,7 +19,7 @@ const AT_A_TIME: usize = 3;
 fn play(name: &str) {
     let text = std::fs::read_to_string(source(&format!("tests/it/kubectl/sessions/{name}.txt"))).unwrap();
     let cases = session::parse(&text).unwrap_or_else(|problem| panic!("{name}.txt: {problem}"));
-    let cluster = Cluster::start();
+    let mut cluster = Cluster::start();
     let (cases, old): (Vec<Case>, Vec<Case>) = cases.into_iter().partition(|it| it.since <= cluster.minor());
     for case in old {
         eprintln!("left out, needs kubectl 1.{} and this is 1.{}: {}", case.since, cluster.minor(), case.title);
