@@ -43,6 +43,15 @@ pub(crate) fn serve(route: &Route, path: &str, query: &Query, headers: &HeaderMa
     })
 }
 
+/// Whether a path lies below a group of the API, whatever it leads to there.
+pub(crate) fn has_group(path: &str) -> bool {
+    match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
+        ["api", _, ..] => true,
+        ["apis", group, _, ..] => discovery::group(group).is_some(),
+        _ => false,
+    }
+}
+
 fn wants_protobuf(headers: &HeaderMap) -> bool {
     let clauses = headers.get_all(http::header::ACCEPT).iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(','));
     clauses.map(str::trim).next().is_some_and(|it| it.starts_with("application/com.github.proto-openapi.spec.v2"))

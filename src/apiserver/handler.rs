@@ -20,6 +20,7 @@ use super::query::{Answer, Query, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
 use crate::codec;
+use crate::object::status::Details;
 use crate::object::{Object, ObjectKey, Status, resource};
 use crate::telemetry::metrics::{self, Counter, Histogram};
 use crate::util::duration::{self, DurationError};
@@ -170,6 +171,7 @@ impl Server {
             },
         };
         match page {
+            None if documents::has_group(parts.uri.path()) => respond::status(&not_served()),
             None => respond::page_not_found(),
             Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => respond::status(&not_allowed()),
             Some(page) => page,
@@ -261,6 +263,11 @@ fn fits(verb: &str, target: &Target) -> bool {
 
 fn not_allowed() -> Box<Status> {
     Box::new(Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"))
+}
+
+fn not_served() -> Status {
+    let status = Status::failure(404, "NotFound", "the server could not find the requested resource");
+    Status { details: Some(Details::default()), ..status }
 }
 
 fn timed_out() -> Box<Status> {

@@ -83,7 +83,13 @@ async fn what_does_not_fit_its_url_is_refused() {
     let missing = it.create("/api/v1/namespaces/none/configmaps", config_map("a")).await.failed();
     assert_eq!(missing, (404, "NotFound".to_owned(), "namespaces \"none\" not found".to_owned()));
     assert_eq!(it.create("/api/v1/configmaps", config_map("a")).await.failed().0, 405);
-    assert_eq!(it.get("/api/v1/nothing").await.text, "404 page not found\n");
+    for path in ["/api/v1/nothing", "/api/v2", "/apis/apps/v9/x", &format!("{CONFIG_MAPS}/a/scale"), "/api/v1/namespaces/default/nodes/x"] {
+        let not_served = (404, "NotFound".to_owned(), "the server could not find the requested resource".to_owned());
+        assert_eq!(it.get(path).await.failed(), not_served, "{path}");
+    }
+    for path in ["/nothing", "/apis/nothing.io", "/apis/nothing.io/v1/x"] {
+        assert_eq!(it.get(path).await.text, "404 page not found\n", "{path}");
+    }
     assert_eq!(it.create(CONFIG_MAPS, json!({"kind": "ConfigMap", "apiVersion": "v1"})).await.failed().0, 422);
     it.stop().await;
 }
