@@ -241,7 +241,7 @@ mod tests {
     }
 
     fn user() -> User {
-        User { name: "u".to_owned(), groups: Vec::new() }
+        User { name: "u".to_owned(), ..User::default() }
     }
 
     async fn ask(it: &Fairness, agent: &str, path: &str) -> Answer<Option<Seat>> {

@@ -8,11 +8,10 @@ use super::json;
 /// The request is in the name of whoever creates it.
 pub(crate) fn sign(request: &mut Value, user: &User) {
     let spec = json::map(request, "spec");
-    spec.insert("username".to_owned(), user.name.clone().into());
-    spec.insert("groups".to_owned(), user.groups.clone().into());
-    for absent in ["uid", "extra"] {
-        spec.remove(absent);
+    for field in ["username", "uid", "groups", "extra"] {
+        spec.remove(field);
     }
+    spec.extend(user.fields());
 }
 
 pub(crate) fn keep_spec(new: &mut Value, old: &Value) {
@@ -44,7 +43,7 @@ mod tests {
     #[test]
     fn requests_are_signed_and_conditions_dated() {
         let mut request = json!({"spec": {"username": "somebody else", "uid": "x", "request": "r"}});
-        sign(&mut request, &User { name: "me".to_owned(), groups: vec!["g".to_owned()] });
+        sign(&mut request, &User { name: "me".to_owned(), groups: vec!["g".to_owned()], ..User::default() });
         assert_eq!(request, json!({"spec": {"username": "me", "groups": ["g"], "request": "r"}}));
         let old = json!({"status": {"conditions": [{"type": "Approved", "status": "True", "lastTransitionTime": "then"}]}});
         let mut new = json!({"status": {"conditions": [{"type": "Approved", "status": "True"}, {"type": "Failed", "status": "True"}]}});

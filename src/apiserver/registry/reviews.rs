@@ -53,7 +53,7 @@ async fn whose(server: &Server, review: &Value) -> Answer<Value> {
 /// The status of a question. Everybody may do everything, as `AlwaysAllow` has it.
 fn answer(resource: ResourceRef, user: &User, review: &Value) -> Answer<Value> {
     Ok(if resource == &SELF_SUBJECT_REVIEW {
-        json!({"userInfo": {"username": user.name, "groups": user.groups}})
+        json!({"userInfo": user.fields()})
     } else if resource == &SELF_SUBJECT_RULES_REVIEW {
         if json::text(review, "/spec/namespace").is_empty() {
             return Err(bad("no namespace on request"));
