@@ -78,7 +78,9 @@ pub fn dns_label(text: &str) -> Vec<String> {
     if text.len() > 63 {
         wrong.push(too_long(63));
     }
-    if !is_dns_label(text) {
+    if text.contains('.') && text.split('.').all(is_dns_label) {
+        wrong.push("must not contain dots".to_owned());
+    } else if !is_dns_label(text) {
         wrong.push(wants(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
              alphanumeric character",

@@ -31,7 +31,11 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             codec::convert(&mut value, target.resource, target.resource.storage());
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
-        refuse(&key, codec::validate_version(target.resource, &value))?;
+        let faults = codec::validate_version(target.resource, &value);
+        if !faults.is_empty() {
+            json::set_default(json::metadata(&mut value), "namespace", target.namespace.as_str());
+            refuse(&key, codec::validate(key.resource, &value, None).into_iter().chain(faults).collect())?;
+        }
         let object = create(server, key.resource, &target.namespace, value, &options).await?;
         let mut response = call.answer(201, &object)?;
         respond::warn(&mut response, &warnings);

@@ -2,8 +2,6 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
-
 use super::at::At;
 use super::{names, placement, resources, selector};
 use crate::object::schema;
@@ -65,12 +63,10 @@ const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 
 pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
     let spec = request.at("spec");
-    if spec.text("request").is_empty() {
-        spec.invalid("request", "unable to parse csr: PEM block type must be CERTIFICATE REQUEST", out);
-    } else if !is_pem(spec.text("request")) {
-        let shown = Value::from("<request>");
-        out.push(Cause::invalid("spec.request", &shown, "unable to parse csr: PEM block type must be CERTIFICATE REQUEST"));
+    if !is_pem(spec.text("request")) {
+        out.push(Cause::invalid_shown(spec.path("request"), &bytes(spec.text("request")), "PEM block type must be CERTIFICATE REQUEST"));
     }
+    usages(&spec, out);
     match spec.text("signerName").split_once('/') {
         _ if spec.text("signerName").is_empty() => spec.required("signerName", "", out),
         Some((domain, path)) if domain.contains('.') && names::subdomain(domain).is_empty() && !path.is_empty() => {}
@@ -80,7 +76,6 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         spec.invalid("expirationSeconds", why, out);
     }
-    usages(&spec, out);
     for condition in request.at("status").items("conditions") {
         match condition.text("type") {
             "" => condition.required("type", "", out),
@@ -94,7 +89,7 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
 
 fn usages(spec: &At<'_>, out: &mut Vec<Cause>) {
     if spec.list("usages").is_empty() {
-        spec.required("usages", "usages must be provided", out);
+        spec.required("usages", "", out);
     }
     let known = schema::get("io.k8s.api.certificates.v1.CertificateSigningRequestSpec").and_then(|it| it.field("usages"));
     let known = known.map(|it| it.allowed).unwrap_or_default();
@@ -109,10 +104,21 @@ fn usages(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-fn is_pem(base64: &str) -> bool {
+fn decoded(base64: &str) -> Vec<u8> {
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default();
-    String::from_utf8(bytes).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE REQUEST-----"))
+    base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default()
+}
+
+fn is_pem(base64: &str) -> bool {
+    String::from_utf8(decoded(base64)).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE REQUEST-----"))
+}
+
+/// Bytes as Go shows them.
+fn bytes(base64: &str) -> String {
+    match decoded(base64).as_slice() {
+        [] => "[]byte(nil)".to_owned(),
+        bytes => format!("[]byte{{{}}}", bytes.iter().map(|it| format!("{it:#x}")).collect::<Vec<_>>().join(", ")),
+    }
 }
 
 /// Decisions are taken through `approval` and never taken back.

@@ -136,19 +136,39 @@ const SCOPES: [&str; 7] =
     ["BestEffort", "CrossNamespacePodAffinity", "NotBestEffort", "NotTerminating", "PriorityClass", "Terminating", "VolumeAttributesClass"];
 
 pub(super) fn resource_quota(quota: &At<'_>, out: &mut Vec<Cause>) {
-    let spec = quota.at("spec");
-    resources::amounts(&spec, "hard", out);
-    for (name, _) in spec.entries("hard").into_iter().filter(|(name, _)| !resources::can_have_quota(name)) {
-        out.push(Cause::invalid(spec.at("hard").entry_path(name), &name.into(), "must be a standard resource for quota"));
+    let (spec, status) = (quota.at("spec"), quota.at("status"));
+    quota_amounts(&spec, "hard", out);
+    quota_scopes(&spec, out);
+    quota_amounts(&status, "hard", out);
+    quota_amounts(&status, "used", out);
+}
+
+fn quota_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    for (name, value) in of.entries(key) {
+        let path = of.at(key).entry_path(name);
+        resources::name(&path, name, (resources::can_have_quota, "must be a standard resource for quota"), out);
+        resources::amount_of(&path, name, value, out);
     }
-    for (at, scope) in spec.list("scopes").iter().enumerate() {
-        if !scope.as_str().is_some_and(|it| SCOPES.contains(&it)) {
-            out.push(Cause::invalid(format!("spec.scopes[{at}]"), scope, "unsupported scope"));
+}
+
+fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let scopes: Vec<&str> = spec.list("scopes").iter().filter_map(Value::as_str).collect();
+    let shown = format!("[]core.ResourceQuotaScope{{{}}}", scopes.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", "));
+    let mut fault = |detail: &str| out.push(Cause::invalid_shown(spec.path("scopes"), &shown, detail));
+    for scope in &scopes {
+        if !SCOPES.contains(scope) {
+            fault("unsupported scope");
+        }
+        for (name, _) in spec.entries("hard") {
+            if resources::can_have_quota(name) && !resources::is_of_scope(scope, name) {
+                fault("unsupported scope applied to resource");
+            }
         }
     }
-    let has = |scope: &str| spec.list("scopes").iter().any(|it| it == scope);
-    if has("BestEffort") && has("NotBestEffort") || has("Terminating") && has("NotTerminating") {
-        spec.invalid("scopes", "conflicting scopes", out);
+    for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
+        if pair.iter().all(|it| scopes.contains(it)) {
+            fault("conflicting scopes");
+        }
     }
 }
 

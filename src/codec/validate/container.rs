@@ -33,26 +33,26 @@ pub(super) enum Role {
 
 pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mut Vec<Cause>) {
     it.must("name", names::label, out);
-    let name = it.text("name");
-    if !name.is_empty() && !pod.names.insert(name) {
-        it.duplicate("name", out);
-    }
     match it.text("image") {
         "" => it.required("image", "", out),
         image if image.trim() != image => it.invalid("image", "must not have leading or trailing whitespace", out),
         _ => {}
     }
-    it.one_of("imagePullPolicy", &["Always", "IfNotPresent", "Never"], out);
     it.one_of("terminationMessagePolicy", &["FallbackToLogsOnError", "File"], out);
     ports(it, role, pod, out);
     environment(it, out);
     mounts(it, pod, out);
+    it.one_of("imagePullPolicy", &["Always", "IfNotPresent", "Never"], out);
     resources::requirements(&it.at("resources"), out);
     security::container(&it.at("securityContext"), out);
     // Only containers that stay can be probed and hooked into; init containers that stay are sidecars.
     let sidecar = role == Role::Init && it.text("restartPolicy") == "Always";
     if role == Role::Init && it.has("restartPolicy") {
         it.one_of("restartPolicy", &["Always"], out);
+    }
+    let name = it.text("name");
+    if !name.is_empty() && !pod.names.insert(name) {
+        it.duplicate("name", out);
     }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if !it.has(key) {

@@ -8,12 +8,13 @@ use crate::object::status::Cause;
 const NAME: usize = 128;
 const NOTE: usize = 1024;
 
-/// An event is in the namespace of what it is about; one about something without a namespace is in `default`, or in `kube-system`.
+/// An event is in the namespace of what it is about; one about something without a namespace is in `default`, or, if it is of the newer form, in
+/// `kube-system`.
 pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
     let (own, about) = (event.at("metadata").text("namespace"), event.at("involvedObject"));
     let timed = event.has("eventTime");
     let fits = match about.text("namespace") {
-        "" => matches!(own, "" | "default" | "kube-system"),
+        "" => matches!(own, "" | "default") || timed && own == "kube-system",
         namespace => timed || namespace == own || own.is_empty(),
     };
     if !fits {

@@ -190,6 +190,7 @@ mod tests {
                  '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
             ),
             (label(&"a".repeat(64)), "must be no more than 63 bytes"),
+            (label("a.b"), "must not contain dots"),
             (
                 qualified("-a"),
                 "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::at::At;
-use super::names::{self, Faults, NOT_NEGATIVE};
+use super::names::{self, NOT_NEGATIVE};
 use crate::object::status::Cause;
 use crate::util::quantity::{Format, Quantity};
 
@@ -30,12 +30,28 @@ fn is_extended(name: &str) -> bool {
     name.split_once('/').is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
 
-fn container_resource(name: &str) -> Faults {
+/// Whether a name without a domain is one of Kubernetes' own.
+fn is_standard(name: &str) -> bool {
+    can_have_quota(name) || name == "storage"
+}
+
+/// Checks a name of a resource; where a name without a domain has to be one of a few, `known` says which, and what else is told.
+pub(super) fn name(path: &str, name: &str, (known, otherwise): (fn(&str) -> bool, &str), out: &mut Vec<Cause>) {
     let faults = names::qualified(name);
-    if faults.is_empty() && !name.contains('/') && !CONTAINER.contains(&name) && !is_huge_pages(name) {
-        return vec!["must be a standard resource for containers".to_owned()];
+    out.extend(faults.iter().map(|fault| Cause::invalid_shown(path, name, fault)));
+    if name.contains('/') {
+        return;
     }
-    faults
+    if faults.is_empty() && !is_standard(name) {
+        out.push(Cause::invalid_shown(path, name, "must be a standard resource type or fully qualified"));
+    }
+    if !known(name) {
+        out.push(Cause::invalid_shown(path, name, otherwise));
+    }
+}
+
+fn is_of_containers(name: &str) -> bool {
+    CONTAINER.contains(&name) || is_huge_pages(name)
 }
 
 /// An amount as messages show it.
@@ -101,33 +117,47 @@ pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
 
 fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
     let path = of.entry_path(name);
-    out.extend(container_resource(name).iter().map(|fault| Cause::invalid(&path, &name.into(), fault)));
-    let quantity = amount(&path, value, out)?;
-    if is_extended(name) && !quantity.is_integer() {
+    self::name(&path, name, (is_of_containers, "must be a standard resource for containers"), out);
+    amount_of(&path, name, value, out)
+}
+
+/// Checks a map of amounts whose names may be any resource of a cluster (`capacity`).
+pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    let map = of.at(key);
+    for (name, value) in of.entries(key) {
+        let path = map.entry_path(name);
+        out.extend(names::qualified(name).iter().map(|fault| Cause::invalid_shown(&path, name, fault)));
+        amount_of(&path, name, value, out);
+    }
+}
+
+/// Checks an amount of a resource, of which there may be no fractions.
+pub(super) fn amount_of(path: &str, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
+    let quantity = amount(path, value, out)?;
+    if !quantity.is_integer() && (is_extended(name) || COUNTED.contains(&name)) {
         out.push(Cause::invalid(path, &show(quantity), "must be an integer"));
     }
     Some(quantity)
 }
 
-/// Checks a map of amounts whose names may be any resource of a cluster (`capacity`, a quota's `hard`).
-pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
-    let map = of.at(key);
-    for (name, value) in of.entries(key) {
-        let path = map.entry_path(name);
-        out.extend(names::qualified(name).iter().map(|fault| Cause::invalid(&path, &name.into(), fault)));
-        if let Some(quantity) = amount(&path, value, out)
-            && !quantity.is_integer()
-            && (is_extended(name) || name.starts_with("count/") || COUNTED.contains(&name))
-        {
-            out.push(Cause::invalid(path, &show(quantity), "must be an integer"));
-        }
-    }
-}
-
-/// Whether a quota can bound a resource: one with a domain, or one of the cluster's own.
+/// Whether a quota can bound a resource without a domain.
 pub(super) fn can_have_quota(name: &str) -> bool {
     let bound = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
-    name.contains('/') || COUNTED.contains(&name) || CONTAINER.contains(&bound) || is_huge_pages(bound) || name == "requests.storage"
+    let huge = name.strip_prefix("requests.").unwrap_or(name);
+    COUNTED.contains(&name) || CONTAINER.contains(&bound) || is_huge_pages(huge) || name == "requests.storage"
+}
+
+/// Whether what a quota bounds is something of pods, or of the pods of a scope.
+pub(super) fn is_of_scope(scope: &str, name: &str) -> bool {
+    let bound = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
+    match scope {
+        "BestEffort" => name == "pods",
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            name == "pods" || matches!(bound, "cpu" | "memory")
+        }
+        "VolumeAttributesClass" => matches!(name, "persistentvolumeclaims" | "requests.storage"),
+        _ => true,
+    }
 }
 
 /// Checks one item of a limit range: each bound against the others.

@@ -10,7 +10,11 @@ use crate::object::status::Cause;
 /// Checks what all of these kinds have: counts, a selector, and a template it selects.
 pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
     let spec = object.at("spec");
-    spec.not_negative(&["replicas", "minReadySeconds", "revisionHistoryLimit"], out);
+    spec.not_negative(&["replicas", "minReadySeconds"], out);
+    // A stateful set keeps everything then.
+    if kind != "StatefulSet" {
+        spec.not_negative(&["revisionHistoryLimit"], out);
+    }
     match kind {
         "ReplicationController" => plain_selector(&spec, out),
         _ => label_selector(kind, &spec, out),

@@ -139,7 +139,7 @@ fn to_v2(autoscaler: &mut Value) {
             json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": percent}}})
         });
         let others = items(noted(METRICS, ["spec", "metrics"], &|it| metrics_to_v2(&ASKED, it)));
-        let metrics: Vec<Value> = cpu.into_iter().chain(others).collect();
+        let metrics: Vec<Value> = others.into_iter().chain(cpu).collect();
         if !metrics.is_empty() {
             spec.insert("metrics".to_owned(), metrics.into());
         }
@@ -253,12 +253,12 @@ mod tests {
             "metadata": {"name": "a", "annotations": {"mine": "kept"}},
             "spec": {"maxReplicas": 5, "minReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "web"},
                 "metrics": [
-                    {"type": "Resource", "resource": {"name": "cpu", "target": target("Utilization", "averageUtilization", 70.into())}},
                     {"type": "Resource", "resource": {"name": "memory", "target": target("AverageValue", "averageValue", "1Gi".into())}},
                     {"type": "Pods", "pods": {"metric": {"name": "p", "selector": {"matchLabels": {"a": "b"}}}, "target": target("AverageValue", "averageValue", "10".into())}},
                     {"type": "Object", "object": {"describedObject": {"kind": "Service", "name": "s"}, "metric": {"name": "o"}, "target": target("Value", "value", "3".into())}},
                     {"type": "External", "external": {"metric": {"name": "e"}, "target": target("Value", "value", "4".into())}},
                     {"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": target("Utilization", "averageUtilization", 50.into())}},
+                    {"type": "Resource", "resource": {"name": "cpu", "target": target("Utilization", "averageUtilization", 70.into())}},
                 ],
                 "behavior": {"scaleUp": {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [{"type": "Pods", "value": 4, "periodSeconds": 15}]}}},
             "status": {"currentReplicas": 2, "desiredReplicas": 3,

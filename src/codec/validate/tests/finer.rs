@@ -158,10 +158,25 @@ fn claims_and_quotas() {
                 ),
                 &[],
             ),
-            (quota(json!({"cores": "1"})), &["spec.hard[cores]: Invalid value: \"cores\": must be a standard resource for quota"]),
             (
-                json!({"spec": {"scopes": ["BestEffort", "NotBestEffort"]}}),
-                &["spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes"],
+                json!({"spec": {"hard": {"cores": "1"}}, "status": {"hard": {"storage": "1"}, "used": {"pods": "500m"}}}),
+                &[
+                    "spec.hard[cores]: Invalid value: cores: must be a standard resource type or fully qualified",
+                    "spec.hard[cores]: Invalid value: cores: must be a standard resource for quota",
+                    "status.hard[storage]: Invalid value: storage: must be a standard resource for quota",
+                    "status.used[pods]: Invalid value: \"500m\": must be an integer",
+                ],
+            ),
+            (
+                json!({"spec": {"scopes": ["BestEffort", "NotBestEffort", "Odd"]}}),
+                &[
+                    r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"BestEffort", "NotBestEffort", "Odd"}: unsupported scope"#,
+                    r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"BestEffort", "NotBestEffort", "Odd"}: conflicting scopes"#,
+                ],
+            ),
+            (
+                json!({"spec": {"hard": {"pods": "1", "requests.cpu": "1", "services": "1", "example.com/x": "1"}, "scopes": ["NotTerminating"]}}),
+                &[r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"NotTerminating"}: unsupported scope applied to resource"#],
             ),
         ],
     );

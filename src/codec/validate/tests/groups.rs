@@ -381,7 +381,7 @@ fn settings_of_the_cluster() {
                 with(&request, "/spec/signerName", "x".into()),
                 &["spec.signerName: Invalid value: \"x\": must be a fully qualified domain and path of the form 'example.com/signer-name'"],
             ),
-            (with(&request, "/spec/usages", json!([])), &["spec.usages: Required value: usages must be provided"]),
+            (with(&request, "/spec/usages", json!([])), &["spec.usages: Required value"]),
             (with(&request, "/spec/usages", json!(["any", "any"])), &["spec.usages[1]: Duplicate value: \"any\""]),
         ],
     );
