@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{DecodeError, Engine};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use crate::cache::Query;
 use crate::codec;
 use crate::object::selector::{FieldSelector, LabelSelector};
 use crate::object::{Name, Object, ResourceRef, Revision, Status};
+use crate::util::go_json;
 
 /// Longer lists are sent in pieces of about this size while they are put together.
 const PIECE: usize = 256 * 1024;
@@ -81,8 +82,12 @@ pub(crate) fn selection(call: &Call) -> Answer<Query> {
     Ok(Query { namespace, labels, fields })
 }
 
+/// Of the form of a [`Token`].
+const VERSION: &str = "meta.k8s.io/v1";
+
 /// A place in a list that is read in chunks.
-#[derive(Debug, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(default)]
 struct Token {
     v: String,
     /// -1: whatever is newest.
@@ -93,7 +98,7 @@ struct Token {
 
 impl Token {
     fn new(revision: i64, last: &Name) -> Self {
-        Self { v: "meta.k8s.io/v1".to_owned(), rv: revision, start: format!("{last}\0") }
+        Self { v: VERSION.to_owned(), rv: revision, start: format!("{last}\0") }
     }
 
     fn encode(&self) -> String {
@@ -101,10 +106,23 @@ impl Token {
     }
 
     fn decode(text: &str) -> Answer<Self> {
-        let decoded = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok().and_then(|it| serde_json::from_slice::<Self>(&it).ok());
-        decoded
-            .filter(|it| it.v == "meta.k8s.io/v1" && it.rv >= -1 && it.rv != 0)
-            .ok_or_else(|| bad("invalid continue token: continue key is not valid"))
+        Self::read(text).map_err(|why| bad(format!("invalid continue token: continue key is not valid: {why}")))
+    }
+
+    fn read(text: &str) -> Result<Self, String> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+            let at = if let DecodeError::InvalidByte(at, _) = error { at } else { text.len() / 4 * 4 };
+            format!("illegal base64 data at input byte {at}")
+        })?;
+        let token: Self =
+            serde_json::from_slice(&bytes).map_err(|error| go_json::syntax_error(&bytes).unwrap_or_else(|| error.to_string()))?;
+        match &token {
+            Self { v, .. } if v != VERSION => Err(format!("server does not recognize this encoded version {v}")),
+            Self { rv: 0, .. } => Err(format!("incorrect encoded start resourceVersion (version {VERSION})")),
+            Self { rv: ..=-2, .. } => Err("its resourceVersion is negative".to_owned()),
+            Self { start, .. } if start.is_empty() => Err(format!("encoded start key empty (version {VERSION})")),
+            _ => Ok(token),
+        }
     }
 
     fn start(&self, resource: ResourceRef) -> Name {
@@ -257,8 +275,17 @@ mod tests {
         assert_eq!(Token::decode(&token.encode()).unwrap(), token);
         assert_eq!(token.start(&NODE), Name::new("", "n1\0"));
         assert_eq!(Token::new(7, &Name::new("a", "b")).start(&POD), Name::new("a", "b\0"));
-        for bad in ["", "x", "e30", &URL_SAFE_NO_PAD.encode(r#"{"v":"v9","rv":1,"start":"a"}"#)] {
-            assert_eq!(Token::decode(bad).unwrap_err().code, 400, "{bad}");
+        for (bad, why) in [
+            ("", "unexpected end of JSON input"),
+            ("x", "illegal base64 data at input byte 0"),
+            ("a*", "illegal base64 data at input byte 1"),
+            ("nonsense", "invalid character '\\x9e' looking for beginning of value"),
+            ("e30", "server does not recognize this encoded version "),
+            (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1"}"#), "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+            (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1}"#), "encoded start key empty (version meta.k8s.io/v1)"),
+        ] {
+            let status = Token::decode(bad).unwrap_err();
+            assert_eq!((status.code, status.message), (400, format!("invalid continue token: continue key is not valid: {why}")));
         }
     }
 

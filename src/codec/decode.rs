@@ -4,10 +4,12 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::conform::{self, Conforming, Failure};
+use super::patch::PatchKind;
 use super::protobuf;
 use super::scalar::Spelling;
 use crate::object::schema::{self, Type};
 use crate::object::{ResourceRef, Status};
+use crate::util::go_json;
 
 /// A request body, decoded.
 #[derive(Debug)]
@@ -63,17 +65,21 @@ pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
     }
 }
 
-/// Decodes a patch of the kinds that are JSON.
+/// Decodes a patch of one of the kinds that are JSON.
 ///
 /// # Errors
 /// 400 for what is not JSON.
-pub fn decode_patch(body: &Bytes) -> Result<Decoded, Box<Status>> {
+pub fn decode_patch(kind: PatchKind, body: &Bytes) -> Result<Decoded, Box<Status>> {
     let mut json = serde_json::Deserializer::from_slice(body);
     let outcome = conform::free(&mut json).and_then(|conforming| json.end().map(|()| conforming).map_err(Failure::Syntax));
     match outcome {
         Ok(Conforming { value, strict_errors }) => Ok(Decoded { value, strict_errors }),
         Err(Failure::Shape(why)) => Err(Box::new(Status::bad_request(why))),
-        Err(Failure::Syntax(error)) => Err(Box::new(Status::bad_request(format!("the request body is not JSON: {error}")))),
+        Err(Failure::Syntax(error)) => {
+            let why = go_json::syntax_error(body).unwrap_or_else(|| error.to_string());
+            let what = if kind == PatchKind::Strategic { "" } else { "error decoding patch: " };
+            Err(Box::new(Status::bad_request(format!("{what}{why}"))))
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod cidr;
 pub mod cron;
 pub mod duration;
 pub mod go;
+pub mod go_json;
 pub mod ini;
 pub mod names;
 pub mod portion;

@@ -38,7 +38,7 @@ impl Patch {
     /// # Errors
     /// 400 for what is not JSON.
     pub(super) fn read(call: &Call, kind: PatchKind, fields: FieldValidation) -> Answer<Self> {
-        let Decoded { value: body, strict_errors: duplicates } = codec::decode_patch(&call.body)?;
+        let Decoded { value: body, strict_errors: duplicates } = codec::decode_patch(kind, &call.body)?;
         Ok(Self { kind, body, duplicates, fields, warnings: Mutex::default() })
     }
 

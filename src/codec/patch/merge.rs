@@ -2,11 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{PatchError, json};
 
 pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError> {
-    if !patch.is_object() {
-        return Err(PatchError::Malformed("Invalid JSON Patch".to_owned()));
+    match patch {
+        Value::Object(_) => {}
+        Value::Null => return Err(PatchError::Malformed("Invalid JSON Patch".to_owned())),
+        other => return Err(PatchError::Malformed(format!("error decoding patch: {}", json::unmarshal(other, json::MAP)))),
     }
     let mut merged = current.clone();
     merge(&mut merged, patch);

@@ -7,7 +7,7 @@ mod strategic;
 
 use serde_json::Value;
 
-use crate::object::status::{Cause, Details};
+use crate::object::status::Details;
 use crate::object::{ResourceRef, Status, schema};
 
 /// The kinds of patch a server takes, by their `Content-Type`.
@@ -39,14 +39,16 @@ enum PatchError {
     Malformed(String),
     /// It asks for more than one patch may.
     TooLarge(String),
-    /// It does not go with the object.
-    Unfit(String),
+    /// An operation of it does not go with the object. Which one and why, Kubernetes does not say.
+    Unfit,
+    /// It makes no sense; which Kubernetes takes for a fault of its own.
+    Senseless(String),
 }
 
 /// What `current` becomes under a patch (all kinds but `Apply`). The result still has to be decoded, defaulted and validated.
 ///
 /// # Errors
-/// 400 for a patch that is malformed, 413 for one of too many operations, 422 for one that does not fit the object.
+/// 400 for a patch that is malformed, 413 for one of too many operations, 422 for one that does not fit the object, 500 for one without sense.
 pub fn patch(resource: ResourceRef, current: &Value, kind: PatchKind, patch: &Value) -> Result<Value, Box<Status>> {
     let result = match kind {
         PatchKind::Json => json::apply(current, patch),
@@ -62,13 +64,11 @@ impl PatchError {
         match self {
             Self::Malformed(message) => Status::bad_request(message),
             Self::TooLarge(message) => Status::failure(413, "RequestEntityTooLarge", format!("Request entity too large: {message}")),
-            // Kubernetes sends the general sentence only; the cause makes kubectl say what is wrong.
-            Self::Unfit(message) => {
-                let cause = Cause { reason: "FieldValueInvalid".to_owned(), message, field: "patch".to_owned() };
-                let mut status = Status::failure(422, "Invalid", "the server rejected our request due to an error in our request");
-                status.details = Some(Details { causes: vec![cause], ..Details::default() });
-                status
+            Self::Unfit => {
+                let status = Status::failure(422, "Invalid", "the server rejected our request due to an error in our request");
+                Status { details: Some(Details::default()), ..status }
             }
+            Self::Senseless(message) => Status::failure(500, "", message),
         }
     }
 }
@@ -114,8 +114,8 @@ mod tests {
             (PatchKind::Json, json!([{"op": "remove", "path": "/x"}]), 422, "Invalid"),
             (PatchKind::Merge, json!([]), 400, "BadRequest"),
             (PatchKind::Strategic, json!([]), 400, "BadRequest"),
-            (PatchKind::Strategic, json!({"$patch": "x"}), 400, "BadRequest"),
-            (PatchKind::Strategic, json!({"spec": {"containers": [{}]}}), 422, "Invalid"),
+            (PatchKind::Strategic, json!({"$patch": "x"}), 500, ""),
+            (PatchKind::Strategic, json!({"spec": {"containers": [{}]}}), 500, ""),
             (PatchKind::Apply, json!({}), 400, "BadRequest"),
         ] {
             let status = patch(&resource::POD, &pod, kind, &body).unwrap_err();

@@ -17,11 +17,11 @@ impl Identity {
     pub(super) fn of(self, element: &Value) -> Result<String, PatchError> {
         let Some(key) = self.0 else { return Ok(element.to_string()) };
         let Value::Object(fields) = element else {
-            return Err(PatchError::Unfit(format!("expected a map with the merge key {key}, but received {}", go::print(element))));
+            return Err(PatchError::Senseless(format!("expected a map with the merge key {key}, but received {}", go::print(element))));
         };
         match fields.get(key) {
             Some(value) => Ok(value.to_string()),
-            None => Err(PatchError::Unfit(format!("map: {} does not contain declared merge key: {key}", go::print(element)))),
+            None => Err(PatchError::Senseless(format!("map: {} does not contain declared merge key: {key}", go::print(element)))),
         }
     }
 
@@ -75,7 +75,7 @@ pub(super) fn check(patch: &[Value], wanted: &[Value], identity: Identity) -> Re
     for element in patch.iter().filter(|it| it.get("$patch").is_none()) {
         let at = positions.get(&identity.of(element)?).copied();
         if at.is_none() || at < last {
-            return Err(PatchError::Malformed(format!(
+            return Err(PatchError::Senseless(format!(
                 "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
                 go::print(&Value::Array(patch.to_vec())),
                 go::print(&Value::Array(wanted.to_vec())),

@@ -8,8 +8,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
 use super::order::{self, Identity};
+use super::{PatchError, json};
 use crate::object::schema::{Field, Shape, Type};
 use crate::util::go;
 
@@ -23,8 +23,10 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'static Type>;
 
 /// What `current`, of the schema type `name`, becomes.
 pub(super) fn apply(lookup: Lookup<'_>, name: &'static str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
-    let Value::Object(patch) = patch else {
-        return Err(PatchError::Malformed("invalid JSON document".to_owned()));
+    let patch = match patch {
+        Value::Object(patch) => patch,
+        Value::Null => return Ok(current.clone()),
+        other => return Err(PatchError::Malformed(json::unmarshal(other, json::MAP))),
     };
     let current = current.as_object().cloned().unwrap_or_default();
     Merger { lookup }.object(current, patch, Some(&Shape::Object(name))).map(Value::Object)
@@ -143,6 +145,11 @@ impl Merger<'_> {
 
     /// Merges a list of objects told apart by `key`.
     fn elements(&self, current: Vec<Value>, patch: &[Value], key: &'static str, shape: Option<&Shape>) -> Result<Vec<Value>, PatchError> {
+        let objects = current.iter().chain(patch).filter(|it| it.is_object()).count();
+        if objects != 0 && objects != current.len() + patch.len() {
+            let lists = Value::Array(vec![Value::Array(current), Value::Array(patch.to_vec())]);
+            return Err(PatchError::Senseless(format!("list element types are not identical: {}", go::print(&lists))));
+        }
         let identity = Identity(Some(key));
         let (mut deleted, mut replace) = (HashSet::new(), false);
         let mut changed: Vec<&Value> = Vec::with_capacity(patch.len());
@@ -191,9 +198,6 @@ impl Merger<'_> {
 
 /// Merges a list of scalars: a set union, in the order of `arrange`.
 fn scalars(current: Vec<Value>, patch: &[Value]) -> Result<Vec<Value>, PatchError> {
-    if patch.iter().any(Value::is_array) {
-        return Err(PatchError::Unfit("lists of lists are not supported".to_owned()));
-    }
     let identity = Identity(None);
     let mut seen = HashSet::new();
     let mut merged = Vec::with_capacity(current.len() + patch.len());
@@ -211,7 +215,7 @@ fn is_directive(key: &str) -> bool {
 
 fn unknown_directive(directive: &Value, patch: &Map<String, Value>) -> PatchError {
     let patch = go::print(&Value::Object(patch.clone()));
-    PatchError::Malformed(format!("unknown patch type: {} in map: {patch}", go::print(directive)))
+    PatchError::Senseless(format!("unknown patch type: {} in map: {patch}", go::print(directive)))
 }
 
 /// Removes what `$retainKeys` does not list; it must list all that the patch sets.
