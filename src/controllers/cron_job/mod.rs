@@ -246,9 +246,12 @@ impl CronJob<'_> {
                 }
             },
         };
-        if let Some(next) = schedule.next(self.now, &zone) {
-            plan.look_again(Duration::try_from(next.duration_since(self.now)).unwrap_or_default() + LATER);
-        }
+        let Some(next) = schedule.next(self.now, &zone) else {
+            // Such as the 31st of February.
+            let message = format!("invalid schedule: {text} : time difference between two schedules is less than 1 second");
+            return plan.note(self.object, EventType::Warning, "InvalidSchedule", message);
+        };
+        plan.look_again(Duration::try_from(next.duration_since(self.now)).unwrap_or_default() + LATER);
         let deadline = self.spec()["startingDeadlineSeconds"].as_i64().map(SignedDuration::from_secs);
         let made = self.object.meta().created.parse().unwrap_or(self.now);
         let last = self.jobs.iter().filter_map(|it| it.scheduled).chain(self.status_time("lastScheduleTime")).max();

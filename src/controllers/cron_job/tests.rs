@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{CronJobController, Due, due};
 use crate::controllers::gc::GarbageCollector;
 use crate::controllers::job::JobController;
-use crate::controllers::plan::tree;
+use crate::controllers::plan::{Controller, tree};
 use crate::controllers::simulation::World;
 use crate::object::{Object, ObjectKey, resource};
 
@@ -156,4 +156,15 @@ fn a_job_started_by_hand_is_not_the_schedules() {
     finish(&mut world, "Succeeded");
     let is_there = |it: &Object| it.name() == "by-hand";
     assert!(world.list(&resource::JOB).iter().any(|it| is_there(it)) && status(&world)["lastScheduleTime"].is_null());
+}
+
+#[test]
+fn a_schedule_without_a_time_is_told_of() {
+    let mut world = world();
+    world.put(&resource::CRON_JOB, "default", cron_job(json!({"schedule": "59 23 31 2 *"})));
+    let controller = CronJobController { zone: TimeZone::UTC };
+    let plan = controller.plan(&world.cache, &key(), world.now);
+    let told: Vec<_> = plan.notes.iter().map(|it| (it.reason, it.message.as_str())).collect();
+    let message = "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second";
+    assert_eq!(told, [("InvalidSchedule", message)]);
 }
