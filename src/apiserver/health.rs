@@ -73,12 +73,21 @@ async fn run(server: &Server, check: &str) -> Result<(), String> {
     }
 }
 
+/// For people, whoever asks.
+fn indented(body: &serde_json::Value) -> Response {
+    respond::json(200, format!("{body:#}").into())
+}
+
 fn page(server: &Server, path: &str) -> Option<Response> {
     match path {
         "version" => {
             let body = serde_json::json!({
                 "major": version::MAJOR,
                 "minor": version::MINOR,
+                "emulationMajor": version::MAJOR,
+                "emulationMinor": version::MINOR,
+                "minCompatibilityMajor": version::MAJOR,
+                "minCompatibilityMinor": version::PREVIOUS_MINOR,
                 "gitVersion": version::KUBERNETES,
                 "gitCommit": "",
                 "gitTreeState": "clean",
@@ -87,7 +96,7 @@ fn page(server: &Server, path: &str) -> Option<Response> {
                 "compiler": "rustc",
                 "platform": "linux/amd64",
             });
-            Some(respond::json(200, body.to_string().into()))
+            Some(indented(&body))
         }
         "metrics" => Some(respond::full(200, "text/plain; version=0.0.4; charset=utf-8", server.config.metrics.render().into())),
         "" => {
@@ -101,7 +110,7 @@ fn page(server: &Server, path: &str) -> Option<Response> {
             paths.extend(READINESS.iter().map(|check| format!("/readyz/{check}")));
             paths.sort();
             paths.dedup();
-            Some(respond::json(200, serde_json::json!({ "paths": paths }).to_string().into()))
+            Some(indented(&serde_json::json!({ "paths": paths })))
         }
         _ => None,
     }

@@ -21,7 +21,7 @@ async fn raw(it: &Fixture, request: &[u8]) -> String {
 async fn http_1_on_a_socket() {
     let it = start().await;
     let version = raw(&it, b"GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
-    assert!(version.starts_with("HTTP/1.1 200 OK\r\n") && version.contains("\"minor\":\"33\""), "{version}");
+    assert!(version.starts_with("HTTP/1.1 200 OK\r\n") && version.contains("\"minor\": \"33\""), "{version}");
     let ready = raw(&it, b"GET /readyz?verbose HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(ready.contains("[+]etcd ok\n") && ready.ends_with("readyz check passed\n"), "{ready}");
     let missing = raw(&it, b"GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
