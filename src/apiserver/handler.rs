@@ -18,7 +18,7 @@ use super::path::{self, Route, Target};
 use super::present::Presentation;
 use super::query::{Answer, Query, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
-use super::{Server, documents, gzip, health, list, logs, registry, render, watch};
+use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
 use crate::codec;
 use crate::object::status::Details;
 use crate::object::{Object, ObjectKey, Status, resource};
@@ -190,6 +190,7 @@ impl Server {
         match (verb, target.subresource.as_str()) {
             ("get", "scale") => registry::scale::get(self, &call).await,
             ("get", "log") => logs::serve(self, &call).await,
+            ("get" | "create", "exec" | "attach" | "portforward") => streams::serve(self, &call).await,
             ("get", "" | "status" | "approval" | "ephemeralcontainers") => get(self, &call).await,
             ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
             ("watch", "") => watch::serve(self, &call).await,

@@ -107,7 +107,7 @@ pub(crate) fn kubelet_url(node: &Object) -> Answer<String> {
 }
 
 /// Which container is meant.
-fn container(pod: &Value, asked: Option<&str>) -> Answer<String> {
+pub(crate) fn container(pod: &Value, asked: Option<&str>) -> Answer<String> {
     let name = json::text(pod, "/metadata/name");
     let names = |field: &str| -> Vec<String> {
         json::items(pod, &format!("/spec/{field}")).iter().map(|it| json::text(it, "/name").to_owned()).collect()

@@ -27,6 +27,7 @@ mod render;
 mod respond;
 mod serve;
 mod stall;
+mod streams;
 pub mod tokens;
 mod underway;
 mod watch;

@@ -123,7 +123,7 @@ mod tests {
         let a = json!({"type": "A", "status": "True", "reason": "Y", "lastTransitionTime": "2026-01-01T00:00:00Z"});
         let b = json!({"type": "B", "status": "False", "lastTransitionTime": "2026-01-02T00:00:00Z"});
         assert_eq!(list, json!([a, b]));
-        let mut latest = Conditions::of(&json!({ "conditions": list }), None).latest_last();
+        let mut latest = Conditions::of(&json!({ "conditions": list }), None).newest_last();
         latest.set("A", "True", "Y", "", two);
         assert_eq!(latest.list, json!([a, b]), "nothing new");
         latest.set("A", "True", "Z", "", two);

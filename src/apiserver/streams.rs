@@ -1,0 +1,25 @@
+//! `pods/exec`, `attach` and `portforward`. Nothing is streamed yet, but what is wrong with a request is told as Kubernetes tells it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::Server;
+use super::handler::Call;
+use super::logs;
+use super::query::{Answer, bad};
+use super::respond::Response;
+use crate::object::Status;
+
+pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
+    let subresource = call.target.subresource.as_str();
+    let pod = server.read(&call.key(), None).await?;
+    if subresource != "portforward" {
+        let value: Value = serde_json::from_slice(pod.body()).map_err(|error| Box::new(Status::internal(error)))?;
+        logs::container(&value, call.query.get("container"))?;
+    }
+    if pod.field("spec.nodeName").unwrap_or_default().is_empty() {
+        return Err(bad(format!("pod {} does not have a host assigned", pod.name())));
+    }
+    Err(Box::new(Status::failure(501, "NotImplemented", format!("pods {subresource} is not implemented"))))
+}
