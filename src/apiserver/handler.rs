@@ -105,6 +105,7 @@ impl Server {
         let verb = verb(&parts.method, &route, &query);
         let presentation = Presentation::of(&parts.headers, &query);
         let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
+        let deprecated = if let Route::Target(target) = &route { deprecation(target) } else { None };
         let answer = async {
             let user = auth::authenticate(&parts.headers)?;
             let deadline = started + self.patience(verb, &query)?;
@@ -124,7 +125,10 @@ impl Server {
             };
             tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
-        let response = answer.await.unwrap_or_else(|status| respond::status(&status));
+        let mut response = answer.await.unwrap_or_else(|status| respond::status(&status));
+        if let Some(why) = deprecated {
+            respond::warn(&mut response, &[why.to_owned()]);
+        }
         let response = presentation.apply(response, verb == "watch").await;
         self.requests.count((verb, plural, response.status().as_u16()), started.elapsed());
         response
@@ -260,6 +264,11 @@ fn fits(verb: &str, target: &Target) -> bool {
         "update" | "patch" => !target.name.is_empty(),
         _ => true,
     }
+}
+
+/// What is to be told of a resource that has a successor, whatever is asked of it.
+fn deprecation(target: &Target) -> Option<&'static str> {
+    (target.resource == &resource::ENDPOINTS).then_some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
 }
 
 fn not_allowed() -> Box<Status> {

@@ -1,6 +1,9 @@
 //! Query parameters, and the options that requests carry in them.
 
 use std::num::{IntErrorKind, ParseIntError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::codec::apply::Writer;
 use crate::object::status::Cause;
@@ -145,6 +148,22 @@ pub(crate) struct WriteOptions {
     pub(crate) applies: bool,
     /// An apply takes fields from their owners.
     pub(crate) force: bool,
+    pub(crate) warnings: Warnings,
+}
+
+/// What the client is to be told of an object that it writes, though it is written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl Warnings {
+    /// What was to be told of an earlier attempt no longer is.
+    pub(crate) fn set(&self, warnings: Vec<String>) {
+        *self.0.lock() = warnings;
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock())
+    }
 }
 
 /// The longest name of a field manager, in bytes.
@@ -194,7 +213,7 @@ impl WriteOptions {
             return Err(Box::new(Status::invalid_options(kind, causes)));
         }
         let manager = if manager.is_empty() { printed(agent) } else { manager.to_owned() };
-        Ok(Self { dry_run, fields, manager, version: None, applies, force: force.unwrap_or_default() })
+        Ok(Self { dry_run, fields, manager, applies, force: force.unwrap_or_default(), ..Self::default() })
     }
 
     /// The writer, of an object that is stored as one of `resource`.

@@ -50,6 +50,7 @@ pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     };
     let mut response = call.answer(code, &object)?;
     respond::warn(&mut response, &warnings);
+    respond::warn(&mut response, &options.warnings.take());
     Ok(response)
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let object = create(server, key.resource, &target.namespace, value, &options).await?;
         let mut response = call.answer(201, &object)?;
         respond::warn(&mut response, &warnings);
+        respond::warn(&mut response, &options.warnings.take());
         Ok(response)
     })
 }
@@ -69,6 +70,7 @@ pub(crate) async fn create(
     strategy::create(resource, &mut value);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
+    options.warnings.set(codec::warnings(resource, &value, None));
     let charge = server.admission.validate(server, &review, &value).await?;
     let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
         Ok(claims) => claims,

@@ -100,6 +100,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
         let mut response = call.answer(200, &object)?;
         respond::warn(&mut response, &patch.warnings());
+        respond::warn(&mut response, &options.warnings.take());
         Ok(response)
     })
 }

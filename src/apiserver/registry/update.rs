@@ -96,6 +96,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_| Ok(value.clone())).await?;
         let mut response = call.answer(200, &object)?;
         respond::warn(&mut response, &warnings);
+        respond::warn(&mut response, &options.warnings.take());
         Ok(response)
     })
 }
@@ -187,6 +188,9 @@ async fn attempt(
             strategy::bump_generation(key.resource, &mut new, &old);
         }
         refuse(key, codec::validate(key.resource, &new, Some(&old)))?;
+    }
+    if part == Part::Whole {
+        options.warnings.set(codec::warnings(key.resource, &new, Some(&old)));
     }
     if new == old && managers == held {
         return Ok(Attempt::Done(object.clone()));

@@ -26,10 +26,12 @@ mod selector;
 mod service;
 mod storage;
 mod volume;
+mod warn;
 mod workload;
 
 pub use cluster::SYSTEM_PRIORITIES;
 use serde_json::Value;
+pub use warn::warnings;
 
 use self::at::At;
 use crate::object::ResourceRef;

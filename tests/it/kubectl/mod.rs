@@ -60,5 +60,5 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply create delete describe get kinds modify no_container nodes scale server_side wait
+    about access apply create delete describe get kinds modify no_container nodes scale server_side wait warned
 }

@@ -1,0 +1,140 @@
+//! What is warned of.
+
+use serde_json::{Value, json};
+
+use super::warnings;
+use crate::object::ResourceRef;
+use crate::object::resource::{
+    CRON_JOB, DEPLOYMENT, INGRESS, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SERVICE, STATEFUL_SET, STORAGE_CLASS,
+};
+
+fn of(resource: ResourceRef, object: Value) -> Vec<String> {
+    warnings(resource, &object, None)
+}
+
+#[test]
+fn a_plain_pod_gives_no_cause() {
+    assert!(of(&POD, json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "a", "image": "i"}]}})).is_empty());
+}
+
+#[test]
+fn pods() {
+    let container = json!({"name": "a", "image": "i",
+        "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "$(A)2"}, {"name": "A", "value": "3"}],
+        "ports": [
+            {"containerPort": 80, "protocol": "TCP", "name": "web"},
+            {"containerPort": 80, "protocol": "TCP"},
+            {"containerPort": 80, "protocol": "TCP", "hostPort": 8080, "name": "web"},
+            {"containerPort": 80, "protocol": "UDP"}],
+        "resources": {"limits": {"memory": "100m", "cpu": "500m"}, "requests": {"memory": "1"}}});
+    let pod = json!({
+        "metadata": {"name": "a.b", "annotations": {"scheduler.alpha.kubernetes.io/critical-pod": "", "container.apparmor.security.beta.kubernetes.io/a": "x"}},
+        "spec": {
+            "containers": [container],
+            "nodeSelector": {"beta.kubernetes.io/os": "linux"},
+            "affinity": {
+                "nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "beta.kubernetes.io/arch"}]}]}},
+                "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {"topologyKey": "x"}}]}},
+            "topologySpreadConstraints": [{"topologyKey": "zone"}],
+            "volumes": [{"name": "v", "gitRepo": {}}, {"name": "w", "glusterfs": {}}],
+            "hostAliases": [{"ip": "1.2.3.4"}, {"ip": "1.2.3.4"}],
+            "imagePullSecrets": [{"name": "s"}, {"name": "s"}],
+            "terminationGracePeriodSeconds": -1}});
+    let name = "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended";
+    assert_eq!(
+        of(&POD, pod.clone()),
+        [
+            &format!("{name}: [must not contain dots]"),
+            "spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0].matchExpressions[0].key: \
+             beta.kubernetes.io/arch is deprecated since v1.14; use \"kubernetes.io/arch\" instead",
+            "spec.topologySpreadConstraints[0].labelSelector: a null labelSelector results in matching no pod",
+            "metadata.annotations[scheduler.alpha.kubernetes.io/critical-pod]: non-functional in v1.16+; use the \"priorityClassName\" field instead",
+            "spec.volumes[0].gitRepo: deprecated in v1.11, and disabled by default in v1.33+",
+            "spec.volumes[1].glusterfs: deprecated in v1.25, non-functional in v1.26+",
+            "spec.hostAliases[1].ip: duplicate ip \"1.2.3.4\"",
+            "spec.imagePullSecrets[1].name: duplicate name \"s\"",
+            "spec.containers[0].resources.limits[memory]: fractional byte value \"100m\" is invalid, must be an integer",
+            "spec.containers[0].env[2]: hides previous definition of \"A\", which may be dropped when using apply",
+            "spec.containers[0].ports[1]: duplicate port definition with spec.containers[0].ports[0]",
+            "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[0]",
+            "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[1]",
+            "spec.containers[0].ports[2]: duplicate port name \"web\" with spec.containers[0].ports[0], services and probes that select \
+             ports by name will use spec.containers[0].ports[0]",
+            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
+            "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.labelSelector: a null \
+             labelSelector results in matching no pod",
+        ]
+    );
+    assert!(warnings(&POD, &pod, Some(&pod)).is_empty(), "nobody reads what an update of a pod gives cause to");
+}
+
+#[test]
+fn templates_are_looked_at_when_they_change() {
+    let deployment = |generation: i64| {
+        let template = json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/a": "x"}}, "spec": {
+            "containers": [{"name": "a", "image": "i"}], "nodeSelector": {"node-role.kubernetes.io/master": ""}}});
+        json!({"metadata": {"name": "web", "generation": generation}, "spec": {"template": template}})
+    };
+    let expected = [
+        "spec.template.spec.nodeSelector[node-role.kubernetes.io/master]: use \"node-role.kubernetes.io/control-plane\" instead",
+        "spec.template.metadata.annotations[container.apparmor.security.beta.kubernetes.io/a]: deprecated since v1.30; use the \
+         \"appArmorProfile\" field instead",
+    ];
+    assert_eq!(of(&DEPLOYMENT, deployment(1)), expected);
+    assert_eq!(warnings(&DEPLOYMENT, &deployment(2), Some(&deployment(1))), expected);
+    assert!(warnings(&DEPLOYMENT, &deployment(1), Some(&deployment(1))).is_empty());
+    let job = json!({"metadata": {"name": "c"}, "spec": {"jobTemplate": {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": -1}}}}}});
+    assert_eq!(
+        of(&CRON_JOB, job),
+        [
+            "spec.jobTemplate.spec.template.spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+        ]
+    );
+}
+
+#[test]
+fn other_kinds() {
+    let class = json!({"volume.beta.kubernetes.io/storage-class": "x"});
+    let old_class =
+        "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead";
+    for (resource, object, expected) in [
+        (
+            &SERVICE,
+            json!({"spec": {"type": "ClusterIP", "externalName": "x"}}),
+            vec!["spec.externalName is ignored when spec.type is not \"ExternalName\""],
+        ),
+        (
+            &PERSISTENT_VOLUME,
+            json!({"metadata": {"annotations": class}, "spec": {"persistentVolumeReclaimPolicy": "Recycle", "storageos": {}}}),
+            vec![
+                old_class,
+                "spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.",
+                "spec.storageOS: deprecated in v1.22, non-functional in v1.25+",
+            ],
+        ),
+        (
+            &PERSISTENT_VOLUME_CLAIM,
+            json!({"metadata": {"annotations": class}, "spec": {"resources": {"requests": {"storage": "500m"}}}}),
+            vec![old_class, "spec.resources.requests[storage]: fractional byte value \"500m\" is invalid, must be an integer"],
+        ),
+        (
+            &INGRESS,
+            json!({"metadata": {"annotations": {"kubernetes.io/ingress.class": "x"}}}),
+            vec!["annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead"],
+        ),
+        (
+            &STORAGE_CLASS,
+            json!({"allowedTopologies": [{"matchLabelExpressions": [{"key": "failure-domain.beta.kubernetes.io/zone"}]}]}),
+            vec!["allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead"],
+        ),
+        (
+            &STATEFUL_SET,
+            json!({"metadata": {"name": "a.b"}, "spec": {"revisionHistoryLimit": -1}}),
+            vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"],
+        ),
+    ] as [(ResourceRef, Value, Vec<&str>); 6]
+    {
+        assert_eq!(of(resource, object), expected);
+    }
+}
