@@ -60,5 +60,6 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply create delete describe get kinds modify no_container nodes scale server_side wait warned
+    about access apply client create delete describe flags_apply flags_change flags_create flags_read get kinds modify no_container nodes scale
+    server_side wait warned
 }
