@@ -8,6 +8,10 @@ use crate::util::quantity::Quantity;
 pub(crate) fn create(pod: &mut Value) {
     let class = qos_class(pod);
     let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
+    // As short a time as there is, without leaving it out.
+    if json::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|it| it < 0) {
+        json::map(pod, "spec").insert("terminationGracePeriodSeconds".to_owned(), 1.into());
+    }
     let status = json::map(pod, "status");
     status.insert("phase".to_owned(), "Pending".into());
     if gated {
@@ -89,6 +93,15 @@ mod tests {
             (json!({"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": "500m"}}), "Burstable"),
         ] {
             assert_eq!(qos_class(&pod(resources.clone())), class, "{resources}");
+        }
+    }
+
+    #[test]
+    fn there_is_no_negative_grace() {
+        for (asked, given) in [(-1, 1), (0, 0), (30, 30)] {
+            let mut pod = json!({"spec": {"terminationGracePeriodSeconds": asked, "containers": []}});
+            create(&mut pod);
+            assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], given);
         }
     }
 

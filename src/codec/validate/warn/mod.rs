@@ -164,7 +164,8 @@ fn claim(spec: &At<'_>, out: &mut Vec<String>) {
 
 /// Bytes come in whole numbers.
 fn whole_bytes(amounts: &At<'_>, name: &str, out: &mut Vec<String>) {
-    if let Ok(amount) = Quantity::from_json(amounts.get(name))
+    if amounts.has(name)
+        && let Ok(amount) = Quantity::from_json(amounts.get(name))
         && !amount.is_integer()
     {
         let amount = amount.to_string();

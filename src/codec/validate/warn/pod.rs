@@ -33,15 +33,14 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
     for name in BYTES {
         whole_bytes(&overhead, name, out);
     }
-    let own = spec.at("securityContext");
-    annotated(pod, "seccomp.security.alpha.kubernetes.io/pod", SECCOMP, own.has("seccompProfile"), out);
+    let confined = spec.at("securityContext").has("seccompProfile");
+    annotated(pod, "seccomp.security.alpha.kubernetes.io/pod", SECCOMP, confined, out);
     let (mut ports, mut names) = (Ports::default(), HashMap::new());
     let (mut of_ports, mut of_names) = (Vec::new(), Vec::new());
     for container in ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(|it| spec.items(it)) {
-        let (name, context) = (container.text("name"), container.at("securityContext"));
-        annotated(pod, &format!("container.seccomp.security.alpha.kubernetes.io/{name}"), SECCOMP, context.has("seccompProfile"), out);
-        let confined = !template || own.has("appArmorProfile") || context.has("appArmorProfile");
-        annotated(pod, &format!("container.apparmor.security.beta.kubernetes.io/{name}"), APP_ARMOR, confined, out);
+        if pod.at("metadata").has("annotations") {
+            profiles(pod, &container, template, out);
+        }
         let resources = container.at("resources");
         for (resource, kind) in BYTES.iter().flat_map(|it| [(it, "limits"), (it, "requests")]) {
             whole_bytes(&resources.at(kind), resource, out);
@@ -66,7 +65,8 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
     }
     out.append(&mut of_ports);
     out.append(&mut of_names);
-    if spec.number("terminationGracePeriodSeconds").is_some_and(|it| it < 0) {
+    // A pod's own becomes 1 without a word.
+    if template && spec.number("terminationGracePeriodSeconds").is_some_and(|it| it < 0) {
         let path = spec.path("terminationGracePeriodSeconds");
         out.push(format!("{path}: must be >= 0; negative values are invalid and will be treated as 1"));
     }
@@ -83,6 +83,14 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
 const SECCOMP: &str = "non-functional in v1.27+; use the \"seccompProfile\" field instead";
 const APP_ARMOR: &str = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
+
+/// Profiles of a container that annotations of its pod name.
+fn profiles(pod: &At<'_>, container: &At<'_>, template: bool, out: &mut Vec<String>) {
+    let (name, own, context) = (container.text("name"), pod.at("spec").at("securityContext"), container.at("securityContext"));
+    annotated(pod, &format!("container.seccomp.security.alpha.kubernetes.io/{name}"), SECCOMP, context.has("seccompProfile"), out);
+    let confined = !template || own.has("appArmorProfile") || context.has("appArmorProfile");
+    annotated(pod, &format!("container.apparmor.security.beta.kubernetes.io/{name}"), APP_ARMOR, confined, out);
+}
 
 fn placement(spec: &At<'_>, out: &mut Vec<String>) {
     let selector = spec.at("nodeSelector");

@@ -61,7 +61,6 @@ fn pods() {
             "spec.containers[0].ports[2]: overlapping port definition with spec.containers[0].ports[1]",
             "spec.containers[0].ports[2]: duplicate port name \"web\" with spec.containers[0].ports[0], services and probes that select \
              ports by name will use spec.containers[0].ports[0]",
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
             "spec.affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].podAffinityTerm.labelSelector: a null \
              labelSelector results in matching no pod",
         ]
