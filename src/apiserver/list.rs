@@ -170,7 +170,8 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
 }
 
 fn state(call: &Call, limit: usize) -> Answer<State> {
-    Ok(match (call.query.revision("resourceVersion")?, call.query.get("resourceVersionMatch")) {
+    let revision = call.query.revision("resourceVersion").map_err(|status| bad(format!("invalid resource version: {}", status.message)))?;
+    Ok(match (revision, call.query.get("resourceVersionMatch")) {
         (None, _) => State::Fresh(Freshness::Newest),
         (Some(0), _) => State::Fresh(Freshness::Any),
         (Some(revision), Some("NotOlderThan")) => State::Fresh(Freshness::NotOlderThan(revision)),

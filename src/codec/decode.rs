@@ -138,7 +138,11 @@ impl<'a> Expected<'a> {
         let body = body.as_bytes();
         let mut input = serde_json::Deserializer::from_slice(body);
         let outcome = conform::conform(self.schema, &mut input, Spelling::Json)
-            .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax));
+            .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax))
+            .map_err(|failure| match failure {
+                Failure::Syntax(error) => Failure::Syntax(go_json::syntax_error(body).unwrap_or_else(|| error.to_string())),
+                Failure::Shape(why) => Failure::Shape(why),
+            });
         self.finish(outcome, body, || serde_json::from_slice(body).unwrap_or_default())
     }
 
@@ -184,7 +188,12 @@ impl<'a> Expected<'a> {
                 Ok(Decoded { value, strict_errors })
             }
             Err(Failure::Shape(message)) => {
-                self.check_kind(&unchecked())?;
+                let value = unchecked();
+                if !value.is_object() && !value.is_null() {
+                    let found = go_json::unmarshal(&value, GO_TYPE);
+                    return Err(self.unrecognized(&format!("couldn't get version/kind; json parse error: {found}"), body));
+                }
+                self.check_kind(&value)?;
                 Err(Box::new(self.cannot_be_handled(self.kind, self.version, &message)))
             }
             Err(Failure::Syntax(error)) => Err(self.unrecognized(&format!("couldn't get version/kind; json parse error: {error}"), body)),
@@ -233,11 +242,14 @@ impl<'a> Expected<'a> {
         let summary = match body.first() {
             None => "<empty>".to_owned(),
             Some(b'{') => format!("{}{more}", String::from_utf8_lossy(start)),
-            Some(_) => format!("0x{}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+            Some(_) => format!("{}{more}", start.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
         };
         Box::new(Status::bad_request(format!("the object provided is unrecognized (must be of type {}): {why} ({summary})", self.kind)))
     }
 }
+
+/// As what Go reads an object at first, to see what it is.
+const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
 const TOO_DEEP: &str = "yaml: exceeded max depth";
 
@@ -342,13 +354,17 @@ mod tests {
         ] {
             assert_eq!(decoded(&resource::POD, body).unwrap_err(), message);
         }
-        let message = decoded(&resource::POD, r#"{"spec": {"containers": [{"name": "a"}"#).unwrap_err();
-        assert!(
-            message.starts_with("the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: ")
-        );
-        assert!(message.ends_with(r#"({"spec": {"containers": [{"nam ...)"#), "{message}");
-        assert!(decoded(&resource::POD, r#"{"kind": "Pod"} x"#).is_err());
-        assert!(decoded(&resource::POD, "").unwrap_err().ends_with("(<empty>)"));
+        let head = "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: ";
+        for (body, why) in [
+            (r#"{"spec": {"containers": [{"name": "a"}"#, r#"unexpected end of JSON input ({"spec": {"containers": [{"nam ...)"#),
+            (r#"{"kind": "Pod"} x"#, r#"invalid character 'x' after top-level value ({"kind": "Pod"} x)"#),
+            ("", "unexpected end of JSON input (<empty>)"),
+            ("hello", "invalid character 'h' looking for beginning of value (68656c6c6f)"),
+            ("[]", &format!("json: cannot unmarshal array into Go value of type {GO_TYPE} (5b5d)")),
+        ] {
+            let status = decode(&resource::POD, "application/json", &Bytes::copy_from_slice(body.as_bytes())).unwrap_err();
+            assert_eq!((status.code, status.message), (400, format!("{head}{why}")));
+        }
         let status = decode(&resource::POD, "text/plain", &Bytes::from_static(b"{}")).unwrap_err();
         assert_eq!((status.code, &*status.reason), (415, "UnsupportedMediaType"));
         let options = br#"{"kind": "DeleteOptions", "apiVersion": "policy/v1", "gracePeriodSeconds": 0, "x": 1}"#;

@@ -1,5 +1,7 @@
 //! What Go says of text that is not JSON. Readers of JSON are others; this only finds the words for what they refused.
 
+use serde_json::Value;
+
 /// Go's words for what is wrong with a text that a reader of JSON refused; `None` if nothing is, for Go.
 pub fn syntax_error(text: &[u8]) -> Option<String> {
     let mut scanner = Scanner { rest: text, nested: Vec::new() };
@@ -7,6 +9,19 @@ pub fn syntax_error(text: &[u8]) -> Option<String> {
         Fault::Character(c, context) => format!("invalid character {} {context}", quote(c)),
         Fault::End => "unexpected end of JSON input".to_owned(),
     })
+}
+
+/// What Go says of a value of another type than it can take.
+pub fn unmarshal(value: &Value, into: &str) -> String {
+    let kind = match value {
+        Value::Object(_) => "object",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Array(_) => "array",
+        Value::Null => "null",
+    };
+    format!("json: cannot unmarshal {kind} into Go value of type {into}")
 }
 
 enum Fault {

@@ -171,6 +171,11 @@ async fn list_options_are_read_as_kubernetes_reads_them() {
     for (query, code, message) in [
         ("limit=x", 400, r#"strconv.ParseInt: parsing "x": invalid syntax"#),
         ("limit=99999999999999999999", 400, r#"strconv.ParseInt: parsing "99999999999999999999": value out of range"#),
+        (
+            "resourceVersion=x",
+            400,
+            r#"invalid resource version: resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#,
+        ),
         ("continue=%00", 400, "invalid continue token: continue key is not valid: illegal base64 data at input byte 0"),
         ("watch=1&timeoutSeconds=1.5", 400, r#"strconv.ParseInt: parsing "1.5": invalid syntax"#),
         (

@@ -4,6 +4,7 @@ use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::PatchError;
+use crate::util::go_json;
 
 /// The most operations in one patch.
 const OPERATIONS: usize = 10_000;
@@ -43,23 +44,10 @@ pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError>
 }
 
 fn malformed(value: &Value, into: &str) -> PatchError {
-    PatchError::Malformed(format!("error decoding patch: {}", unmarshal(value, into)))
+    PatchError::Malformed(format!("error decoding patch: {}", go_json::unmarshal(value, into)))
 }
 
 pub(super) const MAP: &str = "map[string]interface {}";
-
-/// What Go says of a value of another type than it can take.
-pub(super) fn unmarshal(value: &Value, into: &str) -> String {
-    let kind = match value {
-        Value::Object(_) => "object",
-        Value::String(_) => "string",
-        Value::Number(_) => "number",
-        Value::Bool(_) => "bool",
-        Value::Array(_) => "array",
-        Value::Null => "null",
-    };
-    format!("json: cannot unmarshal {kind} into Go value of type {into}")
-}
 
 /// An operation without a value has null for one.
 fn read(operation: &Value) -> Option<PatchOperation> {

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{PatchError, json};
+use crate::util::go_json;
 
 pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError> {
     match patch {
         Value::Object(_) => {}
         Value::Null => return Err(PatchError::Malformed("Invalid JSON Patch".to_owned())),
-        other => return Err(PatchError::Malformed(format!("error decoding patch: {}", json::unmarshal(other, json::MAP)))),
+        other => return Err(PatchError::Malformed(format!("error decoding patch: {}", go_json::unmarshal(other, json::MAP)))),
     }
     let mut merged = current.clone();
     merge(&mut merged, patch);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::order::{self, Identity};
 use super::{PatchError, json};
 use crate::object::schema::{Field, Shape, Type};
-use crate::util::go;
+use crate::util::{go, go_json};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
@@ -26,7 +26,7 @@ pub(super) fn apply(lookup: Lookup<'_>, name: &'static str, current: &Value, pat
     let patch = match patch {
         Value::Object(patch) => patch,
         Value::Null => return Ok(current.clone()),
-        other => return Err(PatchError::Malformed(json::unmarshal(other, json::MAP))),
+        other => return Err(PatchError::Malformed(go_json::unmarshal(other, json::MAP))),
     };
     let current = current.as_object().cloned().unwrap_or_default();
     Merger { lookup }.object(current, patch, Some(&Shape::Object(name))).map(Value::Object)

@@ -60,6 +60,6 @@ macro_rules! sessions {
 }
 
 sessions! {
-    about access apply client create delete describe flags_apply flags_change flags_create flags_read get kinds modify no_container nodes scale
+    about access apply client create delete describe flags_apply flags_change flags_create flags_raw flags_read get kinds modify no_container nodes scale
     server_side wait warned
 }
