@@ -61,9 +61,13 @@ impl<'a> Tally<'a> {
         (tally.uncounted_succeeded, tally.uncounted_failed) = (before.0.clone(), before.1.clone());
         tally.find_last_failed(job);
         let written: HashSet<&str> = before.0.iter().chain(&before.1).map(String::as_str).collect();
+        let met = Conditions::of(status, None).is_true("SuccessCriteriaMet");
         for pod in job.pods.iter().filter(|it| is_tracked(it)) {
             if pod.field("status.phase") == Some("Succeeded") {
                 tally.add_succeeded(job, pod, &written, &before.2);
+            } else if met && pod.meta().is_deleted() && pod.field("status.phase") != Some("Failed") {
+                // It goes because its work is not needed any more: that is no failure.
+                tally.settled.push(pod);
             } else if job.has_failed(pod) {
                 tally.add_failed(job, pod, &written);
             }
