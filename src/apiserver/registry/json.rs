@@ -4,17 +4,23 @@ use serde_json::{Map, Value};
 
 use crate::codec::apply::Managers;
 
-/// The string at a JSON pointer; empty if there is none.
-pub(crate) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+/// What is at a path of fields such as `/metadata/name`. Fields only, and none whose names have a slash: [`Value::pointer`] knows the rest, for
+/// two allocations a field.
+pub(crate) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('/').skip(1).try_fold(value, |it, field| it.get(field))
 }
 
-pub(crate) fn integer(value: &Value, pointer: &str) -> Option<i64> {
-    value.pointer(pointer).and_then(Value::as_i64)
+/// The string at a path of fields; empty if there is none.
+pub(crate) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    at(value, path).and_then(Value::as_str).unwrap_or_default()
 }
 
-pub(crate) fn items<'a>(value: &'a Value, pointer: &str) -> &'a [Value] {
-    value.pointer(pointer).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+pub(crate) fn integer(value: &Value, path: &str) -> Option<i64> {
+    at(value, path).and_then(Value::as_i64)
+}
+
+pub(crate) fn items<'a>(value: &'a Value, path: &str) -> &'a [Value] {
+    at(value, path).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// The object at a key of an object, made if it is not there (or is no object).
@@ -128,6 +134,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn paths_of_fields() {
+        let value = json!({"metadata": {"name": "x", "generation": 3, "finalizers": ["a"]}, "a": 1});
+        assert_eq!((text(&value, "/metadata/name"), integer(&value, "/metadata/generation")), ("x", Some(3)));
+        assert_eq!(items(&value, "/metadata/finalizers"), ["a"]);
+        assert_eq!((text(&value, "/metadata/uid"), text(&value, "/a/name"), text(&value, "/metadata/finalizers/0")), ("", "", ""));
+        assert_eq!(at(&value, ""), Some(&value));
+    }
 
     #[test]
     fn the_stored_form() {
