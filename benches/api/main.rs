@@ -114,6 +114,7 @@ async fn requests(store: &'static str, server: &ApiServer, parts: &Parts) -> Rat
         println!("{:<12} {:<28} {connections:>6} {:>10.0}", "", "  that is pods", listed.rate() * pods as f64);
         rates.push(("list", connections, listed.rate() * pods as f64));
     }
+    println!("{store:<12} {:<28} {:>6} {:>10.0}", "resident memory after it, MB", "", server.process.resident());
     rates
 }
 
