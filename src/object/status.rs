@@ -4,6 +4,7 @@ use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
 use super::ResourceRef;
+use crate::util::go;
 
 /// A failed (or, for some deletes, successful) request's answer. It is also the error type of everything that serves the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,8 +26,8 @@ pub struct Status {
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
-    /// The HTTP status code.
-    #[serde(default)]
+    /// The HTTP status code; 0 if it is that of the answer and not said in the body.
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub code: u16,
 }
 
@@ -60,6 +61,10 @@ pub struct Cause {
     pub field: String,
 }
 
+fn is_zero(code: &u16) -> bool {
+    *code == 0
+}
+
 fn kind() -> String {
     "Status".to_owned()
 }
@@ -91,6 +96,11 @@ impl Status {
         }
     }
 
+    /// As [`Status::failure`], of a request that did not get as far as to a resource: what it is about is empty.
+    pub fn undirected(code: u16, reason: &str, message: impl Into<String>) -> Self {
+        Self { details: Some(Details::default()), ..Self::failure(code, reason, message) }
+    }
+
     /// What a delete answers when the object is gone.
     pub fn deleted(resource: ResourceRef, name: &str, uid: &str) -> Self {
         let details = Details {
@@ -100,7 +110,7 @@ impl Status {
             uid: uid.to_owned(),
             ..Details::default()
         };
-        Self { status: "Success".to_owned(), details: Some(details), ..Self::failure(200, "", "") }
+        Self { status: "Success".to_owned(), details: Some(details), ..Self::failure(0, "", "") }
     }
 
     fn about(mut self, resource: ResourceRef, name: &str) -> Self {
@@ -219,9 +229,14 @@ impl Cause {
         Self { reason: "FieldValueRequired".to_owned(), message, field: field.into() }
     }
 
-    /// `value` is printed as JSON would.
+    /// `value` is printed as JSON would, but for texts, which are printed as Go quotes them, and for nothing at all, which it quotes too.
     pub fn invalid(field: impl Into<String>, value: &serde_json::Value, detail: &str) -> Self {
-        Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {value}: {detail}"), field: field.into() }
+        let shown = match value {
+            serde_json::Value::Null => "\"null\"".to_owned(),
+            serde_json::Value::String(text) => go::quote(text),
+            value => value.to_string(),
+        };
+        Self::invalid_shown(field, &shown, detail)
     }
 
     pub fn not_supported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {

@@ -93,7 +93,7 @@ pub fn dns_label(text: &str) -> Vec<String> {
 
 /// The wording for a text longer than `limit` bytes.
 pub fn too_long(limit: usize) -> String {
-    format!("must be no more than {limit} bytes")
+    format!("must be no more than {limit} characters")
 }
 
 /// Whether a text is one part of a DNS name, its length aside.
@@ -136,7 +136,7 @@ mod tests {
             ["name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character \
               (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"]
         );
-        assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 bytes"]);
+        assert_eq!(label_value(&"a".repeat(64)), ["must be no more than 63 characters"]);
         assert!(label_value("").is_empty());
         assert!(dns_subdomain("a.b-c.1").is_empty());
         assert_eq!(dns_subdomain("a..b").len(), 1);

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::names::{Faults, IMMUTABLE, NOT_NEGATIVE};
 use crate::object::status::Cause;
+use crate::util::go;
 
 static NULL: Value = Value::Null;
 
@@ -105,6 +106,29 @@ impl<'a> At<'a> {
 
     pub(super) fn invalid(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
         out.push(Cause::invalid(self.path(key), self.get(key), detail));
+    }
+
+    /// This place, holding another value.
+    pub(super) fn holding(self, value: &'a Value) -> Self {
+        Self { value, ..self }
+    }
+
+    /// As [`At::invalid`], of a field that holds a number or a percentage.
+    pub(super) fn invalid_count(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::invalid_shown(self.path(key), &go::int_or_string(self.get(key)), detail));
+    }
+
+    /// As [`At::invalid`], of a list of texts.
+    pub(super) fn invalid_texts(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
+        out.push(Cause::invalid_shown(self.path(key), &go::string_list(self.list(key)), detail));
+    }
+
+    /// Checks a text that has to be there; if it is not, what is wrong with nothing is told as well.
+    pub(super) fn must_be(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
+        if self.text(key).is_empty() {
+            self.required(key, "", out);
+        }
+        out.extend(check(self.text(key)).iter().map(|fault| Cause::invalid(self.path(key), &self.text(key).into(), fault)));
     }
 
     pub(super) fn duplicate(&self, key: &str, out: &mut Vec<Cause>) {

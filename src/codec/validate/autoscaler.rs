@@ -15,6 +15,9 @@ pub(super) fn autoscaler(object: &At<'_>, out: &mut Vec<Cause>) {
     if least.is_some_and(|it| it < 1) {
         spec.invalid("minReplicas", "must be greater than or equal to 1", out);
     }
+    if least == Some(0) && !spec.items("metrics").any(|it| it.has("object") || it.has("external")) {
+        spec.forbidden("metrics", "must specify at least one Object or External metric to support scaling to zero replicas", out);
+    }
     if most < 1 {
         out.push(Cause::invalid(spec.path("maxReplicas"), &most.into(), POSITIVE));
     }

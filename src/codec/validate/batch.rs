@@ -34,12 +34,13 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         ],
         out,
     );
-    spec.one_of("completionMode", &["Indexed", "NonIndexed"], out);
+    spec.one_of("completionMode", &["NonIndexed", "Indexed"], out);
     if spec.text("completionMode") == "Indexed" && !spec.has("completions") {
         spec.required("completions", "when completion mode is Indexed", out);
     }
     spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
     indexed(spec, out);
+    spec.may("managedBy", domain_path, out);
     let policy = spec.at("podFailurePolicy");
     if !policy.is_absent() {
         failure_policy(spec, &policy, out);
@@ -59,6 +60,28 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
+/// Checks how a new job finds its pods: as the server has it, unless its author took that over.
+pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = job.at("spec");
+    let selector = spec.at("selector");
+    if spec.flag("manualSelector") {
+        if selector.is_absent() {
+            spec.required("selector", "", out);
+            mismatch(&spec, out);
+        }
+    } else if selector.entries("matchLabels").len() > 1 || !selector.list("matchExpressions").is_empty() {
+        out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "`selector` not auto-generated"));
+    }
+}
+
+/// A name with a domain before it.
+fn domain_path(text: &str) -> names::Faults {
+    match text.split_once('/') {
+        Some((domain, path)) if !domain.is_empty() && !path.is_empty() => names::subdomain(domain),
+        _ => vec!["must be a domain-prefixed path (such as \"acme.io/foo\")".to_owned()],
+    }
+}
+
 /// Checks what only jobs whose pods have numbers can have.
 fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
     let indexed = spec.text("completionMode") == "Indexed";
@@ -70,6 +93,9 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
     }
     if let Some(most) = spec.number("maxFailedIndexes") {
+        if !indexed {
+            spec.invalid("maxFailedIndexes", "requires indexed completion mode", out);
+        }
         if spec.number("completions").is_some_and(|all| most > all) {
             spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
         }
@@ -142,7 +168,7 @@ fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     let values = codes.list("values");
     if values.is_empty() {
-        codes.invalid("values", "at least one value is required", out);
+        out.push(Cause::invalid_shown(codes.path("values"), "[]int32{}", "at least one value is required"));
     }
     for (at, value) in values.iter().enumerate() {
         let path = || format!("{}[{at}]", codes.path("values"));
@@ -202,7 +228,7 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
     }
     match spec.get("timeZone").as_str() {
         None => {}
-        Some("") => spec.invalid("timeZone", "must be nil or non-empty string", out),
+        Some("") => spec.invalid("timeZone", "timeZone must be nil or non-empty string", out),
         Some(zone) if zone.eq_ignore_ascii_case("local") => {
             spec.invalid("timeZone", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
         }

@@ -31,7 +31,7 @@ pub(super) fn priority(class: &At<'_>, out: &mut Vec<Cause>) {
     } else if value > HIGHEST {
         class.forbidden("value", &format!("maximum allowed value of a user defined priority is {HIGHEST}"), out);
     }
-    class.one_of("preemptionPolicy", &["Never", "PreemptLowerPriority"], out);
+    class.one_of("preemptionPolicy", &["PreemptLowerPriority", "Never"], out);
 }
 
 pub(super) fn priority_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
@@ -63,8 +63,9 @@ const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 
 pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
     let spec = request.at("spec");
-    if !is_pem(spec.text("request")) {
-        out.push(Cause::invalid_shown(spec.path("request"), &bytes(spec.text("request")), "PEM block type must be CERTIFICATE REQUEST"));
+    let given = spec.get("request").as_str().map(decoded);
+    if !given.as_deref().is_some_and(is_pem) {
+        out.push(Cause::invalid_shown(spec.path("request"), &bytes(given.as_deref()), "PEM block type must be CERTIFICATE REQUEST"));
     }
     usages(&spec, out);
     match spec.text("signerName").split_once('/') {
@@ -109,16 +110,16 @@ fn decoded(base64: &str) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default()
 }
 
-fn is_pem(base64: &str) -> bool {
-    String::from_utf8(decoded(base64)).is_ok_and(|text| text.contains("-----BEGIN CERTIFICATE REQUEST-----"))
+fn is_pem(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).contains("-----BEGIN CERTIFICATE REQUEST-----")
 }
 
 /// Bytes as Go shows them.
-fn bytes(base64: &str) -> String {
-    match decoded(base64).as_slice() {
-        [] => "[]byte(nil)".to_owned(),
-        bytes => format!("[]byte{{{}}}", bytes.iter().map(|it| format!("{it:#x}")).collect::<Vec<_>>().join(", ")),
-    }
+fn bytes(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(
+        || "[]byte(nil)".to_owned(),
+        |bytes| format!("[]byte{{{}}}", bytes.iter().map(|it| format!("{it:#x}")).collect::<Vec<_>>().join(", ")),
+    )
 }
 
 /// Decisions are taken through `approval` and never taken back.

@@ -6,6 +6,7 @@ use super::at::At;
 use super::names::{self, IMMUTABLE};
 use super::resources;
 use crate::object::status::Cause;
+use crate::util::go;
 
 /// The most that all values of a config map or secret may take, in bytes.
 const SIZE: usize = 1024 * 1024;
@@ -120,6 +121,10 @@ pub(super) fn limit_range(range: &At<'_>, out: &mut Vec<Cause>) {
                 }
             }
         }
+        if item.text("type") == "PersistentVolumeClaim" && !["min", "max"].iter().any(|key| item.at(key).has("storage")) {
+            let why = "either minimum or maximum storage value is required, but neither was provided";
+            item.required("limits", why, out);
+        }
         resources::limit_item(&item, out);
     }
 }
@@ -139,6 +144,7 @@ pub(super) fn resource_quota(quota: &At<'_>, out: &mut Vec<Cause>) {
     let (spec, status) = (quota.at("spec"), quota.at("status"));
     quota_amounts(&spec, "hard", out);
     quota_scopes(&spec, out);
+    quota_selector(&spec.at("scopeSelector"), out);
     quota_amounts(&status, "hard", out);
     quota_amounts(&status, "used", out);
 }
@@ -153,7 +159,7 @@ fn quota_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
 
 fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
     let scopes: Vec<&str> = spec.list("scopes").iter().filter_map(Value::as_str).collect();
-    let shown = format!("[]core.ResourceQuotaScope{{{}}}", scopes.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(", "));
+    let shown = go::string_list(spec.list("scopes")).replacen("[]string", "[]core.ResourceQuotaScope", 1);
     let mut fault = |detail: &str| out.push(Cause::invalid_shown(spec.path("scopes"), &shown, detail));
     for scope in &scopes {
         if !SCOPES.contains(scope) {
@@ -168,6 +174,27 @@ fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
     for pair in [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]] {
         if pair.iter().all(|it| scopes.contains(it)) {
             fault("conflicting scopes");
+        }
+    }
+}
+
+/// Which of several requirements is wrong is not told.
+fn quota_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
+    let all = selector.at("matchExpressions");
+    for requirement in selector.items("matchExpressions") {
+        let none = requirement.list("values").is_empty();
+        match requirement.text("operator") {
+            "In" | "NotIn" if none => {
+                let why = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                out.push(Cause::required(all.path("values"), why));
+            }
+            "Exists" | "DoesNotExist" if !none => {
+                let shown = go::string_list(requirement.list("values"));
+                let why = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                out.push(Cause::invalid_shown(all.path("values"), &shown, why));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => out.push(Cause::invalid(all.path("operator"), &other.into(), "not a valid selector operator")),
         }
     }
 }

@@ -13,13 +13,16 @@ use crate::object::status::Cause;
 pub(super) struct Pod<'a> {
     volumes: HashSet<&'a str>,
     host_network: bool,
+    /// Seconds.
+    grace: i64,
     names: HashSet<&'a str>,
     host_ports: HashSet<String>,
 }
 
 impl<'a> Pod<'a> {
-    pub(super) fn new(volumes: HashSet<&'a str>, host_network: bool) -> Self {
-        Self { volumes, host_network, names: HashSet::new(), host_ports: HashSet::new() }
+    pub(super) fn new(volumes: HashSet<&'a str>, spec: &At<'a>) -> Self {
+        let grace = spec.number("terminationGracePeriodSeconds").unwrap_or_default();
+        Self { volumes, host_network: spec.flag("hostNetwork"), grace, names: HashSet::new(), host_ports: HashSet::new() }
     }
 }
 
@@ -38,7 +41,7 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
         image if image.trim() != image => it.invalid("image", "must not have leading or trailing whitespace", out),
         _ => {}
     }
-    it.one_of("terminationMessagePolicy", &["FallbackToLogsOnError", "File"], out);
+    it.one_of("terminationMessagePolicy", &["File", "FallbackToLogsOnError"], out);
     ports(it, role, pod, out);
     environment(it, out);
     mounts(it, pod, out);
@@ -47,8 +50,21 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     security::container(&it.at("securityContext"), out);
     // Only containers that stay can be probed and hooked into; init containers that stay are sidecars.
     let sidecar = role == Role::Init && it.text("restartPolicy") == "Always";
-    if role == Role::Init && it.has("restartPolicy") {
-        it.one_of("restartPolicy", &["Always"], out);
+    match role {
+        Role::Init => it.one_of("restartPolicy", &["Always"], out),
+        Role::Main if it.has("restartPolicy") => it.forbidden("restartPolicy", "may not be set for non-init containers", out),
+        Role::Main | Role::Ephemeral => {}
+    }
+    for policy in it.items("resizePolicy") {
+        let name = policy.text("resourceName");
+        if !matches!(name, "cpu" | "memory") {
+            let message = format!("Unsupported value: {name}: supported values: \"cpu\", \"memory\"");
+            out.push(Cause { message, ..Cause::not_supported(it.path("resizePolicy"), name, &[]) });
+        }
+        let restart = policy.text("restartPolicy");
+        if !matches!(restart, "NotRequired" | "RestartContainer") {
+            out.push(Cause::not_supported(it.path("resizePolicy"), restart, &["NotRequired", "RestartContainer"]));
+        }
     }
     let name = it.text("name");
     if !name.is_empty() && !pod.names.insert(name) {
@@ -64,7 +80,13 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
             (_, "lifecycle") => {
                 for hook in ["postStart", "preStop"] {
                     if it.at(key).has(hook) {
-                        handler(&it.at(key).at(hook), &["exec", "httpGet", "tcpSocket", "sleep"], out);
+                        let hook = it.at(key).at(hook);
+                        handler(&hook, &["exec", "httpGet", "tcpSocket", "sleep"], out);
+                        let seconds = hook.at("sleep").number("seconds").unwrap_or_default();
+                        if seconds < 0 || seconds > pod.grace {
+                            let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({})", pod.grace);
+                            out.push(Cause::invalid(hook.path("sleep"), &seconds.into(), &why));
+                        }
                     }
                 }
             }
@@ -129,16 +151,19 @@ const FIELD_PATHS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
+/// What else can be named of a pod, though not everywhere.
+const OTHER_FIELDS: [&str; 5] = ["metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"];
 const RESOURCE_FIELDS: [&str; 6] =
     ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
 
 fn environment(container: &At<'_>, out: &mut Vec<Cause>) {
     for source in container.items("envFrom") {
         source.may("prefix", names::env_name, out);
+        let all = container.path("envFrom");
         match present(&source, &["configMapRef", "secretRef"])[..] {
-            [] => out.push(Cause::invalid(source.path, &"".into(), "must specify one of: `configMapRef` or `secretRef`")),
+            [] => out.push(Cause::invalid(all, &"".into(), "must specify one of: `configMapRef` or `secretRef`")),
             [one] => source.at(one).must("name", names::subdomain, out),
-            _ => out.push(Cause::invalid(source.path, &"".into(), "may not have more than one field specified at a time")),
+            _ => out.push(Cause::invalid(all, &"".into(), "may not have more than one field specified at a time")),
         }
     }
     for variable in container.items("env") {
@@ -182,7 +207,8 @@ pub(super) fn field_reference(reference: &At<'_>, supported: &[&str], out: &mut 
         Some(("metadata.labels", key)) => reference.faults("fieldPath", names::qualified(key), out),
         Some(("metadata.annotations", key)) => reference.faults("fieldPath", names::qualified(&key.to_lowercase()), out),
         Some(_) => reference.invalid("fieldPath", "does not support subscript", out),
-        None => reference.one_of("fieldPath", supported, out),
+        None if FIELD_PATHS.contains(&path) || OTHER_FIELDS.contains(&path) => reference.one_of("fieldPath", supported, out),
+        None => reference.invalid("fieldPath", &format!("error converting fieldPath: field label not supported: {path}"), out),
     }
 }
 
@@ -231,7 +257,10 @@ fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
 
 fn refers_to_volume(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     match it.text("name") {
-        "" => it.required("name", "", out),
+        "" => {
+            it.required("name", "", out);
+            out.push(Cause::not_found(it.path("name"), ""));
+        }
         name if !pod.volumes.contains(name) => out.push(Cause::not_found(it.path("name"), name)),
         _ => {}
     }
@@ -278,7 +307,6 @@ fn handler(of: &At<'_>, kinds: &[&'static str], out: &mut Vec<Cause>) {
         }
         "tcpSocket" => port_reference(&it, "port", out),
         "grpc" => it.faults("port", names::port_number(it.number("port").unwrap_or_default()), out),
-        "sleep" if it.number("seconds").unwrap_or_default() < 0 => it.invalid("seconds", names::NOT_NEGATIVE, out),
         _ => {}
     }
 }

@@ -22,7 +22,14 @@ pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::invalid(about.path("namespace"), &stated.into(), "does not match event.namespace"));
     }
     if timed {
-        event.must("reportingComponent", names::qualified, out);
+        // As the newer version calls it.
+        let controller = event.text("reportingComponent");
+        if controller.is_empty() {
+            event.required("reportingController", "", out);
+        }
+        for fault in names::qualified(controller) {
+            out.push(Cause::invalid(event.path("reportingController"), &controller.into(), &fault));
+        }
         for key in ["reportingInstance", "action", "reason"] {
             match event.text(key) {
                 "" => event.required(key, "", out),
@@ -32,6 +39,15 @@ pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
         }
         if event.text("message").len() > NOTE {
             too_long(event, "message", NOTE, out);
+        }
+        let series = event.at("series");
+        if !series.is_absent() {
+            if series.number("count").unwrap_or_default() < 2 {
+                out.push(Cause::invalid(series.path("count"), &"".into(), "should be at least 2"));
+            }
+            if !series.has("lastObservedTime") {
+                series.required("lastObservedTime", "", out);
+            }
         }
     }
 }

@@ -9,7 +9,8 @@ const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 pub(super) fn ingress(ingress: &At<'_>, out: &mut Vec<Cause>) {
     let spec = ingress.at("spec");
     if spec.list("rules").is_empty() && !spec.has("defaultBackend") {
-        out.push(Cause::invalid(spec.path.as_str(), &"".into(), "either `defaultBackend` or `rules` must be specified"));
+        let why = "either `defaultBackend` or `rules` must be specified";
+        out.push(Cause::invalid_shown(spec.path.as_str(), "[]networking.IngressRule(nil)", why));
     }
     if spec.has("defaultBackend") {
         backend(&spec.at("defaultBackend"), out);
@@ -115,7 +116,13 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
     }
     let parameters = spec.at("parameters");
     if !parameters.is_absent() {
-        meta::typed_reference(&parameters, out);
+        parameters.may("apiGroup", names::subdomain, out);
+        for key in ["kind", "name"] {
+            match parameters.text(key) {
+                "" => parameters.required(key, &format!("{key} is required"), out),
+                text => parameters.faults(key, names::path_segment(text), out),
+            }
+        }
         scope(&parameters, out);
     }
 }

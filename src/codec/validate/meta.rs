@@ -19,7 +19,7 @@ fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
         names::label_1035
     } else if of == &resource::NAMESPACE || of == &resource::STATEFUL_SET {
         names::label
-    } else if of.group == "rbac.authorization.k8s.io" || of == &resource::IP_ADDRESS {
+    } else if of.group == "rbac.authorization.k8s.io" || of == &resource::IP_ADDRESS || of == &resource::EVENT {
         names::path_segment
     } else if of == &resource::CSI_DRIVER {
         names::driver
@@ -73,18 +73,21 @@ pub(super) fn typed_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
 
 fn owners(metadata: &At<'_>, out: &mut Vec<Cause>) {
     let mut controller: Option<At<'_>> = None;
+    // Kubernetes does not say which one.
+    let path = metadata.path("ownerReferences");
     for owner in metadata.items("ownerReferences") {
+        let field = |key: &str| if path.is_empty() { String::new() } else { format!("{path}.{key}") };
         let api_version = owner.text("apiVersion");
         if api_version.is_empty() || api_version.ends_with('/') {
-            owner.invalid("apiVersion", "version must not be empty", out);
+            out.push(Cause::invalid(field("apiVersion"), &api_version.into(), "version must not be empty"));
         }
         for key in ["kind", "name", "uid"] {
             if owner.text(key).is_empty() {
-                out.push(Cause::invalid(owner.path(key), &"".into(), "must not be empty"));
+                out.push(Cause::invalid(field(key), &"".into(), &format!("{key} must not be empty")));
             }
         }
         if api_version == "v1" && owner.text("kind") == "Event" {
-            out.push(Cause::invalid(owner.path.as_str(), owner.value, "/v1, Kind=Event is disallowed from being an owner"));
+            out.push(Cause::invalid(path.as_str(), owner.value, "/v1, Kind=Event is disallowed from being an owner"));
         }
         if owner.flag("controller") {
             if let Some(first) = &controller {

@@ -20,6 +20,7 @@ mod pod;
 mod policy;
 mod provision;
 mod rbac;
+mod resize;
 mod resources;
 mod security;
 mod selector;
@@ -35,7 +36,7 @@ pub use warn::warnings;
 
 use self::at::At;
 use crate::object::ResourceRef;
-use crate::object::resource::EVENT_V1;
+use crate::object::resource::{EVENT_V1, POD};
 use crate::object::status::Cause;
 
 /// What is wrong with an object about to be created (`old` is `None`) or to replace `old`; empty if nothing is.
@@ -58,6 +59,17 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
             update(resource.kind, new, &old, &mut out);
         }
     }
+    out
+}
+
+/// What is wrong with a pod whose containers are to be resized, and which then would be of this class (`status.qosClass`).
+pub fn validate_resize(new: &Value, old: &Value, class: &str) -> Vec<Cause> {
+    let (new, old) = (At::root(new), At::root(old));
+    let mut out = Vec::new();
+    meta::metadata(&POD, &new.at("metadata"), &mut out);
+    meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
+    pod::spec(&new.at("spec"), &mut out);
+    resize::resize(&new, &old, class, &mut out);
     out
 }
 
@@ -119,6 +131,7 @@ fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
 fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
         "Pod" => pod::creation(new, out),
+        "Job" => batch::job_creation(new, out),
         "CronJob" => batch::cron_job_name(&new.at("metadata"), out),
         "Ingress" => ingress::creation(new, out),
         _ => {}

@@ -10,6 +10,8 @@ const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub(super) const POSITIVE: &str = "must be greater than 0";
+/// The same in other places.
+pub(super) const NOT_ZERO: &str = "must be greater than zero";
 pub(super) const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 pub(super) const IMMUTABLE: &str = "field is immutable";
 
@@ -189,7 +191,7 @@ mod tests {
                  with an alphanumeric character (e.g. 'example.com', regex used for validation is \
                  '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
             ),
-            (label(&"a".repeat(64)), "must be no more than 63 bytes"),
+            (label(&"a".repeat(64)), "must be no more than 63 characters"),
             (label("a.b"), "must not contain dots"),
             (
                 qualified("-a"),

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::at::At;
-use super::service::PROTOCOLS;
 use super::{names, selector};
 use crate::object::status::Cause;
 use crate::util::cidr::Cidr;
@@ -25,12 +24,12 @@ pub(super) fn policy(policy: &At<'_>, out: &mut Vec<Cause>) {
     }
     for (at, kind) in types.iter().enumerate().filter(|(_, it)| !matches!(it.as_str(), Some("Egress" | "Ingress"))) {
         let path = format!("{}[{at}]", spec.path("policyTypes"));
-        out.push(Cause::not_supported(path, kind.as_str().unwrap_or_default(), &["Egress", "Ingress"]));
+        out.push(Cause::not_supported(path, kind.as_str().unwrap_or_default(), &["Ingress", "Egress"]));
     }
 }
 
 fn port(port: &At<'_>, out: &mut Vec<Cause>) {
-    port.one_of("protocol", &PROTOCOLS, out);
+    port.one_of("protocol", &["TCP", "UDP", "SCTP"], out);
     let last = port.number("endPort");
     match port.get("port") {
         Value::Number(first) => {
@@ -48,7 +47,7 @@ fn port(port: &At<'_>, out: &mut Vec<Cause>) {
             }
             port.faults("port", names::port_name(name), out);
         }
-        _ if last.is_some() => port.required("port", "must be specified when `endPort` is specified", out),
+        _ if last.is_some() => port.invalid("endPort", "may not be specified when `port` is not specified", out),
         _ => {}
     }
 }

@@ -6,11 +6,15 @@ use super::at::At;
 use super::names::{self, POSITIVE};
 use super::{placement, resources};
 use crate::object::status::Cause;
+use crate::util::cidr::Cidr;
+use crate::util::go;
 
 pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     let mut seen = HashSet::new();
-    for taint in node.at("spec").items("taints") {
-        taint.must("key", names::qualified, out);
+    // Kubernetes has them elsewhere here.
+    let taints = node.at("metadata").holding(node.get("spec"));
+    for taint in taints.items("taints") {
+        taint.faults("key", names::qualified(taint.text("key")), out);
         taint.may("value", names::label_value, out);
         match taint.text("effect") {
             "" => taint.required("effect", "", out),
@@ -18,9 +22,16 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
         }
         let pair = (taint.text("key"), taint.text("effect"));
         if !seen.insert(pair) {
-            let mut cause = Cause::duplicate(taint.path.as_str(), taint.value);
-            cause.message += ": taints must be unique by key and effect pair";
-            out.push(cause);
+            let [key, value, effect] = ["key", "value", "effect"].map(|key| go::quote(taint.text(key)));
+            let shown = format!("core.Taint{{Key:{key}, Value:{value}, Effect:{effect}, TimeAdded:<nil>}}");
+            let message = format!("Duplicate value: {shown}: taints must be unique by key and effect pair");
+            out.push(Cause { message, ..Cause::duplicate(taint.path.as_str(), taint.value) });
+        }
+    }
+    let spec = node.at("spec");
+    for (at, range) in spec.list("podCIDRs").iter().enumerate() {
+        if range.as_str().unwrap_or_default().parse::<Cidr>().is_err() {
+            out.push(Cause::invalid(format!("{}[{at}]", spec.path("podCIDRs")), range, names::NOT_CIDR));
         }
     }
     let status = node.at("status");

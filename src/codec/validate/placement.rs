@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::at::At;
-use super::names::{self, POSITIVE};
+use super::names::{self, NOT_ZERO};
 use super::selector;
 use crate::object::status::Cause;
 
@@ -93,7 +93,8 @@ pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
         match operator {
             "" | "Equal" => toleration.faults("value", names::label_value(toleration.text("value")), out),
             "Exists" if !toleration.text("value").is_empty() => {
-                toleration.invalid("operator", "value must be empty when `operator` is 'Exists'", out);
+                let why = "value must be empty when `operator` is 'Exists'";
+                out.push(Cause::invalid(toleration.path("operator"), toleration.get("value"), why));
             }
             _ => toleration.one_of("operator", &["Equal", "Exists"], out),
         }
@@ -105,7 +106,7 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
     let mut seen = HashSet::new();
     for constraint in spec.items("topologySpreadConstraints") {
         if constraint.number("maxSkew").unwrap_or_default() <= 0 {
-            constraint.invalid("maxSkew", POSITIVE, out);
+            constraint.invalid("maxSkew", NOT_ZERO, out);
         }
         match constraint.text("topologyKey") {
             "" => constraint.required("topologyKey", "can not be empty", out),
@@ -121,7 +122,10 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
             selector::label_selector(&constraint.at("labelSelector"), out);
         }
         if constraint.number("minDomains").is_some_and(|it| it <= 0) {
-            constraint.invalid("minDomains", POSITIVE, out);
+            constraint.invalid("minDomains", NOT_ZERO, out);
+        }
+        for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            constraint.one_of(key, &["Honor", "Ignore"], out);
         }
     }
 }

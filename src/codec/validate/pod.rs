@@ -32,7 +32,7 @@ pub(super) fn template(template: &At<'_>, out: &mut Vec<Cause>) {
 
 /// Checks a pod spec.
 pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
-    let mut pod = Pod::new(volume::volumes(spec, out), spec.flag("hostNetwork"));
+    let mut pod = Pod::new(volume::volumes(spec, out), spec);
     if spec.list("containers").is_empty() {
         spec.required("containers", "", out);
     }
@@ -49,7 +49,8 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         let os = spec.at("os");
         match os.text("name") {
             "" => os.required("name", "cannot be empty", out),
-            _ => os.one_of("name", &["linux", "windows"], out),
+            "linux" | "windows" => {}
+            name => out.push(Cause::not_supported(os.path.as_str(), name, &["linux", "windows"])),
         }
     }
     for secret in spec.items("imagePullSecrets") {
@@ -65,9 +66,10 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     let mut gates = std::collections::HashSet::new();
     for gate in spec.items("schedulingGates") {
-        gate.faults("name", names::qualified(gate.text("name")), out);
+        let name = Value::from(gate.text("name"));
+        out.extend(names::qualified(gate.text("name")).iter().map(|fault| Cause::invalid(gate.path.as_str(), &name, fault)));
         if !gates.insert(gate.text("name")) {
-            gate.duplicate("name", out);
+            out.push(Cause::duplicate(gate.path.as_str(), &name));
         }
     }
     for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
@@ -80,9 +82,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     spec.one_of("preemptionPolicy", &["Never", "PreemptLowerPriority"], out);
     for alias in spec.items("hostAliases") {
-        if !names::ip(alias.text("ip")).is_empty() {
-            alias.invalid("ip", "must be valid IP address", out);
-        }
+        alias.faults("ip", names::ip(alias.text("ip")), out);
         for (at, name) in alias.list("hostnames").iter().enumerate() {
             for fault in names::subdomain(name.as_str().unwrap_or_default()) {
                 out.push(Cause::invalid(format!("{}[{at}]", alias.path("hostnames")), name, &fault));
@@ -130,7 +130,7 @@ fn dns(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     for option in config.items("options") {
         if option.text("name").is_empty() {
-            option.required("name", "must not be empty", out);
+            out.push(Cause::required(option.path.as_str(), "must not be empty"));
         }
     }
 }

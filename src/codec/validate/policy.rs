@@ -13,7 +13,7 @@ pub(super) fn budget(budget: &At<'_>, out: &mut Vec<Cause>) {
         workload::count_or_percent(&spec, key, out);
         let above = spec.text(key).strip_suffix('%').and_then(|it| it.parse::<u64>().ok()).is_some_and(|it| it > 100);
         if above {
-            spec.invalid(key, "must not be greater than 100%", out);
+            spec.invalid_count(key, "must not be greater than 100%", out);
         }
     }
     selector::label_selector(&spec.at("selector"), out);

@@ -20,7 +20,10 @@ const TOKEN_LIFE: i64 = 600;
 pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
     match class.text("provisioner") {
         "" => class.required("provisioner", "", out),
-        name => class.faults("provisioner", names::qualified(&name.to_lowercase()), out),
+        name => {
+            let name = name.to_lowercase();
+            out.extend(names::qualified(&name).iter().map(|fault| Cause::invalid(class.path("provisioner"), &name.as_str().into(), fault)));
+        }
     }
     let parameters = class.strings("parameters");
     if parameters.len() > PARAMETERS {
@@ -40,10 +43,10 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
     for term in class.items("allowedTopologies") {
         let mut keys = HashSet::new();
         for requirement in term.items("matchLabelExpressions") {
-            requirement.faults("key", names::qualified(requirement.text("key")), out);
             if requirement.list("values").is_empty() {
                 requirement.required("values", "", out);
             }
+            requirement.faults("key", names::qualified(requirement.text("key")), out);
             if !keys.insert(requirement.text("key")) {
                 requirement.duplicate("key", out);
             }
@@ -62,7 +65,7 @@ pub(super) fn class_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 
 pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
     let spec = attachment.at("spec");
-    spec.must("attacher", names::driver, out);
+    spec.must_be("attacher", names::driver, out);
     spec.faults("nodeName", names::subdomain(spec.text("nodeName")), out);
     let source = spec.at("source");
     match (source.has("inlineVolumeSpec"), source.get("persistentVolumeName")) {
@@ -84,7 +87,7 @@ pub(super) fn attachment_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>
 
 pub(super) fn driver(driver: &At<'_>, out: &mut Vec<Cause>) {
     let spec = driver.at("spec");
-    spec.one_of("fsGroupPolicy", &["ReadWriteOnceWithFSType", "File", "None"], out);
+    spec.one_of("fsGroupPolicy", &["File", "None", "ReadWriteOnceWithFSType"], out);
     for mode in spec.list("volumeLifecycleModes").iter().filter_map(Value::as_str).filter(|it| !matches!(*it, "Persistent" | "Ephemeral")) {
         out.push(Cause::not_supported(spec.path("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]));
     }
@@ -92,6 +95,7 @@ pub(super) fn driver(driver: &At<'_>, out: &mut Vec<Cause>) {
     for request in spec.items("tokenRequests") {
         if !audiences.insert(request.text("audience")) {
             request.duplicate("audience", out);
+            continue;
         }
         if request.number("expirationSeconds").is_some_and(|it| it < TOKEN_LIFE) {
             request.invalid("expirationSeconds", "may not specify a duration less than 10 minutes", out);
@@ -111,7 +115,7 @@ pub(super) fn driver_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     let mut drivers = HashSet::new();
     for driver in node.at("spec").items("drivers") {
-        driver.must("name", names::driver, out);
+        driver.must_be("name", names::driver, out);
         if !drivers.insert(driver.text("name")) {
             driver.duplicate("name", out);
         }
@@ -121,9 +125,12 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
             _ => {}
         }
         driver.at("allocatable").not_negative(&["count"], out);
-        for (at, key) in driver.list("topologyKeys").iter().enumerate() {
+        for key in driver.list("topologyKeys") {
             let faults = names::qualified(key.as_str().unwrap_or_default());
-            out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", driver.path("topologyKeys")), key, fault)));
+            if key == "" {
+                out.push(Cause::required(driver.path.as_str(), ""));
+            }
+            out.extend(faults.iter().map(|fault| Cause::invalid(driver.path.as_str(), key, fault)));
         }
     }
 }
@@ -140,7 +147,8 @@ pub(super) fn node_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 pub(super) fn capacity(capacity: &At<'_>, out: &mut Vec<Cause>) {
-    capacity.must("storageClassName", names::subdomain, out);
+    let class = capacity.text("storageClassName");
+    out.extend(names::subdomain(class).iter().map(|fault| Cause::invalid(capacity.path("storageClassName"), &class.into(), fault)));
     selector::label_selector(&capacity.at("nodeTopology"), out);
     for key in ["capacity", "maximumVolumeSize"] {
         if capacity.has(key) {

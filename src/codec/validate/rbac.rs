@@ -32,10 +32,10 @@ fn rule(rule: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
     }
     if !empty(PATHS) {
         if namespaced {
-            rule.invalid(PATHS, "namespaced rules cannot apply to non-resource URLs", out);
+            rule.invalid_texts(PATHS, "namespaced rules cannot apply to non-resource URLs", out);
         }
         if !empty("apiGroups") || !empty("resources") || !empty("resourceNames") {
-            rule.invalid(PATHS, "rules cannot apply to both regular resources and non-resource URLs", out);
+            rule.invalid_texts(PATHS, "rules cannot apply to both regular resources and non-resource URLs", out);
         }
         return;
     }

@@ -121,6 +121,14 @@ fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option
     amount_of(&path, name, value, out)
 }
 
+/// Checks amounts that bound what containers can have.
+fn container_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    let map = of.at(key);
+    for (name, value) in of.entries(key) {
+        entry(&map, name, value, out);
+    }
+}
+
 /// Checks a map of amounts whose names may be any resource of a cluster (`capacity`).
 pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     let map = of.at(key);
@@ -160,28 +168,37 @@ pub(super) fn is_of_scope(scope: &str, name: &str) -> bool {
     }
 }
 
+/// Two bounds of which the first may not be more than the second: which of them is at fault, and the value of which is shown.
+type Bounds = ((&'static str, &'static str), (&'static str, &'static str), usize, usize);
+
+/// With what they are called, in Kubernetes' order.
+const BOUNDS: [Bounds; 6] = [
+    (("min", "min value"), ("max", "max value"), 0, 0),
+    (("min", "min value"), ("defaultRequest", "default request value"), 1, 1),
+    (("defaultRequest", "default request value"), ("max", "max value"), 0, 0),
+    (("defaultRequest", "default request value"), ("default", "default limit value"), 0, 0),
+    (("min", "min value"), ("default", "default value"), 1, 0),
+    (("default", "default value"), ("max", "max value"), 0, 1),
+];
+
 /// Checks one item of a limit range: each bound against the others.
 pub(super) fn limit_item(item: &At<'_>, out: &mut Vec<Cause>) {
-    let read = |key: &str, name: &str| Quantity::from_json(item.at(key).get(name)).ok();
-    const BOUNDS: [&str; 4] = ["min", "defaultRequest", "default", "max"];
-    for key in BOUNDS {
-        amounts(item, key, out);
+    const KEYS: [&str; 4] = ["max", "min", "default", "defaultRequest"];
+    for key in KEYS {
+        match item.text("type") {
+            "Container" | "Pod" => container_amounts(item, key, out),
+            _ => amounts(item, key, out),
+        }
     }
-    let mut resources: Vec<&str> = BOUNDS.iter().flat_map(|key| item.entries(key)).map(|(name, _)| name).collect();
+    let read = |key: &str, name: &str| Quantity::from_json(item.at(key).get(name)).ok();
+    let mut resources: Vec<&str> = KEYS.iter().flat_map(|key| item.entries(key)).map(|(name, _)| name).collect();
     resources.sort_unstable();
     resources.dedup();
     for name in resources {
-        for (at, low) in BOUNDS.iter().enumerate() {
-            for high in &BOUNDS[at + 1..] {
-                let Some((less, more)) = read(low, name).zip(read(high, name)).filter(|(less, more)| less > more) else { continue };
-                let describe = |key: &str| match key {
-                    "defaultRequest" => "default request value".to_owned(),
-                    "default" => "default value".to_owned(),
-                    other => format!("{other} value"),
-                };
-                let why = format!("{} {less} is greater than {} {more}", describe(low), describe(high));
-                out.push(Cause::invalid(item.at(low).entry_path(name), &show(less), &why));
-            }
+        for ((low, lower), (high, higher), fault, shown) in BOUNDS {
+            let Some((less, more)) = read(low, name).zip(read(high, name)).filter(|(less, more)| less > more) else { continue };
+            let why = format!("{lower} {less} is greater than {higher} {more}");
+            out.push(Cause::invalid(item.at([low, high][fault]).entry_path(name), &show([less, more][shown]), &why));
         }
     }
     for (name, value) in item.entries("maxLimitRequestRatio") {

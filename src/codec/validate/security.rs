@@ -22,6 +22,7 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
+    context.one_of("supplementalGroupsPolicy", &["Merge", "Strict"], out);
     let mut seen = HashSet::new();
     for sysctl in context.items("sysctls") {
         match sysctl.text("name") {
@@ -75,6 +76,7 @@ fn profile(profile: &At<'_>, key: &str, name: &str, out: &mut Vec<Cause>) {
 /// Checks the `securityContext` of a container.
 pub(super) fn container(context: &At<'_>, out: &mut Vec<Cause>) {
     common(context, out);
+    context.one_of("procMount", &["Default", "Unmasked"], out);
     let capabilities = context.at("capabilities");
     let admin = capabilities.list("add").iter().any(|it| matches!(it.as_str(), Some("CAP_SYS_ADMIN" | "SYS_ADMIN")));
     if context.get("allowPrivilegeEscalation") == &Value::Bool(false) {

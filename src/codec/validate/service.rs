@@ -53,7 +53,7 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
     for (at, ip) in spec.list("externalIPs").iter().enumerate() {
         let path = format!("spec.externalIPs[{at}]");
         match ip.as_str().unwrap_or_default().parse() {
-            Err(_) => out.push(Cause::invalid(path, ip, "must be a valid IP address")),
+            Err(_) => out.extend(names::ip(ip.as_str().unwrap_or_default()).iter().map(|fault| Cause::invalid(&path, ip, fault))),
             Ok(address) => out.extend(special(address).map(|why| Cause::invalid(path, ip, why))),
         }
     }
@@ -93,7 +93,9 @@ fn load_balancer(spec: &At<'_>, out: &mut Vec<Cause>) {
     let balanced = spec.text("type") == "LoadBalancer";
     for key in ["loadBalancerSourceRanges", "loadBalancerClass", "allocateLoadBalancerNodePorts"] {
         if !balanced && spec.has(key) && spec.get(key).as_array().is_none_or(|it| !it.is_empty()) {
-            spec.forbidden(key, "may only be used when `type` is 'LoadBalancer'", out);
+            // Kubernetes spells one of them so here.
+            let field = if key == "loadBalancerSourceRanges" { "LoadBalancerSourceRanges" } else { key };
+            spec.forbidden(field, "may only be used when `type` is 'LoadBalancer'", out);
         }
     }
     for (at, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
@@ -114,7 +116,7 @@ fn cluster_ip(spec: &At<'_>, out: &mut Vec<Cause>) {
         && !primary.is_empty()
         && first != primary
     {
-        return spec.invalid("clusterIPs", "first value must match `clusterIP`", out);
+        spec.invalid_texts("clusterIPs", "first value must match `clusterIP`", out);
     }
     let stated: Vec<&str> = if all.is_empty() { vec![primary] } else { all.iter().filter_map(Value::as_str).collect() };
     for (at, ip) in stated.into_iter().enumerate().filter(|(_, ip)| !matches!(*ip, "" | NONE)) {
@@ -185,7 +187,12 @@ fn affinity(spec: &At<'_>, out: &mut Vec<Cause>) {
 
 /// An address once given is kept, unless the service changes its type.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let ingress = new.at("status").at("loadBalancer");
+    let reached = !ingress.list("ingress").is_empty() && new.get("status") != old.get("status");
     let (new, old) = (new.at("spec"), old.at("spec"));
+    if reached && new.text("type") != "LoadBalancer" {
+        ingress.forbidden("ingress", "may only be used when `spec.type` is 'LoadBalancer'", out);
+    }
     let (before, after) = (old.text("clusterIP"), new.text("clusterIP"));
     let balanced = |it: &At<'_>| it.text("type") == "LoadBalancer";
     if balanced(&new) && balanced(&old) && new.get("loadBalancerClass") != old.get("loadBalancerClass") {
@@ -205,7 +212,14 @@ pub(super) fn endpoints(endpoints: &At<'_>, out: &mut Vec<Cause>) {
         }
         for key in ["addresses", "notReadyAddresses"] {
             for address in subset.items(key) {
-                address.faults("ip", names::ip(address.text("ip")), out);
+                let ip = address.text("ip");
+                match ip.parse() {
+                    Err(_) => {
+                        address.faults("ip", names::ip(ip), out);
+                        address.invalid("ip", "must be a valid IP address", out);
+                    }
+                    Ok(it) => address.faults("ip", special(it).map(str::to_owned).into_iter().collect(), out),
+                }
                 address.may("hostname", names::label, out);
                 address.may("nodeName", names::subdomain, out);
             }
@@ -226,7 +240,7 @@ fn endpoint_ports(of: &At<'_>, number_required: bool, out: &mut Vec<Cause>) {
         if !seen.insert(name) && !number_required {
             out.push(Cause::duplicate(port.path("name"), &name.into()));
         }
-        if number_required || port.has("port") {
+        if number_required {
             let number = port.number("port").unwrap_or_default();
             out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(port.path("port"), &number.into(), fault)));
         }
@@ -260,12 +274,16 @@ pub(super) fn endpoint_slice(slice: &At<'_>, out: &mut Vec<Cause>) {
             let text = address.as_str().unwrap_or_default();
             let path = || format!("{}[{at}]", endpoint.path("addresses"));
             match slice.text("addressType") {
+                "IPv4" | "IPv6" if text.parse::<IpAddr>().is_err() => {
+                    out.extend(names::ip(text).iter().map(|fault| Cause::invalid(path(), address, fault)));
+                }
                 "IPv4" if text.parse::<std::net::Ipv4Addr>().is_err() => {
                     out.push(Cause::invalid(path(), address, "must be a valid IPv4 address"));
                 }
                 "IPv6" if text.parse::<std::net::Ipv6Addr>().is_err() => {
                     out.push(Cause::invalid(path(), address, "must be a valid IPv6 address"));
                 }
+                "IPv4" | "IPv6" => out.extend(text.parse().ok().and_then(special).map(|why| Cause::invalid(path(), address, why))),
                 "FQDN" => out.extend(names::subdomain(text).iter().map(|fault| Cause::invalid(path(), address, fault))),
                 _ => {}
             }

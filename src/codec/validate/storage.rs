@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::at::At;
-use super::names::{self, POSITIVE};
+use super::names::{self, NOT_ZERO};
 use super::{placement, pod, resources, selector, volume};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
@@ -49,12 +49,14 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
     let capacity = spec.at("capacity");
     if spec.entries("capacity").is_empty() {
         spec.required("capacity", "", out);
+        let message = "Unsupported value: core.ResourceList(nil): supported values: \"storage\"".to_owned();
+        out.push(Cause { message, ..Cause::not_supported(capacity.path.as_str(), "", &[]) });
     }
     for (name, value) in spec.entries("capacity") {
         if name != "storage" {
             out.push(Cause::not_supported(capacity.path.as_str(), name, &["storage"]));
         }
-        resources::positive(&capacity.entry_path(name), value, POSITIVE, out);
+        resources::positive(&capacity.entry_path(name), value, NOT_ZERO, out);
     }
     spec.one_of("persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], out);
     if spec.text("persistentVolumeReclaimPolicy") == "Recycle" && spec.at("hostPath").text("path") == "/" {
@@ -65,6 +67,9 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
     match kinds.next() {
         None => out.push(Cause::required("spec", "must specify a volume type")),
         Some(first) => volume::source(&spec.at(first), first, out),
+    }
+    if spec.has("csi") && spec.at("csi").text("volumeHandle").is_empty() {
+        spec.at("csi").required("volumeHandle", "", out);
     }
     for extra in kinds {
         spec.forbidden(extra, "may not specify more than 1 volume type", out);
@@ -112,6 +117,11 @@ pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {
             if !source.is_absent() && source.text(field).is_empty() {
                 source.required(field, "", out);
             }
+        }
+        let (group, kind) = (source.text("apiGroup"), source.text("kind"));
+        if !source.is_absent() && group.is_empty() && !matches!(kind, "" | "PersistentVolumeClaim") {
+            let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            out.push(Cause::invalid(source.path.as_str(), &kind.into(), why));
         }
     }
 }

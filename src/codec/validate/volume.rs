@@ -10,7 +10,7 @@ use super::names;
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
 
-const HOST_PATH_TYPES: [&str; 7] = ["BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
+const HOST_PATH_TYPES: [&str; 8] = ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 /// Fields of the pod that a file may hold.
 const FILE_FIELDS: [&str; 5] = ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 
@@ -20,7 +20,7 @@ pub(super) fn volumes<'a>(spec: &At<'a>, out: &mut Vec<Cause>) -> HashSet<&'a st
     for volume in spec.items("volumes") {
         volume.must("name", names::label, out);
         let name = volume.text("name");
-        if !name.is_empty() && !seen.insert(name) {
+        if !name.is_empty() && !seen.insert(name) && names::label(name).is_empty() {
             volume.duplicate("name", out);
         }
         let mut sources = volume.value.as_object().into_iter().flatten().filter(|(key, value)| *key != "name" && !value.is_null());
@@ -74,11 +74,11 @@ pub(super) fn source(it: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
         "projected" => {
             mode(it, "defaultMode", out);
             for projection in it.items("sources") {
-                projected(&projection, out);
+                projected(it, &projection, out);
             }
         }
         "local" => required(&["path"], out),
-        "csi" => required(&["driver"], out),
+        "csi" => it.must_be("driver", names::driver, out),
         "iscsi" => required(&["targetPortal", "iqn"], out),
         "cephfs" if it.list("monitors").is_empty() => it.required("monitors", "", out),
         "glusterfs" => required(&["endpoints", "path"], out),
@@ -122,7 +122,7 @@ fn downward(of: &At<'_>, out: &mut Vec<Cause>) {
         item.must("path", file_path, out);
         mode(&item, "mode", out);
         match present(&item, &["fieldRef", "resourceFieldRef"])[..] {
-            [] => out.push(Cause::required(item.path, "one of fieldRef and resourceFieldRef is required")),
+            [] => out.push(Cause::required(of.path.as_str(), "one of fieldRef and resourceFieldRef is required")),
             ["fieldRef"] => field_reference(&item.at("fieldRef"), &FILE_FIELDS, out),
             ["resourceFieldRef"] => {
                 let reference = item.at("resourceFieldRef");
@@ -140,7 +140,7 @@ fn downward(of: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-fn projected(of: &At<'_>, out: &mut Vec<Cause>) {
+fn projected(volume: &At<'_>, of: &At<'_>, out: &mut Vec<Cause>) {
     let kinds = present(of, &["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"]);
     for extra in kinds.iter().skip(1) {
         of.forbidden(extra, "may not specify more than 1 volume type per source", out);
@@ -159,7 +159,11 @@ fn projected(of: &At<'_>, out: &mut Vec<Cause>) {
             if it.number("expirationSeconds").is_some_and(|it| it < 600) {
                 it.invalid("expirationSeconds", "may not specify a duration less than 10 minutes", out);
             }
-            it.must("path", file_path, out);
+            match it.text("path") {
+                // Kubernetes leaves out where exactly.
+                "" => volume.required("path", "", out),
+                _ => it.must("path", file_path, out),
+            }
         }
         _ => {}
     }

@@ -6,6 +6,7 @@ use super::at::At;
 use super::names::{self, IMMUTABLE};
 use super::{pod, selector};
 use crate::object::status::Cause;
+use crate::util::go;
 
 /// Checks what all of these kinds have: counts, a selector, and a template it selects.
 pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
@@ -45,7 +46,11 @@ fn plain_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
 fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     let selector = spec.at("selector");
     if selector.is_absent() {
-        spec.required("selector", "", out);
+        if kind != "DaemonSet" {
+            spec.required("selector", "", out);
+        }
+        // No selector selects nothing.
+        mismatch(spec, out);
     } else {
         selector::label_selector(&selector, out);
         if selector::is_empty(&selector) {
@@ -93,8 +98,24 @@ fn deployment(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
         "Recreate" => {}
         "RollingUpdate" => rolling_update(&strategy.at("rollingUpdate"), out),
-        kind => out.push(Cause::not_supported(strategy.path("type"), kind, &["Recreate", "RollingUpdate"])),
+        _ => unknown_strategy(&strategy, "Deployment", &["Recreate", "RollingUpdate"], out),
     }
+}
+
+/// A strategy as Go shows it, which has no form for what the strategy points to.
+fn show_strategy(strategy: &At<'_>, name: &str) -> String {
+    let rolling = match name {
+        "Deployment" => "RollingUpdateDeployment",
+        "DaemonSetUpdate" => "RollingUpdateDaemonSet",
+        _ => "RollingUpdateStatefulSetStrategy",
+    };
+    format!("apps.{name}Strategy{{Type:{}, RollingUpdate:(*apps.{rolling})(nil)}}", go::quote(strategy.text("type")))
+}
+
+fn unknown_strategy(strategy: &At<'_>, name: &str, known: &[&str], out: &mut Vec<Cause>) {
+    let cause = Cause::not_supported(strategy.path.as_str(), "", known);
+    let message = cause.message.replacen("\"\"", &show_strategy(strategy, name), 1);
+    out.push(Cause { message, ..cause });
 }
 
 fn rolling_update(rolling: &At<'_>, out: &mut Vec<Cause>) {
@@ -103,10 +124,10 @@ fn rolling_update(rolling: &At<'_>, out: &mut Vec<Cause>) {
     }
     let zero = |key: &str| matches!(rolling.get(key), Value::Number(it) if it.as_i64() == Some(0)) || percent(rolling.get(key)) == Some(0);
     if zero("maxUnavailable") && zero("maxSurge") {
-        rolling.invalid("maxUnavailable", "may not be 0 when `maxSurge` is 0", out);
+        rolling.invalid_count("maxUnavailable", "may not be 0 when `maxSurge` is 0", out);
     }
     if percent(rolling.get("maxUnavailable")).is_some_and(|it| it > 100) {
-        rolling.invalid("maxUnavailable", "must not be greater than 100%", out);
+        rolling.invalid_count("maxUnavailable", "must not be greater than 100%", out);
     }
 }
 
@@ -117,7 +138,7 @@ fn percent(value: &Value) -> Option<i64> {
 /// Checks a count of pods that may be a percentage.
 pub(super) fn count_or_percent(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     match of.get(key) {
-        Value::String(text) => of.faults(key, names::percent(text), out),
+        Value::String(text) => names::percent(text).iter().for_each(|fault| of.invalid_count(key, fault, out)),
         _ => of.not_negative(&[key], out),
     }
 }
@@ -138,12 +159,16 @@ fn stateful_set(spec: &At<'_>, out: &mut Vec<Cause>) {
             rolling.not_negative(&["partition"], out);
             count_or_percent(&rolling, "maxUnavailable", out);
         }
-        _ => strategy.invalid("type", "must be 'RollingUpdate' or 'OnDelete'", out),
+        _ => {
+            let shown = show_strategy(&strategy, "StatefulSetUpdate");
+            out.push(Cause::invalid_shown(strategy.path.as_str(), &shown, "must be 'RollingUpdate' or 'OnDelete'"));
+        }
     }
+    spec.may("serviceName", names::label, out);
     spec.at("ordinals").not_negative(&["start"], out);
     let retention = spec.at("persistentVolumeClaimRetentionPolicy");
     for key in ["whenDeleted", "whenScaled"] {
-        retention.one_of(key, &["Delete", "Retain"], out);
+        retention.one_of(key, &["Retain", "Delete"], out);
     }
 }
 
@@ -158,14 +183,14 @@ fn daemon_set(spec: &At<'_>, out: &mut Vec<Cause>) {
             }
             let some = |key: &str| rolling.number(key).is_some_and(|it| it != 0) || percent(rolling.get(key)).is_some_and(|it| it != 0);
             match (some("maxUnavailable"), some("maxSurge")) {
-                (true, true) => rolling.invalid("maxSurge", "may not be set when maxUnavailable is non-zero", out),
+                (true, true) => rolling.invalid_count("maxSurge", "may not be set when maxUnavailable is non-zero", out),
                 (false, false) if rolling.has("maxUnavailable") => {
                     rolling.required("maxUnavailable", "cannot be 0 when maxSurge is 0", out);
                 }
                 _ => {}
             }
         }
-        kind => out.push(Cause::not_supported(strategy.path("type"), kind, &["RollingUpdate", "OnDelete"])),
+        _ => unknown_strategy(&strategy, "DaemonSetUpdate", &["RollingUpdate", "OnDelete"], out),
     }
 }
 

@@ -38,7 +38,7 @@ fn security_contexts() {
             ),
             (
                 with(&pod(), "/spec/os", json!({"name": "plan9"})),
-                &["spec.os.name: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""],
+                &["spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""],
             ),
         ],
     );
@@ -70,7 +70,7 @@ fn what_only_some_services_have() {
                 service(json!({"externalIPs": ["127.0.0.1", "x"], "ipFamilies": ["IPv4", "IPv4", "IPv5"]})),
                 &[
                     "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
-                    "spec.externalIPs[1]: Invalid value: \"x\": must be a valid IP address",
+                    "spec.externalIPs[1]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                     "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
                     "spec.ipFamilies[2]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"",
                 ],
@@ -109,7 +109,7 @@ fn policies_of_jobs() {
                 job(json!({"backoffLimitPerIndex": 1, "successPolicy": {}})),
                 &[
                     "spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode",
-                    "spec.successPolicy: Invalid value: {}: requires indexed completion mode",
+                    "spec.successPolicy: Invalid value: {\"rules\":null}: requires indexed completion mode",
                     "spec.successPolicy.rules: Required value: at least one rules must be specified when the successPolicy is specified",
                 ],
             ),
@@ -177,6 +177,18 @@ fn claims_and_quotas() {
             (
                 json!({"spec": {"hard": {"pods": "1", "requests.cpu": "1", "services": "1", "example.com/x": "1"}, "scopes": ["NotTerminating"]}}),
                 &[r#"spec.scopes: Invalid value: []core.ResourceQuotaScope{"NotTerminating"}: unsupported scope applied to resource"#],
+            ),
+            (
+                json!({"spec": {"scopeSelector": {"matchExpressions": [
+                    {"scopeName": "PriorityClass", "operator": "In"}, {"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]},
+                    {"scopeName": "PriorityClass", "operator": "Odd"}]}}}),
+                &[
+                    "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or \
+                     'NotIn' for scope selector",
+                    "spec.scopeSelector.matchExpressions.values: Invalid value: []string{\"a\"}: must be no value when `operator` is \
+                     'Exist' or 'DoesNotExist' for scope selector",
+                    "spec.scopeSelector.matchExpressions.operator: Invalid value: \"Odd\": not a valid selector operator",
+                ],
             ),
         ],
     );

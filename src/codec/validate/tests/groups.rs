@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{check, complaints, validate_version, with};
+use crate::codec::validate::names;
 use crate::object::resource::{
     CERTIFICATE_SIGNING_REQUEST, CLUSTER_ROLE, CLUSTER_ROLE_BINDING, CSI_DRIVER, CSI_NODE, CSI_STORAGE_CAPACITY, EVENT, EVENT_V1,
     HORIZONTAL_POD_AUTOSCALER, INGRESS, INGRESS_CLASS, IP_ADDRESS, NETWORK_POLICY, PRIORITY_CLASS, ROLE, ROLE_BINDING, RUNTIME_CLASS,
@@ -100,7 +101,7 @@ fn roles_and_bindings() {
     check(
         &ROLE,
         &[
-            (paths, &["rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"]),
+            (paths, &["rules[0].nonResourceURLs: Invalid value: []string{\"/x\"}: namespaced rules cannot apply to non-resource URLs"]),
             (json!({"metadata": {"name": "a/b"}}), &["metadata.name: Invalid value: \"a/b\": may not contain '/'"]),
         ],
     );
@@ -145,7 +146,10 @@ fn ingresses() {
         &INGRESS,
         &[
             (good.clone(), &[]),
-            (json!({"spec": {}}), &["spec: Invalid value: \"\": either `defaultBackend` or `rules` must be specified"]),
+            (
+                json!({"spec": {}}),
+                &["spec: Invalid value: []networking.IngressRule(nil): either `defaultBackend` or `rules` must be specified"],
+            ),
             (
                 with(&good, "/spec/rules/0/host", "10.0.0.1".into()),
                 &["spec.rules[0].host: Invalid value: \"10.0.0.1\": must be a DNS name, not an IP address"],
@@ -221,13 +225,13 @@ fn networks() {
                 &[
                     "spec.ingress[0].ports[0].endPort: Invalid value: 79: must be greater than or equal to `port`",
                     "spec.ingress[0].ports[1].endPort: Invalid value: 80: may not be specified when `port` is non-numeric",
-                    "spec.ingress[0].ports[2].protocol: Unsupported value: \"Odd\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
-                    "spec.ingress[0].ports[2].port: Required value: must be specified when `endPort` is specified",
+                    "spec.ingress[0].ports[2].protocol: Unsupported value: \"Odd\": supported values: \"TCP\", \"UDP\", \"SCTP\"",
+                    "spec.ingress[0].ports[2].endPort: Invalid value: 80: may not be specified when `port` is not specified",
                 ],
             ),
             (
                 json!({"spec": {"podSelector": {}, "policyTypes": ["Odd"]}}),
-                &["spec.policyTypes[0]: Unsupported value: \"Odd\": supported values: \"Egress\", \"Ingress\""],
+                &["spec.policyTypes[0]: Unsupported value: \"Odd\": supported values: \"Ingress\", \"Egress\""],
             ),
         ],
     );
@@ -326,15 +330,13 @@ fn storage_and_its_drivers() {
     check(&CSI_NODE, &[(json!({"spec": {"drivers": [{"name": "a"}]}}), &["spec.drivers[0].nodeID: Required value"])]);
     check(
         &CSI_STORAGE_CAPACITY,
-        &[(
-            json!({"capacity": "-1"}),
-            &["storageClassName: Required value", "capacity: Invalid value: \"-1\": must be greater than or equal to 0"],
-        )],
+        &[(json!({"storageClassName": "a", "capacity": "-1"}), &["capacity: Invalid value: \"-1\": must be greater than or equal to 0"])],
     );
 }
 
 #[test]
 fn events_in_the_newer_form() {
+    let qualified = names::qualified("a/b/c").concat();
     let timed = json!({"metadata": {"name": "e", "namespace": "a"}, "involvedObject": {"namespace": "b"}, "eventTime": "2026-01-01T00:00:00.000000Z",
         "reportingComponent": "example.com/x", "reportingInstance": "i", "action": "A", "reason": "R", "type": "Normal"});
     check(
@@ -342,7 +344,10 @@ fn events_in_the_newer_form() {
         &[
             (timed.clone(), &[]),
             (with(&timed, "/action", "a".repeat(129).into()), &["action: Invalid value: \"\": can have at most 128 characters"]),
-            (with(&timed, "/reportingComponent", Value::Null), &["reportingComponent: Required value"]),
+            (
+                with(&timed, "/reportingComponent", "a/b/c".into()),
+                &[&format!("reportingController: Invalid value: \"a/b/c\": {qualified}")],
+            ),
         ],
     );
     let strict = |event: &Value| -> Vec<String> {
@@ -380,6 +385,14 @@ fn settings_of_the_cluster() {
             (
                 with(&request, "/spec/signerName", "x".into()),
                 &["spec.signerName: Invalid value: \"x\": must be a fully qualified domain and path of the form 'example.com/signer-name'"],
+            ),
+            (
+                with(&request, "/spec/request", "".into()),
+                &["spec.request: Invalid value: []byte{}: PEM block type must be CERTIFICATE REQUEST"],
+            ),
+            (
+                with(&request, "/spec/request", Value::Null),
+                &["spec.request: Invalid value: []byte(nil): PEM block type must be CERTIFICATE REQUEST"],
             ),
             (with(&request, "/spec/usages", json!([])), &["spec.usages: Required value"]),
             (with(&request, "/spec/usages", json!(["any", "any"])), &["spec.usages[1]: Duplicate value: \"any\""]),

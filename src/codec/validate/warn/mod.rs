@@ -32,7 +32,19 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
         "ReplicationController" | "ReplicaSet" | "Deployment" | "DaemonSet" | "StatefulSet" | "Job" if changed => {
             pod::pod(&spec.at("template"), true, &mut out);
         }
-        "CronJob" if changed => pod::pod(&spec.at("jobTemplate").at("spec").at("template"), true, &mut out),
+        "CronJob" => {
+            if changed {
+                pod::pod(&spec.at("jobTemplate").at("spec").at("template"), true, &mut out);
+            }
+            if old.is_some() && spec.text("schedule").contains("TZ") {
+                out.push(
+                    "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+                     https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                        .to_owned(),
+                );
+            }
+        }
+        "Secret" => secret(new, &mut out),
         "Service" => service(&spec, &mut out),
         "PersistentVolume" => volume(new, &mut out),
         "PersistentVolumeClaim" => {
@@ -104,6 +116,21 @@ fn service(spec: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
+/// Only that there is no certificate at all is seen; not whether it goes with the key.
+fn secret(secret: &At<'_>, out: &mut Vec<String>) {
+    use base64::Engine;
+    if secret.text("type") != "kubernetes.io/tls" {
+        return;
+    }
+    let is_pem = |key: &str| {
+        let text = base64::engine::general_purpose::STANDARD.decode(secret.at("data").text(key)).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains("-----BEGIN ")
+    };
+    if let Some((_, what)) = [("tls.crt", "certificate"), ("tls.key", "key")].into_iter().find(|(key, _)| !is_pem(key)) {
+        out.push(format!("tls: failed to find any PEM data in {what} input"));
+    }
+}
+
 /// An annotation, and what is said of it.
 type Deprecated = (&'static str, &'static str);
 
@@ -129,9 +156,9 @@ const GONE: [(&str, &str); 8] = [
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-/// As [`GONE`] has it, but for one that Kubernetes names in its own way.
-fn gone(source: &At<'_>, out: &mut Vec<String>) {
-    for (kind, why) in GONE.iter().filter(|(kind, _)| source.has(kind)) {
+/// As [`GONE`] has it, but for one that Kubernetes names in its own way. It keeps silent about those in `untold`.
+fn gone(source: &At<'_>, untold: &[&str], out: &mut Vec<String>) {
+    for (kind, why) in GONE.iter().filter(|(kind, _)| source.has(kind) && !untold.contains(kind)) {
         out.push(format!("{}: {why}", source.path(if *kind == "storageos" { "storageOS" } else { kind })));
     }
 }
@@ -153,7 +180,7 @@ fn volume(volume: &At<'_>, out: &mut Vec<String>) {
     for term in spec.at("nodeAffinity").at("required").items("nodeSelectorTerms") {
         node_term(&term, out);
     }
-    gone(&spec, out);
+    gone(&spec, &["flocker", "quobyte"], out);
 }
 
 fn claim(spec: &At<'_>, out: &mut Vec<String>) {

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::at::At;
-use super::{annotations, deprecated_label, gone, node_term, whole_bytes};
+use super::{annotations, claim, deprecated_label, gone, node_term, whole_bytes};
 
 /// A pod, or a template of one.
 pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
@@ -22,7 +22,8 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
         if volume.has("gitRepo") {
             out.push(format!("{}: deprecated in v1.11, and disabled by default in v1.33+", volume.path("gitRepo")));
         }
-        gone(&volume, out);
+        gone(&volume, &[], out);
+        claim(&volume.at("ephemeral").at("volumeClaimTemplate").at("spec"), out);
     }
     doubles(&spec, "hostAliases", "ip", out);
     doubles(&spec, "imagePullSecrets", "name", out);

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::warnings;
 use crate::object::ResourceRef;
 use crate::object::resource::{
-    CRON_JOB, DEPLOYMENT, INGRESS, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SERVICE, STATEFUL_SET, STORAGE_CLASS,
+    CONFIG_MAP, CRON_JOB, DEPLOYMENT, ENDPOINT_SLICE, INGRESS, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SECRET, SERVICE,
+    STATEFUL_SET, STORAGE_CLASS,
 };
 
 fn of(resource: ResourceRef, object: Value) -> Vec<String> {
@@ -66,6 +67,43 @@ fn pods() {
         ]
     );
     assert!(warnings(&POD, &pod, Some(&pod)).is_empty(), "nobody reads what an update of a pod gives cause to");
+}
+
+#[test]
+fn what_containers_of_a_pod_have_in_common() {
+    let container = json!({"name": "c", "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}, {"name": "A", "value": "$(A)3"}],
+        "ports": [{"name": "web", "containerPort": 80, "protocol": "TCP"}]});
+    let other = json!({"name": "d", "ports": [{"name": "web", "containerPort": 80, "protocol": "TCP", "hostPort": 80}]});
+    let claim = json!({"resources": {"limits": {"storage": "1500m"}}});
+    let pod = json!({"metadata": {"name": "p", "annotations": {"seccomp.security.alpha.kubernetes.io/pod": "x"}}, "spec": {
+        "volumes": [{"name": "w", "storageos": {}}, {"name": "x", "ephemeral": {"volumeClaimTemplate": {"spec": claim}}}],
+        "imagePullSecrets": [{}],
+        "containers": [container, other]}});
+    assert_eq!(
+        of(&POD, pod),
+        [
+            "spec.volumes[0].storageOS: deprecated in v1.22, non-functional in v1.25+",
+            "spec.volumes[1].ephemeral.volumeClaimTemplate.spec.resources.limits[storage]: fractional byte value \"1500m\" is invalid, must \
+             be an integer",
+            "spec.imagePullSecrets[0].name: invalid empty name \"\"",
+            "metadata.annotations[seccomp.security.alpha.kubernetes.io/pod]: non-functional in v1.27+; use the \"seccompProfile\" field instead",
+            "spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply",
+            "spec.containers[1].ports[0]: overlapping port definition with spec.containers[0].ports[0]",
+            "spec.containers[1].ports[0]: duplicate port name \"web\" with spec.containers[0].ports[0], services and probes that select ports \
+             by name will use spec.containers[0].ports[0]",
+        ]
+    );
+}
+
+#[test]
+fn zones_of_schedules_are_told_of_when_they_stay() {
+    let job = json!({"metadata": {"name": "c"}, "spec": {"schedule": "TZ=UTC 0 0 * * *"}});
+    assert!(of(&CRON_JOB, job.clone()).is_empty());
+    assert_eq!(
+        warnings(&CRON_JOB, &job, Some(&job)),
+        ["cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"]
+    );
 }
 
 #[test]
@@ -132,7 +170,16 @@ fn other_kinds() {
             json!({"metadata": {"name": "a.b"}, "spec": {"revisionHistoryLimit": -1}}),
             vec!["spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended"],
         ),
-    ] as [(ResourceRef, Value, Vec<&str>); 6]
+        (&ENDPOINT_SLICE, json!({"addressType": "FQDN"}), vec!["spec.addressType: FQDN endpoints are deprecated"]),
+        (
+            &SECRET,
+            json!({"type": "kubernetes.io/tls", "data": {"tls.crt": "", "tls.key": ""}}),
+            vec!["tls: failed to find any PEM data in certificate input"],
+        ),
+        (&PERSISTENT_VOLUME, json!({"spec": {"rbd": {}}}), vec!["spec.rbd: deprecated in v1.28, non-functional in v1.31+"]),
+        (&PERSISTENT_VOLUME, json!({"spec": {"quobyte": {}}}), vec![]),
+        (&CONFIG_MAP, json!({"metadata": {"name": "a.b"}}), vec![]),
+    ] as [(ResourceRef, Value, Vec<&str>); 11]
     {
         assert_eq!(of(resource, object), expected);
     }
