@@ -38,6 +38,10 @@ pub(crate) fn serve(route: &Route, path: &str, query: &Query, headers: &HeaderMa
         },
     };
     Some(match accept(headers) {
+        // Of these Kubernetes promises nothing that a cache could use.
+        Ok(_) if matches!(route, Route::Groups { .. } | Route::Group(_) | Route::Resources { .. }) => {
+            respond::plain_document(JSON, document)
+        }
         Ok(_) => respond::document(headers, JSON, document),
         Err(status) => respond::status(&status),
     })

@@ -20,8 +20,7 @@ use super::query::{Answer, Query, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
 use crate::codec;
-use crate::object::status::Details;
-use crate::object::{Object, ObjectKey, Status, resource};
+use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
 use crate::telemetry::metrics::{self, Counter, Histogram};
 use crate::util::duration::{self, DurationError};
 
@@ -105,7 +104,6 @@ impl Server {
         let verb = verb(&parts.method, &route, &query);
         let presentation = Presentation::of(&parts.headers, &query);
         let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
-        let deprecated = if let Route::Target(target) = &route { deprecation(target) } else { None };
         let answer = async {
             let user = auth::authenticate(&parts.headers)?;
             let deadline = started + self.patience(verb, &query)?;
@@ -114,7 +112,9 @@ impl Server {
                 let response = match route {
                     Route::Target(target) => {
                         auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
-                        self.dispatch(verb, Call { user, target, query, headers: parts.headers, body }).await?
+                        let served = target.resource;
+                        let answer = self.dispatch(verb, Call { user, target, query, headers: parts.headers, body }).await;
+                        deprecate(served, answer)
                     }
                     other => {
                         auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
@@ -125,10 +125,7 @@ impl Server {
             };
             tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
-        let mut response = answer.await.unwrap_or_else(|status| respond::status(&status));
-        if let Some(why) = deprecated {
-            respond::warn(&mut response, &[why.to_owned()]);
-        }
+        let response = answer.await.unwrap_or_else(|status| respond::status(&status));
         let response = presentation.apply(response, verb == "watch").await;
         self.requests.count((verb, plural, response.status().as_u16()), started.elapsed());
         response
@@ -175,7 +172,7 @@ impl Server {
             },
         };
         match page {
-            None if documents::has_group(parts.uri.path()) => respond::status(&not_served()),
+            None if documents::has_group(parts.uri.path()) => respond::resource_not_found(),
             None => respond::page_not_found(),
             Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => respond::status(&not_allowed()),
             Some(page) => page,
@@ -191,11 +188,16 @@ impl Server {
         if !allowed {
             return Err(not_allowed());
         }
+        if verb == "patch" {
+            negotiate::patch_kind(&call.headers)?;
+        }
+        negotiate::check_served(&call.headers, matches!(verb, "list" | "watch"))?;
         match (verb, target.subresource.as_str()) {
+            ("get" | "list", "") if served == &resource::COMPONENT_STATUS => registry::components::serve(self, &call).await,
             ("get", "scale") => registry::scale::get(self, &call).await,
             ("get", "log") => logs::serve(self, &call).await,
             ("get" | "create", "exec" | "attach" | "portforward") => streams::serve(self, &call).await,
-            ("get", "" | "status" | "approval" | "ephemeralcontainers") => get(self, &call).await,
+            ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => get(self, &call).await,
             ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
             ("watch", "") => watch::serve(self, &call).await,
             ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
@@ -210,11 +212,17 @@ impl Server {
             ("patch", _) => self.write(call, registry::patch::serve).await,
             ("delete", "") => self.write(call, registry::delete::serve).await,
             ("deletecollection", "") => self.write(call, registry::delete::serve_collection).await,
-            _ => Err(Box::new(Status::failure(
-                501,
-                "NotImplemented",
-                format!("{} {} is not implemented", served.plural, target.subresource),
-            ))),
+            _ => {
+                // A service and a node may be named with a port.
+                if served == &resource::POD {
+                    self.read(&call.key(), None).await?;
+                }
+                Err(Box::new(Status::failure(
+                    501,
+                    "NotImplemented",
+                    format!("{} {} is not implemented", served.plural, target.subresource),
+                )))
+            }
         }
     }
 
@@ -240,14 +248,24 @@ async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     Ok(gzip::compress(&call.headers, call.answer(200, &object)?))
 }
 
+/// Tells who uses a resource that it is deprecated, whatever the answer.
+fn deprecate(resource: ResourceRef, answer: Answer<Response>) -> Response {
+    let mut response = answer.unwrap_or_else(|status| respond::status(&status));
+    if !resource.deprecated.is_empty() {
+        let warning = format!("{} {} is deprecated in {}", resource.api_version(), resource.kind, resource.deprecated);
+        respond::warn(&mut response, &[warning]);
+    }
+    response
+}
+
 /// What the request does, as authorisation names it.
 fn verb(method: &Method, route: &Route, query: &Query) -> &'static str {
     let collection = matches!(route, Route::Target(it) if it.name.is_empty());
     let watch = matches!(route, Route::Target(it) if it.watch);
     match *method {
-        Method::GET | Method::HEAD if watch || collection && query.flag("watch") => "watch",
-        Method::GET | Method::HEAD if collection => "list",
-        Method::GET | Method::HEAD => "get",
+        Method::GET if watch || collection && query.flag("watch") => "watch",
+        Method::GET if collection => "list",
+        Method::GET => "get",
         Method::POST => "create",
         Method::PUT => "update",
         Method::PATCH => "patch",
@@ -266,18 +284,8 @@ fn fits(verb: &str, target: &Target) -> bool {
     }
 }
 
-/// What is to be told of a resource that has a successor, whatever is asked of it.
-fn deprecation(target: &Target) -> Option<&'static str> {
-    (target.resource == &resource::ENDPOINTS).then_some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
-}
-
 fn not_allowed() -> Box<Status> {
-    Box::new(Status::failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"))
-}
-
-fn not_served() -> Status {
-    let status = Status::failure(404, "NotFound", "the server could not find the requested resource");
-    Status { details: Some(Details::default()), ..status }
+    Box::new(Status::undirected(405, "MethodNotAllowed", "the server does not allow this method on the requested resource"))
 }
 
 fn timed_out() -> Box<Status> {

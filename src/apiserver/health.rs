@@ -60,13 +60,21 @@ pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Op
     })
 }
 
+/// Whether the store answers.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) async fn store(server: &Server) -> Result<(), String> {
+    match tokio::time::timeout(STORE_TIMEOUT, server.store.revision()).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
+        Err(_) => Err(format!("the store did not answer within {STORE_TIMEOUT:?}")),
+    }
+}
+
 async fn run(server: &Server, check: &str) -> Result<(), String> {
     match check {
-        "etcd" => match tokio::time::timeout(STORE_TIMEOUT, server.store.revision()).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(format!("{:#}", anyhow::Error::from(error))),
-            Err(_) => Err(format!("the store did not answer within {STORE_TIMEOUT:?}")),
-        },
+        "etcd" => store(server).await,
         "informer-sync" | "poststarthook/bootstrap" if !server.health.ready.load(Ordering::Relaxed) => Err("not finished".to_owned()),
         "shutdown" if server.tasks.shutdown().is_cancelled() => Err("process is shutting down".to_owned()),
         _ => Ok(()),

@@ -30,13 +30,19 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         page.objects.iter_mut().for_each(|it| *it = codec::in_version(it, resource));
     }
     let metadata = page.metadata();
+    answer(call, accepted, page.objects, &metadata)
+}
+
+/// These objects as a list, in the form that was agreed on.
+pub(crate) fn answer(call: &Call, accepted: Accepted, objects: Vec<Arc<Object>>, metadata: &str) -> Answer<Response> {
+    let resource = call.target.resource;
     match (accepted.form, accepted.encoding) {
         (Form::Table, _) => {
-            let table = codec::table(resource, &page.objects, render::include(&call.query)?, &metadata, true, jiff::Timestamp::now());
+            let table = codec::table(resource, &objects, render::include(&call.query)?, metadata, true, jiff::Timestamp::now());
             render::encoded(200, accepted, table)
         }
-        (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, &metadata, page.objects).all()),
-        (_, Encoding::Json) => Ok(stream(accepted, Pieces::new(resource, accepted.form, &metadata, page.objects))),
+        (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, metadata, objects).all()),
+        (_, Encoding::Json) => Ok(stream(accepted, Pieces::new(resource, accepted.form, metadata, objects))),
     }
 }
 
@@ -198,6 +204,8 @@ fn continue_expired(token: &Token) -> Box<Status> {
 struct Pieces {
     head: Option<String>,
     partial: bool,
+    /// What objects begin with that is not said of each in a list.
+    kind: String,
     objects: std::vec::IntoIter<Arc<Object>>,
     first: bool,
     ended: bool,
@@ -206,7 +214,8 @@ struct Pieces {
 impl Pieces {
     fn new(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Self {
         let head = Some(render::list_head(resource, form, metadata));
-        Self { head, partial: form == Form::Partial, objects: objects.into_iter(), first: true, ended: false }
+        let kind = format!(r#"{{"kind":"{}","apiVersion":"{}","#, resource.kind, resource.api_version());
+        Self { head, partial: form == Form::Partial, kind, objects: objects.into_iter(), first: true, ended: false }
     }
 
     fn all(self) -> Bytes {
@@ -239,7 +248,13 @@ impl Iterator for Pieces {
             if self.partial {
                 out.extend_from_slice(&render::partial(&object));
             } else {
-                out.extend_from_slice(object.body());
+                match object.body().strip_prefix(self.kind.as_bytes()) {
+                    Some(rest) => {
+                        out.extend_from_slice(b"{");
+                        out.extend_from_slice(rest);
+                    }
+                    None => out.extend_from_slice(object.body()),
+                }
             }
         }
         Some(out.freeze())
@@ -298,6 +313,7 @@ mod tests {
                 let bytes = document(&POD, form, 3, objects.clone());
                 let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
                 assert_eq!(value["items"].as_array().unwrap().len(), count);
+                assert!(form == Form::Partial || value["items"].as_array().unwrap().iter().all(|it| it.get("kind").is_none()));
                 assert_eq!(value["metadata"]["resourceVersion"], "3");
             }
         }

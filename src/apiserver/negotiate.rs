@@ -42,23 +42,29 @@ impl Accepted {
     }
 }
 
-/// The first clause of `Accept` that can be served (a client lists them by preference). Protobuf is what a client gets that takes nothing
+/// The first clause of `Accept` that can be served (a client lists them by preference, or says it by `q`). Protobuf is what a client gets that takes nothing
 /// else: the answer is made in JSON, and turned into it at the end.
 ///
 /// # Errors
 /// 406 if there is none.
 pub(crate) fn accept(headers: &HeaderMap) -> Answer<Accepted> {
-    let mut asked = false;
-    for clause in clauses(headers) {
-        asked = true;
-        if let Some(accepted) = parse(clause) {
-            return Ok(accepted);
-        }
-    }
-    if !asked {
+    let mut all: Vec<&str> = clauses(headers).collect();
+    if all.is_empty() {
         return Ok(Accepted::default());
     }
+    if all.iter().any(|it| it.contains("q=")) {
+        all.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+    }
+    if let Some(accepted) = all.into_iter().find_map(parse) {
+        return Ok(accepted);
+    }
     clauses(headers).find_map(protobuf).ok_or_else(|| not_acceptable(MEDIA_TYPES))
+}
+
+/// How much a client likes a media type, from 0 to 1.
+fn quality(clause: &str) -> f64 {
+    let stated = clause.split(';').find_map(|it| it.trim().strip_prefix("q="));
+    stated.and_then(|it| it.trim().parse().ok()).unwrap_or(1.0)
 }
 
 /// Whether the client takes nothing but protobuf.
@@ -81,6 +87,23 @@ pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
     Box::new(Status::failure(406, "NotAcceptable", message))
 }
 
+/// Before the form is looked at: of the media types that a client takes, one has to be served at all.
+///
+/// # Errors
+/// 406, which names the types; those of watches too where there are any.
+pub(crate) fn check_served(headers: &HeaderMap, watchable: bool) -> Answer<()> {
+    let is_served = |clause: &str| {
+        let media_type = clause.split(';').next().unwrap_or_default().trim();
+        media_type == "*/*" || MEDIA_TYPES.contains(&media_type)
+    };
+    if clauses(headers).next().is_none() || clauses(headers).any(is_served) {
+        return Ok(());
+    }
+    let served = MEDIA_TYPES.iter().chain(STREAM_TYPES.iter().filter(|_| watchable)).copied().collect::<Vec<_>>().join(", ");
+    let message = format!("406: Not Acceptable\n\nAvailable representations: {served}");
+    Err(Box::new(Status::undirected(406, "NotAcceptable", message)))
+}
+
 /// There are no tables in protobuf.
 fn protobuf(clause: &str) -> Option<Accepted> {
     let parameters = clause.strip_prefix(PROTOBUF)?;
@@ -90,7 +113,7 @@ fn protobuf(clause: &str) -> Option<Accepted> {
 fn parse(clause: &str) -> Option<Accepted> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
-        "application/json" | "*/*" | "application/*" => Encoding::Json,
+        "application/json" | "*/*" => Encoding::Json,
         "application/yaml" => Encoding::Yaml,
         _ => return None,
     };
@@ -146,14 +169,7 @@ pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
         "application/merge-patch+json" => Ok(PatchKind::Merge),
         "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
         "application/apply-patch+yaml" => Ok(PatchKind::Apply),
-        other => Err(Box::new(Status::failure(
-            415,
-            "UnsupportedMediaType",
-            format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-                 application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml (got {other})"
-            ),
-        ))),
+        _ => Err(Box::new(Status::undirected(415, "UnsupportedMediaType", "415: Unsupported Media Type"))),
     }
 }
 
@@ -184,6 +200,8 @@ mod tests {
             ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", None),
             ("application/vnd.kubernetes.protobuffer", None),
             ("text/html", None),
+            ("application/*", None),
+            ("application/json;q=0.5,application/yaml", Some((Encoding::Yaml, Form::Whole))),
         ] {
             assert_eq!(accepted(text), expected, "{text}");
         }

@@ -30,7 +30,8 @@ pub(crate) fn encoded(code: u16, accepted: Accepted, json: Bytes) -> Answer<Resp
     let bytes = match accepted.encoding {
         Encoding::Json => json,
         Encoding::Yaml => {
-            let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Box::new(Status::internal(error)))?;
+            let mut value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Box::new(Status::internal(error)))?;
+            value.sort_all_objects();
             serde_norway::to_string(&value).map_err(|error| Box::new(Status::internal(error)))?.into()
         }
     };
@@ -43,7 +44,9 @@ pub(crate) fn include(query: &Query) -> Answer<IncludeObject> {
         None | Some("Metadata") => Ok(IncludeObject::Metadata),
         Some("None") => Ok(IncludeObject::None),
         Some("Object") => Ok(IncludeObject::Object),
-        Some(other) => Err(bad(format!("unrecognized includeObject value: {other:?}"))),
+        Some(other) => Err(bad(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', 'Object', 'None', or empty"
+        ))),
     }
 }
 

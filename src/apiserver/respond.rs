@@ -48,11 +48,21 @@ pub(crate) fn status(status: &Status) -> Response {
     let mut bytes = serde_json::to_vec(status).unwrap_or_default();
     // There are clients that compare the whole body.
     bytes.push(b'\n');
-    let mut response = json(status.code, Bytes::from(bytes));
+    let mut response = json(if status.code == 0 { 200 } else { status.code }, Bytes::from(bytes));
     if let Some(seconds) = status.details.as_ref().and_then(|it| it.retry_after_seconds) {
         set(&mut response, RETRY_AFTER, &seconds.to_string());
     }
     response
+}
+
+/// What a path that leads nowhere within a group answers.
+pub(crate) fn resource_not_found() -> Response {
+    self::status(&Status::undirected(404, "NotFound", "the server could not find the requested resource"))
+}
+
+/// A document made once.
+pub(crate) fn plain_document(content_type: &'static str, document: &'static Document) -> Response {
+    full(200, content_type, document.bytes.clone())
 }
 
 /// A document made once, or 304 if the client has it.

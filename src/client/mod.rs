@@ -210,7 +210,8 @@ impl Client {
 
     /// Deletes every object of a resource in a namespace.
     pub async fn delete_all(&self, resource: ResourceRef, namespace: &str) -> Result<()> {
-        self.call(Target::collection(resource, namespace).delete(&DeleteOptions::default())?).await.map(drop)
+        let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
+        self.call(Target::collection(resource, namespace).delete(&options)?).await.map(drop)
     }
 
     /// POSTs to a subresource, such as `binding` or `eviction`.

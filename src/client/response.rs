@@ -113,8 +113,12 @@ fn with_kind(resource: ResourceRef, item: &[u8]) -> Bytes {
         kind: Option<&'a RawValue>,
     }
     let first = item.get(..8).unwrap_or_default();
-    let has_kind =
-        first == b"{\"kind\":" || first == b"{\"apiVer" || serde_json::from_slice::<Kind<'_>>(item).is_ok_and(|it| it.kind.is_some());
+    let has_kind = match first {
+        b"{\"kind\":" | b"{\"apiVer" => true,
+        // Where there is a kind, it comes before the metadata.
+        b"{\"metada" => false,
+        _ => serde_json::from_slice::<Kind<'_>>(item).is_ok_and(|it| it.kind.is_some()),
+    };
     if has_kind || !item.starts_with(b"{") {
         return Bytes::copy_from_slice(item);
     }

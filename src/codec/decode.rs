@@ -218,12 +218,15 @@ impl<'a> Expected<'a> {
                     if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() },
                     self.kind
                 ),
-                None => format!("no kind {kind:?} is registered for version {found:?}"),
+                None => unregistered(found, kind),
             };
             return Err(Box::new(self.cannot_be_handled(kind, version, &why)));
         }
         // Options belong to no group: clients send them in the one of the object they are about.
         if found != expected && self.schema.field("metadata").is_some() {
+            if schema::of_kind(found, kind).is_none() {
+                return Err(Box::new(self.cannot_be_handled(kind, version, &unregistered(found, kind))));
+            }
             return Err(Box::new(Status::bad_request(format!(
                 "the API version in the data ({found}) does not match the expected API version ({expected})"
             ))));
@@ -250,6 +253,10 @@ impl<'a> Expected<'a> {
 
 /// As what Go reads an object at first, to see what it is.
 const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+fn unregistered(version: &str, kind: &str) -> String {
+    format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+}
 
 const TOO_DEEP: &str = "yaml: exceeded max depth";
 
@@ -345,11 +352,11 @@ mod tests {
             ),
             (
                 r#"{"apiVersion": "v1", "kind": "Pood"}"#,
-                r#"Pood in version "v1" cannot be handled as a Pod: no kind "Pood" is registered for version "v1""#,
+                r#"Pood in version "v1" cannot be handled as a Pod: no kind "Pood" is registered for version "v1" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
             ),
             (
                 r#"{"apiVersion": "v1beta3", "kind": "Pod"}"#,
-                "the API version in the data (v1beta3) does not match the expected API version (v1)",
+                r#"Pod in version "v1beta3" cannot be handled as a Pod: no kind "Pod" is registered for version "v1beta3" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
             ),
         ] {
             assert_eq!(decoded(&resource::POD, body).unwrap_err(), message);

@@ -7,7 +7,10 @@ use serde_json::{Map, Value, json};
 
 use self::plan::Below;
 use crate::object::ResourceRef;
-use crate::object::schema::Field;
+use crate::object::schema::{Field, Shape};
+
+/// The annotation of a daemon set that counts the versions of its template.
+pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 type Fields = Map<String, Value>;
 /// What fills in the defaults that depend on other fields of an object.
@@ -15,34 +18,56 @@ type Computed = fn(&mut Fields);
 
 /// Fills in the defaults of an object, those of its status included. Doing it twice changes nothing.
 pub fn default(resource: ResourceRef, value: &mut Value) {
+    fill_in(resource, value, Fill::Everything);
+}
+
+/// Writes only what Kubernetes writes of fields that have neither a value nor a default: what decoding takes for nothing and drops.
+pub(super) fn zeroes(resource: ResourceRef, value: &mut Value) {
+    fill_in(resource, value, Fill::Zeroes);
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fill {
+    Everything,
+    Zeroes,
+}
+
+fn fill_in(resource: ResourceRef, value: &mut Value, what: Fill) {
     if let Value::Object(map) = value {
-        object(resource.schema, map);
+        object(resource.schema, map, what);
     }
 }
 
-fn fill(below: &Below, value: &mut Value) {
+fn fill(below: &Below, value: &mut Value, what: Fill) {
     match (below, value) {
-        (Below::Object(name), Value::Object(map)) => object(name, map),
-        (Below::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item)),
-        (Below::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item)),
+        (Below::Object(name), Value::Object(map)) => object(name, map, what),
+        (Below::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item, what)),
+        (Below::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item, what)),
         _ => {}
     }
 }
 
-/// The plain defaults of an object, then the computed ones, which build on them, then what it holds.
-fn object(name: &str, map: &mut Fields) {
+/// The plain defaults of an object and its zeroes, then the computed defaults, which build on them, then what it holds.
+fn object(name: &str, map: &mut Fields, what: Fill) {
     let Some(plan) = plan::of(name) else { return };
-    for (field, default) in &plan.plain {
+    for (field, default) in plan.plain.iter().filter(|_| what == Fill::Everything) {
         if is_absent(field, map.get(field.name)) {
             map.insert(field.name.to_owned(), default.clone());
         }
     }
-    if let Some(computed) = plan.computed {
+    for (field, zero) in &plan.zeroes {
+        // What holds nothing is null, where it is written at all.
+        let holds = matches!(field.shape, Shape::List(_) | Shape::Map(_));
+        if map.get(field.name).is_none_or(|it| it.is_null() || holds && is_zero(it)) {
+            map.insert(field.name.to_owned(), (*zero).clone());
+        }
+    }
+    if let Some(computed) = plan.computed.filter(|_| what == Fill::Everything) {
         computed(map);
     }
     for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
         if let Some(below) = plan.below(name) {
-            fill(below, value);
+            fill(below, value, what);
         }
     }
 }
@@ -76,11 +101,13 @@ fn computed(name: &str) -> Option<Computed> {
         "core.v1.ServicePort" => service_port,
         "core.v1.ReplicationController" => replication_controller,
         "core.v1.Namespace" => namespace,
+        "core.v1.Secret" => secret,
         "core.v1.NodeSpec" => node_spec,
         "core.v1.NodeStatus" => node_status,
         "core.v1.LimitRangeItem" => limit_range_item,
         "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy,
         "apps.v1.StatefulSetSpec" => stateful_set_spec,
+        "apps.v1.DaemonSet" => daemon_set,
         "batch.v1.Job" => job,
         "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler,
         "networking.v1.NetworkPolicySpec" => network_policy,
@@ -228,6 +255,24 @@ fn namespace(namespace: &mut Fields) {
     }
 }
 
+/// `stringData` is for writing only: it goes into `data`.
+fn secret(secret: &mut Fields) {
+    use base64::Engine;
+    let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
+    let Some(data) = fields_or_new(secret, "data") else { return };
+    for (key, text) in texts {
+        let text = text.as_str().unwrap_or_default();
+        data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
+    }
+}
+
+/// How often the template has changed, which older versions of the kind had a field for.
+fn daemon_set(set: &mut Fields) {
+    if let Some(annotations) = fields_or_new(set, "metadata").and_then(|it| fields_or_new(it, "annotations")) {
+        set_absent(annotations, TEMPLATE_GENERATION, "1");
+    }
+}
+
 /// The range and the first of the ranges are the same.
 fn node_spec(spec: &mut Fields) {
     if let Some(first) = spec.get("podCIDRs").and_then(|it| it.get(0)).cloned() {
@@ -284,6 +329,11 @@ fn job(job: &mut Fields) {
     set_absent(spec, "manualSelector", false);
     let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
     set_absent(spec, "podReplacementPolicy", replacement);
+    if let Some(labels) = template_labels(spec)
+        && let Some(metadata) = fields_or_new(job, "metadata")
+    {
+        set(metadata, "labels", labels);
+    }
 }
 
 fn autoscaler(autoscaler: &mut Fields) {
@@ -398,6 +448,10 @@ mod tests {
     #[test]
     fn the_other_kinds_are_completed() {
         let template = json!({"metadata": {"labels": {"app": "a"}}});
+        let pods = json!({"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler",
+            "terminationGracePeriodSeconds": 30});
+        let completed = json!({"metadata": {"labels": {"app": "a"}}, "spec": pods});
+        let plain = json!({"spec": pods});
         for (resource, from, to) in [
             (
                 &resource::SERVICE,
@@ -419,7 +473,8 @@ mod tests {
             (
                 &resource::REPLICATION_CONTROLLER,
                 json!({"metadata": {"name": "a"}, "spec": {"template": template}}),
-                json!({"metadata": {"name": "a", "labels": {"app": "a"}}, "spec": {"template": template, "replicas": 1, "selector": {"app": "a"}}}),
+                json!({"metadata": {"name": "a", "labels": {"app": "a"}}, 
+                    "spec": {"template": completed, "replicas": 1, "selector": {"app": "a"}}}),
             ),
             (
                 &resource::NAMESPACE,
@@ -430,25 +485,28 @@ mod tests {
             (
                 &resource::JOB,
                 json!({"spec": {"template": template}}),
-                json!({"spec": {"template": template, "completions": 1, "parallelism": 1, "backoffLimit": 6,
-                    "completionMode": "NonIndexed", "suspend": false, "manualSelector": false, "podReplacementPolicy": "TerminatingOrFailed"}}),
+                json!({"metadata": {"labels": {"app": "a"}}, "spec": {"template": completed, "completions": 1, "parallelism": 1, "backoffLimit": 6,
+                    "completionMode": "NonIndexed", "suspend": false, "manualSelector": false,
+                    "podReplacementPolicy": "TerminatingOrFailed"}}),
             ),
             (
                 &resource::CRON_JOB,
                 json!({"spec": {"successfulJobsHistoryLimit": 0}}),
-                json!({"spec": {"successfulJobsHistoryLimit": 0, "concurrencyPolicy": "Allow", "failedJobsHistoryLimit": 1, "suspend": false}}),
+                json!({"spec": {"concurrencyPolicy": "Allow", "failedJobsHistoryLimit": 1, "jobTemplate": {"spec": {"template": plain}}}}),
             ),
             (
                 &resource::STATEFUL_SET,
                 json!({"spec": {"volumeClaimTemplates": [{"spec": {}}]}}),
-                json!({"spec": {"volumeClaimTemplates": [{"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}], "replicas": 1,
+                json!({"spec": {"template": plain, "volumeClaimTemplates": [{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+                    "metadata": {"creationTimestamp": null}, "spec": {"resources": {}, "volumeMode": "Filesystem"}, "status": {"phase": "Pending"}}], "replicas": 1,
                     "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"}, "revisionHistoryLimit": 10,
-                    "podManagementPolicy": "OrderedReady", "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}}),
+                    "podManagementPolicy": "OrderedReady", "updateStrategy": {"type": "RollingUpdate"}}}),
             ),
             (
                 &resource::DAEMON_SET,
                 json!({"spec": {}}),
-                json!({"spec": {"revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}}),
+                json!({"metadata": {"annotations": {TEMPLATE_GENERATION: "1"}},
+                    "spec": {"template": plain, "revisionHistoryLimit": 10, "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}}}),
             ),
             (
                 &resource::LIMIT_RANGE,
@@ -472,8 +530,62 @@ mod tests {
                 json!({"status": {"capacity": {"cpu": "1"}, "allocatable": {"cpu": "1"}}}),
             ),
         ] {
-            assert_eq!(defaulted(resource, from), to, "{resource:?}");
+            assert_eq!(bare(defaulted(resource, from)), bare(to), "{resource:?}");
         }
+    }
+
+    /// Without zeroes, the outermost excepted.
+    fn bare(value: Value) -> Value {
+        let Value::Object(map) = value else { return value };
+        map.into_iter().map(|(key, value)| (key, bare(value))).filter(|(_, value)| !is_zero(value)).collect()
+    }
+
+    #[test]
+    fn what_go_writes_of_nothing_is_written() {
+        let no_time = json!({"creationTimestamp": null});
+        for (resource, from, pointer, to) in [
+            (&resource::DEPLOYMENT, json!({}), "/status", json!({})),
+            (&resource::DEPLOYMENT, json!({"spec": {"selector": {}}}), "/spec/template/metadata", no_time.clone()),
+            (&resource::CRON_JOB, json!({}), "/spec/jobTemplate/metadata", no_time),
+            (&resource::SERVICE, json!({}), "/status", json!({"loadBalancer": {}})),
+            (&resource::DAEMON_SET, json!({}), "/status/numberMisscheduled", json!(0)),
+            (&resource::STATEFUL_SET, json!({}), "/spec/serviceName", json!("")),
+            (&resource::VOLUME_ATTACHMENT, json!({"status": {}}), "/status/attached", json!(false)),
+            // There is no list that is not null, but empty.
+            (&resource::ROLE, json!({"rules": []}), "/rules", Value::Null),
+            (&resource::ENDPOINT_SLICE, json!({"endpoints": [{}]}), "/endpoints/0/conditions", json!({})),
+            (
+                &resource::POD,
+                json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+                "/status/conditions/0",
+                json!({"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}),
+            ),
+            (
+                &resource::POD,
+                json!({"spec": {"containers": [{"env": [{"name": "a", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]}]}}),
+                "/spec/containers/0/env/0/valueFrom/resourceFieldRef/divisor",
+                json!("0"),
+            ),
+            (
+                &resource::PERSISTENT_VOLUME_CLAIM,
+                json!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "a"}}}),
+                "/spec/dataSource/apiGroup",
+                Value::Null,
+            ),
+        ] {
+            assert_eq!(defaulted(resource, from).pointer(pointer), Some(&to), "{resource:?} {pointer}");
+        }
+        for (resource, pointer) in
+            [(&resource::CONFIG_MAP, "/data"), (&resource::POD, "/spec/nodeName"), (&resource::NODE, "/spec/podCIDR")]
+        {
+            assert_eq!(defaulted(resource, json!({})).pointer(pointer), None, "{resource:?} {pointer}");
+        }
+    }
+
+    #[test]
+    fn texts_of_secrets_become_data() {
+        let secret = defaulted(&resource::SECRET, json!({"data": {"a": "YQ=="}, "stringData": {"a": "b", "c": "d"}}));
+        assert_eq!((&secret["data"], secret.get("stringData")), (&json!({"a": "Yg==", "c": "ZA=="}), None));
     }
 
     proptest! {

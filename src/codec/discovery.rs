@@ -93,12 +93,15 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
             .iter()
             .flat_map(|(group, versions)| versions.iter().map(move |(version, resources)| (api_version(group, version), resources)))
             .map(|(group_version, resources)| {
-                let list = json!({
+                let mut list = json!({
                     "kind": "APIResourceList",
-                    "apiVersion": "v1",
                     "groupVersion": &group_version,
                     "resources": resources.iter().flat_map(|it| plain_resource(it)).collect::<Vec<_>>(),
                 });
+                // The core group's document is older than the rule that it should say so.
+                if group_version.contains('/') {
+                    list["apiVersion"] = "v1".into();
+                }
                 (group_version, Document::json(&list))
             })
             .collect(),
@@ -106,7 +109,10 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
 });
 
 fn aggregated_group(name: &str, versions: &IndexMap<&str, Vec<ResourceRef>>) -> Value {
-    let metadata = if name.is_empty() { json!({}) } else { json!({"name": name}) };
+    let mut metadata = json!({"creationTimestamp": null});
+    if !name.is_empty() {
+        metadata["name"] = name.into();
+    }
     let versions: Vec<Value> = versions
         .iter()
         .map(|(version, resources)| {
@@ -163,7 +169,7 @@ fn plain_resource(resource: ResourceRef) -> Vec<Value> {
         "verbs": resource.verbs,
     });
     add_names(&mut entry, resource);
-    if resource.allows("list") {
+    if resource.allows("watch") {
         entry["storageVersionHash"] = storage_version_hash(resource.storage()).into();
     }
     let part = |it: &Subresource| {
@@ -224,7 +230,7 @@ mod tests {
     fn aggregated_documents_hold_every_group_once() {
         let legacy: Value = read(aggregated(true));
         assert_eq!(legacy["items"].as_array().map(Vec::len), Some(1));
-        assert_eq!(legacy["items"][0]["metadata"], json!({}));
+        assert_eq!(legacy["items"][0]["metadata"], json!({"creationTimestamp": null}));
         let others: Value = read(aggregated(false));
         let apps = others["items"].as_array().unwrap().iter().find(|it| it["metadata"]["name"] == "apps").unwrap();
         let deployments = apps["versions"][0]["resources"].as_array().unwrap().iter().find(|it| it["resource"] == "deployments").unwrap();

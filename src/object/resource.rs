@@ -28,6 +28,8 @@ pub struct Resource {
     pub schema: &'static str,
     /// Another version in which the objects are stored, if it is not this one.
     pub stored_as: Option<ResourceRef>,
+    /// Since when, and what to use instead, as every client is told that uses it; empty if it is not deprecated.
+    pub deprecated: &'static str,
 }
 
 /// A field that objects can be selected by.
@@ -86,7 +88,7 @@ impl Resource {
 
     /// Whether there are objects of it that a store keeps in this very version.
     pub fn is_stored(&self) -> bool {
-        self.allows("get") && self.stored_as.is_none()
+        self.allows("watch") && self.stored_as.is_none()
     }
 
     pub fn allows(&self, verb: &str) -> bool {

@@ -55,6 +55,7 @@ const fn usual(group: &'static str, version: &'static str, kind: &'static str, p
         selectable: &[],
         schema: "",
         stored_as: None,
+        deprecated: "",
     }
 }
 
@@ -71,6 +72,7 @@ resource!(POD = "" "v1" "Pod" "pods" "pod" {
         Subresource { name: "log", kind: ("", "v1", "Pod"), verbs: GET },
         Subresource { name: "portforward", kind: ("", "v1", "PodPortForwardOptions"), verbs: CONNECT },
         Subresource { name: "proxy", kind: ("", "v1", "PodProxyOptions"), verbs: PROXY },
+        Subresource { name: "resize", kind: ("", "v1", "Pod"), verbs: READ_WRITE },
         status("", "v1", "Pod"),
     ],
     selectable: &[
@@ -103,7 +105,20 @@ resource!(SERVICE = "" "v1" "Service" "services" "service" {
     ],
     selectable: &[field("spec.clusterIP"), field("spec.type")],
 });
-resource!(ENDPOINTS = "" "v1" "Endpoints" "endpoints" "endpoints" { short_names: &["ep"], schema: "io.k8s.api.core.v1.Endpoints" });
+resource!(ENDPOINTS = "" "v1" "Endpoints" "endpoints" "endpoints" {
+    short_names: &["ep"],
+    schema: "io.k8s.api.core.v1.Endpoints",
+    deprecated: "v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+});
+resource!(
+    /// Not stored: the server asks the components when somebody asks for them.
+    COMPONENT_STATUS = "" "v1" "ComponentStatus" "componentstatuses" "componentstatus" {
+    short_names: &["cs"],
+    namespaced: false,
+    verbs: &["get", "list"],
+    schema: "io.k8s.api.core.v1.ComponentStatus",
+    deprecated: "v1.19+",
+});
 resource!(NODE = "" "v1" "Node" "nodes" "node" {
     short_names: &["no"],
     namespaced: false,
@@ -372,6 +387,7 @@ review!(SUBJECT_ACCESS_REVIEW = "authorization.k8s.io" "SubjectAccessReview" "su
 /// Every resource, in discovery's order: of several versions the preferred one first.
 pub static ALL: &[ResourceRef] = &[
     &BINDING,
+    &COMPONENT_STATUS,
     &CONFIG_MAP,
     &ENDPOINTS,
     &EVENT,

@@ -9,7 +9,7 @@ const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 pub(super) fn admit(review: &Review<'_>, pod: &mut Value) {
-    if !review.creates("pods") {
+    if !review.writes("pods") {
         return;
     }
     let tolerations = json::items(pod, "/spec/tolerations");
@@ -35,7 +35,8 @@ mod tests {
     #[test]
     fn what_a_pod_says_itself_counts() {
         let key = ObjectKey::new(&POD, "default", "p");
-        let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: false };
+        // Of a pod that is changed as well: its author need not repeat what was added.
+        let review = Review { operation: Operation::Update, key: &key, subresource: "", dry_run: false };
         for (own, count) in [
             (json!([]), 2),
             (json!([{"operator": "Exists"}]), 1),

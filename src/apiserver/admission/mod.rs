@@ -40,7 +40,12 @@ pub(crate) struct Review<'a> {
 impl Review<'_> {
     /// Whether an object itself (no part of it) of this core kind is created.
     fn creates(&self, plural: &str) -> bool {
-        self.operation == Operation::Create
+        self.operation == Operation::Create && self.writes(plural)
+    }
+
+    /// As [`Review::creates`], or changed.
+    fn writes(&self, plural: &str) -> bool {
+        self.operation != Operation::Delete
             && self.subresource.is_empty()
             && self.key.resource.group.is_empty()
             && self.key.resource.plural == plural

@@ -25,7 +25,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         check_namespace(json::text(&binding, "/metadata/namespace"), &call.target.namespace)?;
         let named = json::text(&binding, "/metadata/name");
         let name = if call.target.name.is_empty() { named } else { &call.target.name };
-        if !named.is_empty() && named != name {
+        if named != name {
             return Err(bad("name in URL does not match name in Binding object"));
         }
         let key = ObjectKey::new(&POD, &call.target.namespace, name);

@@ -56,6 +56,7 @@ pub(crate) async fn create(
     options: &WriteOptions,
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
+    let unlabelled = value.pointer("/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
     codec::default(resource, &mut value);
     let stated = codec::apply::take(&mut value);
     let managers = if options.applies {
@@ -67,7 +68,7 @@ pub(crate) async fn create(
     let mut key = ObjectKey::new(resource, namespace, json::text(&value, "/metadata/name"));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     server.admission.admit(server, &review, &mut value).await?;
-    strategy::create(resource, &mut value);
+    strategy::create(resource, &mut value, unlabelled);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
     options.warnings.set(codec::warnings(resource, &value, None));
@@ -123,8 +124,7 @@ fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer
     check_namespace(stated("namespace"), namespace)?;
     let base = stated("generateName").to_owned();
     let generated = stated("name").is_empty() && !base.is_empty();
-    for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp", "generation"]
-    {
+    for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         metadata.remove(key);
     }
     if generated {

@@ -17,6 +17,7 @@ use super::super::respond::{self, Response};
 use super::super::{Server, list, render};
 use super::{json, namespaces};
 use crate::codec;
+use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 use crate::store::Expect;
 
@@ -54,23 +55,26 @@ impl Options {
     fn parse(call: &Call) -> Answer<Self> {
         let options = if call.body.is_empty() { Self::from_query(&call.query)? } else { Self::from_body(call)? };
         if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
-            return Err(bad("DeleteOptions: orphanDependents and deletionPropagation cannot be both set"));
+            let policy = options.propagation_policy.map_or("", Propagation::name);
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(invalid(Cause::invalid("propagationPolicy", &policy.into(), why)));
         }
         Ok(options)
     }
 
     fn from_body(call: &Call) -> Answer<Self> {
         let decoded = codec::decode_kind(("", "v1", "DeleteOptions"), call.content_type(), &call.body)?;
+        let policy = json::text(&decoded.value, "/propagationPolicy");
+        if !policy.is_empty() && Propagation::parse(policy).is_none() {
+            return Err(unknown_policy(policy));
+        }
         serde_json::from_value(decoded.value).map_err(|error| bad(format!("DeleteOptions: {error}")))
     }
 
     fn from_query(query: &Query) -> Answer<Self> {
         let propagation_policy = match query.get("propagationPolicy") {
             None => None,
-            Some("Background") => Some(Propagation::Background),
-            Some("Foreground") => Some(Propagation::Foreground),
-            Some("Orphan") => Some(Propagation::Orphan),
-            Some(other) => return Err(bad(format!("propagationPolicy: Unsupported value: {other:?}"))),
+            Some(text) => Some(Propagation::parse(text).ok_or_else(|| unknown_policy(text))?),
         };
         Ok(Self {
             grace_period_seconds: query.integer("gracePeriodSeconds")?,
@@ -82,9 +86,30 @@ impl Options {
     }
 
     fn is_dry_run(&self) -> Answer<bool> {
-        query::dry_run(self.dry_run.iter().map(String::as_str))
-            .map_err(|cause| Box::new(Status::invalid_options("DeleteOptions", vec![cause])))
+        query::dry_run(self.dry_run.iter().map(String::as_str)).map_err(invalid)
     }
+}
+
+impl Propagation {
+    fn parse(text: &str) -> Option<Self> {
+        [Self::Background, Self::Foreground, Self::Orphan].into_iter().find(|it| it.name() == text)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Background => "Background",
+            Self::Foreground => "Foreground",
+            Self::Orphan => "Orphan",
+        }
+    }
+}
+
+fn invalid(cause: Cause) -> Box<Status> {
+    Box::new(Status::invalid_options("DeleteOptions", vec![cause]))
+}
+
+fn unknown_policy(text: &str) -> Box<Status> {
+    invalid(Cause::not_supported("propagationPolicy", text, &["Foreground", "Background", "Orphan", "nil"]))
 }
 
 /// DELETE of an object.
@@ -93,14 +118,32 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         call.accepted()?;
         let (options, key) = (Options::parse(call)?, call.key());
         let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
-        if deleted.gone && !matches!(key.resource.kind, "Pod" | "Service" | "ServiceAccount") {
-            let status = Status::deleted(key.resource, &key.name.name, &deleted.object.meta().uid);
+        if deleted.gone && !answers_with_object(key.resource) {
+            let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
             return Ok(respond::status(&status));
         }
         // The older way to ask for a cascade is told that it has only begun.
         let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
         call.answer(code, &deleted.object)
     })
+}
+
+/// Whether who deletes an object of this kind is shown the last of it.
+fn answers_with_object(resource: ResourceRef) -> bool {
+    matches!(
+        (resource.group, resource.plural),
+        (
+            "",
+            "namespaces"
+                | "persistentvolumeclaims"
+                | "persistentvolumes"
+                | "pods"
+                | "podtemplates"
+                | "resourcequotas"
+                | "serviceaccounts"
+                | "services"
+        ) | ("storage.k8s.io", "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments")
+    )
 }
 
 /// How many objects of a collection are deleted at a time.
@@ -160,15 +203,18 @@ pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, 
                 continue;
             }
             Ok(Decision::Keep) => return Ok(Deleted { object, gone: false }),
-            Ok(Decision::Mark(_) | Decision::Remove) if dry_run => return Ok(Deleted { object, gone: true }),
+            Ok(Decision::Mark(marked)) if dry_run => return Ok(Deleted { object: shown(&object, &marked)?, gone: false }),
+            Ok(Decision::Remove(last)) if dry_run => {
+                return Ok(Deleted { object: last.map_or(Ok(object.clone()), |it| shown(&object, &it))?, gone: true });
+            }
             Ok(Decision::Mark(marked)) => match server.put(key, &marked, None, Expect::At(object.revision())).await? {
                 Ok(object) => return Ok(Deleted { object, gone: false }),
                 Err(entry) => entry,
             },
-            Ok(Decision::Remove) => match server.remove(key, object.revision()).await? {
+            Ok(Decision::Remove(last)) => match server.remove(key, object.revision()).await? {
                 Ok(deleted) => {
                     Claims::release(server, key, &object, deleted).await;
-                    return Ok(Deleted { object, gone: true });
+                    return Ok(Deleted { object: last.map_or(Ok(object.clone()), |it| shown(&object, &it))?, gone: true });
                 }
                 Err(entry) => entry,
             },
@@ -200,7 +246,8 @@ fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
 
 #[derive(Debug, PartialEq)]
 enum Decision {
-    Remove,
+    /// It goes; what is to be seen of it last, if that differs from what it was.
+    Remove(Option<Value>),
     /// It stays for now, marked like this.
     Mark(Value),
     /// It is on its way already.
@@ -231,7 +278,8 @@ fn decide(resource: ResourceRef, mut value: Value, options: &Options, now: Times
     let held = !finalizers.is_empty();
     set_finalizers(&mut value, finalizers);
     match graceful {
-        Some(0) | None if !held => Decision::Remove,
+        Some(0) if !held => Decision::Remove(Some(value)),
+        None if !held => Decision::Remove(None),
         Some(_) => Decision::Mark(value),
         None => {
             mark_now(&mut value, now);
@@ -290,6 +338,17 @@ fn grace_of_pod(pod: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
+/// Kinds whose deletion was not told to what they own before there was a choice.
+fn orphans(resource: ResourceRef) -> bool {
+    matches!((resource.group, resource.plural), ("", "replicationcontrollers") | ("batch", "jobs"))
+}
+
+/// The object as it is answered with, of these contents.
+fn shown(object: &Object, value: &Value) -> Answer<Arc<Object>> {
+    let (stored, _) = json::encode(value, None);
+    Object::from_stored(object.resource(), &stored, object.revision()).map_err(|error| Box::new(Status::internal(error)))
+}
+
 /// The object's finalizers, with those that propagation asks for.
 fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Value> {
     let have = json::items(value, "/metadata/finalizers");
@@ -301,7 +360,8 @@ fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Va
     let (orphan, foreground) = match (options.orphan_dependents, options.propagation_policy) {
         (Some(orphan), _) => (orphan, false),
         (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
-        (None, None) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+        (None, None) if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
+        (None, None) => (orphans(resource), false),
     };
     let mut finalizers: Vec<Value> = have.iter().filter(|it| *it != ORPHAN && *it != FOREGROUND).cloned().collect();
     finalizers.extend(orphan.then(|| ORPHAN.into()));
@@ -361,14 +421,14 @@ mod tests {
         assert_eq!(decided(&POD, going.clone(), json!({"gracePeriodSeconds": 60})), Decision::Keep);
         let shorter = marked(decided(&POD, going.clone(), json!({"gracePeriodSeconds": 5})));
         assert_eq!(shorter["deletionTimestamp"], "2026-01-01T00:00:05Z");
-        assert_eq!(decided(&POD, going, json!({"gracePeriodSeconds": 0})), Decision::Remove);
-        assert_eq!(decided(&POD, pod.clone(), json!({"gracePeriodSeconds": 0})), Decision::Remove);
+        assert!(matches!(decided(&POD, going, json!({"gracePeriodSeconds": 0})), Decision::Remove(_)));
+        assert!(matches!(decided(&POD, pod.clone(), json!({"gracePeriodSeconds": 0})), Decision::Remove(_)));
         let mut ended = pod.clone();
         ended["status"]["phase"] = "Succeeded".into();
-        assert_eq!(decided(&POD, ended, json!({})), Decision::Remove);
+        assert!(matches!(decided(&POD, ended, json!({})), Decision::Remove(_)));
         let mut unscheduled = pod;
         unscheduled["spec"]["nodeName"] = "".into();
-        assert_eq!(decided(&POD, unscheduled, json!({})), Decision::Remove);
+        assert!(matches!(decided(&POD, unscheduled, json!({})), Decision::Remove(_)));
     }
 
     #[test]
@@ -387,12 +447,12 @@ mod tests {
     #[test]
     fn propagation_is_a_finalizer() {
         let plain = || json!({"metadata": {}});
-        assert_eq!(decided(&CONFIG_MAP, plain(), json!({"propagationPolicy": "Background"})), Decision::Remove);
+        assert!(matches!(decided(&CONFIG_MAP, plain(), json!({"propagationPolicy": "Background"})), Decision::Remove(_)));
         assert_eq!(marked(decided(&CONFIG_MAP, plain(), json!({"propagationPolicy": "Foreground"})))["finalizers"], json!([FOREGROUND]));
         assert_eq!(marked(decided(&CONFIG_MAP, plain(), json!({"orphanDependents": true})))["finalizers"], json!([ORPHAN]));
         let waiting = json!({"metadata": {"finalizers": [FOREGROUND], "deletionTimestamp": NOW, "deletionGracePeriodSeconds": 0}});
         assert_eq!(decided(&CONFIG_MAP, waiting.clone(), json!({})), Decision::Keep);
-        assert_eq!(decided(&CONFIG_MAP, waiting, json!({"propagationPolicy": "Background"})), Decision::Remove);
+        assert!(matches!(decided(&CONFIG_MAP, waiting, json!({"propagationPolicy": "Background"})), Decision::Remove(_)));
     }
 
     #[test]
@@ -403,6 +463,6 @@ mod tests {
         assert_eq!(decided(&NAMESPACE, going.clone(), json!({})), Decision::Keep);
         let mut empty = going;
         empty["spec"] = json!({});
-        assert_eq!(decided(&NAMESPACE, empty, json!({})), Decision::Remove);
+        assert!(matches!(decided(&NAMESPACE, empty, json!({})), Decision::Remove(_)));
     }
 }

@@ -30,8 +30,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         let (mut eviction, _) = accept_fields(decoded, write.fields)?;
         let key = call.key();
         check_namespace(json::text(&eviction, "/metadata/namespace"), &key.name.namespace)?;
-        let named = json::text(&eviction, "/metadata/name");
-        if !named.is_empty() && named != &*key.name.name {
+        if json::text(&eviction, "/metadata/name") != &*key.name.name {
             return Err(bad("name in URL does not match name in Eviction object"));
         }
         let options = eviction.as_object_mut().and_then(|it| it.remove("deleteOptions"));

@@ -3,6 +3,8 @@
 mod apply;
 pub(crate) mod binding;
 pub(crate) mod certificates;
+pub(crate) mod claims;
+pub(crate) mod components;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod eviction;

@@ -1,6 +1,6 @@
 //! Pods: what the server decides about them at creation, and the parts of their status that belong together.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::json;
 use crate::util::quantity::Quantity;
@@ -19,7 +19,7 @@ pub(crate) fn create(pod: &mut Value) {
         status.insert(
             "conditions".to_owned(),
             json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": message,
-                    "lastProbeTime": null, "lastTransitionTime": null}]),
+                    "lastProbeTime": null, "lastTransitionTime": json::now()}]),
         );
     }
     status.insert("qosClass".to_owned(), class.into());
@@ -35,24 +35,40 @@ pub(crate) fn update(pod: &mut Value, old: &Value) {
     }
 }
 
-/// The class is decided once; `podIPs` begins with `podIP`, `hostIPs` with `hostIP`.
+/// The class is decided once; `podIPs` begins with `podIP`.
 pub(crate) fn update_status(pod: &mut Value, old: &Value) {
     let class = json::text(old, "/status/qosClass").to_owned();
     let class = if class.is_empty() { qos_class(old).to_owned() } else { class };
     let status = json::map(pod, "status");
     status.insert("qosClass".to_owned(), class.into());
-    agree(status, "podIP", "podIPs");
-    agree(status, "hostIP", "hostIPs");
+    let first = status.get("podIPs").and_then(|it| it.pointer("/0/ip")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let single = status.get("podIP").and_then(Value::as_str).unwrap_or_default().to_owned();
+    if single.is_empty() && !first.is_empty() {
+        status.insert("podIP".to_owned(), first.into());
+    } else if !single.is_empty() && first != single {
+        status.insert("podIPs".to_owned(), json!([{"ip": single}]));
+    }
 }
 
-fn agree(status: &mut Map<String, Value>, one: &str, many: &str) {
-    let first = status.get(many).and_then(|it| it.pointer("/0/ip")).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let single = status.get(one).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if single.is_empty() && !first.is_empty() {
-        status.insert(one.to_owned(), first.into());
-    } else if !single.is_empty() && first != single {
-        status.insert(many.to_owned(), json!([{"ip": single}]));
+/// Keeps of the old pod everything but what its containers ask for and may use. Where the containers are others, the pod is left as it
+/// is, for the check to refuse.
+pub(crate) fn keep_but_sizes(pod: &mut Value, old: &Value) {
+    const LISTS: [&str; 2] = ["/spec/containers", "/spec/initContainers"];
+    let names = |of: &Value, list: &str| json::items(of, list).iter().map(|it| it.get("name").cloned()).collect::<Vec<_>>();
+    if LISTS.iter().any(|list| names(pod, list) != names(old, list)) {
+        return;
     }
+    let mut kept = old.clone();
+    for list in LISTS {
+        let asked = json::items(pod, list);
+        let containers = kept.pointer_mut(list).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut);
+        for (container, asked) in containers.zip(asked) {
+            for key in ["resources", "resizePolicy"] {
+                json::take_over(container, Some(asked), key);
+            }
+        }
+    }
+    *pod = kept;
 }
 
 /// `Guaranteed` if every container's requests are its limits for cpu and memory, `BestEffort` if none has either, else `Burstable`.
@@ -106,11 +122,25 @@ mod tests {
     }
 
     #[test]
+    fn a_resize_is_about_sizes() {
+        let old = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+        let mut new = json!({"metadata": {}, "spec": {"containers": [{"name": "c", "image": "j", "resources": {"limits": {"cpu": "1"}}}]}});
+        keep_but_sizes(&mut new, &old);
+        assert_eq!(new["spec"]["containers"][0], json!({"name": "c", "image": "i", "resources": {"limits": {"cpu": "1"}}}));
+        assert_eq!((&new["spec"]["nodeName"], &new["metadata"]), (&json!("n"), &old["metadata"]));
+        let others = json!({"spec": {"containers": []}});
+        let mut new = others.clone();
+        keep_but_sizes(&mut new, &old);
+        assert_eq!(new, others);
+    }
+
+    #[test]
     fn addresses_agree() {
-        let mut pod = json!({"status": {"podIP": "10.0.0.1", "hostIPs": [{"ip": "10.0.0.9"}]}});
+        let mut pod = json!({"status": {"podIP": "10.0.0.1"}});
         update_status(&mut pod, &json!({"status": {"qosClass": "Burstable"}}));
-        assert_eq!(pod["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
-        assert_eq!(pod["status"]["hostIP"], "10.0.0.9");
-        assert_eq!(pod["status"]["qosClass"], "Burstable");
+        assert_eq!((&pod["status"]["podIPs"], &pod["status"]["qosClass"]), (&json!([{"ip": "10.0.0.1"}]), &json!("Burstable")));
+        let mut pod = json!({"status": {"podIPs": [{"ip": "10.0.0.1"}]}});
+        update_status(&mut pod, &json!({}));
+        assert_eq!(pod["status"]["podIP"], "10.0.0.1");
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::super::Server;
 use super::super::auth::User;
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, bad};
+use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::render;
 use super::super::respond::{self, Response};
 use super::super::tokens::Refusal;
@@ -26,10 +26,12 @@ pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     check_namespace(json::text(&review, "/metadata/namespace"), &call.target.namespace)?;
     let causes = check(resource, &call.target.namespace, &review);
     if !causes.is_empty() {
-        return Err(Box::new(Status::invalid(resource, "", causes)));
+        // Kubernetes leaves out what kind it is.
+        return Err(Box::new(Status::invalid_kind(resource.group, "", "", causes)));
     }
+    codec::default(resource, &mut review);
     review["status"] = if resource == &TOKEN_REVIEW { whose(server, &review).await? } else { answer(resource, &call.user, &review)? };
-    json::metadata(&mut review).insert("creationTimestamp".to_owned(), Value::Null);
+    sign(call, &options, &mut review);
     let mut response = render::encoded(201, accepted, review.to_string().into())?;
     respond::warn(&mut response, &warnings);
     Ok(response)
@@ -48,6 +50,28 @@ async fn whose(server: &Server, review: &Value) -> Answer<Value> {
         Err(Refusal::NotOurs) => json!({"user": {}, "error": "invalid bearer token"}),
         Err(Refusal::Invalid(why)) => json!({"user": {}, "error": format!("[invalid bearer token, {why}]")}),
     })
+}
+
+/// Completes an answer's metadata. Two of the kinds answer with an object of their own, which nobody manages.
+fn sign(call: &Call, options: &WriteOptions, review: &mut Value) {
+    let (resource, now) = (call.target.resource, json::now());
+    let about_rules = resource == &SELF_SUBJECT_RULES_REVIEW;
+    if about_rules {
+        review["spec"] = json!({});
+    }
+    let stated = codec::apply::take(review);
+    if resource == &SELF_SUBJECT_REVIEW {
+        json::metadata(review).insert("creationTimestamp".to_owned(), now.into());
+    } else if !about_rules {
+        if !call.target.namespace.is_empty() {
+            json::metadata(review).insert("namespace".to_owned(), call.target.namespace.as_str().into());
+        }
+        let mut asked = review.clone();
+        asked["status"] = json!({});
+        codec::default(resource, &mut asked);
+        let managers = codec::apply::track((stated, None), None, &asked, &options.writer(resource, "", &now));
+        codec::apply::put(review, managers.as_ref());
+    }
 }
 
 /// The status of a question. Everybody may do everything, as `AlwaysAllow` has it.

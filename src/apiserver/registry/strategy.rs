@@ -3,55 +3,37 @@
 use serde_json::{Map, Value};
 
 use super::super::auth::User;
-use super::{certificates, json, namespaces, pods, services};
+use super::{certificates, claims, json, namespaces, pods, services};
+use crate::codec;
 use crate::object::ResourceRef;
-use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, PRIORITY_CLASS};
-use crate::object::schema::{self, Shape};
+use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, PRIORITY_CLASS};
 
-/// Completes an object about to be created.
-pub(crate) fn create(resource: ResourceRef, new: &mut Value) {
+/// Completes an object about to be created. `unlabelled`: its author gave it no labels.
+pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) {
     // A node registers with its status; of everything else the status is its controller's.
     if resource.subresource("status").is_some() && resource.plural != "nodes" {
-        *json::map(new, "status") = empty_status(resource);
+        *json::map(new, "status") = Map::new();
     }
     match (resource.group, resource.plural) {
         ("", "pods") => pods::create(new),
         ("", "services") => services::complete(new, None),
         ("", "namespaces") => namespaces::create(new),
-        ("", "secrets") => merge_string_data(new),
-        ("", "persistentvolumeclaims") => drop(json::map(new, "status").insert("phase".to_owned(), "Pending".into())),
         ("", "persistentvolumes") => {
             let status = json::map(new, "status");
             status.insert("phase".to_owned(), "Pending".into());
             status.insert(LAST_TRANSITION.to_owned(), json::now().into());
         }
-        ("apps", "daemonsets") => count_templates(new, 1),
-        ("batch", "jobs") => {
-            label_job(new);
-            label_as_template(new);
+        ("", "persistentvolumeclaims") => {
+            json::map(new, "status").insert("phase".to_owned(), "Pending".into());
+            claims::settle_source(new, None);
         }
+        ("batch", "jobs") => label_job(new, unlabelled),
         _ => {}
     }
 }
 
 /// When the phase of a volume last became another.
 const LAST_TRANSITION: &str = "lastPhaseTransitionTime";
-/// On a DaemonSet: how many templates it has had.
-const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
-
-fn count_templates(set: &mut Value, count: i64) {
-    json::entry_map(json::metadata(set), "annotations").insert(TEMPLATE_GENERATION.to_owned(), count.to_string().into());
-}
-
-/// A status that says nothing yet. Numbers that a status always has are 0: typed clients refuse one without them.
-fn empty_status(resource: ResourceRef) -> Map<String, Value> {
-    let Some(Shape::Object(name)) = schema::get(resource.schema).and_then(|it| it.field("status")).map(|it| &it.shape) else {
-        return Map::new();
-    };
-    let fields = schema::get(name).into_iter().flat_map(|it| &it.fields);
-    let counts = fields.filter(|it| it.required && matches!(it.shape, Shape::Int32 | Shape::Int64));
-    counts.map(|it| (it.name.to_owned(), 0.into())).collect()
-}
 
 /// Completes an object about to replace `old`.
 pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
@@ -59,14 +41,8 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
         ("", "pods") => pods::update(new, old),
         ("", "services") => services::complete(new, Some(old)),
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
-        ("", "secrets") => merge_string_data(new),
+        ("", "persistentvolumeclaims") => claims::settle_source(new, Some(old)),
         ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
-        ("batch", "jobs") => label_as_template(new),
-        ("apps", "daemonsets") => {
-            let before = old.get("metadata").and_then(|it| it.get("annotations")?.get(TEMPLATE_GENERATION)?.as_str()?.parse().ok());
-            let another = new.pointer("/spec/template") != old.pointer("/spec/template");
-            count_templates(new, before.unwrap_or(1) + i64::from(another));
-        }
         _ => {}
     }
 }
@@ -82,12 +58,7 @@ pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
 pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     match (resource.group, resource.plural) {
         ("", "pods") => pods::update_status(new, old),
-        ("", "persistentvolumes") => {
-            let (phase, at) = ("/status/phase", format!("/status/{LAST_TRANSITION}"));
-            if new.pointer(phase) != old.pointer(phase) && new.pointer(&at) == old.pointer(&at) {
-                json::map(new, "status").insert(LAST_TRANSITION.to_owned(), json::now().into());
-            }
-        }
+        ("", "persistentvolumes") => date_phase(new, old),
         ("certificates.k8s.io", _) => certificates::stamp_conditions(new, old),
         _ => {}
     }
@@ -96,7 +67,7 @@ pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value)
 /// Whether `metadata.generation` counts the changes of this kind's objects.
 pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
     match resource.group {
-        "" => matches!(resource.plural, "pods" | "replicationcontrollers"),
+        "" => matches!(resource.plural, "pods" | "podtemplates" | "replicationcontrollers"),
         "apps" => resource.plural != "controllerrevisions",
         "batch" | "policy" | "discovery.k8s.io" => true,
         "networking.k8s.io" => matches!(resource.plural, "ingresses" | "ingressclasses" | "networkpolicies"),
@@ -105,8 +76,11 @@ pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
     }
 }
 
-/// One more generation if what the object asks for has changed.
+/// One more generation if what the object, completed by now, asks for has changed.
 pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
+    if resource == &DAEMON_SET {
+        count_templates(new, old);
+    }
     // A priority class has a generation, but nothing of it that would count.
     if !counts_generations(resource) || resource == &PRIORITY_CLASS {
         return;
@@ -121,7 +95,10 @@ pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Valu
         parts
     };
     let annotations = |value: &Value| value.pointer("/metadata/annotations").cloned();
-    let changed = asked(new) != asked(old) || resource.kind == "Deployment" && annotations(new) != annotations(old);
+    let labels = |value: &Value| value.pointer("/metadata/labels").cloned();
+    let changed = asked(new) != asked(old)
+        || resource.kind == "Deployment" && annotations(new) != annotations(old)
+        || resource.kind == "EndpointSlice" && labels(new) != labels(old);
     if changed {
         let generation = json::integer(old, "/metadata/generation").unwrap_or_default();
         json::metadata(new).insert("generation".to_owned(), (generation + 1).into());
@@ -134,6 +111,8 @@ pub(crate) fn allows_unconditional_update(resource: ResourceRef) -> bool {
         (resource.group, resource.plural),
         ("policy", "poddisruptionbudgets")
             | ("coordination.k8s.io", "leases")
+            | ("node.k8s.io", "runtimeclasses")
+            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
             | ("apiextensions.k8s.io", _)
             | ("admissionregistration.k8s.io", _)
     )
@@ -147,19 +126,29 @@ pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
         && (resource.plural != "namespaces" || json::items(value, "/spec/finalizers").is_empty())
 }
 
-/// `stringData` is for writing only: it goes into `data`.
-fn merge_string_data(secret: &mut Value) {
-    use base64::Engine;
-    let Some(Value::Object(texts)) = secret.as_object_mut().and_then(|it| it.remove("stringData")) else { return };
-    let data = json::map(secret, "data");
-    for (key, text) in texts {
-        let text = text.as_str().unwrap_or_default();
-        data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
+/// A daemon set's author cannot choose how often its template has changed.
+fn count_templates(new: &mut Value, old: &Value) {
+    let before = old.pointer("/metadata/annotations").and_then(|it| it.get(codec::TEMPLATE_GENERATION)?.as_str()?.parse::<i64>().ok());
+    let before = before.unwrap_or(1);
+    let changed = new.pointer("/spec/template") != old.pointer("/spec/template");
+    let count = before + i64::from(changed);
+    json::entry_map(json::metadata(new), "annotations").insert(codec::TEMPLATE_GENERATION.to_owned(), count.to_string().into());
+}
+
+/// The phase of a volume is dated, unless who writes it does so.
+fn date_phase(new: &mut Value, old: &Value) {
+    let (before, after) = (old.get("status"), json::map(new, "status"));
+    let (then, since) = (before.and_then(|it| it.get(LAST_TRANSITION)), after.get(LAST_TRANSITION).filter(|it| !it.is_null()));
+    let same_phase = after.get("phase") == before.and_then(|it| it.get("phase"));
+    if same_phase && since.is_none() {
+        json::take_over(after, before, LAST_TRANSITION);
+    } else if !same_phase && (since.is_none() || since == then) {
+        after.insert(LAST_TRANSITION.to_owned(), json::now().into());
     }
 }
 
-/// A job finds its pods by its uid, unless its author chose a selector.
-fn label_job(job: &mut Value) {
+/// A job finds its pods by its uid, unless its author chose a selector. One without labels has those of its pods.
+fn label_job(job: &mut Value, unlabelled: bool) {
     if job.pointer("/spec/manualSelector") == Some(&Value::Bool(true)) {
         return;
     }
@@ -176,14 +165,9 @@ fn label_job(job: &mut Value) {
     ] {
         json::set_default(labels, key, value.clone());
     }
-}
-
-/// A job without labels has those of its pods.
-fn label_as_template(job: &mut Value) {
-    let labels = job.pointer("/spec/template/metadata/labels").filter(|it| it.as_object().is_some_and(|it| !it.is_empty()));
-    let bare = job.pointer("/metadata/labels").and_then(Value::as_object).is_none_or(Map::is_empty);
-    if let (true, Some(labels)) = (bare, labels.cloned()) {
-        json::metadata(job).insert("labels".to_owned(), labels);
+    let labels = labels.clone();
+    if unlabelled {
+        json::metadata(job).insert("labels".to_owned(), labels.into());
     }
 }
 
@@ -192,7 +176,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::resource::{DAEMON_SET, DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, REPLICATION_CONTROLLER, SECRET};
+    use crate::object::resource::{DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME, POD};
 
     #[test]
     fn generations_count_changes_of_what_is_asked_for() {
@@ -209,58 +193,48 @@ mod tests {
     }
 
     #[test]
-    fn a_new_status_has_the_numbers_that_every_status_has() {
-        for (resource, expected) in [
-            (&REPLICATION_CONTROLLER, json!({"replicas": 0})),
-            (&DEPLOYMENT, json!({})),
-            (&DAEMON_SET, json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0})),
-        ] {
-            let mut new = json!({"status": {"readyReplicas": 7}});
-            create(resource, &mut new);
-            assert_eq!(new["status"], expected);
-        }
-    }
-
-    #[test]
-    fn secrets_and_jobs() {
-        let mut secret = json!({"data": {"a": "YQ=="}, "stringData": {"a": "b", "c": "d"}});
-        create(&SECRET, &mut secret);
-        assert_eq!(secret, json!({"data": {"a": "Yg==", "c": "ZA=="}}));
+    fn jobs_are_labelled() {
         let mut job = json!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {"spec": {}}}});
-        create(&JOB, &mut job);
+        create(&JOB, &mut job, true);
         assert_eq!(job["spec"]["selector"]["matchLabels"]["batch.kubernetes.io/controller-uid"], "u");
         assert_eq!(job["spec"]["template"]["metadata"]["labels"]["job-name"], "j");
         assert_eq!(job["metadata"]["labels"], job["spec"]["template"]["metadata"]["labels"]);
-        let mut labelled = json!({"metadata": {"name": "j", "uid": "u", "labels": {"a": "b"}}, "spec": {"template": {"spec": {}}}});
-        create(&JOB, &mut labelled);
-        assert_eq!(labelled["metadata"]["labels"], json!({"a": "b"}));
+        // Labels that are the template's stay so.
+        let template = json!({"metadata": {"labels": {"a": "b"}}});
+        for unlabelled in [true, false] {
+            let mut job = json!({"metadata": {"name": "j", "labels": {"a": "b"}}, "spec": {"template": template}});
+            create(&JOB, &mut job, unlabelled);
+            assert_eq!(job["metadata"]["labels"].get("job-name").is_some(), unlabelled);
+        }
     }
 
     #[test]
     fn templates_of_daemon_sets_are_counted() {
-        let set = |image: &str| json!({"metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": [{"image": image}]}}}});
-        let count = |set: &Value| set["metadata"]["annotations"][TEMPLATE_GENERATION].clone();
-        let mut old = set("a");
-        create(&DAEMON_SET, &mut old);
-        assert_eq!(count(&old), "1");
-        for (image, expected) in [("a", "1"), ("b", "2")] {
-            let mut new = set(image);
-            update(&DAEMON_SET, &mut new, &old);
-            assert_eq!(count(&new), expected);
+        let old = json!({"metadata": {"annotations": {codec::TEMPLATE_GENERATION: "3"}}, "spec": {"template": {"a": 1}}});
+        for (template, count) in [(1, "3"), (2, "4")] {
+            let mut new = json!({"metadata": {"annotations": {codec::TEMPLATE_GENERATION: "9"}}, "spec": {"template": {"a": template}}});
+            bump_generation(&DAEMON_SET, &mut new, &old);
+            assert_eq!(new["metadata"]["annotations"][codec::TEMPLATE_GENERATION], count);
         }
     }
 
     #[test]
-    fn a_volume_says_since_when_it_is_in_its_phase() {
-        let mut old = json!({"metadata": {"name": "v"}});
-        create(&PERSISTENT_VOLUME, &mut old);
-        assert!(old["status"][LAST_TRANSITION].is_string());
-        old["status"][LAST_TRANSITION] = "2020-01-01T00:00:00Z".into();
-        for (phase, stays) in [("Pending", true), ("Bound", false)] {
-            let mut new = old.clone();
-            new["status"]["phase"] = phase.into();
+    fn phases_of_volumes_are_dated() {
+        let mut volume = json!({"metadata": {"name": "v"}});
+        create(&PERSISTENT_VOLUME, &mut volume, true);
+        assert!(volume["status"][LAST_TRANSITION].is_string());
+        let old = json!({"status": {"phase": "Available", "lastPhaseTransitionTime": "then"}});
+        for (status, since) in [
+            (json!({"phase": "Available"}), Some("then")),
+            (json!({"phase": "Available", "lastPhaseTransitionTime": "mine"}), Some("mine")),
+            (json!({"phase": "Bound", "lastPhaseTransitionTime": "mine"}), Some("mine")),
+            (json!({"phase": "Bound", "lastPhaseTransitionTime": "then"}), None),
+            (json!({"phase": "Bound"}), None),
+        ] {
+            let mut new = json!({ "status": status });
             update_status(&PERSISTENT_VOLUME, &mut new, &old);
-            assert_eq!(new["status"][LAST_TRANSITION] == old["status"][LAST_TRANSITION], stays, "{phase}");
+            let found = new["status"]["lastPhaseTransitionTime"].as_str().unwrap();
+            assert!(since.map_or(found.starts_with("20"), |it| it == found), "{new}");
         }
     }
 

@@ -12,7 +12,7 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
 use super::create::{check_namespace, refuse};
-use super::{Current, accept_fields, json, strategy};
+use super::{Current, accept_fields, json, pods, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
 use crate::object::status::Cause;
@@ -28,6 +28,8 @@ pub(crate) enum Part {
     /// A namespace's `spec.finalizers`.
     Finalizers,
     EphemeralContainers,
+    /// What a pod's containers ask for and may use, while they run.
+    Resize,
     /// The conditions of a request for a certificate.
     Approval,
     /// The number of replicas, written in another form.
@@ -42,6 +44,7 @@ impl Part {
             "status" => Self::Status,
             "finalize" => Self::Finalizers,
             "ephemeralcontainers" => Self::EphemeralContainers,
+            "resize" => Self::Resize,
             "approval" => Self::Approval,
             "scale" => Self::Scale,
             _ => Self::Whole,
@@ -54,6 +57,7 @@ impl Part {
             Self::Status => "status",
             Self::Finalizers => "finalize",
             Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
             Self::Approval => "approval",
             Self::Scale => "scale",
         }
@@ -187,10 +191,14 @@ async fn attempt(
         if part != Part::Status {
             strategy::bump_generation(key.resource, &mut new, &old);
         }
-        refuse(key, codec::validate(key.resource, &new, Some(&old)))?;
-    }
-    if part == Part::Whole {
-        options.warnings.set(codec::warnings(key.resource, &new, Some(&old)));
+        let causes = match part {
+            Part::Resize => codec::validate_resize(&new, &old, pods::qos_class(&new)),
+            _ => codec::validate(key.resource, &new, Some(&old)),
+        };
+        refuse(key, causes)?;
+        if part == Part::Whole {
+            options.warnings.set(codec::warnings(key.resource, &new, Some(&old)));
+        }
     }
     if new == old && managers == held {
         return Ok(Attempt::Done(object.clone()));
@@ -238,9 +246,8 @@ fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> 
     match json::text(new, "/metadata/resourceVersion") {
         "" | "0" if strategy::allows_unconditional_update(key.resource) => Ok(()),
         "" | "0" => {
-            let value = Value::from(0);
-            let cause = Cause::invalid("metadata.resourceVersion", &value, "must be specified for an update");
-            Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])))
+            let cause = Cause::invalid_shown("metadata.resourceVersion", "0x0", "must be specified for an update");
+            Err(Box::new(Status::invalid_kind(key.resource.group, key.resource.plural, &key.name.name, vec![cause])))
         }
         text => match text.parse::<u64>() {
             Ok(revision) if revision == current.revision() => Ok(()),
@@ -287,6 +294,7 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
             json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "ephemeralContainers");
             *new = merged;
         }
+        Part::Resize => pods::keep_but_sizes(new, old),
         Part::Approval => {
             let mut merged = old.clone();
             json::take_over(json::map(&mut merged, "status"), new.get("status"), "conditions");

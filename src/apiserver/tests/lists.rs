@@ -186,7 +186,8 @@ async fn forms() {
         (
             406,
             "NotAcceptable".to_owned(),
-            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf"
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, application/vnd.kubernetes.protobuf, \
+             application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch"
                 .to_owned()
         )
     );

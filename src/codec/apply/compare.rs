@@ -105,7 +105,7 @@ fn map(value: Option<&Value>) -> Option<&Map<String, Value>> {
 
 fn fields(kind: &'static Type, old: Option<&Value>, new: Option<&Value>, below: &mut Below) {
     let (before, after) = (map(old), map(new));
-    let zero = |parent: Option<&Value>, field: Option<&Field>| parent.and_then(|_| split::zero(field));
+    let zero = |parent: Option<&Value>, field: Option<&Field>| parent.and_then(|_| field?.zero());
     for (name, new) in after.into_iter().flatten() {
         let (shape, merge, field) = split::field(kind, name);
         let old = before.and_then(|it| it.get(name)).or_else(|| zero(old, field));

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use super::UNOWNED_METADATA;
 use super::split::{self, Identity, Split, split};
 use crate::codec::fields::element;
-use crate::object::schema::{self, Merge, Shape, Type};
+use crate::object::schema::{self, Field, Merge, Shape, Type};
 
 /// The fields of a new object, as the JSON of a set. A status that has a subresource of its own is not its creator's.
 pub(super) fn created(kind: &'static Type, object: &Value, has_status: bool) -> String {
@@ -23,7 +23,7 @@ pub(super) fn created(kind: &'static Type, object: &Value, has_status: bool) -> 
                 let owned = |name: &str| !UNOWNED_METADATA.iter().any(|it| it.strip_prefix("f:") == Some(name));
                 named(&mut out, name, |out| open(out, true, |out| fields(of, true, metadata, out, owned)));
             }
-            _ => named(&mut out, name, |out| self::value(shape, merge, split::zero(field), value, out)),
+            _ => named(&mut out, name, |out| self::value(shape, merge, field.and_then(Field::zero), value, out)),
         }
     }
     out.push(b'}');
@@ -59,7 +59,7 @@ fn value(shape: &Shape, merge: &Merge, zero: Option<&Value>, value: &Value, out:
 fn fields(kind: &'static Type, was_there: bool, object: &Map<String, Value>, out: &mut Vec<u8>, owned: impl Fn(&str) -> bool) {
     for (name, value) in sorted(object).into_iter().filter(|(name, _)| owned(name)) {
         let (shape, merge, field) = split::field(kind, name);
-        let zero = if was_there { split::zero(field) } else { None };
+        let zero = if was_there { field.and_then(Field::zero) } else { None };
         named(out, name, |out| self::value(shape, merge, zero, value, out));
     }
 }

@@ -134,6 +134,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     }
     let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
     let mut merged = in_version(merged, version, storage);
+    super::default::zeroes(storage, &mut merged);
 
     let mut versions = Versions::new(storage, before, &merged);
     if !force {
@@ -145,8 +146,9 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     }
     disown(&mut entries, &mut versions);
     let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
-    if let Some(last) = last.filter(|last| !changed && as_last && last.api_version == own.api_version) {
-        own.time = last.time;
+    // Who states what is there already is not noted to have done anything.
+    if !changed {
+        own.time = last.map(|it| it.time).unwrap_or_default();
     }
     entries.push(own);
     if writer.manager == last_applied::MANAGER {
@@ -254,7 +256,7 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
     const IDENTITY: [&str; 4] = ["name", "namespace", "uid", "resourceVersion"];
     let kept: &[&str] = match subresource {
         "status" | "approval" => &["status"],
-        "ephemeralcontainers" => &["spec"],
+        "ephemeralcontainers" | "resize" => &["spec"],
         _ => {
             if let (Some(fields), Some(_)) = (applied.as_object_mut(), version.subresource("status")) {
                 fields.remove("status");
@@ -269,7 +271,7 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
     };
     keep(Some(&mut applied), &[&["apiVersion", "kind", "metadata"], kept]);
     keep(applied.get_mut("metadata"), &[&IDENTITY, if kept == ["status"] { &["labels", "annotations"] } else { &[] }]);
-    keep(applied.get_mut("spec"), &[&["ephemeralContainers"]]);
+    keep(applied.get_mut("spec"), &[if subresource == "resize" { &["containers", "initContainers"] } else { &["ephemeralContainers"] }]);
     applied
 }
 

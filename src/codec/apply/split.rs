@@ -1,8 +1,6 @@
 //! How a value divides into parts that can have different owners, as the schema says.
 
-use std::sync::LazyLock;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::codec::fields::element;
 use crate::object::schema::{self, Field, Merge, Shape, Type};
@@ -33,7 +31,7 @@ pub(super) fn split<'s>(shape: &'s Shape, merge: &Merge, sample: Option<&Value>)
     match (merge, shape) {
         (Merge::Atomic, _) => Split::Whole,
         (_, Shape::Object(name)) => match schema::get(name) {
-            Some(kind) if !kind.atomic => Split::Fields(kind),
+            Some(kind) if !kind.atomic || *merge == Merge::Granular => Split::Fields(kind),
             _ => Split::Whole,
         },
         (_, Shape::Map(inner)) => Split::Entries(inner),
@@ -61,28 +59,9 @@ impl Identity {
 /// Shape and merging of an object's field. What the schema does not know is free in form.
 pub(super) fn field(kind: &'static Type, name: &str) -> (&'static Shape, &'static Merge, Option<&'static Field>) {
     match kind.field(name) {
+        // A known field that may hold anything has one owner.
+        Some(field) if field.shape == Shape::Any => (&field.shape, &Merge::Atomic, Some(field)),
         Some(field) => (&field.shape, &field.merge, Some(field)),
         None => (&Shape::Any, &Merge::Default, None),
-    }
-}
-
-/// What Kubernetes, whose objects are Go structures, has in an absent field: those without `omitempty`, and structures within structures,
-/// are always there. Their appearing is a change of a value, not a new field, and makes nobody the owner of the field itself.
-pub(super) fn zero(field: Option<&Field>) -> Option<&'static Value> {
-    static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(Map::new()));
-    static NUMBER: LazyLock<Value> = LazyLock::new(|| 0.into());
-    static QUANTITY: LazyLock<Value> = LazyLock::new(|| "0".into());
-    static STRING: Value = Value::String(String::new());
-    let field = field?;
-    match field.shape {
-        Shape::Object(_) if !field.nullable => Some(&EMPTY),
-        Shape::Time | Shape::MicroTime if !field.nullable => Some(&Value::Null),
-        _ if !field.required => None,
-        _ if field.nullable => Some(&Value::Null),
-        Shape::String => Some(&STRING),
-        Shape::Boolean => Some(&Value::Bool(false)),
-        Shape::Int32 | Shape::Int64 | Shape::Double | Shape::IntOrString => Some(&NUMBER),
-        Shape::Quantity => Some(&QUANTITY),
-        _ => Some(&Value::Null),
     }
 }

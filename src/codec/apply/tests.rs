@@ -193,6 +193,24 @@ fn managers_can_be_taken_away() {
 }
 
 #[test]
+fn what_is_written_of_nothing_is_no_change() {
+    let mut it = World::new(&resource::POD);
+    let status = json!({"containerStatuses": [{"name": "c", "image": "i", "imageID": "", "lastState": {}, "ready": false, "restartCount": 0,
+        "state": {"running": {"startedAt": null}}}], "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": null}]});
+    let pod = |labels: Value| json!({"metadata": {"name": "a", "labels": labels}});
+    let mut waiting = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}});
+    crate::codec::default(&resource::POD, &mut waiting);
+    it.write("a", "", waiting);
+    let mut running = it.live.clone().unwrap();
+    running["status"] = status;
+    it.write("kubelet", "status", running);
+    let owned = it.managers().last().cloned();
+    it.apply("b", pod(json!({"x": "y"})));
+    assert!(it.at("/status/conditions/0").as_object().is_some_and(|it| it.contains_key("lastTransitionTime")));
+    assert!(it.managers().contains(&owned.unwrap()), "nobody has taken the status");
+}
+
+#[test]
 fn applying_states_all_that_a_manager_wants() {
     let mut it = World::new(&resource::CONFIG_MAP);
     let applied = |data: Value| json!({"metadata": {"name": "a"}, "data": data});
@@ -204,7 +222,8 @@ fn applying_states_all_that_a_manager_wants() {
     assert_eq!(it.live, before, "the same again changes nothing");
     // The same value of somebody else is no conflict: both own it.
     it.apply("b", applied(json!({"x": "1"})));
-    assert_eq!(it.managers()[1], ("Apply b".to_owned(), json!({"f:data": {"f:x": {}}})));
+    assert_eq!(it.managers()[0], ("Apply b".to_owned(), json!({"f:data": {"f:x": {}}})));
+    assert_eq!(it.at("/metadata/managedFields/0/time"), Value::Null, "b has changed nothing");
     it.apply("a", applied(json!({"z": "1"})));
     assert_eq!(it.at("/data"), json!({"x": "1", "z": "1"}), "y was a's alone");
     let conflict = it.try_apply("a", applied(json!({"x": "2", "z": "1"})), false).unwrap_err();

@@ -1,4 +1,4 @@
-//! What there is to default in each type, found out once: most types have nothing at or below them.
+//! What there is to default in each type, found out once: many types have nothing at or below them.
 
 use std::sync::LazyLock;
 
@@ -11,6 +11,8 @@ use crate::object::schema::{self, ByName, Field, Shape, Type};
 pub(super) struct Plan {
     /// The defaults that depend on no other field.
     pub(super) plain: Vec<(&'static Field, Value)>,
+    /// What is written in fields that have neither a value nor a default.
+    pub(super) zeroes: Vec<(&'static Field, &'static Value)>,
     pub(super) computed: Option<Computed>,
     /// The fields below which there is something to do, ordered by name.
     below: Vec<(&'static str, Below)>,
@@ -26,9 +28,11 @@ pub(super) enum Below {
 static PLANS: LazyLock<ByName<Plan>> = LazyLock::new(|| {
     let own = |kind: &'static Type| {
         let plain = kind.fields.iter().filter_map(|field| Some((field, serde_json::from_str(field.default?).unwrap_or_default())));
-        (kind.name, Plan { plain: plain.collect(), computed: computed(kind.name), below: Vec::new() })
+        let zeroes = kind.fields.iter().filter(|it| it.default.is_none()).filter_map(|field| Some((field, field.zero()?)));
+        let plan = Plan { plain: plain.collect(), zeroes: zeroes.collect(), computed: computed(kind.name), below: Vec::new() };
+        (kind.name, plan)
     };
-    let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| !plan.plain.is_empty() || plan.computed.is_some()).collect();
+    let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| plan.is_something()).collect();
     // What holds something that has a plan needs one, too.
     loop {
         let holders = schema::all().filter(|kind| !plans.contains_key(kind.name));
@@ -64,6 +68,10 @@ pub(super) fn of(name: &str) -> Option<&'static Plan> {
 }
 
 impl Plan {
+    fn is_something(&self) -> bool {
+        !self.plain.is_empty() || !self.zeroes.is_empty() || self.computed.is_some()
+    }
+
     pub(super) fn below(&self, field: &str) -> Option<&Below> {
         self.below.binary_search_by(|(name, _)| (*name).cmp(field)).ok().map(|at| &self.below[at].1)
     }

@@ -20,7 +20,7 @@ use crate::object::{ResourceRef, schema};
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// What the API is a version of, as the documents' `info` has it.
-const API_VERSION: &str = "v1.33";
+const API_VERSION: &str = "1.33";
 
 /// The two generations of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

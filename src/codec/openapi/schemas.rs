@@ -16,6 +16,7 @@ pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
 /// The schemas of these resources and their lists, and of all they refer to, by name.
@@ -77,6 +78,7 @@ fn scalars(dialect: Dialect) -> Vec<(String, Value)> {
             described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it, with microseconds."),
         ),
         (PATCH.to_owned(), described(json!({"type": "object"}), "A change to an object.")),
+        (FIELDS.to_owned(), described(json!({"type": "object"}), "A set of fields, as a tree of their names.")),
         (RAW.to_owned(), described(json!({"type": "object"}), "Any object.")),
     ]
 }
@@ -128,20 +130,26 @@ fn object(kind: &Type, dialect: Dialect) -> Value {
 }
 
 fn property(field: &Field, dialect: Dialect) -> Value {
-    let mut schema = shape(&field.shape, field.allowed, dialect);
+    let mut schema = match (&field.shape, field.name) {
+        (Shape::Any, "fieldsV1") => referring(reference(FIELDS, dialect), dialect),
+        (shape, _) => self::shape(shape, field.allowed, dialect),
+    };
     let Some(map) = schema.as_object_mut() else { return schema };
     let mut add = |name: &str, value: Value| drop(map.insert(name.to_owned(), value));
     if !field.doc.is_empty() {
         add("description", field.doc.into());
     }
-    if let Some(default) = field.default {
-        add("default", serde_json::from_str(default).unwrap_or_default());
+    if dialect == Dialect::V3
+        && let Some(default) = default(field)
+    {
+        add("default", default);
     }
     match (&field.merge, &field.shape) {
         (Merge::Default, _) => {}
         (Merge::Atomic, Shape::List(_)) => add("x-kubernetes-list-type", "atomic".into()),
         (Merge::Atomic, Shape::Object(_)) => {} // said of the type
         (Merge::Atomic, _) => add("x-kubernetes-map-type", "atomic".into()),
+        (Merge::Granular, _) => add("x-kubernetes-map-type", "granular".into()),
         (Merge::Set, _) => add("x-kubernetes-list-type", "set".into()),
         (Merge::Map(keys), _) => {
             add("x-kubernetes-list-map-keys", (*keys).into());
@@ -161,6 +169,44 @@ fn property(field: &Field, dialect: Dialect) -> Value {
     schema
 }
 
+/// What a field holds that nobody sets, as far as a document says so: what is declared, or what Go cannot leave out.
+fn default(field: &Field) -> Option<Value> {
+    match (field.declared_default, &field.shape) {
+        (Some(default), _) => serde_json::from_str(default).ok(),
+        (None, _) if field.nullable => None,
+        (None, shape @ Shape::Object(_)) => nothing(shape),
+        (None, _) if field.omitempty => None,
+        (None, shape) => nothing(shape),
+    }
+}
+
+/// What an item of a list, an entry of a map or a required field of this shape is before it is anything.
+fn nothing(shape: &Shape) -> Option<Value> {
+    match shape {
+        Shape::String => Some("".into()),
+        Shape::Boolean => Some(false.into()),
+        Shape::Int32 | Shape::Int64 | Shape::Double => Some(0.into()),
+        Shape::Object(_) => Some(json!({})),
+        _ => None,
+    }
+}
+
+/// An item of a list, or an entry of a map.
+fn part(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
+    let mut part = self::shape(shape, allowed, dialect);
+    match (dialect, nothing(shape), shape) {
+        (Dialect::V3, Some(nothing), _) => part["default"] = nothing,
+        // With nothing beside it, a reference needs no room.
+        (Dialect::V3, None, Shape::Quantity | Shape::IntOrString | Shape::Time | Shape::MicroTime | Shape::Any) => {
+            if let Some(reference) = part.get_mut("allOf").and_then(|it| it.get_mut(0)) {
+                part = reference.take();
+            }
+        }
+        _ => {}
+    }
+    part
+}
+
 fn shape(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
     let named = |name: &str| referring(reference(name, dialect), dialect);
     match shape {
@@ -177,8 +223,8 @@ fn shape(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
         Shape::MicroTime => named(&format!("{META}.MicroTime")),
         Shape::Any => named(RAW),
         Shape::Object(name) => named(name),
-        Shape::List(inner) => json!({"type": "array", "items": self::shape(inner, allowed, dialect)}),
-        Shape::Map(inner) => json!({"type": "object", "additionalProperties": self::shape(inner, allowed, dialect)}),
+        Shape::List(inner) => json!({"type": "array", "items": part(inner, allowed, dialect)}),
+        Shape::Map(inner) => json!({"type": "object", "additionalProperties": part(inner, allowed, dialect)}),
     }
 }
 

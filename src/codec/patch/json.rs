@@ -36,7 +36,7 @@ pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError>
             }
         }
         let done = json_patch::patch_unsafe(&mut document, std::slice::from_ref(&operation)).is_ok();
-        if !done && !tests_for_absence(&operation, &document) {
+        if !done && !tests_for_absence(&operation, &document) && !puts(&operation, &mut document) {
             return Err(PatchError::Unfit);
         }
     }
@@ -54,6 +54,15 @@ fn read(operation: &Value) -> Option<PatchOperation> {
     let mut operation = operation.clone();
     operation.as_object_mut()?.entry("value").or_insert(Value::Null);
     serde_json::from_value(operation).ok()
+}
+
+/// Replaces a field of an object that is not there, as Kubernetes does; false if it is no such operation, or there is no such object.
+fn puts(operation: &PatchOperation, document: &mut Value) -> bool {
+    let PatchOperation::Replace(it) = operation else { return false };
+    let Some((parent, last)) = it.path.split_back() else { return false };
+    let Some(Value::Object(parent)) = document.pointer_mut(parent.as_str()) else { return false };
+    parent.insert(last.decoded().into_owned(), it.value.clone());
+    true
 }
 
 /// Kubernetes lets a test for null pass where there is nothing.
@@ -82,7 +91,9 @@ mod tests {
             (json!(null), Ok(current.clone())),
             (json!([{"op": "test", "path": "/a/b", "value": 2}]), Err(PatchError::Unfit)),
             (json!([{"op": "remove", "path": "/x"}]), Err(PatchError::Unfit)),
-            (json!([{"op": "replace", "path": "/a/x", "value": 1}]), Err(PatchError::Unfit)),
+            (json!([{"op": "replace", "path": "/a/x~1y", "value": 1}]), Ok(json!({"a": {"b": 1, "x/y": 1}, "list": [1, 2]}))),
+            (json!([{"op": "replace", "path": "/x/y", "value": 1}]), Err(PatchError::Unfit)),
+            (json!([{"op": "replace", "path": "/list/2", "value": 1}]), Err(PatchError::Unfit)),
             (json!([{"op": "add", "path": "/x/y", "value": 1}]), Err(PatchError::Unfit)),
             (json!([{"op": "copy", "from": "/x", "path": "/y"}]), Err(PatchError::Unfit)),
             (json!([{"op": "jump", "path": "/a"}]), Err(PatchError::Unfit)),

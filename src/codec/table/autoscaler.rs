@@ -49,8 +49,8 @@ fn autoscaler(it: &HorizontalPodAutoscaler, row: &mut Row<'_>) {
     row.text(format!("{}/{}", spec.scale_target_ref.kind, spec.scale_target_ref.name));
     row.text(targets(spec.metrics.as_deref().unwrap_or_default(), status.current_metrics.as_deref().unwrap_or_default()));
     row.text(spec.min_replicas.map_or_else(|| UNSET.to_owned(), |it| it.to_string()));
-    row.text(spec.max_replicas.to_string());
-    row.text(status.current_replicas.unwrap_or_default().to_string());
+    row.integer(spec.max_replicas);
+    row.integer(status.current_replicas.unwrap_or_default());
     row.created();
 }
 

@@ -28,7 +28,7 @@ pub(super) static PRINTERS: &[Printer] = &[
             NAME,
             Column::text("Schedule", "When jobs are started, in the notation of cron."),
             Column::text("Timezone", "The time zone of the schedule."),
-            Column::text("Suspend", "Whether no jobs are started for now."),
+            Column::boolean("Suspend", "Whether no jobs are started for now."),
             Column::integer("Active", "Jobs that are running."),
             Column::text("Last Schedule", "Time since a job was last started."),
             AGE,

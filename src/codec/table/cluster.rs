@@ -1,6 +1,7 @@
 //! Settings of the cluster: priorities, ways to run containers, requests for certificates, resources that users define.
 
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
+use k8s_openapi::api::core::v1::ComponentStatus;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use k8s_openapi::api::scheduling::v1::PriorityClass;
 
@@ -10,6 +11,16 @@ use crate::object::resource;
 use crate::util::duration;
 
 pub(super) static PRINTERS: &[Printer] = &[
+    Printer {
+        resource: &resource::COMPONENT_STATUS,
+        columns: &[
+            NAME,
+            Column::text("Status", "Whether the component does what it is for."),
+            Column::text("Message", "What it says of itself."),
+            Column::text("Error", "Why it could not be asked."),
+        ],
+        cells: |object, row| named(object, row, component),
+    },
     Printer {
         resource: &resource::CUSTOM_RESOURCE_DEFINITION,
         columns: &[NAME, CREATED_AT],
@@ -24,7 +35,7 @@ pub(super) static PRINTERS: &[Printer] = &[
         columns: &[
             NAME,
             Column::integer("Value", "How important the pods are."),
-            Column::text("Global-Default", "Whether pods have it that name none."),
+            Column::boolean("Global-Default", "Whether pods have it that name none."),
             AGE,
             Column::text("PreemptionPolicy", "Whether other pods may have to go for them."),
         ],
@@ -49,9 +60,16 @@ pub(super) static PRINTERS: &[Printer] = &[
     },
 ];
 
+fn component(it: &ComponentStatus, row: &mut Row<'_>) {
+    let health = it.conditions.iter().flatten().find(|it| it.type_ == "Healthy");
+    row.text(health.map_or("Unknown", |it| if it.status == "True" { "Healthy" } else { "Unhealthy" }));
+    row.text(health.and_then(|it| it.message.as_deref()).unwrap_or_default());
+    row.text(health.and_then(|it| it.error.as_deref()).unwrap_or_default());
+}
+
 fn priority(it: &PriorityClass, row: &mut Row<'_>) {
     row.integer(it.value);
-    row.text(it.global_default.unwrap_or_default().to_string());
+    row.boolean(it.global_default.unwrap_or_default());
     row.created();
     row.text(it.preemption_policy.as_deref().unwrap_or_default());
 }

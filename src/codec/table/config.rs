@@ -9,7 +9,7 @@ use super::row::Row;
 use super::{AGE, CREATED_AT, Column, NAME, Printer, named};
 use crate::object::resource;
 
-const DATA: Column = Column::integer("Data", "How many entries there are.");
+const DATA: Column = Column::text("Data", "How many entries there are.");
 
 pub(super) static PRINTERS: &[Printer] = &[
     Printer {
@@ -25,7 +25,7 @@ pub(super) static PRINTERS: &[Printer] = &[
     },
     Printer {
         resource: &resource::SERVICE_ACCOUNT,
-        columns: &[NAME, Column::integer("Secrets", "How many secrets pods of the account may use."), AGE],
+        columns: &[NAME, Column::text("Secrets", "How many secrets pods of the account may use."), AGE],
         cells: |object, row| named(object, row, service_account),
     },
     Printer {

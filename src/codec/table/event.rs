@@ -17,7 +17,7 @@ pub(super) static PRINTERS: &[Printer] = &[Printer {
         Column::text("Source", "Who saw it happen.").wide(),
         Column::text("Message", "What happened."),
         Column::text("First Seen", "Time since it first happened.").wide(),
-        Column::integer("Count", "How often it has happened.").wide(),
+        Column::text("Count", "How often it has happened.").wide(),
         NAME.wide(),
     ],
     cells: |object, row| typed(object, row, event),

@@ -45,17 +45,32 @@ pub enum IncludeObject {
 struct Column {
     name: &'static str,
     doc: &'static str,
-    integer: bool,
+    /// The type of its cells. Not every column has the one that its cells are of: clients have been told so for too long.
+    kind: &'static str,
+    format: &'static str,
     priority: u8,
 }
 
 impl Column {
     const fn text(name: &'static str, doc: &'static str) -> Self {
-        Self { name, doc, integer: false, priority: 0 }
+        Self { name, doc, kind: "string", format: "", priority: 0 }
     }
 
     const fn integer(name: &'static str, doc: &'static str) -> Self {
-        Self { name, doc, integer: true, priority: 0 }
+        Self { kind: "integer", ..Self::text(name, doc) }
+    }
+
+    const fn boolean(name: &'static str, doc: &'static str) -> Self {
+        Self { kind: "boolean", ..Self::text(name, doc) }
+    }
+
+    const fn date(name: &'static str, doc: &'static str) -> Self {
+        Self { kind: "date", ..Self::text(name, doc) }
+    }
+
+    /// Tells the row's object from others.
+    const fn name(name: &'static str, doc: &'static str) -> Self {
+        Self { format: "name", ..Self::text(name, doc) }
     }
 
     /// Shown by `-o wide` only.
@@ -64,9 +79,9 @@ impl Column {
     }
 }
 
-const NAME: Column = Column::text("Name", "Name of the object, unique among those of its kind in its namespace.");
+const NAME: Column = Column::name("Name", "Name of the object, unique among those of its kind in its namespace.");
 /// Of what is there from the start of a cluster, the moment says more than the age.
-const CREATED_AT: Column = Column::text("Created At", "When the object was created.");
+const CREATED_AT: Column = Column::date("Created At", "When the object was created.");
 const AGE: Column = Column::text("Age", "Time since the object was created.");
 
 /// The table of one resource.
@@ -100,11 +115,11 @@ fn named<T: DeserializeOwned + Any + Send + Sync>(
 }
 
 /// What a resource without a table of its own gets.
-const PLAIN: &[Column] = &[NAME, AGE];
+const PLAIN: &[Column] = &[NAME, CREATED_AT];
 
 fn plain(object: &Object, row: &mut Row<'_>) -> serde_json::Result<()> {
     row.text(object.name());
-    row.created();
+    row.moment();
     Ok(())
 }
 
@@ -178,10 +193,8 @@ fn write_columns(out: &mut Vec<u8>, columns: &[Column]) {
         if at > 0 {
             out.push(b',');
         }
-        let kind = if column.integer { "integer" } else { "string" };
-        let format = if column.name == NAME.name { "name" } else { "" };
         let definition = serde_json::json!({
-            "name": column.name, "type": kind, "format": format, "description": column.doc, "priority": column.priority,
+            "name": column.name, "type": column.kind, "format": column.format, "description": column.doc, "priority": column.priority,
         });
         out.extend_from_slice(definition.to_string().as_bytes());
     }

@@ -1,6 +1,6 @@
 //! Kinds of storage, and the drivers behind them.
 
-use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, CSIStorageCapacity, StorageClass, VolumeAttachment};
+use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAttachment};
 
 use super::row::{Row, UNSET};
 use super::{AGE, Column, NAME, Printer, named, typed};
@@ -23,10 +23,10 @@ pub(super) static PRINTERS: &[Printer] = &[
         resource: &resource::VOLUME_ATTACHMENT,
         columns: &[
             NAME,
-            Column::text("Attacher", "The driver that attaches the volume."),
+            Column::name("Attacher", "The driver that attaches the volume."),
             Column::text("PV", "The volume."),
             Column::text("Node", "The node it is attached to."),
-            Column::text("Attached", "Whether it is."),
+            Column::boolean("Attached", "Whether it is."),
             AGE,
         ],
         cells: |object, row| named(object, row, attachment),
@@ -35,11 +35,11 @@ pub(super) static PRINTERS: &[Printer] = &[
         resource: &resource::CSI_DRIVER,
         columns: &[
             NAME,
-            Column::text("AttachRequired", "Whether volumes are attached before they are mounted."),
-            Column::text("PodInfoOnMount", "Whether the driver is told which pod mounts a volume."),
-            Column::text("StorageCapacity", "Whether the scheduler looks at how much room there is."),
+            Column::boolean("AttachRequired", "Whether volumes are attached before they are mounted."),
+            Column::boolean("PodInfoOnMount", "Whether the driver is told which pod mounts a volume."),
+            Column::boolean("StorageCapacity", "Whether the scheduler looks at how much room there is."),
             Column::text("TokenRequests", "Whom the tokens are for that the driver gets."),
-            Column::text("RequiresRepublish", "Whether the driver is asked again and again to mount a volume."),
+            Column::boolean("RequiresRepublish", "Whether the driver is asked again and again to mount a volume."),
             Column::text("Modes", "Whether its volumes outlive pods."),
             AGE,
         ],
@@ -49,11 +49,6 @@ pub(super) static PRINTERS: &[Printer] = &[
         resource: &resource::CSI_NODE,
         columns: &[NAME, Column::integer("Drivers", "How many drivers the node has."), AGE],
         cells: |object, row| named(object, row, node),
-    },
-    Printer {
-        resource: &resource::CSI_STORAGE_CAPACITY,
-        columns: &[NAME, Column::text("StorageClassName", "The storage class."), Column::text("Capacity", "How much room there is.")],
-        cells: |object, row| named(object, row, capacity),
     },
 ];
 
@@ -68,7 +63,7 @@ fn class(it: &StorageClass, row: &mut Row<'_>) {
     row.text(&it.provisioner);
     row.text(it.reclaim_policy.as_deref().unwrap_or("Delete"));
     row.text(it.volume_binding_mode.as_deref().unwrap_or("Immediate"));
-    row.text(it.allow_volume_expansion.unwrap_or_default().to_string());
+    row.boolean(it.allow_volume_expansion.unwrap_or_default());
     row.created();
 }
 
@@ -76,18 +71,18 @@ fn attachment(it: &VolumeAttachment, row: &mut Row<'_>) {
     row.text(&it.spec.attacher);
     row.text(it.spec.source.persistent_volume_name.as_deref().unwrap_or_default());
     row.text(&it.spec.node_name);
-    row.text(it.status.as_ref().is_some_and(|it| it.attached).to_string());
+    row.boolean(it.status.as_ref().is_some_and(|it| it.attached));
     row.created();
 }
 
 fn driver(it: &CSIDriver, row: &mut Row<'_>) {
     let spec = &it.spec;
-    row.text(spec.attach_required.unwrap_or(true).to_string());
-    row.text(spec.pod_info_on_mount.unwrap_or_default().to_string());
-    row.text(spec.storage_capacity.unwrap_or_default().to_string());
+    row.boolean(spec.attach_required.unwrap_or(true));
+    row.boolean(spec.pod_info_on_mount.unwrap_or_default());
+    row.boolean(spec.storage_capacity.unwrap_or_default());
     let audiences: Vec<&str> = spec.token_requests.iter().flatten().map(|it| it.audience.as_str()).collect();
     row.text_or(Some(&audiences.join(",")), UNSET);
-    row.text(spec.requires_republish.unwrap_or_default().to_string());
+    row.boolean(spec.requires_republish.unwrap_or_default());
     let modes = spec.volume_lifecycle_modes.as_deref().unwrap_or_default();
     row.text_or(Some(&modes.join(",")), super::row::NONE);
     row.created();
@@ -96,9 +91,4 @@ fn driver(it: &CSIDriver, row: &mut Row<'_>) {
 fn node(it: &CSINode, row: &mut Row<'_>) {
     row.integer(it.spec.drivers.len());
     row.created();
-}
-
-fn capacity(it: &CSIStorageCapacity, row: &mut Row<'_>) {
-    row.text(&it.storage_class_name);
-    row.text(it.capacity.as_ref().map(|it| it.0.as_str()).unwrap_or_default());
 }

@@ -53,6 +53,11 @@ impl<'a> Row<'a> {
         self.out.extend_from_slice(number.to_string().as_bytes());
     }
 
+    pub(super) fn boolean(&mut self, value: bool) {
+        self.separate();
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
     pub(super) fn age(&mut self, since: Option<Timestamp>) {
         let age = self.age_of(since);
         self.text(age);

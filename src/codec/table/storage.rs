@@ -102,7 +102,12 @@ fn claim(it: &PersistentVolumeClaim, row: &mut Row<'_>) {
     let bound = status.filter(|_| !volume.is_empty());
     row.text(phase(&it.metadata, status.and_then(|it| it.phase.as_ref())));
     row.text(volume);
-    row.text(capacity(bound.and_then(|it| it.capacity.as_ref())));
+    // A claim that has a volume, but was not told of its capacity, has none.
+    row.text(if bound.is_some() {
+        Some(capacity(bound.and_then(|it| it.capacity.as_ref()))).filter(|it| !it.is_empty()).unwrap_or("0")
+    } else {
+        ""
+    });
     row.text(access_modes(bound.and_then(|it| it.access_modes.as_ref())));
     row.text(class(&it.metadata, spec.and_then(|it| it.storage_class_name.as_ref())));
     row.text_or(spec.and_then(|it| it.volume_attributes_class_name.as_deref()), UNSET);

@@ -34,8 +34,8 @@ pub(super) static PRINTERS: &[Printer] = &[
         columns: &[
             NAME,
             Column::text("Ready", "Pods that are ready, of those that there should be."),
-            Column::integer("Up-to-date", "Pods made from the present template."),
-            Column::integer("Available", "Pods that have been ready for long enough."),
+            Column::text("Up-to-date", "Pods made from the present template."),
+            Column::text("Available", "Pods that have been ready for long enough."),
             AGE,
             CONTAINERS,
             IMAGES,
@@ -70,7 +70,7 @@ pub(super) static PRINTERS: &[Printer] = &[
         columns: &[
             NAME,
             Column::text("Controller", "The workload that the revision is of."),
-            Column::integer("Revision", "Number of the revision."),
+            Column::text("Revision", "Number of the revision."),
             AGE,
         ],
         cells: |object, row| named(object, row, controller_revision),

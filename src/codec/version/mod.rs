@@ -37,5 +37,11 @@ pub fn in_version(object: &Arc<Object>, version: ResourceRef) -> Arc<Object> {
     }
     let mut value: Value = serde_json::from_slice(object.body()).expect(PARSED);
     convert(&mut value, object.resource(), version);
-    Object::from_wire(version, Bytes::from(value.to_string())).expect(PARSED)
+    // Of what the other version does not write, this one may write zeroes.
+    super::default(version, &mut value);
+    // Kind and version come first, as in what is stored.
+    let fields = value.as_object_mut().expect(PARSED);
+    let (kind, api_version) = (fields.remove("kind").unwrap_or_default(), fields.remove("apiVersion").unwrap_or_default());
+    let body = format!(r#"{{"kind":{kind},"apiVersion":{api_version},{}"#, &value.to_string()[1..]);
+    Object::from_wire(version, Bytes::from(body)).expect(PARSED)
 }

@@ -45,10 +45,12 @@ pub struct Field {
     pub required: bool,
     /// Whether a zero value (`""`, 0, false) says something else than no value at all.
     pub nullable: bool,
-    /// Whether a zero value, an empty list or an empty map is not written at all (Go's `omitempty`).
-    pub omitted: bool,
+    /// Go's `omitempty`: a zero value, an empty list or an empty map is not written at all; a structure and a time always are.
+    pub omitempty: bool,
     /// JSON text of the value that an absent field gets when its object is present. A zero value counts as absent unless `nullable`.
     pub default: Option<&'static str>,
+    /// The default, if the API's declarations state it; the other defaults are set by programs only.
+    pub declared_default: Option<&'static str>,
     /// The strings it (or each of its items) may hold; empty if any.
     pub allowed: &'static [&'static str],
     /// `x-kubernetes-list-type` and `-map-keys`, or `x-kubernetes-map-type: atomic`: for server-side apply.
@@ -92,6 +94,8 @@ pub enum Merge {
     /// Lists are atomic, maps and objects granular.
     Default,
     Atomic,
+    /// By its fields, though its type is atomic.
+    Granular,
     Set,
     /// A list of objects told apart by these fields.
     Map(&'static [&'static str]),
@@ -100,7 +104,8 @@ pub enum Merge {
 impl Field {
     /// Whether this value is as good as none in this field.
     pub fn leaves_out(&self, value: &Value) -> bool {
-        self.omitted
+        self.omitempty
+            && !self.nullable
             && match (&self.shape, value) {
                 (Shape::String | Shape::Bytes, Value::String(text)) => text.is_empty(),
                 (Shape::Boolean, Value::Bool(value)) => !value,
@@ -110,6 +115,26 @@ impl Field {
                 // Go has no zero of a structure that it would leave out.
                 _ => false,
             }
+    }
+
+    /// What Kubernetes, whose objects are Go structures, writes in this field when it has no value; `None` if nothing.
+    pub fn zero(&self) -> Option<&'static Value> {
+        static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
+        static NUMBER: LazyLock<Value> = LazyLock::new(|| 0.into());
+        static QUANTITY: LazyLock<Value> = LazyLock::new(|| "0".into());
+        static STRING: Value = Value::String(String::new());
+        match self.shape {
+            _ if self.nullable => (!self.omitempty).then_some(&Value::Null),
+            Shape::Object(_) => Some(&EMPTY),
+            Shape::Time | Shape::MicroTime | Shape::Any => Some(&Value::Null),
+            Shape::Quantity => Some(&QUANTITY),
+            Shape::IntOrString => Some(&NUMBER),
+            _ if self.omitempty => None,
+            Shape::String => Some(&STRING),
+            Shape::Boolean => Some(&Value::Bool(false)),
+            Shape::Int32 | Shape::Int64 | Shape::Double => Some(&NUMBER),
+            Shape::Bytes | Shape::List(_) | Shape::Map(_) => Some(&Value::Null),
+        }
     }
 }
 

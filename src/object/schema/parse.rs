@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` and `apiextensions/v1` to `meta.v1` and `apiextensions.v1`.
-//! `kept` marks an optional field that is written although it is zero. In the facts a field has no number and no shape (it has them from
+//! `kept` marks an optional field without Go's `omitempty`, which is written although it is zero. In the facts a field has no number and no shape (it has them from
 //! `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
 
 use std::collections::HashMap;
@@ -102,8 +102,9 @@ fn field(line: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums)
         shape,
         required,
         nullable,
-        omitted: !required && !nullable,
+        omitempty: !required,
         default: None,
+        declared_default: None,
         allowed,
         merge: Merge::Default,
         patch_key: None,
@@ -111,6 +112,7 @@ fn field(line: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums)
         retain_keys: false,
     };
     words.for_each(|word| attribute(&mut field, word));
+    field.declared_default = field.default;
     field
 }
 
@@ -153,6 +155,7 @@ fn attribute(field: &mut Field, word: &'static str) {
     match (key, value) {
         ("default", value) => field.default = Some(value),
         ("list" | "map", "atomic") => field.merge = Merge::Atomic,
+        ("map", "granular") => field.merge = Merge::Granular,
         ("list", "set") => field.merge = Merge::Set,
         ("list", keys) => field.merge = Merge::Map(keys.split(',').collect::<Vec<_>>().leak()),
         ("patch", key) => {
@@ -160,7 +163,7 @@ fn attribute(field: &mut Field, word: &'static str) {
             field.patch_key = (!key.is_empty()).then_some(key);
         }
         ("retain", _) => field.retain_keys = true,
-        ("kept", _) => field.omitted = false,
+        ("kept", _) => field.omitempty = false,
         _ => unreachable!("the schema says {word:?} of {}", field.name),
     }
 }
@@ -195,11 +198,11 @@ fn lay_over(all: &mut Types, names: &HashMap<&str, &'static str>, facts: &'stati
     }
 }
 
-/// A field that holds an object of an atomic type is atomic itself.
+/// A field that holds an object of an atomic type is atomic itself, unless it says otherwise.
 fn settle_atomic(all: &mut Types) {
     let atomic: Vec<&str> = all.values().filter(|it| it.atomic).map(|it| it.name).collect();
     for field in all.values_mut().flat_map(|it| &mut it.fields) {
-        if matches!(field.shape, Shape::Object(name) if atomic.contains(&name)) {
+        if field.merge == Merge::Default && matches!(field.shape, Shape::Object(name) if atomic.contains(&name)) {
             field.merge = Merge::Atomic;
         }
     }

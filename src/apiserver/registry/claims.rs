@@ -1,0 +1,66 @@
+//! Claims: what their volumes begin with has two fields, of which the newer one may name anything.
+
+use serde_json::{Map, Value};
+
+use super::json;
+
+const OLDER: &str = "dataSource";
+const NEWER: &str = "dataSourceRef";
+
+/// Fills in the one of the two fields that is absent. In the older one alone, only claims and snapshots may be named; anything else is
+/// taken for nothing, as it was before there was the newer one.
+pub(crate) fn settle_source(new: &mut Value, old: Option<&Value>) {
+    let names = |value: &Value, key: &str| value.pointer("/spec").and_then(|it| it.get(key)).is_some_and(|it| !it.is_null());
+    let had_source = old.is_some_and(|it| names(it, OLDER) || names(it, NEWER));
+    let (older, newer) = (names(new, OLDER), names(new, NEWER));
+    let spec = json::map(new, "spec");
+    match (older, newer) {
+        (true, false) if !had_source && !is_known(&spec[OLDER]) => drop(spec.remove(OLDER)),
+        (true, false) => copy(spec, OLDER, NEWER),
+        (false, true) if spec[NEWER].get("namespace").and_then(Value::as_str).unwrap_or_default().is_empty() => copy(spec, NEWER, OLDER),
+        _ => {}
+    }
+}
+
+fn is_known(source: &Value) -> bool {
+    let text = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or_default();
+    matches!((text("apiGroup"), text("kind")), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+}
+
+fn copy(spec: &mut Map<String, Value>, from: &str, to: &str) {
+    let fields = ["apiGroup", "kind", "name"].into_iter().filter_map(|key| Some((key.to_owned(), spec[from].get(key)?.clone())));
+    let copied = fields.collect::<Map<_, _>>();
+    spec.insert(to.to_owned(), copied.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn both_fields_name_the_same() {
+        let (claim, other) =
+            (json!({"apiGroup": null, "kind": "PersistentVolumeClaim", "name": "c"}), json!({"kind": "Other", "name": "o"}));
+        for (spec, expected) in [
+            (json!({ OLDER: claim }), json!({ OLDER: claim, NEWER: claim })),
+            (json!({ NEWER: other }), json!({ OLDER: other, NEWER: other })),
+            (
+                json!({ NEWER: {"kind": "Other", "name": "o", "namespace": "n"} }),
+                json!({ NEWER: {"kind": "Other", "name": "o", "namespace": "n"} }),
+            ),
+            (json!({ OLDER: other }), json!({})),
+            (json!({ OLDER: claim, NEWER: other }), json!({ OLDER: claim, NEWER: other })),
+            (json!({}), json!({})),
+        ] {
+            let mut new = json!({ "spec": spec });
+            settle_source(&mut new, None);
+            assert_eq!(new["spec"], expected);
+        }
+        let old = json!({ "spec": { OLDER: other } });
+        let mut new = old.clone();
+        settle_source(&mut new, Some(&old));
+        assert_eq!(new["spec"][NEWER], other, "what is there stays");
+    }
+}
