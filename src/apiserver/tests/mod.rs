@@ -6,6 +6,7 @@ mod lists;
 mod objects;
 mod protocol;
 mod services;
+mod shapes;
 mod sockets;
 mod tokens;
 mod versions;
