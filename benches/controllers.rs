@@ -5,6 +5,10 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, dead_code, reason = "a measurement prints, and stops where something is wrong")]
 
+#[path = "api/load.rs"]
+mod load;
+#[path = "api/request.rs"]
+mod request;
 #[path = "api/server.rs"]
 mod server;
 
