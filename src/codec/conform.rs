@@ -312,7 +312,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 }
 
 fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
-    let (mut map, mut zeroes) = (Map::new(), false);
+    let (mut map, mut zeroes, mut later) = (Map::new(), false, Vec::new());
     let outer = std::mem::replace(&mut walk.owner, kind.short_name());
     while let Some(key) = entries.next_key_seed(FieldSeed(kind))? {
         match key {
@@ -329,10 +329,15 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
             }
             FieldKey::Unknown(name) => {
                 entries.next_value::<IgnoredAny>()?;
-                walk.strict("unknown", &name);
+                match walk.spelling {
+                    scalar::Spelling::Converted => later.push(name),
+                    _ => walk.strict("unknown", &name),
+                }
             }
         }
     }
+    // The converter looks for what it knows first.
+    later.iter().for_each(|name| walk.strict("unknown", name));
     walk.owner = outer;
     // Only now: a field that is there twice is told of whatever it holds.
     if zeroes {
