@@ -550,6 +550,12 @@ mod tests {
             (&resource::SERVICE, json!({}), "/status", json!({"loadBalancer": {}})),
             (&resource::DAEMON_SET, json!({}), "/status/numberMisscheduled", json!(0)),
             (&resource::STATEFUL_SET, json!({}), "/spec/serviceName", json!("")),
+            (&resource::STATEFUL_SET, json!({}), "/spec/updateStrategy/rollingUpdate/partition", json!(0)),
+            (&resource::DAEMON_SET, json!({"spec": {}}), "/spec/updateStrategy/rollingUpdate/maxSurge", json!(0)),
+            (&resource::CRON_JOB, json!({"spec": {"successfulJobsHistoryLimit": 0}}), "/spec/successfulJobsHistoryLimit", json!(0)),
+            (&resource::CRON_JOB, json!({"spec": {}}), "/spec/suspend", json!(false)),
+            (&resource::JOB, json!({"spec": {}}), "/spec/suspend", json!(false)),
+            (&resource::JOB, json!({"spec": {}}), "/spec/manualSelector", json!(false)),
             (&resource::VOLUME_ATTACHMENT, json!({"status": {}}), "/status/attached", json!(false)),
             // There is no list that is not null, but empty.
             (&resource::ROLE, json!({"rules": []}), "/rules", Value::Null),

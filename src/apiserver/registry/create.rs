@@ -56,7 +56,7 @@ pub(crate) async fn create(
     options: &WriteOptions,
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
-    let unlabelled = value.pointer("/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
+    let unlabelled = json::at(&value, "/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
     codec::default(resource, &mut value);
     let stated = codec::apply::take(&mut value);
     let managers = if options.applies {
