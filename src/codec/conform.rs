@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde_json::Value;
+use serde_json::map::{Entry, Map};
 
 use super::scalar;
 use crate::object::schema::{self, Field, Shape, Type};
@@ -43,7 +44,7 @@ pub(super) fn conform<'de, D: Deserializer<'de>>(
 }
 
 fn walk<'de, D: Deserializer<'de>>(shape: &Shape, input: D, spelling: scalar::Spelling) -> Result<Conforming, Failure<D::Error>> {
-    let mut walk = Walk { path: Vec::new(), owner: "", strict_errors: Vec::new(), failure: None, spelling };
+    let mut walk = Walk { path: Vec::new(), owner: None, strict_errors: Vec::new(), failure: None, spelling };
     let result = Seed { shape, walk: &mut walk }.deserialize(input);
     match (result, walk.failure) {
         (_, Some(failure)) => Err(Failure::Shape(failure)),
@@ -60,8 +61,8 @@ enum Step {
 
 struct Walk {
     path: Vec<Step>,
-    /// Short name of the type of the innermost object.
-    owner: &'static str,
+    /// The type of the innermost object.
+    owner: Option<&'static Type>,
     strict_errors: Vec<String>,
     failure: Option<String>,
     spelling: scalar::Spelling,
@@ -93,7 +94,11 @@ impl Walk {
         self.fail(if fields.is_empty() {
             format!("json: cannot unmarshal {got} into Go value of type {to}")
         } else {
-            format!("json: cannot unmarshal {got} into Go struct field {}.{} of type {to}", self.owner, fields.join("."))
+            format!(
+                "json: cannot unmarshal {got} into Go struct field {}.{} of type {to}",
+                self.owner.map_or("", Type::short_name),
+                fields.join(".")
+            )
         })
     }
 
@@ -313,7 +318,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
 fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let (mut map, mut zeroes, mut later) = (Map::new(), false, Vec::new());
-    let outer = std::mem::replace(&mut walk.owner, kind.short_name());
+    let outer = walk.owner.replace(kind);
     while let Some(key) = entries.next_key_seed(FieldSeed(kind))? {
         match key {
             FieldKey::Known(field) => {
@@ -361,10 +366,15 @@ fn map<'de, A: MapAccess<'de>>(inner: &Shape, walk: &mut Walk, mut entries: A) -
         if value.is_null() {
             value = zero(inner);
         }
-        if map.contains_key(&key) {
-            walk.strict("duplicate", &key);
+        match map.entry(key) {
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+            Entry::Occupied(mut entry) => {
+                walk.strict("duplicate", entry.key());
+                entry.insert(value);
+            }
         }
-        map.insert(key, value);
     }
     Ok(Value::Object(map))
 }

@@ -13,9 +13,9 @@ pub(super) fn created(kind: &'static Type, object: &Value, has_status: bool) -> 
     let Value::Object(object) = object else { return String::new() };
     let mut out = Vec::with_capacity(1024);
     out.push(b'{');
-    for (name, value) in sorted(object) {
+    for (name, value) in object {
         let (shape, merge, field) = split::field(kind, name);
-        match (name, shape, value) {
+        match (name.as_str(), shape, value) {
             ("apiVersion" | "kind", ..) => {}
             ("status", ..) if has_status => {}
             ("metadata", Shape::Object(of), Value::Object(metadata)) => {
@@ -44,7 +44,7 @@ fn value(shape: &Shape, merge: &Merge, zero: Option<&Value>, value: &Value, out:
             open(out, zero.is_some(), |out| fields(kind, zero.is_some(), map, out, |_| true))
         }
         (Split::Entries(inner), Value::Object(map)) if !map.is_empty() => open(out, zero.is_some(), |out| {
-            for (name, value) in sorted(map) {
+            for (name, value) in map {
                 named(out, name, |out| self::value(inner, &Merge::Default, None, value, out));
             }
         }),
@@ -57,7 +57,7 @@ fn value(shape: &Shape, merge: &Merge, zero: Option<&Value>, value: &Value, out:
 }
 
 fn fields(kind: &'static Type, was_there: bool, object: &Map<String, Value>, out: &mut Vec<u8>, owned: impl Fn(&str) -> bool) {
-    for (name, value) in sorted(object).into_iter().filter(|(name, _)| owned(name)) {
+    for (name, value) in object.iter().filter(|(name, _)| owned(name)) {
         let (shape, merge, field) = split::field(kind, name);
         let zero = if was_there { field.and_then(Field::zero) } else { None };
         named(out, name, |out| self::value(shape, merge, zero, value, out));
@@ -81,12 +81,6 @@ fn items(inner: &Shape, elements: &[(String, &Value)], out: &mut Vec<u8>) {
             }
         });
     }
-}
-
-fn sorted(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
-    let mut pairs: Vec<_> = map.iter().map(|(name, value)| (name.as_str(), value)).collect();
-    pairs.sort_unstable_by_key(|(name, _)| *name);
-    pairs
 }
 
 /// Writes a node out of what `below` writes; what was there before is itself nothing new.

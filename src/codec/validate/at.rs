@@ -85,15 +85,18 @@ impl<'a> At<'a> {
     }
 
     /// The entries of a map field, sorted by key.
-    pub(super) fn entries(&self, key: &str) -> Vec<(&'a str, &'a Value)> {
-        let mut entries: Vec<_> = self.get(key).as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value)).collect();
-        entries.sort_unstable_by_key(|(key, _)| *key);
-        entries
+    pub(super) fn entries(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.get(key).as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
     }
 
     /// The entries of a map of strings, sorted by key.
-    pub(super) fn strings(&self, key: &str) -> Vec<(&'a str, &'a str)> {
-        self.entries(key).into_iter().map(|(key, value)| (key, value.as_str().unwrap_or_default())).collect()
+    pub(super) fn strings(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+        self.entries(key).map(|(key, value)| (key, value.as_str().unwrap_or_default()))
+    }
+
+    /// How many entries a map field has.
+    pub(super) fn count(&self, key: &str) -> usize {
+        self.get(key).as_object().map_or(0, serde_json::Map::len)
     }
 
     pub(super) fn required(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {

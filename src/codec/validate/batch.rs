@@ -69,7 +69,7 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
             spec.required("selector", "", out);
             mismatch(&spec, out);
         }
-    } else if selector.entries("matchLabels").len() > 1 || !selector.list("matchExpressions").is_empty() {
+    } else if selector.count("matchLabels") > 1 || !selector.list("matchExpressions").is_empty() {
         out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "`selector` not auto-generated"));
     }
 }

@@ -30,7 +30,7 @@ fn keys(of: &At<'_>, key: &str, length: fn(&str) -> usize, out: &mut Vec<Cause>)
 pub(super) fn config_map(map: &At<'_>, out: &mut Vec<Cause>) {
     let size = keys(map, "data", str::len, out) + keys(map, "binaryData", decoded, out);
     let data = map.at("data");
-    for (key, _) in map.entries("data").into_iter().filter(|(key, _)| map.get("binaryData").get(key).is_some()) {
+    for (key, _) in map.entries("data").filter(|(key, _)| map.get("binaryData").get(key).is_some()) {
         out.push(Cause::invalid(data.entry_path(key), &key.into(), "duplicate of key present in binaryData"));
     }
     if size > SIZE {
@@ -116,7 +116,7 @@ pub(super) fn limit_range(range: &At<'_>, out: &mut Vec<Cause>) {
         }
         if item.text("type") == "Pod" {
             for key in ["default", "defaultRequest"] {
-                if !item.entries(key).is_empty() {
+                if item.count(key) != 0 {
                     item.forbidden(key, "may not be specified when `type` is 'Pod'", out);
                 }
             }

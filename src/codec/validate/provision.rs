@@ -25,14 +25,14 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
             out.extend(names::qualified(&name).iter().map(|fault| Cause::invalid(class.path("provisioner"), &name.as_str().into(), fault)));
         }
     }
-    let parameters = class.strings("parameters");
-    if parameters.len() > PARAMETERS {
-        out.push(Cause::too_many("parameters", parameters.len(), PARAMETERS));
+    let count = class.count("parameters");
+    if count > PARAMETERS {
+        out.push(Cause::too_many("parameters", count, PARAMETERS));
     }
-    if parameters.iter().any(|(key, _)| key.is_empty()) {
+    if class.strings("parameters").any(|(key, _)| key.is_empty()) {
         out.push(Cause::invalid("parameters", &"".into(), "field can not be empty."));
     }
-    if parameters.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>() > PARAMETERS_SIZE {
+    if class.strings("parameters").map(|(key, value)| key.len() + value.len()).sum::<usize>() > PARAMETERS_SIZE {
         out.push(Cause::too_long("parameters", PARAMETERS_SIZE));
     }
     class.one_of("reclaimPolicy", &["Delete", "Retain"], out);

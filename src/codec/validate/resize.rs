@@ -58,7 +58,7 @@ pub(super) fn resize(new: &At<'_>, old: &At<'_>, class: &str, out: &mut Vec<Caus
 
 fn has_amounts(spec: &At<'_>) -> bool {
     let resources = spec.at("resources");
-    ["requests", "limits"].iter().any(|it| !resources.entries(it).is_empty())
+    ["requests", "limits"].iter().any(|it| resources.count(it) != 0)
 }
 
 /// A node that can resize says of running containers what they may use. If none runs, nobody knows yet.

@@ -49,7 +49,7 @@ pub(super) fn expression(requirement: &At<'_>, operators: &[&str], unknown: &str
 }
 
 pub(super) fn is_empty(selector: &At<'_>) -> bool {
-    selector.entries("matchLabels").is_empty() && selector.list("matchExpressions").is_empty()
+    selector.count("matchLabels") == 0 && selector.list("matchExpressions").is_empty()
 }
 
 /// Whether a `metav1.LabelSelector` selects these labels. One that is wrong in itself, which is told elsewhere, counts as doing so.

@@ -47,7 +47,7 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
     }
     access_modes(&spec, out);
     let capacity = spec.at("capacity");
-    if spec.entries("capacity").is_empty() {
+    if spec.count("capacity") == 0 {
         spec.required("capacity", "", out);
         let message = "Unsupported value: core.ResourceList(nil): supported values: \"storage\"".to_owned();
         out.push(Cause { message, ..Cause::not_supported(capacity.path.as_str(), "", &[]) });

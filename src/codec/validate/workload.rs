@@ -29,15 +29,14 @@ pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn plain_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
-    let selector = spec.strings("selector");
-    if selector.is_empty() {
+    if spec.count("selector") == 0 {
         spec.required("selector", "", out);
     }
     if !spec.has("template") {
         return spec.required("template", "", out);
     }
     let labels = spec.at("template").at("metadata").at("labels");
-    if selector.iter().any(|(key, value)| labels.text(key) != *value) {
+    if spec.strings("selector").any(|(key, value)| labels.text(key) != value) {
         mismatch(spec, out);
     }
     template("ReplicationController", spec, out);

@@ -28,9 +28,9 @@ pub struct Type {
     pub lookup: Lookup,
 }
 
-/// The names of a type's fields and their places, in an order in which most comparisons are of lengths alone. Made when first asked for.
+/// Where a type's fields are, by the hashes of their names: a place each, or the next that is free. Made when first asked for.
 #[derive(Debug, Default, PartialEq)]
-pub struct Lookup(OnceLock<Box<[(&'static str, usize)]>>);
+pub struct Lookup(OnceLock<Box<[Option<u16>]>>);
 
 /// A field of a [`Type`].
 #[derive(Debug, PartialEq)]
@@ -140,19 +140,41 @@ impl Field {
 
 impl Type {
     pub fn field(&self, name: &str) -> Option<&Field> {
-        let names = self.lookup.0.get_or_init(|| {
-            let mut names: Vec<_> = self.fields.iter().enumerate().map(|(at, field)| (field.name, at)).collect();
-            names.sort_unstable_by_key(|(name, _)| (name.len(), *name));
-            names.into()
-        });
-        let found = names.binary_search_by(|(it, _)| (it.len(), *it).cmp(&(name.len(), name))).ok()?;
-        Some(&self.fields[names[found].1])
+        let places = self.lookup.0.get_or_init(|| places(&self.fields));
+        let mut at = first_place(name, places.len());
+        // More places are free than taken, so this ends.
+        while let Some(field) = places[at] {
+            let field = &self.fields[usize::from(field)];
+            if field.name == name {
+                return Some(field);
+            }
+            at = (at + 1) % places.len();
+        }
+        None
     }
 
     /// The last part of the name: the kind, if the type is one.
     pub fn short_name(&self) -> &'static str {
         self.name.rsplit('.').next().unwrap_or(self.name)
     }
+}
+
+fn places(fields: &[Field]) -> Box<[Option<u16>]> {
+    let mut places = vec![None; (2 * fields.len() + 1).next_power_of_two()].into_boxed_slice();
+    for (field, number) in fields.iter().zip(0..) {
+        let mut at = first_place(field.name, places.len());
+        while places[at].is_some() {
+            at = (at + 1) % places.len();
+        }
+        places[at] = Some(number);
+    }
+    places
+}
+
+fn first_place(name: &str, places: usize) -> usize {
+    let mut hasher = NameHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.finish() as usize & (places - 1)
 }
 
 /// The text all of it comes from: what of it changes, changes this.
