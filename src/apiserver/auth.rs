@@ -63,7 +63,7 @@ fn impersonated(headers: &HeaderMap) -> Answer<Option<User>> {
         return if uid.is_empty() && groups.is_empty() && extra.is_empty() {
             Ok(None)
         } else {
-            Err(Box::new(Status::internal("requested a uid, groups or extra without impersonating a user")))
+            Err(Box::new(Status::failure(500, "", "requested a uid, groups or extra without impersonating a user")))
         };
     }
     if let (true, Some((namespace, _))) = (groups.is_empty(), name.strip_prefix("system:serviceaccount:").and_then(|it| it.split_once(':')))
