@@ -1,7 +1,8 @@
 //! What every cluster has from the start: its namespaces, priority classes and range of addresses, and the service by which pods find
 //! the API server, with its endpoints.
 
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ const RANGE_MANAGER: &str = "kubernetes-service-cidr-controller";
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Makes what is not there.
 pub(crate) async fn run(server: &Server) -> Answer<()> {
@@ -47,7 +49,11 @@ pub(crate) async fn run(server: &Server) -> Answer<()> {
         make(server, &PRIORITY_CLASS, "", class).await?;
     }
     make_range(server).await?;
-    make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await
+    match make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await {
+        // Another API server may be making it at this moment: then its address is taken before it is there. `maintain` sees to it.
+        Err(status) if status.is("Invalid") => Ok(()),
+        outcome => outcome,
+    }
 }
 
 /// The range of the command line, which is ready at once: there need be no controller.
@@ -129,7 +135,7 @@ fn service(server: &Server) -> Value {
 }
 
 fn port(server: &Server) -> u16 {
-    server.addresses.first().map_or(443, std::net::SocketAddr::port)
+    server.addresses.first().map_or(443, SocketAddr::port)
 }
 
 /// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.
@@ -160,13 +166,14 @@ pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
         let pause = retry.or_else(|| server.config.shared.then_some(RENEW_EVERY));
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = changed(watches) => {}
+            // What comes together is looked at together; and should two servers ever disagree, they do so slowly.
+            () = changed(watches) => tokio::time::sleep(SETTLE).await,
             () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {}
         }
     }
     if let Some(revision) = sign {
         // An endpoint that is no more had better go at once; else its time runs out.
-        let _ = server.store.delete(&lease_key(&server, server.config.advertise), revision).await;
+        let _ = server.store.delete(&lease_key(&server), revision).await;
     }
     Ok(())
 }
@@ -189,29 +196,49 @@ async fn changed(mut watches: [Option<Watch>; 4]) {
 }
 
 async fn reconcile(server: &Server, sign: &mut Option<Revision>) -> Answer<()> {
-    let addresses = if server.config.shared { live_servers(server, sign).await? } else { vec![server.config.advertise] };
+    let servers = if server.config.shared { live_servers(server, sign).await? } else { BTreeSet::from([own_address(server)]) };
     make_range(server).await?;
     make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await?;
-    let (name, port) = (server.config.product.api_service, port(server));
-    let ports = json!([{"name": "https", "port": port, "protocol": "TCP"}]);
-    let listed: Vec<Value> = addresses.iter().map(|it| json!({"ip": it.to_string()})).collect();
+    let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
+    servers.iter().for_each(|it| by_port.entry(it.port()).or_default().push(it.ip()));
+    let name = server.config.product.api_service;
+    let ports = |port: u16| json!([{"name": "https", "port": port, "protocol": "TCP"}]);
+    let subset = |(port, addresses): (&u16, &Vec<IpAddr>)| {
+        let addresses: Vec<Value> = addresses.iter().map(|it| json!({"ip": it.to_string()})).collect();
+        json!({"addresses": addresses, "ports": ports(*port)})
+    };
     let endpoints = json!({
         "kind": "Endpoints",
         "apiVersion": "v1",
         "metadata": {"name": name, "namespace": NAMESPACE_OF_SERVICE, "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": listed, "ports": ports}],
+        "subsets": by_port.iter().map(subset).collect::<Vec<_>>(),
     });
     ensure(server, &ENDPOINTS, endpoints, &["subsets"]).await?;
-    let ready = |it: &IpAddr| json!({"addresses": [it.to_string()], "conditions": {"ready": true}});
-    let slice = json!({
-        "kind": "EndpointSlice",
-        "apiVersion": "discovery.k8s.io/v1",
-        "metadata": {"name": name, "namespace": NAMESPACE_OF_SERVICE, "labels": {"kubernetes.io/service-name": name}, "generation": 1},
-        "addressType": if server.config.advertise.is_ipv4() { "IPv4" } else { "IPv6" },
-        "endpoints": addresses.iter().map(ready).collect::<Vec<_>>(),
-        "ports": ports,
-    });
-    ensure(server, &ENDPOINT_SLICE, slice, &["addressType", "endpoints", "ports"]).await
+    let mut slices = BTreeSet::new();
+    for (port, addresses) in &by_port {
+        // The endpoints of a slice have their ports in common.
+        let slice_name = if slices.is_empty() { name.to_owned() } else { format!("{name}-{port}") };
+        let ready = |it: &IpAddr| json!({"addresses": [it.to_string()], "conditions": {"ready": true}});
+        let slice = json!({
+            "kind": "EndpointSlice",
+            "apiVersion": "discovery.k8s.io/v1",
+            "metadata": {
+                "name": slice_name, "namespace": NAMESPACE_OF_SERVICE, "labels": {"kubernetes.io/service-name": name}, "generation": 1,
+            },
+            "addressType": if server.config.advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": addresses.iter().map(ready).collect::<Vec<_>>(),
+            "ports": ports(*port),
+        });
+        ensure(server, &ENDPOINT_SLICE, slice, &["addressType", "endpoints", "ports"]).await?;
+        slices.insert(slice_name);
+    }
+    let is_ours = |it: &str| it.strip_prefix(name).is_some_and(|it| it.strip_prefix('-').is_some_and(|port| port.parse::<u16>().is_ok()));
+    let there = server.cache.list(&ENDPOINT_SLICE, &Query::namespace(NAMESPACE_OF_SERVICE)).objects;
+    for gone in there.iter().filter(|it| is_ours(it.name()) && !slices.contains(it.name())) {
+        // Whoever changed it meanwhile is heard of.
+        let _ = server.remove(&gone.key(), gone.revision()).await?;
+    }
+    Ok(())
 }
 
 /// Writes an object whose `fields` are not as they should be. Past the API's checks: the address of a server for one machine may be a
@@ -248,17 +275,20 @@ async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, field
     }
 }
 
-fn lease_key(server: &Server, address: IpAddr) -> String {
-    format!("{}/masterleases/{address}", server.config.prefix)
+fn own_address(server: &Server) -> SocketAddr {
+    SocketAddr::new(server.config.advertise, port(server))
+}
+
+fn lease_key(server: &Server) -> String {
+    format!("{}/masterleases/{}", server.config.prefix, own_address(server))
 }
 
 /// Gives this server's sign of life, and reads everybody's.
-async fn live_servers(server: &Server, sign: &mut Option<Revision>) -> Answer<Vec<IpAddr>> {
-    let key = lease_key(server, server.config.advertise);
-    let value = Bytes::from(json!({"port": port(server)}).to_string());
+async fn live_servers(server: &Server, sign: &mut Option<Revision>) -> Answer<BTreeSet<SocketAddr>> {
+    let key = lease_key(server);
     loop {
         let expect = sign.map_or(Expect::Absent, Expect::At);
-        match server.store.put(&key, value.clone(), expect, Some(LEASE)).await.map_err(store_status)? {
+        match server.store.put(&key, Bytes::from_static(b"{}"), expect, Some(LEASE)).await.map_err(store_status)? {
             Outcome::Done(revision) => {
                 *sign = Some(revision);
                 break;
@@ -268,7 +298,5 @@ async fn live_servers(server: &Server, sign: &mut Option<Revision>) -> Answer<Ve
     }
     let prefix = format!("{}/masterleases/", server.config.prefix);
     let page = server.store.range(&prefix, &prefix, 1000, 0).await.map_err(store_status)?;
-    let mut addresses: Vec<IpAddr> = page.entries.iter().filter_map(|it| it.key.strip_prefix(&prefix)?.parse().ok()).collect();
-    addresses.sort();
-    Ok(addresses)
+    Ok(page.entries.iter().filter_map(|it| it.key.strip_prefix(&prefix)?.parse().ok()).collect())
 }

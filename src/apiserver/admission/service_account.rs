@@ -9,6 +9,7 @@ use super::super::query::Answer;
 use super::super::registry::json;
 use super::{Review, refuse};
 use crate::cache::{Event, Query};
+use crate::object::ObjectKey;
 use crate::object::resource::SERVICE_ACCOUNT;
 use crate::object::selector::FieldSelector;
 
@@ -29,6 +30,8 @@ pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value)
     let namespace = &*review.key.name.namespace;
     let account = match server.cache.get(&SERVICE_ACCOUNT, namespace, &name) {
         None if name == "default" => wait_for(server, namespace, &name).await,
+        // It may have been made through another API server just now.
+        None => server.live(&ObjectKey::new(&SERVICE_ACCOUNT, namespace, &name)).await.ok().map(|it| it.object),
         account => account,
     };
     let Some(account) = account else {

@@ -136,24 +136,31 @@ pub(crate) async fn modify(
 ) -> Answer<Arc<Object>> {
     let mut current = server.current(key).await?;
     loop {
-        match attempt(server, key, part, options, change, &current).await {
-            Ok(Attempt::Done(object)) => return Ok(object),
-            Ok(Attempt::Conflict(entry)) => current = server.adopt(key, entry)?,
-            Err(status) if current.live => return Err(status),
-            // The refusal may be due to what the cache has not seen yet.
-            Err(status) => {
-                let live = server.live(key).await?;
-                if live.object.revision() == current.object.revision() {
-                    return Err(status);
-                }
-                current = live;
+        let outcome = match attempt(server, key, part, options, change, &current).await {
+            Ok(Attempt::Written(object)) => return Ok(object),
+            Ok(Attempt::Conflict(entry)) => {
+                current = server.adopt(key, entry)?;
+                continue;
             }
+            Ok(Attempt::Unwritten(object)) => Ok(object),
+            Err(status) => Err(status),
+        };
+        if current.live {
+            return outcome;
         }
+        // A refusal may be due to what the cache has not seen yet, and so may be that there is nothing to write.
+        let live = server.live(key).await?;
+        if live.object.revision() == current.object.revision() {
+            return outcome;
+        }
+        current = live;
     }
 }
 
 enum Attempt {
-    Done(Arc<Object>),
+    Written(Arc<Object>),
+    /// There was nothing to write, or nothing is to be written.
+    Unwritten(Arc<Object>),
     Conflict(Option<Entry>),
 }
 
@@ -201,7 +208,7 @@ async fn attempt(
         }
     }
     if new == old && managers == held {
-        return Ok(Attempt::Done(object.clone()));
+        return Ok(Attempt::Unwritten(object.clone()));
     }
     let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
     let claims = match Claims::make(server, key, &mut new, Some(&old), options.dry_run).await {
@@ -216,7 +223,7 @@ async fn attempt(
             .map_err(|error| Box::new(Status::internal(error)))
     };
     if options.dry_run {
-        return rendered(&new).map(Attempt::Done);
+        return rendered(&new).map(Attempt::Unwritten);
     }
     let written = if strategy::is_finished(key.resource, &new) {
         let last = rendered(&new)?;
@@ -231,7 +238,7 @@ async fn attempt(
     match written {
         Ok((object, revision)) => {
             claims.settle(server, revision).await;
-            Ok(Attempt::Done(object))
+            Ok(Attempt::Written(object))
         }
         Err(entry) => {
             claims.abandon(server).await;

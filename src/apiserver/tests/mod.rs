@@ -2,6 +2,7 @@
 
 mod admission;
 mod apply;
+mod lagging;
 mod lists;
 mod objects;
 mod protocol;
@@ -39,15 +40,15 @@ pub(super) async fn start_with(change: impl FnOnce(&mut Config)) -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Embedded::open(embedded::Config::new(dir.path())).unwrap();
     let supervisor = Supervisor::default();
-    let server = serve(&store, &supervisor, change).await;
+    let server = serve(store.clone() as Arc<dyn Store>, &supervisor, change).await;
     Fixture { server, store, supervisor, _dir: dir }
 }
 
-pub(super) async fn serve(store: &Arc<Embedded>, supervisor: &Supervisor, change: impl FnOnce(&mut Config)) -> ApiServer {
+pub(super) async fn serve(store: Arc<dyn Store>, supervisor: &Supervisor, change: impl FnOnce(&mut Config)) -> ApiServer {
     let mut config = Config::new(KUBERNETES, "127.0.0.1:0".parse().unwrap(), "10.10.10.0/24".parse().unwrap());
     config.admission = vec!["NamespaceLifecycle".to_owned(), "LimitRanger".to_owned(), "ResourceQuota".to_owned()];
     change(&mut config);
-    let server = ApiServer::build(config, store.clone() as Arc<dyn Store>).unwrap();
+    let server = ApiServer::build(config, store).unwrap();
     server.start(supervisor).await.unwrap();
     server
 }

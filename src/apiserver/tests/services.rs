@@ -27,7 +27,7 @@ async fn no_address_is_given_out_twice() {
     let it = start().await;
     // A second server on the same store.
     let supervisor = crate::supervise::Supervisor::default();
-    let second = serve(&it.store, &supervisor, |_| ()).await;
+    let second = serve(it.store.clone(), &supervisor, |_| ()).await;
     let other = super::Fixture { server: second, store: it.store.clone(), supervisor, _dir: tempfile::tempdir().unwrap() };
     let creating = (0..64).map(|n| {
         let server = if n % 2 == 0 { &it } else { &other };
@@ -205,7 +205,7 @@ async fn addresses_of_before_they_were_objects() {
     it.supervisor.wait(std::time::Duration::from_secs(10)).await.unwrap();
     it.store.delete(path, entry.revision).await.unwrap();
     let supervisor = crate::supervise::Supervisor::default();
-    let server = serve(&it.store, &supervisor, |_| ()).await;
+    let server = serve(it.store.clone(), &supervisor, |_| ()).await;
     let it = super::Fixture { server, store: it.store, supervisor, _dir: it._dir };
     let object = it.get(&address("10.10.10.50")).await.ok();
     assert_eq!(object["spec"]["parentRef"]["name"], created["metadata"]["name"]);

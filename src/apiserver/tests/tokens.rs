@@ -171,7 +171,7 @@ async fn servers_of_one_store_share_a_key() {
     let it = start().await;
     account(&it, "me").await;
     let supervisor = Supervisor::default();
-    let server = serve(&it.store, &supervisor, |_| ()).await;
+    let server = serve(it.store.clone(), &supervisor, |_| ()).await;
     let other = Fixture { server, store: it.store.clone(), supervisor, _dir: tempfile::tempdir().unwrap() };
     let (token, _) = token(&it, "me", json!({})).await;
     assert_eq!(review(&other, &token, &[]).await["authenticated"], true);
