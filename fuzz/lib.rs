@@ -67,7 +67,8 @@ pub fn patch(data: &[u8]) {
     let Ok(current) = codec::decode(resource, "application/json", &Bytes::copy_from_slice(&rest[..end])) else { return };
     let Ok(patch) = serde_json::from_slice::<Value>(&rest[end..]) else { return };
     let Ok(patched) = codec::patch(resource, &current.value, kind, &patch) else { return };
-    if let Ok(decoded) = codec::conform(resource, patched) {
+    // A patch may leave nothing at all; that is then no object of any name.
+    if let Some(decoded) = codec::conform(resource, patched).ok().filter(|it| it.value.is_object()) {
         accepted(resource, decoded.value);
     }
 }

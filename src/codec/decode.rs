@@ -86,12 +86,12 @@ pub fn decode_patch(kind: PatchKind, body: &Bytes) -> Result<Decoded, Box<Status
 /// Holds a value that did not come through [`decode`], such as the outcome of a patch, against the schema: drops unknown fields.
 ///
 /// # Errors
-/// What does not have the shape the schema asks for, as [`decode`] words it.
+/// What is of another kind or version, and what does not have the shape the schema asks for, as [`decode`] words it.
 pub fn conform(resource: ResourceRef, value: Value) -> Result<Decoded, String> {
     conform_as(resource, value, Spelling::Json)
 }
 
-/// As [`conform`], of the outcome of a strategic merge patch, which Kubernetes converts and does not decode.
+/// As [`conform`], of the outcome of a strategic merge patch, which Kubernetes converts and does not decode: it stays of its kind.
 ///
 /// # Errors
 /// As [`conform`], in the converter's words.
@@ -100,12 +100,17 @@ pub fn conform_converted(resource: ResourceRef, value: Value) -> Result<Decoded,
 }
 
 fn conform_as(resource: ResourceRef, value: Value, spelling: Spelling) -> Result<Decoded, String> {
-    let Some(kind) = schema::get(resource.schema) else { return Err(format!("the type {} is not described", resource.schema)) };
-    match conform::conform(kind, value, spelling) {
-        Ok(Conforming { value, strict_errors }) => Ok(Decoded { value, strict_errors }),
-        Err(Failure::Shape(message)) => Err(message),
-        Err(Failure::Syntax(error)) => Err(error.to_string()),
+    let expected = Expected::new((resource.group, resource.version, resource.kind)).map_err(|status| status.message)?;
+    let Conforming { mut value, strict_errors } = conform::conform(expected.schema, value, spelling).map_err(|failure| match failure {
+        Failure::Shape(message) => message,
+        Failure::Syntax(error) => error.to_string(),
+    })?;
+    match value.as_object_mut() {
+        Some(object) if spelling == Spelling::Converted => ["apiVersion", "kind"].iter().for_each(|it| drop(object.remove(*it))),
+        _ => expected.mistaken(&value).map_err(|it| it.why)?,
     }
+    expected.sign(&mut value);
+    Ok(Decoded { value, strict_errors })
 }
 
 fn unsupported() -> Box<Status> {
@@ -123,6 +128,22 @@ struct Expected<'a> {
     version: &'a str,
     kind: &'a str,
     schema: &'static Type,
+}
+
+/// Why something is of another kind or version than expected.
+struct Mistaken {
+    /// The kind and version that it is of, if nothing can be made of them.
+    unhandled: Option<(String, String)>,
+    why: String,
+}
+
+impl Mistaken {
+    fn status(&self, expected: &Expected<'_>) -> Box<Status> {
+        Box::new(match &self.unhandled {
+            Some((kind, version)) => expected.cannot_be_handled(kind, version, &self.why),
+            None => Status::bad_request(&*self.why),
+        })
+    }
 }
 
 impl<'a> Expected<'a> {
@@ -178,12 +199,8 @@ impl<'a> Expected<'a> {
         match outcome {
             Ok(Conforming { mut value, strict_errors }) => {
                 self.check_kind(&value)?;
-                let Value::Object(map) = &mut value else { return Err(self.unrecognized("there is no object in it", body)) };
-                if !map.contains_key("apiVersion") {
-                    map.insert("apiVersion".to_owned(), api_version(self.group, self.version).into());
-                }
-                if !map.contains_key("kind") {
-                    map.insert("kind".to_owned(), self.kind.into());
+                if !self.sign(&mut value) {
+                    return Err(self.unrecognized("there is no object in it", body));
                 }
                 Ok(Decoded { value, strict_errors })
             }
@@ -200,36 +217,52 @@ impl<'a> Expected<'a> {
         }
     }
 
+    /// Writes into an object what it is, where it does not say so itself. False if it is no object.
+    fn sign(&self, value: &mut Value) -> bool {
+        let Value::Object(map) = value else { return false };
+        if !map.contains_key("apiVersion") {
+            map.insert("apiVersion".to_owned(), api_version(self.group, self.version).into());
+        }
+        if !map.contains_key("kind") {
+            map.insert("kind".to_owned(), self.kind.into());
+        }
+        true
+    }
+
     fn check_kind(&self, value: &Value) -> Result<(), Box<Status>> {
+        self.mistaken(value).map_err(|it| it.status(self))
+    }
+
+    fn check(&self, found: &str, kind: &str) -> Result<(), Box<Status>> {
+        self.mistaken_for(found, kind).map_err(|it| it.status(self))
+    }
+
+    fn mistaken(&self, value: &Value) -> Result<(), Mistaken> {
         let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.check(text("apiVersion"), text("kind"))
+        self.mistaken_for(text("apiVersion"), text("kind"))
     }
 
     /// What is empty is what it should be.
-    fn check(&self, found: &str, kind: &str) -> Result<(), Box<Status>> {
+    fn mistaken_for(&self, found: &str, kind: &str) -> Result<(), Mistaken> {
         let expected = api_version(self.group, self.version);
         let found = if found.is_empty() { &expected } else { found };
         let kind = if kind.is_empty() { self.kind } else { kind };
         let version = found.rsplit('/').next().unwrap_or(found);
+        let unhandled = |why| Err(Mistaken { unhandled: Some((kind.to_owned(), version.to_owned())), why });
         if kind != self.kind {
-            let why = match schema::of_kind(found, kind) {
-                Some(_) => format!(
-                    "converting ({version}.{kind}) to ({}.{}): unknown conversion",
-                    if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() },
-                    self.kind
-                ),
+            let group = if self.group.is_empty() { "core" } else { self.group.split('.').next().unwrap_or_default() };
+            return unhandled(match schema::of_kind(found, kind) {
+                Some(_) => format!("converting ({version}.{kind}) to ({group}.{}): unknown conversion", self.kind),
                 None => unregistered(found, kind),
-            };
-            return Err(Box::new(self.cannot_be_handled(kind, version, &why)));
+            });
         }
         // Options belong to no group: clients send them in the one of the object they are about.
         if found != expected && self.schema.field("metadata").is_some() {
             if schema::of_kind(found, kind).is_none() {
-                return Err(Box::new(self.cannot_be_handled(kind, version, &unregistered(found, kind))));
+                return unhandled(unregistered(found, kind));
             }
-            return Err(Box::new(Status::bad_request(format!(
-                "the API version in the data ({found}) does not match the expected API version ({expected})"
-            ))));
+            let why = format!("the API version in the data ({found}) does not match the expected API version ({expected})");
+            return Err(Mistaken { unhandled: None, why });
         }
         Ok(())
     }
@@ -378,6 +411,24 @@ mod tests {
         let options = decode_kind(("", "v1", "DeleteOptions"), "application/json", &Bytes::from_static(options)).unwrap();
         assert_eq!(options.value["gracePeriodSeconds"], 0);
         assert_eq!(options.strict_errors, [r#"unknown field "x""#]);
+    }
+
+    #[test]
+    fn a_patched_object_is_still_of_its_kind() {
+        let conform = |value: Value| super::conform(&resource::CONFIG_MAP, value).map(|it| it.value);
+        for (value, why) in [
+            (json!({"kind": "Pod"}), r#"converting (v1.Pod) to (core.ConfigMap): unknown conversion"#),
+            (
+                json!({"apiVersion": "v9"}),
+                r#"no kind "ConfigMap" is registered for version "v9" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            ),
+        ] {
+            assert_eq!(conform(value).unwrap_err(), why);
+        }
+        let right = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "b"}});
+        assert_eq!(conform(json!({"kind": "", "data": {"a": "b"}})).unwrap(), right);
+        let other = json!({"apiVersion": "apps/v1", "kind": "Deployment", "data": {"a": "b"}});
+        assert_eq!(conform_converted(&resource::CONFIG_MAP, other).unwrap().value, right);
     }
 
     #[test]

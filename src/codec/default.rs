@@ -607,6 +607,8 @@ mod tests {
             let once = value.clone();
             default(resource, &mut value);
             prop_assert_eq!(&value, &once);
+            value["kind"] = resource.kind.into();
+            value["apiVersion"] = resource.api_version().into();
             prop_assert!(super::super::conform(resource, value).unwrap().strict_errors.is_empty(), "defaults fit the schema");
         }
     }
