@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn failures_are_statuses() {
-        let pod = json!({"metadata": {"name": "a"}});
+        let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c"}]}});
         for (kind, body, code, reason) in [
             (PatchKind::Json, json!({}), 400, "BadRequest"),
             (PatchKind::Json, json!([{"op": "remove", "path": "/x"}]), 422, "Invalid"),

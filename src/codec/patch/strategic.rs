@@ -4,7 +4,8 @@
 //! Which lists merge, and by which key, is read from the schema. Where it says nothing (free-form values) objects merge and lists are
 //! replaced.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 
 use serde_json::{Map, Value};
 
@@ -100,9 +101,15 @@ impl Merger<'_> {
                 continue;
             }
             let (field, below) = self.child(shape, key);
-            let slot = merged.entry(key.as_str()).or_insert(Value::Null);
-            let merged = self.value(slot.take(), value, field, below)?;
-            *slot = merged;
+            match (merged.get_mut(key), value) {
+                (Some(slot @ Value::Object(_)), Value::Object(_)) | (Some(slot @ Value::Array(_)), Value::Array(_)) => {
+                    *slot = self.value(slot.take(), value, field, below)?;
+                }
+                _ => match fresh(value) {
+                    Some(value) => drop(merged.insert(key.clone(), value)),
+                    None => drop(merged.remove(key)),
+                },
+            }
         }
         delete_scalars(&mut merged, patch)?;
         for (key, wanted, before) in before {
@@ -135,7 +142,7 @@ impl Merger<'_> {
                     ListMerge::Scalars => scalars(current, patch),
                     // Free-form lists are taken as they are: a null in one may mean something.
                     ListMerge::Replace if of.is_none() => Ok(patch.clone()),
-                    ListMerge::Replace => patch.iter().map(|it| self.value(Value::Null, it, None, of)).collect(),
+                    ListMerge::Replace => Ok(patch.iter().filter_map(fresh).collect()),
                 }
                 .map(Value::Array)
             }
@@ -183,17 +190,37 @@ impl Merger<'_> {
             slots.push(Some(element.clone()));
         }
         for element in &changed {
-            let slot = *at.entry(identity.of(element)?).or_insert(slots.len());
-            if slot == slots.len() {
-                slots.push(None);
+            match at.entry(identity.of(element)?) {
+                Entry::Vacant(entry) => {
+                    entry.insert(slots.len());
+                    slots.push(element.as_object().map(|it| fresh_fields(it).into()));
+                }
+                Entry::Occupied(entry) => {
+                    let slot = &mut slots[*entry.get()];
+                    *slot = Some(self.value(slot.take().unwrap_or(Value::Null), element, None, shape)?);
+                }
             }
-            let merged = self.value(slots[slot].take().unwrap_or(Value::Null), element, None, shape)?;
-            slots[slot] = Some(merged);
         }
         let merged = slots.into_iter().flatten().collect();
         let wanted: Vec<Value> = changed.into_iter().cloned().collect();
         order::arrange(merged, &wanted, &before, identity)
     }
+}
+
+/// A value where there was none, or one of another type: it is taken as it is, with nothing to merge it with. `None` for one that is
+/// itself a directive.
+fn fresh(patch: &Value) -> Option<Value> {
+    Some(match patch {
+        Value::Object(map) if map.contains_key(DIRECTIVE) => return None,
+        Value::Object(map) => fresh_fields(map).into(),
+        Value::Array(items) => Value::Array(items.iter().filter_map(fresh).collect()),
+        scalar => scalar.clone(),
+    })
+}
+
+fn fresh_fields(patch: &Map<String, Value>) -> Map<String, Value> {
+    let kept = patch.iter().filter(|(key, value)| !value.is_null() && !is_directive(key));
+    kept.filter_map(|(key, value)| Some((key.clone(), fresh(value)?))).collect()
 }
 
 /// Merges a list of scalars: a set union, in the order of `arrange`.

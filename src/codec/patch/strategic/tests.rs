@@ -92,6 +92,24 @@ fn merges_and_directives() {
             "/containers/0",
             json!({"name": "a", "image": "1", "args": ["x"], "ports": [{"port": 1}]}),
         ),
+        (
+            "a list that was not there is taken as it is",
+            json!({"meta": {"containers": [{"name": "a"}, {"name": "a", "image": null}]}}),
+            "/meta/containers",
+            json!([{"name": "a"}, {"name": "a"}]),
+        ),
+        (
+            "so are those of a new element",
+            json!({"containers": [{"name": "c", "ports": [{"port": 1, "name": "p"}, {"port": 1, "name": "q"}]}]}),
+            "/containers/0/ports",
+            json!([{"port": 1, "name": "p"}, {"port": 1, "name": "q"}]),
+        ),
+        (
+            "there is nothing to direct",
+            json!({"meta": {"labels": {"$patch": "replace", "a": "b"}, "finalizers": ["x"]}}),
+            "/meta",
+            json!({"finalizers": ["x"]}),
+        ),
         ("a new one goes first", json!({"containers": [{"name": "c", "image": null}]}), "/containers/0", json!({"name": "c"})),
         (
             "lists within merge",
@@ -152,10 +170,10 @@ fn merges_and_directives() {
             json!([{"name": "y"}]),
         ),
         (
-            "free-form values merge as far as they are objects",
-            json!({"raw": {"l": [{"name": null}]}}),
+            "what is new holds no nulls, not even in lists",
+            json!({"raw": {"l": [{"name": null}, null]}}),
             "/raw",
-            json!({"l": [{"name": null}]}),
+            json!({"l": [{}, null]}),
         ),
         ("a scalar becomes an object", json!({"labels": "x"}), "/labels", json!("x")),
         ("null removes", json!({"containers": null}), "/finalizers", json!(["f", "g"])),
@@ -195,7 +213,7 @@ fn what_only_the_server_has_keeps_its_place() {
 
 #[test]
 fn what_is_wrong_is_named() {
-    let pod = json!({"containers": [{"name": "a"}], "finalizers": ["f"]});
+    let pod = json!({"containers": [{"name": "a"}], "finalizers": ["f"], "labels": {"k": "v"}});
     for (patch, error) in [
         (json!([]), PatchError::Malformed("json: cannot unmarshal array into Go value of type map[string]interface {}".into())),
         (
