@@ -15,13 +15,15 @@ pub(super) struct Conflict {
     fields: Set,
 }
 
-/// The managers that own something of what an apply writes.
-pub(super) fn find(entries: &mut [Entry<'_>], versions: &mut Versions<'_>) -> Vec<Conflict> {
+/// The managers that own something of what an apply writes, or removes by stating it to be empty.
+pub(super) fn find(entries: &mut [Entry<'_>], versions: &mut Versions<'_>, stated: &Set) -> Vec<Conflict> {
     let mut conflicts: Vec<Conflict> = entries
         .iter_mut()
         .filter_map(|entry| {
-            let written = &versions.changes(&entry.api_version)?.written;
-            Some(Conflict { owner: name(entry), fields: entry.fields.set().intersection(written) })
+            let changes = versions.changes(&entry.api_version)?;
+            let mut taken = changes.removed.intersection(stated);
+            taken.union(&changes.written);
+            Some(Conflict { owner: name(entry), fields: entry.fields.set().intersection(&taken) })
         })
         .filter(|it| !it.fields.is_empty())
         .collect();

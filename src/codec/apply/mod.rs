@@ -138,7 +138,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
 
     let mut versions = Versions::new(storage, before, &merged);
     if !force {
-        let conflicts = conflict::find(&mut entries, &mut versions);
+        let conflicts = conflict::find(&mut entries, &mut versions, &stated);
         let allowed = || before.filter(|_| writer.manager == last_applied::MANAGER).map(|it| last_applied::claimed(version, it));
         if let Some(status) = conflict::refuse(conflicts, allowed) {
             return Err(Box::new(status));

@@ -305,6 +305,22 @@ fn lists_merge_as_the_schema_says() {
     assert_eq!(it.at("/metadata/finalizers"), Value::Null);
 }
 
+/// Nothing and an empty list look the same once stored; but who states one takes what another wrote.
+#[test]
+fn to_state_nothing_is_to_state_something() {
+    let mut it = World::new(&resource::DEPLOYMENT);
+    let of = |spec: Value| json!({"metadata": {"name": "web", "namespace": "default"}, "spec": {"template": {"spec": spec}}});
+    it.apply("ops", of(json!({"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "a"}], "hostNetwork": true})));
+    for spec in [json!({"nodeSelector": {}}), json!({"tolerations": []}), json!({"hostNetwork": false})] {
+        let status = it.try_apply("helm", of(spec.clone()), false).unwrap_err();
+        let field = spec.as_object().unwrap().keys().next().unwrap();
+        assert_eq!(status.message, format!("Apply failed with 1 conflict: conflict with \"ops\": .spec.template.spec.{field}"));
+    }
+    it.try_apply("helm", of(json!({"nodeSelector": {}})), true).unwrap();
+    assert_eq!(it.at("/spec/template/spec/nodeSelector"), Value::Null);
+    it.apply("helm", of(json!({"nodeSelector": {}})));
+}
+
 #[test]
 fn what_may_not_be_applied() {
     let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "namespace": "b"}, "spec": spec});
