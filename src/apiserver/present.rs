@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, StatusCode};
 
 use super::negotiate::{PROTOBUF, insists_on_protobuf, not_acceptable};
 use super::query::Query;
 use super::respond::{self, Body, Response, set};
 use crate::codec;
+use crate::object::Status;
 
 /// In which dress JSON goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,41 +40,68 @@ impl Presentation {
         if self == Self::AsItIs || response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/json") {
             return response;
         }
-        let encoded = response.headers().contains_key(http::header::CONTENT_ENCODING);
         let streams = watch && matches!(response.body(), Body::Stream(_));
         match self {
             Self::Protobuf if streams => frames(response),
-            _ if streams || encoded => response,
-            _ => whole(self, response).await,
+            _ if streams || response.headers().contains_key(CONTENT_ENCODING) => response,
+            Self::Protobuf => protobuf(response).await,
+            _ => indented(response),
         }
     }
 }
 
-async fn whole(dress: Presentation, response: Response) -> Response {
+/// A list goes on being made while it is indented.
+fn indented(response: Response) -> Response {
+    let mut indent = Indent::default();
+    response.map(|body| match body {
+        Body::Full(json) if json.is_empty() => Body::Full(json),
+        Body::Full(json) => Body::Full([&indent.lines(&json), END].concat().into()),
+        Body::Stream(chunks) => {
+            let end = futures_util::stream::iter([Ok(Bytes::from_static(END))]);
+            Body::Stream(chunks.map_ok(move |chunk| indent.lines(&chunk).into()).chain(end).boxed())
+        }
+    })
+}
+
+/// Longer ones are converted beside the threads that serve everybody.
+const LONG: usize = 1 << 20;
+
+async fn protobuf(response: Response) -> Response {
     let (head, body) = response.into_parts();
     let json = match body {
         Body::Full(bytes) => bytes,
-        Body::Stream(chunks) => match chunks.try_fold(Vec::new(), |all, chunk| async move { Ok([&all[..], &chunk].concat()) }).await {
-            Ok(all) => all.into(),
-            Err(error) => return respond::status(&crate::object::Status::internal(error)),
-        },
+        Body::Stream(chunks) => {
+            let append = |mut all: Vec<u8>, chunk: Bytes| async move {
+                all.extend_from_slice(&chunk);
+                Ok(all)
+            };
+            match chunks.try_fold(Vec::new(), append).await {
+                Ok(all) => all.into(),
+                Err(error) => return respond::status(&Status::internal(error)),
+            }
+        }
     };
     let mut response = http::Response::from_parts(head, Body::Full(Bytes::new()));
     if json.is_empty() {
         return response;
     }
-    let bytes = match dress {
-        Presentation::Protobuf => match codec::protobuf(&json) {
-            Some(bytes) => {
-                set(&mut response, CONTENT_TYPE, PROTOBUF);
-                bytes
-            }
-            None if response.status() == StatusCode::OK => return respond::status(&not_acceptable(&["application/json"])),
-            None => json,
-        },
-        _ => indent(&json).into(),
+    let converted = if json.len() < LONG {
+        codec::protobuf(&json)
+    } else {
+        let json = json.clone();
+        match tokio::task::spawn_blocking(move || codec::protobuf(&json)).await {
+            Ok(converted) => converted,
+            Err(error) => return respond::status(&Status::internal(error)),
+        }
     };
-    *response.body_mut() = Body::Full(bytes);
+    *response.body_mut() = Body::Full(match converted {
+        Some(bytes) => {
+            set(&mut response, CONTENT_TYPE, PROTOBUF);
+            bytes
+        }
+        None if response.status() == StatusCode::OK => return respond::status(&not_acceptable(&["application/json"])),
+        None => json,
+    });
     response
 }
 
@@ -87,43 +115,55 @@ fn frames(response: Response) -> Response {
     response
 }
 
-/// JSON over several lines, by two spaces a level; what is empty stays on one.
-fn indent(json: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(json.len() * 2);
-    let (mut depth, mut quoted, mut escaped, mut opened) = (0, false, false, false);
-    let line = |out: &mut Vec<u8>, depth: usize| {
-        out.push(b'\n');
-        out.extend(std::iter::repeat_n(b"  ", depth).flatten());
-    };
-    for byte in json {
-        if quoted {
-            quoted = escaped || *byte != b'"';
-            escaped = !escaped && *byte == b'\\';
+const END: &[u8] = b"\n";
+
+/// JSON over several lines, by two spaces a level; what is empty stays on one. The text comes piece by piece.
+#[derive(Debug, Default)]
+struct Indent {
+    depth: usize,
+    quoted: bool,
+    escaped: bool,
+    /// What was last is an opening bracket.
+    opened: bool,
+}
+
+impl Indent {
+    fn lines(&mut self, json: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(json.len() * 2);
+        for byte in json {
+            if self.quoted {
+                self.quoted = self.escaped || *byte != b'"';
+                self.escaped = !self.escaped && *byte == b'\\';
+                out.push(*byte);
+                continue;
+            }
+            if byte.is_ascii_whitespace() {
+                continue;
+            }
+            let closes = matches!(byte, b'}' | b']');
+            if closes {
+                self.depth = self.depth.saturating_sub(1);
+            }
+            if self.opened != closes {
+                self.line(&mut out);
+            }
+            self.opened = matches!(byte, b'{' | b'[');
+            self.depth += usize::from(self.opened);
+            self.quoted = *byte == b'"';
             out.push(*byte);
-            continue;
+            match byte {
+                b',' => self.line(&mut out),
+                b':' => out.push(b' '),
+                _ => {}
+            }
         }
-        if byte.is_ascii_whitespace() {
-            continue;
-        }
-        let closes = matches!(byte, b'}' | b']');
-        if closes {
-            depth = usize::saturating_sub(depth, 1);
-        }
-        if opened != closes {
-            line(&mut out, depth);
-        }
-        opened = matches!(byte, b'{' | b'[');
-        depth += usize::from(opened);
-        quoted = *byte == b'"';
-        out.push(*byte);
-        match byte {
-            b',' => line(&mut out, depth),
-            b':' => out.push(b' '),
-            _ => {}
-        }
+        out
     }
-    out.push(b'\n');
-    out
+
+    fn line(&self, out: &mut Vec<u8>) {
+        out.push(b'\n');
+        out.extend(std::iter::repeat_n(b"  ", self.depth).flatten());
+    }
 }
 
 #[cfg(test)]
@@ -132,7 +172,15 @@ mod tests {
 
     #[test]
     fn people_see_lines() {
-        let text = |json: &str| String::from_utf8(indent(json.as_bytes())).unwrap();
+        let text = |json: &str| {
+            let whole = [Indent::default().lines(json.as_bytes()), b"\n".to_vec()].concat();
+            for size in [1, 3, 7] {
+                let mut indent = Indent::default();
+                let pieces: Vec<u8> = json.as_bytes().chunks(size).flat_map(|it| indent.lines(it)).chain(*b"\n").collect();
+                assert_eq!(pieces, whole, "in pieces of {size}");
+            }
+            String::from_utf8(whole).unwrap()
+        };
         assert_eq!(
             text(r#"{"a":[],"b":{}, "c":[1,{"d":"x,\\\"}{"}]}"#),
             "{\n  \"a\": [],\n  \"b\": {},\n  \"c\": [\n    1,\n    {\n      \"d\": \"x,\\\\\\\"}{\"\n    }\n  ]\n}\n"
