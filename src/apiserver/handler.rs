@@ -94,6 +94,9 @@ impl Metrics {
     }
 }
 
+/// Who takes nothing of an answer for so long has given up its seat.
+const READS_ON: Duration = Duration::from_secs(1);
+
 impl Server {
     /// Answers a request.
     pub(crate) async fn handle(self: &Arc<Self>, request: http::Request<Bytes>, origin: Origin) -> Response {
@@ -144,21 +147,19 @@ impl Server {
         }
     }
 
-    /// A streamed answer keeps its seat until it is through, but no longer than a request may take.
+    /// A streamed answer keeps its seat until it is through, but no longer than a request may take, and only as long as it is being read.
     fn keep(&self, seat: Option<Seat>, response: Response, deadline: Instant) -> Response {
         let Some(seat) = seat else { return response };
         response.map(|body| match body {
             Body::Full(bytes) => Body::Full(bytes),
             Body::Stream(chunks) => {
-                let (through, end) = oneshot::channel::<()>();
+                let (taken, mut reads) = tokio::sync::watch::channel(());
                 self.tasks.spawn_quiet(async move {
-                    let _ = tokio::time::timeout_at(deadline.into(), end).await;
+                    let reading = async { while let Ok(Ok(())) = tokio::time::timeout(READS_ON, reads.changed()).await {} };
+                    let _ = tokio::time::timeout_at(deadline.into(), reading).await;
                     drop(seat);
                 });
-                let whole = chunks.inspect(move |_| {
-                    let _held = &through;
-                });
-                Body::Stream(whole.boxed())
+                Body::Stream(chunks.inspect(move |_| taken.send_replace(())).boxed())
             }
         })
     }

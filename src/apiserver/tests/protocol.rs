@@ -238,3 +238,26 @@ async fn one_noisy_client_does_not_hold_up_the_others() {
     assert_eq!((codes.iter().filter(|it| **it == 429).count(), codes.iter().filter(|it| **it == 504).count()), (1, 44));
     it.stop().await;
 }
+
+/// All seats belong to answers that nobody reads.
+#[tokio::test]
+async fn who_does_not_read_loses_its_seat() {
+    let it = start_with(|config| config.max_reads = 10).await;
+    for name in ["a", "b"] {
+        let mut large = config_map(name);
+        large["data"]["a"] = "x".repeat(200_000).into();
+        it.create(CONFIG_MAPS, large).await.ok();
+    }
+    let ask = |agent: &str| {
+        let request = http::Request::get(CONFIG_MAPS).header("user-agent", agent).body(Bytes::new()).unwrap();
+        let server = it.server.server.clone();
+        async move { server.handle(request, Origin::Remote([127, 0, 0, 1].into())).await }
+    };
+    let mut unread = Vec::new();
+    for _ in 0..9 {
+        unread.push(ask("lazy").await);
+    }
+    assert!(unread.iter().all(|it| matches!(it.body(), crate::apiserver::respond::Body::Stream(_))));
+    assert_eq!(ask("quiet").await.status(), 200);
+    it.stop().await;
+}
