@@ -90,7 +90,7 @@ fn convert(server: &Server, change: store::Change) -> Option<Change> {
 }
 
 /// The object under a key of the store. Keys that are not objects' are skipped in silence, damaged objects with a word.
-fn parse(server: &Server, key: &str, value: &[u8], revision: Revision) -> Option<Arc<Object>> {
+pub(super) fn parse(server: &Server, key: &str, value: &[u8], revision: Revision) -> Option<Arc<Object>> {
     let parsed = ObjectKey::from_path(&server.config.prefix, key)?;
     match Object::from_stored(parsed.resource, value, revision) {
         Ok(object) => Some(object),

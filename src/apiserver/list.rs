@@ -13,7 +13,7 @@ use super::handler::Call;
 use super::negotiate::{Accepted, Encoding, Form};
 use super::query::{Answer, bad};
 use super::respond::{self, Body, Response};
-use super::{Server, list_options, render};
+use super::{Server, list_options, past, render};
 use crate::cache::Query;
 use crate::codec;
 use crate::object::selector::{FieldSelector, LabelSelector};
@@ -167,10 +167,16 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
     };
     server.freshen(resource, freshness).await?;
     let (start, most) = (token.as_ref().map(|it| it.start(resource)), if limit == 0 { usize::MAX } else { limit });
-    let page = server.cache.page(resource, &query, start.as_ref(), most, at).map_err(|expired| match &token {
-        Some(token) => continue_expired(token),
-        None => Box::new(Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))),
-    })?;
+    let page = match server.cache.page(resource, &query, start.as_ref(), most, at) {
+        Ok(page) => page,
+        Err(expired) => {
+            let stored = past::page(server, resource, &query, start.as_ref(), most, at.unwrap_or_default()).await?;
+            stored.ok_or_else(|| match &token {
+                Some(token) => continue_expired(token),
+                None => Box::new(Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))),
+            })?
+        }
+    };
     let next = page.objects.last().filter(|_| page.more).map(|last| Token::new(page.revision.cast_signed(), &last.meta().name).encode());
     Ok(Page { objects: page.objects, revision: page.revision, next, remaining: page.remaining.filter(|it| *it > 0) })
 }

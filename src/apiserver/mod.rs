@@ -18,6 +18,7 @@ mod list_options;
 mod local;
 mod logs;
 mod negotiate;
+mod past;
 mod path;
 mod present;
 mod query;

@@ -41,7 +41,7 @@ impl<'a> Borrow<dyn Key + 'a> for Row {
 
 impl Ord for dyn Key + '_ {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(&other.parts())
+        Name::order(self.parts(), other.parts())
     }
 }
 
@@ -61,7 +61,7 @@ impl Eq for dyn Key + '_ {}
 
 impl Ord for Row {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.parts().cmp(&other.parts())
+        Name::order(self.parts(), other.parts())
     }
 }
 
@@ -98,7 +98,7 @@ impl Rows {
     }
 
     pub(super) fn remove(&mut self, name: &Name) -> Option<Arc<Object>> {
-        self.0.take(&(&*name.namespace, &*name.name) as &dyn Key).map(|row| row.0)
+        self.0.take(&name.parts() as &dyn Key).map(|row| row.0)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Object>> {
@@ -108,8 +108,8 @@ impl Rows {
     /// Those of one namespace, or of all, from `start` on.
     pub(super) fn range<'a>(&'a self, namespace: Option<&'a str>, start: Option<&'a Name>) -> impl Iterator<Item = &'a Arc<Object>> {
         let first = match (start, namespace) {
-            (Some(name), Some(namespace)) => (&*name.namespace, &*name.name).max((namespace, "")),
-            (Some(name), None) => (&*name.namespace, &*name.name),
+            (Some(name), Some(namespace)) if Name::order(name.parts(), (namespace, "")).is_lt() => (namespace, ""),
+            (Some(name), _) => name.parts(),
             (None, namespace) => (namespace.unwrap_or_default(), ""),
         };
         let within = move |row: &&Row| namespace.is_none_or(|namespace| row.0.namespace() == namespace);

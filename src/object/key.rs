@@ -1,12 +1,13 @@
 //! What an object is called, and where the store keeps it.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::ResourceRef;
 use super::resource;
 
 /// Namespace and name of an object within its resource. Ordered as the store orders keys.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Name {
     /// Empty for a cluster-scoped object.
     pub namespace: Box<str>,
@@ -16,6 +17,31 @@ pub struct Name {
 impl Name {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// How the store orders two pairs of namespace and name: as the texts `namespace/name`, in which `a-b/x` comes before `a/x`.
+    pub fn order(a: (&str, &str), b: (&str, &str)) -> Ordering {
+        if a.0 == b.0 {
+            return a.1.cmp(b.1);
+        }
+        let [a, b] = [a, b].map(|(namespace, _)| namespace.bytes().chain([b'/']));
+        a.cmp(b)
+    }
+
+    pub fn parts(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        Self::order(self.parts(), other.parts())
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -73,6 +99,15 @@ impl fmt::Display for ObjectKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_in_the_order_of_keys() {
+        let names = ["a", "a-b", "a.b", "a0", "ab", "b"];
+        let all: Vec<_> = names.iter().flat_map(|namespace| names.map(|name| ObjectKey::new(&resource::POD, namespace, name))).collect();
+        for (a, b) in all.iter().flat_map(|a| all.iter().map(move |b| (a, b))) {
+            assert_eq!(a.name.cmp(&b.name), a.to_path("/r").cmp(&b.to_path("/r")), "{a} and {b}");
+        }
+    }
 
     #[test]
     fn paths_are_inverse() {

@@ -4,6 +4,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::{CONFIG_MAPS, config_map, start, start_with};
+use crate::store::Store;
 
 #[tokio::test]
 async fn chunks_show_one_state() {
@@ -48,6 +49,13 @@ async fn a_chunk_of_a_forgotten_state_can_be_gone_on_with() {
         it.patch(&format!("{CONFIG_MAPS}/c5"), json!({"data": {"n": n.to_string()}})).await.ok();
     }
     let token = first["metadata"]["continue"].as_str().unwrap();
+    // The store still knows it.
+    let next = it.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await.ok();
+    assert_eq!((&next["items"][1]["metadata"]["name"], &next["metadata"]["remainingItemCount"]), (&json!("c3"), &json!(2)));
+    let revision = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let exact = it.get(&format!("{CONFIG_MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact")).await.ok();
+    assert_eq!((exact["items"].as_array().unwrap().len(), &exact["items"][5]["data"]), (6, &json!({"a": "1"})));
+    it.store.compact(it.store.revision().await.unwrap()).await.unwrap();
     let expired = it.get(&format!("{CONFIG_MAPS}?limit=2&continue={token}")).await;
     assert_eq!((expired.code, &expired.json["reason"]), (410, &json!("Expired")));
     let token = expired.json["metadata"]["continue"].as_str().unwrap();
