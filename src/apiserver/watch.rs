@@ -90,15 +90,16 @@ impl Begin {
         list_options::check(&call.query, true)?;
         let revision = call.query.revision("resourceVersion")?;
         let initial = call.query.optional_flag("sendInitialEvents");
-        let freshness = match revision {
-            None => Freshness::Newest,
-            Some(0) => Freshness::Any,
-            Some(revision) => Freshness::NotOlderThan(revision),
-        };
         let after = match (initial, revision) {
             (Some(true), _) | (None, None | Some(0)) => Some(0),
             (Some(false), None | Some(0)) => None,
             (_, Some(revision)) => Some(revision),
+        };
+        let freshness = match revision {
+            None => Freshness::Newest,
+            // What comes after a revision can be waited for before that has come.
+            Some(revision) if revision == 0 || after == Some(revision) => Freshness::Any,
+            Some(revision) => Freshness::NotOlderThan(revision),
         };
         // A watch that begins with what there is is one that asks for it.
         Ok(Self { freshness, after, announce_end: after == Some(0) })
