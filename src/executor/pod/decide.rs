@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::backoff::Backoff;
 use super::super::probes::{Probes, spec as probe_spec};
-use super::{Action, Happening, Machine, Op, Role, Seen, Unit, Volumes, units};
+use super::{Action, Happening, Machine, Op, Role, Seen, Unit, Volumes, span, units};
 use crate::runtime::{Exit, State};
 
 /// How long a failed pull is shown as `ErrImagePull` before it is a back-off.
@@ -95,7 +95,7 @@ impl Machine {
         if self.is_stopping() {
             return;
         }
-        let deadline = started + SignedDuration::from_secs(seconds);
+        let deadline = started + span(seconds);
         if now < deadline {
             self.wake_by(deadline);
         } else {
@@ -196,7 +196,7 @@ impl Machine {
 
     /// A new sandbox, once nothing of the old one runs any more.
     fn renew_sandbox(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.stop_all(|_| true, now + SignedDuration::from_secs(self.grace()), now, actions) || self.busy.contains(&Op::Sandbox) {
+        if self.stop_all(|_| true, now + self.grace(), now, actions) || self.busy.contains(&Op::Sandbox) {
             return;
         }
         if let Some(exit) = self.observed.sandboxes.last().and_then(Seen::exit) {
@@ -245,7 +245,7 @@ impl Machine {
             Some((id, true, State::Running { .. })) => return self.probe(unit, &id, now, actions),
             // It is in the network of a sandbox that is no more.
             Some((id, false, State::Running { .. })) => {
-                let grace = SignedDuration::from_secs(self.grace());
+                let grace = self.grace();
                 if self.may(&Op::Container(name.clone()), now) {
                     actions.push(Action::Stop { container: name.clone(), id, grace });
                 }
@@ -354,14 +354,13 @@ impl Machine {
             if !may_stop {
                 return;
             }
-            let grace = probe_spec(unit.spec, kind).and_then(|probe| probe.termination_grace_period_seconds).unwrap_or(own_grace);
+            let grace = probe_spec(unit.spec, kind).and_then(|probe| probe.termination_grace_period_seconds).map_or(own_grace, span);
             actions.push(Action::Event(Happening {
                 warning: false,
                 reason: "Killing",
                 message: format!("Container {name} failed {} probe, will be restarted", kind.to_string().to_lowercase()),
                 container: Some(name.clone()),
             }));
-            let grace = SignedDuration::from_secs(grace);
             return actions.push(Action::Stop { container: name.clone(), id: id.to_owned(), grace });
         }
         let due = probes.take_due(now);
@@ -374,7 +373,7 @@ impl Machine {
 
     /// Ends everything: the main containers, then the sidecars, the sandbox, the volumes.
     fn stop(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let deadline = self.ending.map_or_else(|| now + SignedDuration::from_secs(self.grace()), |ending| ending.deadline);
+        let deadline = self.ending.map_or_else(|| now + self.grace(), |ending| ending.deadline);
         let spec = self.spec.clone();
         let is_sidecar = |name: &str| units(&spec).any(|unit| unit.role == Role::Sidecar && unit.spec.name == name);
         if self.stop_all(|name| !is_sidecar(name), deadline, now, actions) || self.stop_all(|_| true, deadline, now, actions) {

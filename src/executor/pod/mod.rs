@@ -27,9 +27,14 @@ pub use observed::{Observed, Seen};
 pub use view::{UnitView, View};
 
 /// What a container with no pod in the API any more gets to end by itself.
-const ORPHAN_GRACE: i64 = 2;
+const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// The default of `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
+
+/// Seconds that a user gives. They may be more than clocks have, and mean for ever then.
+fn span(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds.clamp(0, i32::MAX.into()))
+}
 /// How long until the engine is asked again for what it refused, or for what had no effect.
 const COOLING: SignedDuration = SignedDuration::from_secs(5);
 
@@ -343,7 +348,7 @@ impl Machine {
                 self.gone = true;
                 self.end(ORPHAN_GRACE.min(self.grace()), now);
             }
-            Input::Terminate { grace } => self.end(grace.unwrap_or_else(|| self.grace()), now),
+            Input::Terminate { grace } => self.end(grace.map_or_else(|| self.grace(), span), now),
             Input::Changed => {
                 self.changed = true;
                 self.blind = false;
@@ -373,9 +378,10 @@ impl Machine {
         actions
     }
 
-    /// Seconds the pod gets to end.
-    fn grace(&self) -> i64 {
-        self.pod.metadata.deletion_grace_period_seconds.or(self.spec.termination_grace_period_seconds).unwrap_or(DEFAULT_GRACE).max(0)
+    /// The time that the pod gets to end.
+    fn grace(&self) -> SignedDuration {
+        let seconds = self.pod.metadata.deletion_grace_period_seconds.or(self.spec.termination_grace_period_seconds);
+        span(seconds.unwrap_or(DEFAULT_GRACE))
     }
 
     fn take_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
@@ -387,8 +393,8 @@ impl Machine {
     }
 
     /// Begins to end the pod, or brings the end nearer.
-    fn end(&mut self, grace: i64, now: Timestamp) {
-        let deadline = now + SignedDuration::from_secs(grace.max(0));
+    fn end(&mut self, grace: SignedDuration, now: Timestamp) {
+        let deadline = now + grace;
         let deadline = self.ending.map_or(deadline, |ending| ending.deadline.min(deadline));
         self.ending = Some(Ending { deadline });
     }

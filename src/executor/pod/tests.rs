@@ -211,6 +211,16 @@ fn a_pod_comes_up_and_goes_down() {
 }
 
 #[test]
+fn a_grace_may_be_longer_than_clocks_go() {
+    let spec = json!({"containers": [{"name": "a"}], "terminationGracePeriodSeconds": i64::MAX, "activeDeadlineSeconds": i64::MAX});
+    let (mut world, mut machine) = World::start(spec);
+    world.tell(&mut machine, Input::Terminate { grace: None });
+    world.tell(&mut machine, Input::Terminate { grace: Some(i64::MAX) });
+    world.now += 100;
+    world.tell(&mut machine, Input::Tick);
+}
+
+#[test]
 fn what_volumes_are_made_of_is_looked_at_again() {
     let spec = json!({"containers": [{"name": "a"}], "volumes": [{"name": "v", "configMap": {"name": "m"}}]});
     let mut world = World::default();
