@@ -145,7 +145,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     let listen = SocketAddr::new(values.ip("address").unwrap_or(IpAddr::from([0, 0, 0, 0])), values.integer("port")?);
     common::run(async move |supervisor| {
         let client = access::limited(access::client(&values, "master", "km-controller-manager")?, &values)?;
-        let metrics = Registry::default();
+        let (metrics, shutdown) = (Registry::default(), supervisor.shutdown());
         let listener = http::bind(listen)?;
         tracing::info!("serving /healthz and /metrics on http://{}", listener.local_addr()?);
         supervisor.spawn("serving", http::serve(listener, supervisor.clone(), move |request| answer(metrics.clone(), request)));
@@ -156,41 +156,72 @@ fn run(values: Values) -> anyhow::Result<()> {
         let operator = Operator::new(masters, None, cloud.http_client_timeout, cloud.state_cache_ttl);
         supervisor.spawn("the state of the agents", cloud_agents::follow(operator, config.product, agents.clone(), supervisor.shutdown()));
 
-        if !values.bool("leader-elect") {
-            return work(&config, &client, &cache, &agents, supervisor.shutdown()).await;
-        }
-        let candidate = Candidate {
-            lease_duration: values.duration("leader-elect-lease-duration"),
-            renew_deadline: values.duration("leader-elect-renew-deadline"),
-            retry_period: values.duration("leader-elect-retry-period"),
-            ..Candidate::new(
-                KUBERNETES.system_namespace,
-                "kube-controller-manager",
-                &format!("{}_{}", common::hostname(), uuid::Uuid::new_v4()),
-            )
-        };
-        while !supervisor.shutdown().is_cancelled() {
-            let ended = AtomicBool::new(false);
-            let lead = async |elected: Shutdown| {
-                let outcome = work(&config, &client, &cache, &agents, elected.clone()).await;
-                ended.store(!elected.is_cancelled(), Ordering::Relaxed);
-                outcome
-            };
-            match candidate.clone().run(client.clone(), supervisor.shutdown(), lead).await {
-                // Somebody else may lead now, or the API server was away for too long: stand for election again.
-                Err(error) if !ended.load(Ordering::Relaxed) => tracing::warn!("{error}; standing for election again"),
-                outcome => return outcome,
+        let candidate = candidate(&values)?;
+        let parts = Parts { config, client, cache, agents };
+        supervisor.spawn("controllers", async move {
+            match candidate {
+                None => parts.run(shutdown).await,
+                Some(candidate) => lead(candidate, &parts, shutdown).await,
             }
-        }
+        });
         Ok(())
     })
 }
 
-/// Runs the controllers until `shutdown`; one that fails stops the others.
-async fn work(config: &Config, client: &Client, cache: &Arc<Cache>, agents: &Agents, shutdown: Shutdown) -> anyhow::Result<()> {
-    let parts = Supervisor::new(shutdown.child_token());
-    controllers::start(config, client, cache, agents.clone(), &parts);
-    parts.wait(common::GRACE).await
+/// Who stands for election; `None` without leader election.
+fn candidate(values: &Values) -> anyhow::Result<Option<Candidate>> {
+    if !values.bool("leader-elect") {
+        return Ok(None);
+    }
+    let [lease_duration, renew_deadline, retry_period] =
+        ["leader-elect-lease-duration", "leader-elect-renew-deadline", "leader-elect-retry-period"].map(|flag| values.duration(flag));
+    if lease_duration <= renew_deadline {
+        bail!(
+            "--leader-elect-lease-duration: {lease_duration:?} is not longer than --leader-elect-renew-deadline: there could be two leaders"
+        );
+    }
+    // With the chance that is added to it, so that replicas do not always collide.
+    if renew_deadline <= retry_period.mul_f64(1.2) {
+        bail!("--leader-elect-renew-deadline: {renew_deadline:?} is too short for a --leader-elect-retry-period of {retry_period:?}");
+    }
+    let identity = format!("{}_{}", common::hostname(), uuid::Uuid::new_v4());
+    let usual = Candidate::new(KUBERNETES.system_namespace, "kube-controller-manager", &identity);
+    Ok(Some(Candidate { lease_duration, renew_deadline, retry_period, ..usual }))
+}
+
+/// Stands for election again and again, until the shutdown or until the controllers fail.
+async fn lead(candidate: Candidate, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<()> {
+    while !shutdown.is_cancelled() {
+        let ended = AtomicBool::new(false);
+        let work = async |elected: Shutdown| {
+            let outcome = parts.run(elected.clone()).await;
+            ended.store(!elected.is_cancelled(), Ordering::Relaxed);
+            outcome
+        };
+        match candidate.clone().run(parts.client.clone(), shutdown.clone(), work).await {
+            // Somebody else may lead now, or the API server was away for too long.
+            Err(error) if !ended.load(Ordering::Relaxed) => tracing::warn!("{error}; standing for election again"),
+            outcome => return outcome,
+        }
+    }
+    Ok(())
+}
+
+/// What the controllers work with.
+struct Parts {
+    config: Config,
+    client: Client,
+    cache: Arc<Cache>,
+    agents: Agents,
+}
+
+impl Parts {
+    /// Runs the controllers until `shutdown`; one that fails stops the others.
+    async fn run(&self, shutdown: Shutdown) -> anyhow::Result<()> {
+        let tasks = Supervisor::new(shutdown.child_token());
+        controllers::start(&self.config, &self.client, &self.cache, self.agents.clone(), &tasks);
+        tasks.wait(common::GRACE).await
+    }
 }
 
 fn workers(values: &Values, flag: &str) -> anyhow::Result<usize> {

@@ -19,6 +19,8 @@ pub type Shutdown = CancellationToken;
 pub struct Supervisor {
     shutdown: Shutdown,
     tasks: TaskTracker,
+    /// Cancelled when nobody waits for the tasks any longer.
+    abandoned: CancellationToken,
     first_error: Arc<Mutex<Option<anyhow::Error>>>,
 }
 
@@ -31,7 +33,7 @@ impl Default for Supervisor {
 impl Supervisor {
     /// A supervisor whose tasks stop when `shutdown` is cancelled.
     pub fn new(shutdown: Shutdown) -> Self {
-        Self { shutdown, tasks: TaskTracker::new(), first_error: Arc::default() }
+        Self { shutdown, tasks: TaskTracker::new(), abandoned: CancellationToken::new(), first_error: Arc::default() }
     }
 
     /// The token that stops every task of this supervisor.
@@ -50,11 +52,11 @@ impl Supervisor {
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
         let (shutdown, first_error, name) = (self.shutdown.clone(), self.first_error.clone(), name.into());
-        let inner = self.tasks.spawn(task);
+        let inner = self.tasks.spawn(self.abandoned.clone().run_until_cancelled_owned(task));
         self.tasks.spawn(async move {
             let error = match inner.await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => error.context(name),
+                Ok(None | Some(Ok(()))) => return,
+                Ok(Some(Err(error))) => error.context(name),
                 Err(join) => anyhow::anyhow!("{name}: {join}"),
             };
             if !shutdown.is_cancelled() {
@@ -70,14 +72,17 @@ impl Supervisor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.tasks.spawn(task);
+        let abandoned = self.abandoned.clone();
+        self.tasks.spawn(async move { abandoned.run_until_cancelled(task).await });
     }
 
-    /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return.
+    /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return. What still runs then, or when nobody waits
+    /// any longer, is dropped where it waits.
     ///
     /// # Errors
     /// The first error any task ended with, or that tasks were still running when `grace` was over.
     pub async fn wait(self, grace: Duration) -> anyhow::Result<()> {
+        let _abandoned = self.abandoned.clone().drop_guard();
         self.shutdown.cancelled().await;
         self.tasks.close();
         let drained = tokio::time::timeout(grace, self.tasks.wait()).await;
@@ -108,4 +113,29 @@ pub async fn cancel_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who drops the wait, as a leader that lost its lease does, leaves nothing running.
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_waits_for_ends() {
+        let (alive, supervisor) = (Arc::new(()), Supervisor::default());
+        let (one, other) = (alive.clone(), alive.clone());
+        supervisor.spawn("deaf", async move {
+            let _alive = one;
+            std::future::pending().await
+        });
+        supervisor.spawn_quiet(async move {
+            let _alive = other;
+            std::future::pending().await
+        });
+        let tasks = supervisor.tasks.clone();
+        assert!(tokio::time::timeout(Duration::from_secs(1), supervisor.wait(Duration::from_secs(10))).await.is_err());
+        tasks.close();
+        tasks.wait().await;
+        assert_eq!(Arc::strong_count(&alive), 1);
+    }
 }
