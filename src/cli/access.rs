@@ -13,7 +13,7 @@ use crate::object::ResourceRef;
 use crate::supervise::Supervisor;
 
 /// How many changes of each resource a component's own cache keeps for its watches.
-const HISTORY: usize = 1024;
+const HISTORY: usize = 4096;
 
 /// A client for the servers that `flag` names, or that the file of `--kubeconfig` does.
 ///

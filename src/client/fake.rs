@@ -11,18 +11,18 @@ use super::*;
 
 /// A server that many clients may share.
 #[derive(Debug, Default)]
-pub(super) struct Server {
+pub(crate) struct Server {
     /// By URL path.
-    pub(super) objects: Mutex<BTreeMap<String, Value>>,
+    pub(crate) objects: Mutex<BTreeMap<String, Value>>,
     revision: Mutex<Revision>,
 }
 
 /// One client's way to the server.
 #[derive(Debug, Default)]
-pub(super) struct Line {
-    pub(super) server: Arc<Server>,
+pub(crate) struct Line {
+    pub(crate) server: Arc<Server>,
     /// Requests are not answered, ever.
-    pub(super) cut: Mutex<bool>,
+    pub(crate) cut: Mutex<bool>,
 }
 
 impl Transport for Line {

@@ -17,7 +17,7 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_
 /// A server is asked to end each watch after about this many seconds, so that watches spread over servers that come back.
 const WATCH_SECONDS: u64 = 300;
 /// A watch that is silent for longer is dead: bookmarks come about once a minute.
-const SILENCE: Duration = Duration::from_secs(240);
+const SILENCE: Duration = Duration::from_secs(90);
 
 /// Whether the API server is known to be out of reach: the feeders of a cache notice together, and one of them tells.
 #[derive(Clone, Debug, Default)]

@@ -3,7 +3,7 @@
 
 pub mod events;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod feeder;
 mod http;
 pub mod kubeconfig;

@@ -205,7 +205,8 @@ fn disrupted(pods: &[Arc<Object>], status: &Value, budget: &Object, now: Timesta
     for pod in pods.iter().filter(|it| !it.meta().is_deleted()) {
         let stamp = &status["disruptedPods"][pod.name()];
         let Some(at) = stamp.as_str().and_then(|it| it.parse::<Timestamp>().ok()) else { continue };
-        match Duration::try_from((at + DELETION_TIMEOUT).duration_since(now)) {
+        let until = at.saturating_add(DELETION_TIMEOUT).unwrap_or(Timestamp::MAX);
+        match Duration::try_from(until.duration_since(now)) {
             Ok(left) if !left.is_zero() => {
                 on_their_way.insert(pod.name().to_owned(), stamp.clone());
                 seen.again = Some(seen.again.map_or(left, |it| it.min(left)));

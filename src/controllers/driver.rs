@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,8 +26,13 @@ const WRITES: usize = 32;
 const REST: u32 = 10;
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// How long a plan's own writes may take to come back through the cache before the next plan is made without them.
+/// How long a plan's own writes are waited for before the worker turns to other keys.
 const ECHO: Duration = Duration::from_secs(5);
+/// How long they may take to come back through the cache before the next plan for their key is made without them: whatever keeps them, a plan
+/// that does not see them would make everything once more.
+const OWED: Duration = Duration::from_secs(300);
+/// After such a wait, the next.
+const OWED_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a controller works with.
 #[derive(Clone, Debug)]
@@ -47,8 +52,9 @@ pub(super) async fn run(controller: Arc<dyn Controller>, workers: usize, context
     }
     let inbox = Arc::new(Inbox::default());
     let mut tasks = JoinSet::new();
+    let anew = watch::Sender::new(());
     for source in sources {
-        tasks.spawn(follow(source, context.cache.clone(), inbox.clone(), shutdown.clone()));
+        tasks.spawn(follow(source, context.cache.clone(), inbox.clone(), anew.clone(), shutdown.clone()));
     }
     work(controller, workers, context, inbox, &shutdown).await;
     // Watches end at once; keys at work have been waited for.
@@ -74,28 +80,27 @@ impl Inbox {
     }
 }
 
-/// Turns the changes of one source into keys, until the shutdown.
-async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, shutdown: Shutdown) {
+/// Turns the changes of one source into keys, until the shutdown. Where one source of a controller falls behind, all begin `anew` with what
+/// there is: what a deletion would have led to, that nobody heard of, is among that.
+async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, anew: watch::Sender<()>, shutdown: Shutdown) {
     let mut before: HashMap<ObjectKey, Vec<ObjectKey>> = HashMap::new();
-    let mut mattered: HashMap<ObjectKey, u64> = HashMap::new();
-    let mut after: Revision = 0;
+    let mut begin = anew.subscribe();
     while !shutdown.is_cancelled() {
-        let Ok(mut watch) = cache.watch(source.resource, source.query.clone(), after) else {
-            after = 0;
-            continue;
-        };
+        let mut mattered: HashMap<ObjectKey, u64> = HashMap::new();
+        let Ok(mut watch) = cache.watch(source.resource, source.query.clone(), 0) else { continue };
         loop {
             let event = tokio::select! {
                 event = watch.next() => event,
+                _ = begin.changed() => break,
                 () = shutdown.cancelled() => return,
             };
             let (object, gone) = match event {
                 Ok(Event::Added(object) | Event::Modified(object)) => (object, false),
                 Ok(Event::Deleted(object)) => (object, true),
                 Ok(Event::Bookmark(_)) => continue,
-                // Fell behind: begin again with everything there is. What was deleted meanwhile is found by the keys of what it led to.
                 Err(_) => {
-                    after = 0;
+                    anew.send_replace(());
+                    begin.mark_unchanged();
                     break;
                 }
             };
@@ -132,12 +137,13 @@ fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mu
 /// Works on queued keys, several at a time, until the shutdown; then waits for those at work.
 async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context, inbox: Arc<Inbox>, shutdown: &Shutdown) {
     let mut at_work = JoinSet::new();
+    let mut owed = HashMap::new();
     loop {
         while at_work.len() < workers {
             let Some(key) = inbox.queue.lock().take(Instant::now()) else { break };
-            let (controller, context) = (controller.clone(), context.clone());
+            let (controller, context, owed) = (controller.clone(), context.clone(), owed.remove(&key));
             at_work.spawn(async move {
-                let outcome = reconcile(&*controller, &context, &key).await;
+                let outcome = turn(&*controller, &context, &key, owed).await;
                 (key, outcome)
             });
         }
@@ -146,17 +152,17 @@ async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context,
             () = shutdown.cancelled() => break,
             () = inbox.bell.notified(), if at_work.len() < workers => {}
             () = async { tokio::time::sleep_until(due.unwrap_or_else(Instant::now)).await }, if due.is_some() && at_work.len() < workers => {}
-            Some(ended) = at_work.join_next() => settle(&*controller, &inbox, ended),
+            Some(ended) = at_work.join_next() => {
+                let (key, outcome) = ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+                owed.extend(outcome.owed.map(|it| (key.clone(), it)));
+                settle(&*controller, &inbox, key, outcome.next);
+            }
         }
     }
     while at_work.join_next().await.is_some() {}
 }
 
-fn settle(controller: &dyn Controller, inbox: &Inbox, ended: Result<(ObjectKey, Result<Next, ClientError>), tokio::task::JoinError>) {
-    let (key, outcome) = match ended {
-        Ok(ended) => ended,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    };
+fn settle(controller: &dyn Controller, inbox: &Inbox, key: ObjectKey, outcome: Result<Next, ClientError>) {
     let (mut queue, now) = (inbox.queue.lock(), Instant::now());
     match outcome {
         Ok(Next { again, rest }) => {
@@ -189,7 +195,52 @@ struct Next {
     rest: Duration,
 }
 
-async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectKey) -> Result<Next, ClientError> {
+/// What became of a key's turn.
+struct Turn {
+    next: Result<Next, ClientError>,
+    /// What the next plan must not be made without.
+    owed: Option<Owed>,
+}
+
+/// Writes that the cache has not seen.
+struct Owed {
+    /// By resource, the newest.
+    revisions: HashMap<ResourceRef, Revision>,
+    since: Instant,
+}
+
+impl Owed {
+    /// Waits for them, but not for long. What is still owed then.
+    async fn wait(self, context: &Context) -> Option<Self> {
+        let seen =
+            futures_util::future::join_all(self.revisions.iter().map(|(resource, revision)| context.cache.wait_for(resource, *revision)));
+        tokio::time::timeout(ECHO, seen).await.is_err().then_some(self)
+    }
+}
+
+/// Makes a plan for a key and carries it out, once the cache has seen what the one before did.
+async fn turn(controller: &dyn Controller, context: &Context, key: &ObjectKey, owed: Option<Owed>) -> Turn {
+    if let Some(owed) = owed
+        && owed.since.elapsed() < OWED
+        && let Some(owed) = owed.wait(context).await
+    {
+        tracing::debug!("{}: {key}: still has not seen what it wrote", controller.name());
+        return Turn { next: Ok(Next { again: Some(OWED_PAUSE), rest: Duration::ZERO }), owed: Some(owed) };
+    }
+    let (next, revisions) = reconcile(controller, context, key).await;
+    let owed = Owed { revisions, since: Instant::now() }.wait(context).await;
+    if owed.is_some() {
+        tracing::warn!("{}: {key}: has not seen within {ECHO:?} what it wrote; waiting for it", controller.name());
+    }
+    Turn { next, owed }
+}
+
+/// Also the newest revision of what was written, by resource.
+async fn reconcile(
+    controller: &dyn Controller,
+    context: &Context,
+    key: &ObjectKey,
+) -> (Result<Next, ClientError>, HashMap<ResourceRef, Revision>) {
     let begun = worked();
     let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
     let rest = (worked().saturating_sub(begun) * REST).min(LONGEST_REST);
@@ -203,13 +254,7 @@ async fn reconcile(controller: &dyn Controller, context: &Context, key: &ObjectK
     if let Some(failure) = progress.refused.take() {
         progress.carry_out(context, controller.refused(&context.cache, key, &failure, Timestamp::now()).writes).await;
     }
-    // The next plan for this key must see what this one did.
-    for (resource, revision) in progress.seen {
-        if tokio::time::timeout(ECHO, context.cache.wait_for(resource, revision)).await.is_err() {
-            tracing::warn!("{}: {} did not reach revision {revision} within {ECHO:?}", controller.name(), resource.plural);
-        }
-    }
-    progress.error.map_or(Ok(Next { again, rest }), Err)
+    (progress.error.map_or(Ok(Next { again, rest }), Err), progress.seen)
 }
 
 /// How long this thread has been computing: unlike the time that passes, that of a plan does not grow by what else the machine does.
@@ -330,4 +375,97 @@ impl Context {
 
 fn gone_is_fine(outcome: Result<Option<Arc<Object>>, ClientError>) -> Result<Option<Arc<Object>>, ClientError> {
     outcome.or_else(|error| if error.is("NotFound") { Ok(None) } else { Err(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::cache::{Change, Query};
+    use crate::client::events;
+    use crate::client::fake::Line;
+    use crate::object::resource::{CONFIG_MAP, NAMESPACE};
+
+    /// Tells of every plan; a namespace without a ConfigMap is to have one.
+    struct Maker(mpsc::UnboundedSender<ObjectKey>);
+
+    impl Controller for Maker {
+        fn name(&self) -> &'static str {
+            "maker"
+        }
+
+        fn sources(&self) -> Vec<Source> {
+            let of_namespace = |_: &Cache, object: &Object| vec![ObjectKey::new(&NAMESPACE, "", object.namespace())];
+            vec![Source::own(&NAMESPACE), Source::leading_to(&CONFIG_MAP, of_namespace)]
+        }
+
+        fn plan(&self, cache: &Cache, key: &ObjectKey, _: Timestamp) -> Plan {
+            self.0.send(key.clone()).unwrap();
+            let mut plan = Plan::default();
+            if cache.list(&CONFIG_MAP, &Query::namespace(&key.name.name)).objects.is_empty() {
+                let name = uuid::Uuid::new_v4().to_string();
+                let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": &*key.name.name}});
+                plan.writes.push(Write::Create { resource: &CONFIG_MAP, namespace: key.name.name.to_string(), object, tell: None });
+                plan.look_again(Duration::from_secs(1));
+            }
+            plan
+        }
+    }
+
+    fn object(resource: ResourceRef, namespace: &str, name: &str, revision: Revision) -> Arc<Object> {
+        let json = json!({"apiVersion": "v1", "kind": resource.kind, "metadata": {"name": name, "namespace": namespace, "uid": name}});
+        Object::from_stored(resource, json.to_string().as_bytes(), revision).unwrap()
+    }
+
+    /// A driver at work on a cache that nobody fills, its server, and what it plans.
+    fn start(history: usize) -> (JoinSet<anyhow::Result<()>>, Arc<Cache>, Arc<Line>, mpsc::UnboundedReceiver<ObjectKey>) {
+        let (cache, line) = (Cache::new(history), Arc::new(Line::default()));
+        let client = Client::new(line.clone());
+        let (events, _) = events::recorder(client.clone(), "maker", "");
+        let (sender, plans) = mpsc::unbounded_channel();
+        let context = Context { client, cache: cache.clone(), events };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(run(Arc::new(Maker(sender)), 1, context, Shutdown::new()));
+        (tasks, cache, line, plans)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_is_not_made_without_what_the_one_before_wrote() {
+        let (_tasks, cache, line, mut plans) = start(100);
+        cache.replace(&NAMESPACE, vec![object(&NAMESPACE, "", "a", 1)], 1);
+        cache.replace(&CONFIG_MAP, Vec::new(), 0);
+        plans.recv().await.unwrap();
+        // Nothing comes back, for long; its own namespace changes meanwhile.
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        cache
+            .apply(vec![Change { key: ObjectKey::new(&NAMESPACE, "", "a"), revision: 2, object: Some(object(&NAMESPACE, "", "a", 2)) }], 0);
+        assert!(tokio::time::timeout(Duration::from_secs(100), plans.recv()).await.is_err());
+        assert_eq!(line.server.objects.lock().len(), 1);
+        // Then it does.
+        let made = object(&CONFIG_MAP, "a", "made", 3);
+        cache.apply(vec![Change { key: made.key(), revision: 3, object: Some(made) }], 3);
+        plans.recv().await.unwrap();
+        assert_eq!(line.server.objects.lock().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_falls_behind_misses_no_deletion() {
+        let (_tasks, cache, _line, mut plans) = start(4);
+        cache.replace(&NAMESPACE, vec![object(&NAMESPACE, "", "a", 1), object(&NAMESPACE, "", "b", 1)], 1);
+        let there = |name: &str, revision| object(&CONFIG_MAP, name, "x", revision);
+        cache.replace(&CONFIG_MAP, vec![there("a", 1), there("b", 1)], 1);
+        let mut planned = Vec::new();
+        while !["a", "b"].iter().all(|name| planned.iter().any(|key: &ObjectKey| *key.name.name == **name)) {
+            planned.push(plans.recv().await.unwrap());
+        }
+        // Until all is quiet.
+        while tokio::time::timeout(Duration::from_secs(10), plans.recv()).await.is_ok() {}
+        let gone = Change { key: ObjectKey::new(&CONFIG_MAP, "a", "x"), revision: 2, object: None };
+        let others = (3..20).map(|revision| Change { key: there("b", 1).key(), revision, object: Some(there("b", revision)) });
+        cache.apply(std::iter::once(gone).chain(others).collect(), 20);
+        let planned = async { while *plans.recv().await.unwrap().name.name != *"a" {} };
+        tokio::time::timeout(Duration::from_secs(10), planned).await.expect("somebody looks at what lost its ConfigMap");
+    }
 }

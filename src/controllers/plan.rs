@@ -150,10 +150,13 @@ pub struct Note {
     pub message: String,
 }
 
+/// Deadlines come from users, and may be further away than clocks go.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
 impl Plan {
-    /// Asks to look again after `pause`, or sooner if it was asked for already.
+    /// Asks to look again after `pause`, or sooner if it was asked for already, and at the latest after [`LONGEST_PAUSE`].
     pub fn look_again(&mut self, pause: Duration) {
-        self.again = Some(self.again.map_or(pause, |it| it.min(pause)));
+        self.again = Some(self.again.unwrap_or(LONGEST_PAUSE).min(pause));
     }
 
     /// A merge patch of the object's status, unless it would change nothing of `current`.
@@ -259,6 +262,16 @@ pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_ever() {
+        let mut plan = Plan::default();
+        plan.look_again(Duration::MAX);
+        assert_eq!(plan.again, Some(LONGEST_PAUSE));
+        plan.look_again(Duration::from_secs(1));
+        plan.look_again(Duration::from_secs(2));
+        assert_eq!(plan.again, Some(Duration::from_secs(1)));
+    }
 
     #[test]
     fn a_status_that_is_there_is_not_written() {
