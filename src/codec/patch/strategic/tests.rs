@@ -169,12 +169,7 @@ fn merges_and_directives() {
             "/meta/containers",
             json!([{"name": "y"}]),
         ),
-        (
-            "what is new holds no nulls, not even in lists",
-            json!({"raw": {"l": [{"name": null}, null]}}),
-            "/raw",
-            json!({"l": [{}, null]}),
-        ),
+        ("what is new holds no nulls, not even in lists", json!({"raw": {"l": [{"name": null}, null]}}), "/raw", json!({"l": [{}, null]})),
         ("a scalar becomes an object", json!({"labels": "x"}), "/labels", json!("x")),
         ("null removes", json!({"containers": null}), "/finalizers", json!(["f", "g"])),
     ] {
