@@ -17,7 +17,7 @@ use crate::codec;
 use crate::codec::apply::Managers;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
-use crate::store::Expect;
+use crate::store::{Entry, Expect};
 
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
@@ -31,11 +31,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             codec::convert(&mut value, target.resource, target.resource.storage());
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
-        let faults = codec::validate_version(target.resource, &value);
-        if !faults.is_empty() {
-            json::set_default(json::metadata(&mut value), "namespace", target.namespace.as_str());
-            refuse(&key, codec::validate(key.resource, &value, None).into_iter().chain(faults).collect())?;
-        }
+        check_version(target.resource, &key, &mut value)?;
         let object = create(server, key.resource, &target.namespace, value, &options).await?;
         let mut response = call.answer(201, &object)?;
         respond::warn(&mut response, &warnings);
@@ -80,30 +76,26 @@ pub(crate) async fn create(
             return Err(status);
         }
     };
-    if options.dry_run {
-        // It is at no resource version.
-        return Object::from_wire(resource, json::encode(&value, managers.as_ref()).0.into())
-            .map_err(|error| Box::new(Status::internal(error)));
-    }
     for _ in 0..NAMES {
-        match server.put(&key, &value, managers.as_ref(), Expect::Absent).await {
-            Ok(Ok(object)) => {
+        let written = match options.dry_run {
+            true => pretend(server, &key, &value, managers.as_ref()).await,
+            false => server.put(&key, &value, managers.as_ref(), Expect::Absent).await,
+        };
+        // If that failed, it is unknown whether it was written; if not, the repair frees what was claimed, and the quotas count anew.
+        match written? {
+            Ok(object) => {
                 claims.settle(server, object.revision()).await;
                 return Ok(object);
             }
-            Ok(Err(_)) if generated => {
+            Err(_) if generated => {
                 let name = generate(json::text(&value, "/metadata/generateName"));
                 json::metadata(&mut value).insert("name".to_owned(), name.clone().into());
                 key = ObjectKey::new(resource, namespace, &name);
             }
-            Ok(Err(_)) => {
+            Err(entry) => {
                 claims.abandon(server).await;
                 charge.refund(server).await;
-                return Err(Box::new(Status::already_exists(resource, &key.name.name)));
-            }
-            Err(status) => {
-                // Whether it was written is unknown; if not, the repair frees what was claimed, and the quotas count anew.
-                return Err(status);
+                return Err(exists(server, &key, entry));
             }
         }
     }
@@ -114,11 +106,33 @@ pub(crate) async fn create(
     Err(Box::new(status))
 }
 
+/// What a write would come to that is only tried: the object, which is at no version then, or what the store has instead.
+async fn pretend(
+    server: &Server,
+    key: &ObjectKey,
+    value: &Value,
+    managers: Option<&Managers>,
+) -> Answer<Result<Arc<Object>, Option<Entry>>> {
+    if let Some(entry) = server.entry(key).await? {
+        return Ok(Err(Some(entry)));
+    }
+    Object::from_wire(key.resource, json::encode(value, managers).0.into()).map(Ok).map_err(|error| Box::new(Status::internal(error)))
+}
+
+/// Why an object was not created where this entry is.
+fn exists(server: &Server, key: &ObjectKey, entry: Option<Entry>) -> Box<Status> {
+    let mut status = Status::already_exists(key.resource, &key.name.name);
+    if server.adopt(key, entry).is_ok_and(|it| it.object.meta().is_deleted()) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    Box::new(status)
+}
+
 /// Fills in the metadata that only the server sets. True if the name was made up.
 fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
     let metadata = json::metadata(value);
     let stated = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
-    if !matches!(stated("resourceVersion"), "" | "0") {
+    if stated("resourceVersion").parse::<u64>().is_ok_and(|it| it != 0) {
         return Err(Box::new(Status::failure(500, "", "resourceVersion should not be set on objects to be created")));
     }
     check_namespace(stated("namespace"), namespace)?;
@@ -141,6 +155,17 @@ fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer
         metadata.insert("generation".to_owned(), 1.into());
     }
     Ok(generated)
+}
+
+/// # Errors
+/// 422 if an object is not one that may be created in this version, which it came in.
+pub(super) fn check_version(version: ResourceRef, key: &ObjectKey, value: &mut Value) -> Answer<()> {
+    let faults = codec::validate_version(version, value);
+    if faults.is_empty() {
+        return Ok(());
+    }
+    json::set_default(json::metadata(value), "namespace", &*key.name.namespace);
+    refuse(key, codec::validate(key.resource, value, None).into_iter().chain(faults).collect())
 }
 
 /// # Errors
@@ -216,6 +241,10 @@ mod tests {
     fn what_a_client_may_not_state() {
         let status = |mut value: Value| complete(&CONFIG_MAP, "a", &mut value).unwrap_err();
         assert_eq!(status(json!({"metadata": {"name": "x", "resourceVersion": "3"}})).code, 500);
+        // What is no version is passed over.
+        for version in ["", "0", "junk"] {
+            assert!(complete(&CONFIG_MAP, "a", &mut json!({"metadata": {"name": "x", "resourceVersion": version}})).is_ok());
+        }
         let other = status(json!({"metadata": {"name": "x", "namespace": "b"}}));
         assert_eq!((other.code, other.reason.as_str()), (400, "BadRequest"));
         for (name, ok) in [("a", true), ("a.b", true), ("", false), ("a/b", false), ("..", false), ("a%", false)] {

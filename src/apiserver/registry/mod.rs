@@ -76,8 +76,13 @@ impl Server {
     /// # Errors
     /// 404 if the store has none.
     pub(crate) async fn live(&self, key: &ObjectKey) -> Answer<Current> {
-        let entry = self.store.get(&key.to_path(&self.config.prefix)).await.map_err(store_status)?;
+        let entry = self.entry(key).await?;
         self.adopt(key, entry)
+    }
+
+    /// What the store has under a key.
+    pub(crate) async fn entry(&self, key: &ObjectKey) -> Answer<Option<Entry>> {
+        self.store.get(&key.to_path(&self.config.prefix)).await.map_err(store_status)
     }
 
     /// The object of an entry that the store answered with.

@@ -12,6 +12,7 @@ mod sockets;
 mod tokens;
 mod versions;
 mod watches;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
