@@ -11,7 +11,7 @@ use super::super::query::{Answer, Way, bad};
 use super::super::respond::{self, Response};
 use super::super::{Server, render};
 use super::patch::Patch;
-use super::update::{Before, Part, modify};
+use super::update::{Before, Part, check_uid, modify};
 use super::{accept_fields, json};
 use crate::codec::{self, PatchKind};
 use crate::object::resource::SCALE;
@@ -32,7 +32,11 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
         let (scale, warnings) = accept_fields(decoded, options.fields)?;
         check_name(call, &scale)?;
-        let object = modify(server, &key, Part::Scale, &options, &|before: &Before<'_>| with(key.resource, before.value, &scale)).await?;
+        let change = |before: &Before<'_>| {
+            check_uid(server, &key, &scale, Some(before))?;
+            with(key.resource, before.value, &scale)
+        };
+        let object = modify(server, &key, Part::Scale, &options, &change).await?;
         answer(call, &of(&value(&object)?), &warnings)
     })
 }

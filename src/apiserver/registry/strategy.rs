@@ -118,6 +118,17 @@ pub(crate) fn allows_unconditional_update(resource: ResourceRef) -> bool {
     )
 }
 
+/// Kinds of which whoever replaces an object that is not there creates it.
+pub(crate) fn creates_on_update(resource: ResourceRef) -> bool {
+    matches!(
+        (resource.group, resource.plural),
+        ("", "endpoints" | "events" | "limitranges" | "services")
+            | ("coordination.k8s.io", "leases")
+            | ("node.k8s.io", "runtimeclasses")
+            | ("rbac.authorization.k8s.io", _)
+    )
+}
+
 /// Whether an object that is being deleted has nothing left to wait for.
 pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
     !json::text(value, "/metadata/deletionTimestamp").is_empty()

@@ -11,8 +11,8 @@ use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::{self, Response};
-use super::create::{check_namespace, refuse};
-use super::{Current, accept_fields, json, pods, strategy};
+use super::create::{check_namespace, check_version, create, refuse};
+use super::{Current, accept_fields, json, not_found, pods, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
 use crate::object::status::Cause;
@@ -97,8 +97,20 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             codec::convert(&mut value, version, key.resource);
         }
         codec::default(key.resource, &mut value);
-        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &|_| Ok(value.clone())).await?;
-        let mut response = call.answer(200, &object)?;
+        let part = Part::of(&call.target.subresource);
+        let creates = part == Part::Whole && strategy::creates_on_update(key.resource);
+        let make = |before: Option<&Before<'_>>| {
+            check_uid(server, &key, &value, before)?;
+            let mut value = value.clone();
+            match before {
+                Some(_) => {}
+                None if creates => check_version(version, &key, &mut value)?,
+                None => return Err(not_found(&key)),
+            }
+            Ok(value)
+        };
+        let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
+        let mut response = call.answer(code, &object)?;
         respond::warn(&mut response, &warnings);
         respond::warn(&mut response, &options.warnings.take());
         Ok(response)
@@ -121,6 +133,59 @@ pub(super) fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
         json::metadata(value).insert("namespace".to_owned(), (*key.name.namespace).into());
     }
     Ok(())
+}
+
+/// An object that is put somewhere must be the one that is there, if it says which it is.
+///
+/// # Errors
+/// 409 if there is another one, or none.
+pub(super) fn check_uid(server: &Server, key: &ObjectKey, put: &Value, before: Option<&Before<'_>>) -> Answer<()> {
+    let (uid, is) = (json::text(put, "/metadata/uid"), before.map_or("", |it| json::text(it.value, "/metadata/uid")));
+    if uid.is_empty() || uid == is { Ok(()) } else { Err(precondition_failed(server, key, ("UID", uid, is))) }
+}
+
+/// 409: something about the object is not as its client takes it to be.
+pub(super) fn precondition_failed(server: &Server, key: &ObjectKey, (what, asked, is): (&str, &str, &str)) -> Box<Status> {
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}",
+        key.to_path(&server.config.prefix)
+    );
+    Box::new(Status::conflict(key.resource, &key.name.name, &why))
+}
+
+/// How often an object that was not there, and then was, is looked at anew.
+const TRIES: usize = 5;
+
+/// What a write makes of an object, or of there being none. It may be called again, with a newer one.
+pub(super) type Making<'a> = dyn Fn(Option<&Before<'_>>) -> Answer<Value> + Send + Sync + 'a;
+
+/// Changes an object like [`modify`], or creates it if it is not there; also tells the code to answer with.
+///
+/// # Errors
+/// Those of both.
+pub(super) async fn modify_or_create(
+    server: &Server,
+    key: &ObjectKey,
+    part: Part,
+    options: &WriteOptions,
+    make: &Making<'_>,
+) -> Answer<(u16, Arc<Object>)> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match modify(server, key, part, options, &|before| make(Some(before))).await {
+            Err(status) if status.is("NotFound") => {}
+            outcome => return Ok((200, outcome?)),
+        }
+        let mut value = make(None)?;
+        // Of an object that is not there it means nothing.
+        json::metadata(&mut value).remove("resourceVersion");
+        match create(server, key.resource, &key.name.namespace, value, options).await {
+            Err(status) if status.is("AlreadyExists") && tries < TRIES => {}
+            outcome => return Ok((201, outcome?)),
+        }
+    }
 }
 
 /// Changes an object: reads it, changes it, writes it if nobody else did meanwhile, and begins again otherwise.
@@ -315,15 +380,14 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
 
 /// The metadata that no client changes.
 fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
-    let uid = json::text(new, "/metadata/uid");
-    let known = json::text(old, "/metadata/uid");
-    if !uid.is_empty() && uid != known {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {known}");
-        return Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)));
-    }
-    for (field, is) in [("name", &key.name.name), ("namespace", &key.name.namespace)] {
-        let stated = json::text(new, if field == "name" { "/metadata/name" } else { "/metadata/namespace" });
-        if stated != &**is {
+    let uid = json::text(old, "/metadata/uid");
+    let stated = |path| json::text(new, path);
+    for (field, stated, is, kept) in [
+        ("name", stated("/metadata/name"), &*key.name.name, false),
+        ("namespace", stated("/metadata/namespace"), &*key.name.namespace, false),
+        ("uid", stated("/metadata/uid"), uid, true),
+    ] {
+        if stated != is && !(kept && stated.is_empty()) {
             let cause = Cause::invalid(format!("metadata.{field}"), &Value::from(stated), "field is immutable");
             return Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])));
         }

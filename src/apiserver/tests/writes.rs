@@ -4,6 +4,12 @@ use serde_json::{Value, json};
 
 use super::{CONFIG_MAPS, config_map, start};
 
+const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+
+fn lease(name: &str) -> Value {
+    json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": name}, "spec": {}})
+}
+
 fn with(mut object: Value, pointer: &str, value: Value) -> Value {
     let (parent, field) = pointer.rsplit_once('/').unwrap();
     object.pointer_mut(parent).unwrap()[field] = value;
@@ -24,6 +30,80 @@ async fn what_is_tried_must_be_possible() {
         let refused = it.create(path, config_map("held")).await.failed();
         assert_eq!(refused.2, "object is being deleted: configmaps \"held\" already exists");
     }
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn puts_create_objects_of_some_kinds() {
+    let it = start().await;
+    let path = format!("{LEASES}/l");
+    assert_eq!(it.put(&format!("{path}?dryRun=All"), lease("l")).await.code, 201);
+    assert_eq!(it.get(&path).await.code, 404);
+    // A version means nothing of what is not there.
+    let created = it.put(&format!("{path}?fieldManager=m"), with(lease("l"), "/spec/holderIdentity", "x".into())).await;
+    assert_eq!(created.code, 201);
+    let created = created.ok();
+    assert_eq!(created["metadata"]["managedFields"][0]["manager"], "m");
+    assert_eq!(it.get(&path).await.ok(), created);
+    assert_eq!(it.put(&path, created.clone()).await.code, 200);
+    assert_eq!(it.put(&format!("{LEASES}/m"), with(lease("m"), "/metadata/resourceVersion", "5".into())).await.code, 201);
+
+    // It goes the way of all that is created.
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let service = it.put("/api/v1/namespaces/default/services/s", service).await;
+    assert_eq!(service.code, 201);
+    assert!(service.ok()["spec"]["clusterIP"].as_str().is_some_and(|it| it.starts_with("10.10.10.")));
+    let event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "e"}, "type": "Normal"});
+    assert_eq!(it.put("/apis/events.k8s.io/v1/namespaces/default/events/e", event).await.failed().0, 422);
+    let missing = it.put("/apis/coordination.k8s.io/v1/namespaces/none/leases/l", lease("l")).await.failed();
+    assert_eq!((missing.0, missing.2.as_str()), (404, "namespaces \"none\" not found"));
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": []});
+    assert_eq!(it.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/r", role).await.code, 201);
+
+    // What was there once is not made again.
+    let words = |key: &str, is: &str| {
+        format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: u, UID in object meta: {is}"
+        )
+    };
+    let refused = it.put(&format!("{LEASES}/none"), with(lease("none"), "/metadata/uid", "u".into())).await.failed();
+    assert_eq!((refused.0, refused.1.as_str()), (409, "Conflict"));
+    assert_eq!(
+        refused.2,
+        format!(
+            "Operation cannot be fulfilled on leases.coordination.k8s.io \"none\": {}",
+            words("coordination.k8s.io/leases/default/none", "")
+        )
+    );
+    let refused = it.put(&path, with(lease("l"), "/metadata/uid", "u".into())).await.failed();
+    assert!(refused.2.ends_with(&words("coordination.k8s.io/leases/default/l", created["metadata"]["uid"].as_str().unwrap())));
+    let (path, other) = (format!("{CONFIG_MAPS}/none"), with(config_map("none"), "/metadata/uid", "u".into()));
+    assert_eq!(it.put(&path, other).await.failed().0, 409);
+    assert_eq!(it.put(&path, config_map("none")).await.failed().0, 404);
+    assert_eq!(it.patch(&format!("{LEASES}/none"), json!({"spec": {}})).await.failed().0, 404);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn a_uid_is_not_patched() {
+    let it = start().await;
+    it.create(CONFIG_MAPS, config_map("a")).await.ok();
+    let path = format!("{CONFIG_MAPS}/a");
+    let refused = it.patch(&path, json!({"metadata": {"uid": "u"}})).await.failed();
+    assert_eq!(refused.2, "ConfigMap \"a\" is invalid: metadata.uid: Invalid value: \"u\": field is immutable");
+    assert_eq!(it.patch(&path, json!({"metadata": {"uid": null}})).await.code, 200);
+    let applied = with(config_map("a"), "/metadata/uid", "u".into());
+    assert_eq!(it.apply(&path, "fieldManager=m&force=true", applied).await.failed().0, 422);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_applied_first_has_no_version_yet() {
+    let it = start().await;
+    let versioned = with(config_map("a"), "/metadata/resourceVersion", "5".into());
+    assert_eq!(it.apply(&format!("{CONFIG_MAPS}/a"), "fieldManager=m", &versioned).await.code, 201);
+    assert_eq!(it.apply(&format!("{CONFIG_MAPS}/a"), "fieldManager=m", versioned).await.failed().0, 409);
     it.stop().await;
 }
 
