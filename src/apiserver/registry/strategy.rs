@@ -129,6 +129,19 @@ pub(crate) fn creates_on_update(resource: ResourceRef) -> bool {
     )
 }
 
+/// The metadata that its author chooses, beyond the name.
+pub(crate) const DESCRIPTION: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
+
+/// What of an object's metadata a write of its status may change.
+pub(crate) fn described_by_status(resource: ResourceRef) -> &'static [&'static str] {
+    match (resource.group, resource.plural) {
+        ("", "pods") => &["labels", "annotations", "finalizers"],
+        ("apps", "deployments") => &["annotations", "finalizers", "ownerReferences"],
+        ("networking.k8s.io", "servicecidrs") | ("storage.k8s.io", "volumeattachments") => &[],
+        _ => DESCRIPTION,
+    }
+}
+
 /// Whether an object that is being deleted has nothing left to wait for.
 pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
     !json::text(value, "/metadata/deletionTimestamp").is_empty()

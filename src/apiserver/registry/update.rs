@@ -348,17 +348,14 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
             if let Some(merged) = merged.as_object_mut() {
                 json::take_over(merged, Some(new), "status");
             }
-            let metadata = json::metadata(&mut merged);
-            for kept in ["labels", "annotations"] {
-                json::take_over(metadata, new.get("metadata"), kept);
-            }
+            describe(&mut merged, new, strategy::described_by_status(key.resource));
             *new = merged;
             strategy::update_status(key.resource, new, old);
         }
         Part::Finalizers => {
             let mut merged = old.clone();
             json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "finalizers");
-            json::take_over(json::metadata(&mut merged), new.get("metadata"), "finalizers");
+            describe(&mut merged, new, strategy::DESCRIPTION);
             *new = merged;
         }
         Part::EphemeralContainers => {
@@ -370,12 +367,21 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
         Part::Approval => {
             let mut merged = old.clone();
             json::take_over(json::map(&mut merged, "status"), new.get("status"), "conditions");
+            describe(&mut merged, new, strategy::DESCRIPTION);
             *new = merged;
             strategy::update_status(key.resource, new, old);
         }
         Part::Internal => {}
     }
     Ok(())
+}
+
+/// Gives an object these fields of another's metadata.
+fn describe(object: &mut Value, as_in: &Value, fields: &[&str]) {
+    let metadata = json::metadata(object);
+    for field in fields {
+        json::take_over(metadata, as_in.get("metadata"), field);
+    }
 }
 
 /// The metadata that no client changes.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONFIG_MAPS, config_map, start};
+use super::{CONFIG_MAPS, PODS, config_map, start};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
@@ -104,6 +104,43 @@ async fn what_is_applied_first_has_no_version_yet() {
     let versioned = with(config_map("a"), "/metadata/resourceVersion", "5".into());
     assert_eq!(it.apply(&format!("{CONFIG_MAPS}/a"), "fieldManager=m", &versioned).await.code, 201);
     assert_eq!(it.apply(&format!("{CONFIG_MAPS}/a"), "fieldManager=m", versioned).await.failed().0, 409);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn a_status_comes_with_some_metadata() {
+    let it = start().await;
+    let described = json!({"status": {}, "metadata": {
+        "labels": {"a": "b"}, "annotations": {"a": "b"}, "finalizers": ["example.com/x"],
+        "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n", "uid": "u"}],
+    }});
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let all = &["annotations", "finalizers", "labels", "ownerReferences"][..];
+    for (collection, object, kept) in [
+        ("/api/v1/nodes", json!({"apiVersion": "v1", "kind": "Node"}), all),
+        (PODS, json!({"apiVersion": "v1", "kind": "Pod", "spec": template["spec"]}), &["annotations", "finalizers", "labels"]),
+        (
+            "/apis/apps/v1/namespaces/default/deployments",
+            json!({"apiVersion": "apps/v1", "kind": "Deployment",
+                "spec": {"selector": {"matchLabels": {"a": "b"}}, "template": template}}),
+            &["annotations", "finalizers", "ownerReferences"],
+        ),
+        (
+            "/apis/storage.k8s.io/v1/volumeattachments",
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": "VolumeAttachment",
+                "spec": {"attacher": "x", "nodeName": "n", "source": {"persistentVolumeName": "v"}}}),
+            &[],
+        ),
+    ] {
+        it.create(collection, with(object, "/metadata", json!({"name": "x"}))).await.ok();
+        let written = it.patch(&format!("{collection}/x/status"), described.clone()).await.ok();
+        let found: Vec<&str> = all.iter().copied().filter(|it| written["metadata"].get(it).is_some()).collect();
+        assert_eq!(found, kept, "{collection}");
+    }
+    // Who takes the last finalizer of an object that is going lets it go.
+    it.delete(&format!("{PODS}/x"), Value::Null).await.ok();
+    it.patch(&format!("{PODS}/x/status"), json!({"metadata": {"finalizers": null}})).await.ok();
+    assert_eq!(it.get(&format!("{PODS}/x")).await.code, 404);
     it.stop().await;
 }
 
