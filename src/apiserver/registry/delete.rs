@@ -53,22 +53,32 @@ pub(crate) enum Propagation {
 impl Options {
     /// Out of a request's body, or of its query if it has none.
     fn parse(call: &Call) -> Answer<Self> {
-        let options = if call.body.is_empty() { Self::from_query(&call.query)? } else { Self::from_body(call)? };
-        if options.orphan_dependents.is_some() && options.propagation_policy.is_some() {
-            let policy = options.propagation_policy.map_or("", Propagation::name);
-            let why = "orphanDependents and deletionPropagation cannot be both set";
-            return Err(invalid(Cause::invalid("propagationPolicy", &policy.into(), why)));
+        if call.body.is_empty() {
+            return Self::from_query(&call.query)?.checked();
         }
-        Ok(options)
+        let decoded = codec::decode_kind(("", "v1", "DeleteOptions"), call.content_type(), &call.body)?;
+        Self::read(decoded.value)
     }
 
-    fn from_body(call: &Call) -> Answer<Self> {
-        let decoded = codec::decode_kind(("", "v1", "DeleteOptions"), call.content_type(), &call.body)?;
-        let policy = json::text(&decoded.value, "/propagationPolicy");
+    /// Out of an object that has this form.
+    ///
+    /// # Errors
+    /// 422 for what cannot be asked for.
+    pub(super) fn read(options: Value) -> Answer<Self> {
+        let policy = json::text(&options, "/propagationPolicy");
         if !policy.is_empty() && Propagation::parse(policy).is_none() {
             return Err(unknown_policy(policy));
         }
-        serde_json::from_value(decoded.value).map_err(|error| bad(format!("DeleteOptions: {error}")))
+        serde_json::from_value::<Self>(options).map_err(|error| bad(format!("DeleteOptions: {error}")))?.checked()
+    }
+
+    fn checked(self) -> Answer<Self> {
+        if self.orphan_dependents.is_some() && self.propagation_policy.is_some() {
+            let policy = self.propagation_policy.map_or("", Propagation::name);
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            return Err(invalid(Cause::invalid("propagationPolicy", &policy.into(), why)));
+        }
+        Ok(self)
     }
 
     fn from_query(query: &Query) -> Answer<Self> {
@@ -85,7 +95,9 @@ impl Options {
         })
     }
 
-    fn is_dry_run(&self) -> Answer<bool> {
+    /// # Errors
+    /// 422 for a way to try it that there is none.
+    pub(super) fn is_dry_run(&self) -> Answer<bool> {
         query::dry_run(self.dry_run.iter().map(String::as_str)).map_err(invalid)
     }
 }
@@ -223,7 +235,9 @@ pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, 
     }
 }
 
-fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
+/// # Errors
+/// 409 if a precondition does not hold of an object.
+pub(super) fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
     let Some(preconditions) = &options.preconditions else { return Ok(()) };
     let refuse = |what: &str, asked: &str, is: &str, how: &str| {
         let why = format!(
@@ -231,7 +245,7 @@ fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
         );
         Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)))
     };
-    if let Some(uid) = &preconditions.uid
+    if let Some(uid) = preconditions.uid.as_ref()
         && **uid != *object.meta().uid
     {
         return refuse("UID", uid, &object.meta().uid, "deleted and then recreated");

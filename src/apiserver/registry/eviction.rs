@@ -14,7 +14,7 @@ use super::create::check_namespace;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, delete, json};
 use crate::codec;
-use crate::object::resource::{POD, POD_DISRUPTION_BUDGET};
+use crate::object::resource::POD_DISRUPTION_BUDGET;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Revision, Status};
 
@@ -34,9 +34,8 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
             return Err(bad("name in URL does not match name in Eviction object"));
         }
         let options = eviction.as_object_mut().and_then(|it| it.remove("deleteOptions"));
-        write.dry_run |= options.as_ref().is_some_and(|it| !json::items(it, "/dryRun").is_empty());
-        let options: delete::Options =
-            options.map(serde_json::from_value).transpose().map_err(|error| bad(error.to_string()))?.unwrap_or_default();
+        let options = options.map(delete::Options::read).transpose()?.unwrap_or_default();
+        write.dry_run |= options.is_dry_run()?;
         evict(server, &key, &options, &write).await?;
         Ok(respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }))
     })
@@ -47,12 +46,13 @@ async fn evict(server: &Server, key: &ObjectKey, options: &delete::Options, writ
     let own_revision = options.preconditions.as_ref().is_some_and(|it| it.resource_version.is_some());
     for _ in 0..ATTEMPTS {
         let pod = server.read(key, None).await?;
+        // A pod that is not meant costs no budget.
+        delete::check(key, &pod, options)?;
         let passage = if serves_nobody(&pod) { Passage::free(&pod) } else { spend(server, key, &pod, write).await? };
         let outcome = match &passage {
-            Passage::Counted => remove(server, key, options.clone(), None, write).await,
             // It may have become ready since, and then it would count.
-            Passage::WhileUnchanged(_) if own_revision => remove(server, key, options.clone(), None, write).await,
-            Passage::WhileUnchanged(_) => remove(server, key, options.clone(), Some(pod.revision()), write).await,
+            Passage::WhileUnchanged(_) if !own_revision => remove(server, key, at_revision(options, pod.revision()), write).await,
+            Passage::Counted | Passage::WhileUnchanged(_) => remove(server, key, options.clone(), write).await,
         };
         match (outcome, passage) {
             (Err(status), _) if !status.is("Conflict") || own_revision => return Err(status),
@@ -64,24 +64,24 @@ async fn evict(server: &Server, key: &ObjectKey, options: &delete::Options, writ
     Err(Box::new(Status::timeout(format!("couldn't evict pod {:?} due to conflicts", &*key.name.name), 10)))
 }
 
+/// The options, for the pod as it is at a revision.
+fn at_revision(options: &delete::Options, revision: Revision) -> delete::Options {
+    let mut options = options.clone();
+    options.preconditions.get_or_insert_default().resource_version = Some(revision.to_string());
+    options
+}
+
 /// Says of the pod that it goes because somebody evicts it (for those who judge failures, such as Jobs), and deletes it.
-async fn remove(
-    server: &Server,
-    key: &ObjectKey,
-    mut options: delete::Options,
-    seen: Option<Revision>,
-    write: &WriteOptions,
-) -> Answer<()> {
-    let mark = |before: &Before<'_>| {
-        if seen.is_some_and(|it| it != before.object.revision()) {
-            return Err(Box::new(Status::modified(&POD, &key.name.name)));
-        }
-        Ok(marked(before.value, &json::now()))
-    };
+async fn remove(server: &Server, key: &ObjectKey, mut options: delete::Options, write: &WriteOptions) -> Answer<()> {
     if !write.dry_run {
+        let mark = |before: &Before<'_>| {
+            delete::check(key, before.object, &options)?;
+            Ok(marked(before.value, &json::now()))
+        };
         let pod = modify(server, key, Part::Internal, write, &mark).await?;
-        if seen.is_some() {
-            options.preconditions.get_or_insert_default().resource_version = Some(pod.revision().to_string());
+        if options.preconditions.as_ref().is_some_and(|it| it.resource_version.is_some()) {
+            // It is still the pod that is meant, only marked.
+            options = at_revision(&options, pod.revision());
         }
     }
     delete::delete(server, key, &options, write.dry_run).await.map(drop)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONFIG_MAPS, PODS, config_map, start};
+use super::{Answered, CONFIG_MAPS, Fixture, PODS, config_map, pod, start};
 
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
 
@@ -141,6 +141,48 @@ async fn a_status_comes_with_some_metadata() {
     it.delete(&format!("{PODS}/x"), Value::Null).await.ok();
     it.patch(&format!("{PODS}/x/status"), json!({"metadata": {"finalizers": null}})).await.ok();
     assert_eq!(it.get(&format!("{PODS}/x")).await.code, 404);
+    it.stop().await;
+}
+
+async fn evict(it: &Fixture, options: Value) -> Answered {
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "web"}, "deleteOptions": options});
+    it.create(&format!("{PODS}/web/eviction"), eviction).await
+}
+
+#[tokio::test]
+async fn an_eviction_may_be_of_one_pod_only() {
+    let it = start().await;
+    let path = format!("{PODS}/web");
+    for node in [json!("n1"), Value::Null] {
+        let created = it.create(PODS, with(pod("web"), "/spec/nodeName", node.clone())).await.ok();
+        let (uid, version) = (&created["metadata"]["uid"], &created["metadata"]["resourceVersion"]);
+        let refused = evict(&it, json!({"preconditions": {"uid": "other"}})).await.failed();
+        assert_eq!((refused.0, refused.1.as_str()), (409, "Conflict"));
+        assert_eq!(evict(&it, json!({"preconditions": {"resourceVersion": "1"}})).await.failed().0, 409);
+        assert_eq!(it.get(&path).await.ok(), created, "nothing came of it");
+        assert_eq!(evict(&it, json!({"preconditions": {"uid": uid, "resourceVersion": version}})).await.code, 201);
+        if !node.is_null() {
+            assert_eq!(it.get(&path).await.ok()["status"]["conditions"][0]["type"], "DisruptionTarget");
+            it.delete(&path, json!({"gracePeriodSeconds": 0})).await.ok();
+        }
+        assert_eq!(it.get(&path).await.code, 404);
+    }
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn an_eviction_is_tried_in_one_way() {
+    let it = start().await;
+    let created = it.create(PODS, pod("web")).await.ok();
+    let refused = evict(&it, json!({"dryRun": ["x"]})).await.failed();
+    assert_eq!(refused.0, 422);
+    assert_eq!(
+        refused.2,
+        "DeleteOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: []string{\"x\"}: supported values: \"All\""
+    );
+    assert_eq!(evict(&it, json!({"dryRun": ["All"], "propagationPolicy": "x"})).await.failed().0, 422);
+    assert_eq!(evict(&it, json!({"dryRun": ["All"]})).await.code, 201);
+    assert_eq!(it.get(&format!("{PODS}/web")).await.ok(), created);
     it.stop().await;
 }
 
