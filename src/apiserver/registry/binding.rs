@@ -10,7 +10,7 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
 use super::super::respond::{self, Response};
 use super::create::check_namespace;
-use super::update::{Before, Part, modify};
+use super::update::{Before, Part, check_uid, modify, precondition_failed};
 use super::{accept_fields, json};
 use crate::codec;
 use crate::object::resource::{BINDING, POD};
@@ -21,7 +21,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
     Box::pin(async move {
         let options = call.write_options(Way::Create)?;
         let decoded = codec::decode(&BINDING, call.content_type(), &call.body)?;
-        let (binding, warnings) = accept_fields(decoded, options.fields)?;
+        let (mut binding, warnings) = accept_fields(decoded, options.fields)?;
         check_namespace(json::text(&binding, "/metadata/namespace"), &call.target.namespace)?;
         let named = json::text(&binding, "/metadata/name");
         let name = if call.target.name.is_empty() { named } else { &call.target.name };
@@ -30,7 +30,19 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         }
         let key = ObjectKey::new(&POD, &call.target.namespace, name);
         check_target(&key, &binding)?;
-        modify(server, &key, Part::Internal, &options, &|it: &Before<'_>| place(&key, it.value, &binding)).await?;
+        if call.target.name.is_empty() {
+            // As an object of a collection it would get a uid of its own.
+            json::metadata(&mut binding).remove("uid");
+        }
+        let change = |before: &Before<'_>| {
+            check_uid(server, &key, &binding, Some(before))?;
+            let (asked, is) = (json::text(&binding, "/metadata/resourceVersion"), before.object.revision().to_string());
+            if !asked.is_empty() && asked != is {
+                return Err(precondition_failed(server, &key, ("ResourceVersion", asked, &is)));
+            }
+            place(&key, before.value, &binding)
+        };
+        modify(server, &key, Part::Internal, &options, &change).await?;
         let mut response = respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") });
         respond::warn(&mut response, &warnings);
         Ok(response)
@@ -48,13 +60,8 @@ fn check_target(key: &ObjectKey, binding: &Value) -> Answer<()> {
 
 /// The pod on its node. The binding's annotations become the pod's: through them schedulers tell executors about it.
 fn place(key: &ObjectKey, pod: &Value, binding: &Value) -> Answer<Value> {
-    let refuse = |why: &str| Err(Box::new(Status::conflict(&POD, &key.name.name, why)));
+    let refuse = |why: &str| Err(Box::new(Status::conflict_in_part(&POD, "binding", &key.name.name, why)));
     let (name, node) = (&key.name.name, json::text(binding, "/target/name"));
-    let uid = json::text(binding, "/metadata/uid");
-    if !uid.is_empty() && uid != json::text(pod, "/metadata/uid") {
-        let is = json::text(pod, "/metadata/uid");
-        return refuse(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}"));
-    }
     if !json::text(pod, "/metadata/deletionTimestamp").is_empty() {
         return refuse(&format!("pod {name} is being deleted, cannot be assigned to a host"));
     }
@@ -99,7 +106,7 @@ mod tests {
         assert_eq!(placed["status"]["conditions"][0]["status"], "True");
         let again = place(&key, &placed, &binding).unwrap_err();
         assert_eq!(again.code, 409);
-        assert!(again.message.ends_with("pod web is already assigned to node \"n1\""), "{}", again.message);
+        assert_eq!(again.message, "Operation cannot be fulfilled on pods/binding \"web\": pod web is already assigned to node \"n1\"");
         let gated = json!({"metadata": {}, "spec": {"schedulingGates": [{"name": "x"}]}});
         assert_eq!(place(&key, &gated, &binding).unwrap_err().code, 409);
     }

@@ -186,3 +186,24 @@ async fn an_eviction_is_tried_in_one_way() {
     it.stop().await;
 }
 
+#[tokio::test]
+async fn a_binding_may_be_of_one_pod_only() {
+    let it = start().await;
+    let created = it.create(PODS, pod("web")).await.ok();
+    let bind = async |path: &str, metadata: Value| {
+        let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": {"kind": "Node", "name": "n1"}});
+        it.create(&format!("/api/v1/namespaces/default/{path}"), binding).await
+    };
+    let refused = bind("pods/web/binding", json!({"name": "web", "resourceVersion": "1"})).await.failed();
+    assert_eq!((refused.0, refused.1.as_str()), (409, "Conflict"));
+    let why = format!(
+        "ResourceVersion in precondition: 1, ResourceVersion in object meta: {}",
+        created["metadata"]["resourceVersion"].as_str().unwrap()
+    );
+    assert!(refused.2.ends_with(&why), "{}", refused.2);
+    assert_eq!(bind("bindings", json!({"name": "web", "resourceVersion": "1"})).await.failed().0, 409);
+    assert_eq!(bind("pods/web/binding", json!({"name": "web", "uid": "other"})).await.failed().0, 409);
+    let right = json!({"name": "web", "uid": created["metadata"]["uid"], "resourceVersion": created["metadata"]["resourceVersion"]});
+    assert_eq!(bind("pods/web/binding", right).await.code, 201);
+    it.stop().await;
+}
