@@ -97,6 +97,7 @@ fn computed(name: &str) -> Option<Computed> {
         "core.v1.PodSpec" => pod_spec,
         "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy,
         "core.v1.Volume" => volume,
+        "core.v1.Service" => load_balancer,
         "core.v1.ServiceSpec" => service,
         "core.v1.ServicePort" => service_port,
         "core.v1.ReplicationController" => replication_controller,
@@ -222,6 +223,19 @@ fn service(spec: &mut Fields) {
     }
     if kind == "LoadBalancer" {
         set_absent(spec, "allocateLoadBalancerNodePorts", true);
+    }
+}
+
+/// Connections through a balancer that has an address keep it.
+fn load_balancer(service: &mut Fields) {
+    if service.get("spec").and_then(|it| it.get("type")).is_none_or(|it| it != "LoadBalancer") {
+        return;
+    }
+    let ingress = service.get_mut("status").and_then(|it| it.get_mut("loadBalancer")?.get_mut("ingress")?.as_array_mut());
+    for it in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if !text(it, "ip").is_empty() {
+            set_absent(it, "ipMode", "VIP");
+        }
     }
 }
 

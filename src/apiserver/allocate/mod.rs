@@ -2,6 +2,7 @@
 //! services get the same, however many API servers there are. The key of an address is that of an IPAddress, an object like any other. What is claimed for a service that never came to be is freed by a repair.
 
 mod claim;
+mod families;
 mod pool;
 mod repair;
 
@@ -14,7 +15,7 @@ use super::Server;
 use super::query::Answer;
 use super::registry::{json, services};
 use crate::object::status::Cause;
-use crate::object::{Object, ObjectKey, Revision, Status, resource, service_range};
+use crate::object::{Object, ObjectKey, Revision, Status, resource};
 use claim::{Claim, Owner};
 use pool::Pool;
 pub(crate) use repair::{adopt, repair};
@@ -54,7 +55,7 @@ impl Claims {
         let before = old.map(held).unwrap_or_default();
         let mut claimer = Claimer { server, key, before: &before, dry_run, claims: &mut claims };
         let done = async {
-            claimer.address(service).await?;
+            claimer.address(service, old).await?;
             claimer.ports(service).await
         };
         if let Err(status) = done.await {
@@ -120,31 +121,22 @@ struct Claimer<'a> {
 }
 
 impl Claimer<'_> {
-    /// The address of a service within the cluster, and the families that follow from it.
-    async fn address(&mut self, service: &mut Value) -> Answer<()> {
+    /// The families of a service, and its address within the cluster.
+    async fn address(&mut self, service: &mut Value, old: Option<&Value>) -> Answer<()> {
+        let family = if self.server.config.service_range.is_ipv4() { "IPv4" } else { "IPv6" };
+        families::settle(service, old, family).map_err(|causes| self.all_invalid(causes))?;
         if services::kind(service) == "ExternalName" {
             return Ok(());
         }
-        let family = if self.server.config.service_range.is_ipv4() { "IPv4" } else { "IPv6" };
-        let selected = service.pointer("/spec/selector").and_then(Value::as_object).is_some_and(|it| !it.is_empty());
         let asked = json::text(service, "/spec/clusterIP").to_owned();
-        let policy = json::text(service, "/spec/ipFamilyPolicy").to_owned();
         let address = match asked.as_str() {
             "None" => asked,
-            _ if policy == "RequireDualStack" => {
-                let detail = "this cluster is not configured for dual-stack services";
-                return Err(self.invalid(Cause::invalid("spec.ipFamilyPolicy", &Value::from(policy), detail)));
-            }
             "" => self.any_address().await.map_err(|refusal| exhausted(refusal, "serviceIP"))?.to_string(),
             _ => self.this_address(asked).await?,
         };
         let spec = json::map(service, "spec");
-        // Whatever answers for a service without address and selector may have both families.
-        let both = address == "None" && !selected && policy.is_empty();
         spec.insert("clusterIP".to_owned(), address.clone().into());
         spec.insert("clusterIPs".to_owned(), vec![address].into());
-        json::set_default(spec, "ipFamilies", if both { vec!["IPv4", "IPv6"] } else { vec![family] });
-        json::set_default(spec, "ipFamilyPolicy", if both { "RequireDualStack" } else { "SingleStack" });
         Ok(())
     }
 
@@ -154,10 +146,6 @@ impl Claimer<'_> {
             .parse()
             .map_err(|_| self.invalid(Cause::invalid("spec.clusterIPs[0]", &Value::from(asked.as_str()), "must be a valid IP address")))?;
         let range = self.server.config.service_range;
-        if address.is_ipv4() != range.is_ipv4() {
-            let why = format!("{} is not configured on this cluster", service_range::family(address));
-            return Err(self.invalid(Cause::invalid_shown("spec.clusterIPs[0]", &list, &why)));
-        }
         let claim = Claim::Address(address);
         let claimed = match self.has(claim) {
             true => Ok(()),
@@ -200,7 +188,7 @@ impl Claimer<'_> {
 
     /// The ports under which every node reaches the service.
     async fn ports(&mut self, service: &mut Value) -> Answer<()> {
-        let (wanted, for_checks) = (services::has_node_ports(service), wants_check_port(service));
+        let (wanted, for_checks) = (services::has_node_ports(service), services::has_check_port(service));
         let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
         let mut ports = spec.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
         // One number serves several protocols of a service.
@@ -267,7 +255,11 @@ impl Claimer<'_> {
     }
 
     fn invalid(&self, cause: Cause) -> Box<Status> {
-        Box::new(Status::invalid(self.key.resource, &self.key.name.name, vec![cause]))
+        self.all_invalid(vec![cause])
+    }
+
+    fn all_invalid(&self, causes: Vec<Cause>) -> Box<Status> {
+        Box::new(Status::invalid(self.key.resource, &self.key.name.name, causes))
     }
 
     /// Whether the service has it already.
@@ -330,11 +322,6 @@ impl Claimer<'_> {
             Err(refusal) => Err(refusal),
         }
     }
-}
-
-/// Load balancers that keep to local endpoints ask each node on a port of its own whether it has any.
-fn wants_check_port(service: &Value) -> bool {
-    services::kind(service) == "LoadBalancer" && json::text(service, "/spec/externalTrafficPolicy") == "Local"
 }
 
 fn exhausted(refusal: Refusal, what: &str) -> Box<Status> {

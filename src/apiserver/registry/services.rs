@@ -19,6 +19,11 @@ pub(crate) fn has_node_ports(service: &Value) -> bool {
     }
 }
 
+/// Load balancers that keep to local endpoints ask each node on a port of its own whether it has any.
+pub(crate) fn has_check_port(service: &Value) -> bool {
+    kind(service) == "LoadBalancer" && json::text(service, "/spec/externalTrafficPolicy") == "Local"
+}
+
 /// Fills in what the type implies; on an update, what a client may leave out is kept, and what the new type does not have goes.
 pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     let kind = kind(service).to_owned();
@@ -67,6 +72,7 @@ fn drop_kept(spec: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
 fn keep_allocated(service: &mut Value, old: &Value) {
     let (is_external, was_external) = (kind(service) == "ExternalName", kind(old) == "ExternalName");
     let (ports, had_ports) = (has_node_ports(service), has_node_ports(old));
+    let checked = has_check_port(service) && has_check_port(old);
     let spec = json::map(service, "spec");
     if !is_external && !was_external {
         let empty =
@@ -81,6 +87,9 @@ fn keep_allocated(service: &mut Value, old: &Value) {
             let single = spec.get("clusterIP").cloned();
             spec.insert("clusterIPs".to_owned(), single.into_iter().collect());
         }
+    }
+    if checked && spec.get("healthCheckNodePort").is_none_or(|it| it.is_null() || it == 0) {
+        json::take_over(spec, old.get("spec"), "healthCheckNodePort");
     }
     if ports && had_ports {
         let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
@@ -141,6 +150,16 @@ mod tests {
         complete(&mut service, None);
         assert_eq!(service["spec"]["allocateLoadBalancerNodePorts"], true);
         assert_eq!(service["spec"]["externalTrafficPolicy"], "Cluster");
+    }
+
+    #[test]
+    fn updates_keep_the_port_for_checks() {
+        let old = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 30001}});
+        for (policy, asked, kept) in [("Local", 0, json!(30001)), ("Local", 30002, json!(30002)), ("Cluster", 30001, Value::Null)] {
+            let mut new = json!({"spec": {"type": "LoadBalancer", "externalTrafficPolicy": policy, "healthCheckNodePort": asked}});
+            complete(&mut new, Some(&old));
+            assert_eq!(new["spec"]["healthCheckNodePort"], kept);
+        }
     }
 
     #[test]

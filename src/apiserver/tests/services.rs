@@ -44,6 +44,36 @@ async fn no_address_is_given_out_twice() {
 }
 
 #[tokio::test]
+async fn families_that_the_cluster_has_not_are_refused() {
+    let it = start().await;
+    let refused = it.create(SERVICES, service("a", json!({"ipFamilies": ["IPv6"]}))).await.failed();
+    assert_eq!(refused.0, 422);
+    assert_eq!(refused.2, "Service \"a\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\": not configured on this cluster");
+    it.create(SERVICES, service("a", json!({}))).await.ok();
+    assert_eq!(it.patch(&format!("{SERVICES}/a"), json!({"spec": {"ipFamilies": ["IPv6"]}})).await.failed().0, 422);
+    it.stop().await;
+}
+
+#[tokio::test]
+async fn balancers_keep_their_ports_for_checks_and_say_how_they_forward() {
+    let it = start().await;
+    let balancer = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
+    let port = it.create(SERVICES, service("a", balancer)).await.ok()["spec"]["healthCheckNodePort"].clone();
+    let path = format!("{SERVICES}/a");
+    let another = if port == 30999 { 30998 } else { 30999 };
+    let refused = it.patch(&path, json!({"spec": {"healthCheckNodePort": another}})).await.failed();
+    assert_eq!(refused.2, "Service \"a\" is invalid: spec.healthCheckNodePort: Forbidden: field is immutable");
+    for kept in [Value::Null, json!(0)] {
+        assert_eq!(it.patch(&path, json!({"spec": {"healthCheckNodePort": kept}})).await.ok()["spec"]["healthCheckNodePort"], port);
+    }
+    let ingress = json!([{"ip": "1.2.3.4"}, {"hostname": "example.com"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}]);
+    let told = it.patch(&format!("{path}/status"), json!({"status": {"loadBalancer": {"ingress": ingress}}})).await.ok();
+    let expected = json!([{"ip": "1.2.3.4", "ipMode": "VIP"}, {"hostname": "example.com"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}]);
+    assert_eq!(told["status"]["loadBalancer"]["ingress"], expected);
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn a_full_range_is_full_and_freed_addresses_come_back() {
     let it = super::start_with(|config| config.service_range = "10.10.10.0/29".parse().unwrap()).await;
     for n in 0..5 {

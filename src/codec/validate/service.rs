@@ -195,6 +195,10 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     }
     let (before, after) = (old.text("clusterIP"), new.text("clusterIP"));
     let balanced = |it: &At<'_>| it.text("type") == "LoadBalancer";
+    let port = |it: &At<'_>| it.number("healthCheckNodePort").filter(|_| balanced(it) && it.text("externalTrafficPolicy") == "Local");
+    if port(&old).is_some_and(|it| port(&new).is_some_and(|new| new != it)) {
+        new.forbidden("healthCheckNodePort", "field is immutable", out);
+    }
     if balanced(&new) && balanced(&old) && new.get("loadBalancerClass") != old.get("loadBalancerClass") {
         new.invalid("loadBalancerClass", "may not change once set", out);
     }
