@@ -129,6 +129,8 @@ mod tests {
         becomes(Shape::Time, "2024-02-29T12:00:00.5+01:00", "2024-02-29T11:00:00Z");
         becomes(Shape::MicroTime, "2024-02-29T12:00:00.123456Z", "2024-02-29T12:00:00.123456Z");
         becomes(Shape::MicroTime, "2024-02-29T12:00:00.000000+01:00", "2024-02-29T11:00:00.000000Z");
+        becomes(Shape::Time, "9999-12-31T23:59:59.9Z", "9999-12-31T23:59:59Z");
+        becomes(Shape::MicroTime, "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z");
         becomes(Shape::Bytes, "aGk=", "aGk=");
         let wrong = |shape, text: &str| string(&shape, text.to_owned(), Spelling::Json).unwrap_err().unwrap();
         assert!(wrong(Shape::Quantity, "1 Gi").starts_with("quantities must match the regular expression"));
