@@ -33,6 +33,10 @@ const BODY_LIMIT: usize = 3 * 1024 * 1024;
 const READ_LIMIT: usize = 32 * 1024 * 1024;
 /// What all bodies together may take up while they are received.
 const RECEIVING_LIMIT: usize = 256 * 1024 * 1024;
+/// The most headers of a request, as of Go's servers; whoever acts for somebody else names all of their groups in headers.
+const HEADERS: usize = 500;
+/// What the headers of a request over HTTP/2 may take up, in bytes. Over HTTP/1.1 they must fit into the buffer that they are read into.
+const HEADERS_LIMIT: u32 = 1 << 20;
 /// How often a client of HTTP/2 has to show that it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
@@ -53,8 +57,10 @@ pub(crate) async fn serve(server: Arc<Server>, listener: TcpListener) -> anyhow:
 async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     let Timeouts { head, stalled, .. } = server.config.timeouts;
     let mut builder = auto::Builder::new(Executor(server.tasks.clone()));
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(head);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(server.config.max_streams).keep_alive_interval(PING_EVERY);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(head).max_headers(HEADERS);
+    let mut http2 = builder.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(server.config.max_streams).keep_alive_interval(PING_EVERY);
+    http2.max_header_list_size(HEADERS_LIMIT);
     let asked = AtomicBool::new(false);
     let service = hyper::service::service_fn(|request| {
         asked.store(true, Ordering::Relaxed);

@@ -30,6 +30,17 @@ async fn http_1_on_a_socket() {
 }
 
 #[tokio::test]
+async fn headers_may_be_many() {
+    let it = start().await;
+    for (count, code) in [(120, "200"), (600, "431")] {
+        let groups: String = (0..count).map(|n| format!("x-group: some-group-of-an-organization-{n}\r\n")).collect();
+        let answer = raw(&it, format!("GET /version HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{groups}\r\n").as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+    }
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn bad_bodies_are_refused() {
     let it = start().await;
     let post = |content_type: &str, body: &str| {
