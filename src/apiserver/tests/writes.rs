@@ -108,6 +108,15 @@ async fn what_is_applied_first_has_no_version_yet() {
 }
 
 #[tokio::test]
+async fn what_is_applied_without_its_key_is_invalid() {
+    let it = start().await;
+    let applied = with(pod("a"), "/spec/containers", json!([{"image": "i"}]));
+    let refused = it.apply(&format!("{PODS}/a"), "fieldManager=m", applied).await.failed();
+    assert_eq!((refused.0, refused.2.as_str()), (422, "Pod \"a\" is invalid: spec.containers[0].name: Required value"));
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn a_status_comes_with_some_metadata() {
     let it = start().await;
     let described = json!({"status": {}, "metadata": {

@@ -335,10 +335,7 @@ fn what_may_not_be_applied() {
             json!({"containers": [{"name": "a", "env": [{"name": "x", "value": 1}]}]}),
             ".spec.containers[name=\"a\"].env[name=\"x\"].value: expected string, got &value.valueUnstructured{Value:1}",
         ),
-        (
-            json!({"containers": [{"image": "a"}]}),
-            ".spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
-        ),
+        (json!({"containers": [{"image": "a"}, {"image": "b"}]}), ".spec.containers: duplicate entries for key [name=\"\"]"),
         (json!({"containers": [{"name": "a"}, {"name": "a"}]}), ".spec.containers: duplicate entries for key [name=\"a\"]"),
         (json!({"securityContext": []}), ".spec.securityContext: expected map, got &{[]}"),
         (json!({"foo": 1, "bar": 2}), "errors:\n  .spec.bar: field not declared in schema\n  .spec.foo: field not declared in schema"),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use crate::object::schema::Type;
+use crate::object::schema::{Shape, Type};
 use crate::util::go;
 
 pub(crate) fn field(name: &str) -> String {
@@ -15,10 +15,11 @@ pub(crate) fn field(name: &str) -> String {
     element
 }
 
-/// The element of an item of a list of objects of type `kind`, which are told apart by `keys`.
+/// The element of an item of a list of objects of type `kind`, which are told apart by `keys`. A key that the item has not has its default, or
+/// is zero: that there is none, validation tells in better words.
 ///
 /// # Errors
-/// If the item has not all of them.
+/// If the item is no object.
 pub(crate) fn key(item: &Value, keys: &[&'static str], kind: Option<&Type>) -> Result<String, String> {
     let fields = match item {
         Value::Object(fields) => fields,
@@ -31,9 +32,12 @@ pub(crate) fn key(item: &Value, keys: &[&'static str], kind: Option<&Type>) -> R
     sorted.sort_unstable();
     for (at, name) in sorted.into_iter().enumerate() {
         element.extend([if at == 0 { "\"" } else { ",\"" }, name, "\":"]);
-        match (fields.get(name), kind.and_then(|it| it.field(name)?.default)) {
+        match (fields.get(name), kind.and_then(|it| it.field(name))) {
             (Some(value), _) => push(&mut element, value),
-            (None, Some(default)) => element.push_str(default),
+            (None, Some(field)) => element.push_str(field.default.unwrap_or(match field.shape {
+                Shape::Int32 | Shape::Int64 => "0",
+                _ => "\"\"",
+            })),
             (None, None) => {
                 return Err(format!(
                     "associative list with keys has an element that omits key field {name:?} (and doesn't have default value)"
@@ -141,11 +145,9 @@ mod tests {
         let element = |item| key(&item, &keys, port);
         assert_eq!(element(json!({"containerPort": 80, "name": "x"})).unwrap(), r#"k:{"containerPort":80,"protocol":"TCP"}"#);
         assert_eq!(element(json!({"protocol": "UDP", "containerPort": 80})).unwrap(), r#"k:{"containerPort":80,"protocol":"UDP"}"#);
+        assert_eq!(element(json!({"name": "x"})).unwrap(), r#"k:{"containerPort":0,"protocol":"TCP"}"#);
+        assert_eq!(key(&json!({}), &["name"], schema::get("io.k8s.api.core.v1.Container")).unwrap(), r#"k:{"name":""}"#);
         for (item, why) in [
-            (
-                json!({"name": "x"}),
-                "associative list with keys has an element that omits key field \"containerPort\" (and doesn't have default value)",
-            ),
             (json!("x"), "associative list with keys may not have non-map elements"),
             (json!(null), "associative list with keys may not have a null element"),
         ] {
