@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::*;
+use crate::codec::{self, PatchKind};
+use crate::object::resource;
 
 /// A server that many clients may share.
 #[derive(Debug, Default)]
@@ -54,13 +56,12 @@ impl Server {
                 (path, body())
             }
             "PATCH" => {
-                let (mut object, patch) = (objects.get(&path).cloned().ok_or_else(missing)?, body());
+                let (object, patch) = (objects.get(&path).cloned().ok_or_else(missing)?, body());
                 let wanted = &patch["metadata"]["resourceVersion"];
                 if !wanted.is_null() && *wanted != object["metadata"]["resourceVersion"] {
                     return Err(Box::new(Status::failure(409, "Conflict", "it changed")));
                 }
-                json_patch::merge(&mut object, &patch);
-                (path, object)
+                (path, codec::patch(&resource::LEASE, &object, PatchKind::Merge, &patch)?)
             }
             other => panic!("{other} is not served"),
         };

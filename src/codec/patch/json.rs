@@ -1,7 +1,9 @@
-//! RFC 6902: a list of operations.
+//! RFC 6902: a list of operations, as Kubernetes takes them: an index may count from the end, what a replacement replaces need not be there,
+//! and only `replace` and `test` know the whole document.
 
-use json_patch::PatchOperation;
-use serde_json::Value;
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
 
 use super::PatchError;
 use crate::util::go_json;
@@ -25,20 +27,9 @@ pub(super) fn apply(current: &Value, patch: &Value) -> Result<Value, PatchError>
         let count = operations.len();
         return Err(PatchError::TooLarge(format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {count}")));
     }
-    let mut document = current.clone();
-    let mut copied = 0;
+    let (mut document, mut copied) = (current.clone(), 0);
     for operation in operations {
-        let operation = read(operation).ok_or(PatchError::Unfit)?;
-        if let PatchOperation::Copy(copy) = &operation {
-            copied += document.pointer(copy.from.as_str()).map_or(0, |it| it.to_string().len());
-            if copied > COPIED {
-                return Err(PatchError::Unfit);
-            }
-        }
-        let done = json_patch::patch_unsafe(&mut document, std::slice::from_ref(&operation)).is_ok();
-        if !done && !tests_for_absence(&operation, &document) && !puts(&operation, &mut document) {
-            return Err(PatchError::Unfit);
-        }
+        perform(&mut document, operation, &mut copied).ok_or(PatchError::Unfit)?;
     }
     Ok(document)
 }
@@ -49,25 +40,120 @@ fn malformed(value: &Value, into: &str) -> PatchError {
 
 pub(super) const MAP: &str = "map[string]interface {}";
 
-/// An operation without a value has null for one.
-fn read(operation: &Value) -> Option<PatchOperation> {
-    let mut operation = operation.clone();
-    operation.as_object_mut()?.entry("value").or_insert(Value::Null);
-    serde_json::from_value(operation).ok()
+/// One operation; one without a value has null for one. `None` if it does not go with the document.
+fn perform(document: &mut Value, operation: &Value, copied: &mut usize) -> Option<()> {
+    let text = |key: &str| operation.get(key)?.as_str();
+    let value = || operation.get("value").cloned().unwrap_or_default();
+    let path = || text("path");
+    match text("op")? {
+        "add" => Place::of(document, path()?)?.add(value()),
+        "remove" => Place::of(document, path()?)?.remove().map(drop),
+        "replace" if path()?.is_empty() => {
+            // Anything else is passed over.
+            if let it @ (Value::Object(_) | Value::Array(_)) = value() {
+                *document = it;
+            }
+            Some(())
+        }
+        "replace" => {
+            *Place::of(document, path()?)?.slot()? = value();
+            Some(())
+        }
+        "move" => {
+            let moved = Place::of(document, text("from")?)?.remove()?;
+            Place::of(document, path()?)?.add(moved)
+        }
+        "copy" => {
+            let copy = Place::of(document, text("from")?)?.get()?.into_owned();
+            *copied += copy.to_string().len();
+            if *copied > COPIED {
+                return None;
+            }
+            Place::of(document, path()?)?.add(copy)
+        }
+        "test" if path()?.is_empty() => (*document == value()).then_some(()),
+        "test" => (*Place::of(document, path()?)?.get()? == value()).then_some(()),
+        _ => None,
+    }
 }
 
-/// Replaces a field of an object that is not there, as Kubernetes does; false if it is no such operation, or there is no such object.
-fn puts(operation: &PatchOperation, document: &mut Value) -> bool {
-    let PatchOperation::Replace(it) = operation else { return false };
-    let Some((parent, last)) = it.path.split_back() else { return false };
-    let Some(Value::Object(parent)) = document.pointer_mut(parent.as_str()) else { return false };
-    parent.insert(last.decoded().into_owned(), it.value.clone());
-    true
+/// Where a pointer leads: a key of an object, or an index of a list. The whole document is no such place.
+enum Place<'a> {
+    Key(&'a mut Map<String, Value>, String),
+    Index(&'a mut Vec<Value>, String),
 }
 
-/// Kubernetes lets a test for null pass where there is nothing.
-fn tests_for_absence(operation: &PatchOperation, document: &Value) -> bool {
-    matches!(operation, PatchOperation::Test(test) if test.value.is_null() && document.pointer(test.path.as_str()).is_none())
+impl<'a> Place<'a> {
+    /// What is before the first slash is passed over.
+    fn of(document: &'a mut Value, pointer: &str) -> Option<Self> {
+        let (_, tokens) = pointer.split_once('/')?;
+        let (above, last) = tokens.rsplit_once('/').map_or((None, tokens), |(above, last)| (Some(above), last));
+        let mut parent = document;
+        for token in above.into_iter().flat_map(|it| it.split('/')) {
+            parent = match Self::in_parent(parent, token)? {
+                Self::Key(map, key) => map.get_mut(&key)?,
+                Self::Index(list, index) => {
+                    let at = position(&index, list.len())?;
+                    &mut list[at]
+                }
+            };
+        }
+        Self::in_parent(parent, last)
+    }
+
+    fn in_parent(parent: &'a mut Value, token: &str) -> Option<Self> {
+        let token = token.replace("~1", "/").replace("~0", "~");
+        match parent {
+            Value::Object(map) => Some(Self::Key(map, token)),
+            Value::Array(list) => Some(Self::Index(list, token)),
+            _ => None,
+        }
+    }
+
+    /// What is there. Of a key that an object does not have, null.
+    fn get(&self) -> Option<Cow<'_, Value>> {
+        match self {
+            Self::Key(map, key) => Some(map.get(key).map_or(Cow::Owned(Value::Null), Cow::Borrowed)),
+            Self::Index(list, index) => position(index, list.len()).map(|at| Cow::Borrowed(&list[at])),
+        }
+    }
+
+    /// Where a value is to go: a key that an object does not have comes into being.
+    fn slot(self) -> Option<&'a mut Value> {
+        match self {
+            Self::Key(map, key) => Some(map.entry(key).or_insert(Value::Null)),
+            Self::Index(list, index) => {
+                let at = position(&index, list.len())?;
+                Some(&mut list[at])
+            }
+        }
+    }
+
+    fn add(self, value: Value) -> Option<()> {
+        match self {
+            Self::Key(map, key) => drop(map.insert(key, value)),
+            Self::Index(list, index) if index == "-" => list.push(value),
+            Self::Index(list, index) => {
+                let at = position(&index, list.len() + 1)?;
+                list.insert(at, value);
+            }
+        }
+        Some(())
+    }
+
+    fn remove(self) -> Option<Value> {
+        match self {
+            Self::Key(map, key) => map.remove(&key),
+            Self::Index(list, index) => position(&index, list.len()).map(|at| list.remove(at)),
+        }
+    }
+}
+
+/// An index among so many places. A negative one counts from the end.
+fn position(index: &str, places: usize) -> Option<usize> {
+    let index: i64 = index.parse().ok()?;
+    let at = if index < 0 { places.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)? } else { usize::try_from(index).ok()? };
+    (at < places).then_some(at)
 }
 
 #[cfg(test)]
@@ -95,12 +181,60 @@ mod tests {
             (json!([{"op": "replace", "path": "/x/y", "value": 1}]), Err(PatchError::Unfit)),
             (json!([{"op": "replace", "path": "/list/2", "value": 1}]), Err(PatchError::Unfit)),
             (json!([{"op": "add", "path": "/x/y", "value": 1}]), Err(PatchError::Unfit)),
-            (json!([{"op": "copy", "from": "/x", "path": "/y"}]), Err(PatchError::Unfit)),
             (json!([{"op": "jump", "path": "/a"}]), Err(PatchError::Unfit)),
             (json!([{"op": "add", "path": "x", "value": 1}]), Err(PatchError::Unfit)),
             (json!([{"op": "add"}]), Err(PatchError::Unfit)),
+            (json!([{"op": "add", "path": null, "value": 1}]), Err(PatchError::Unfit)),
+            (json!([{"op": "test", "path": "/x/y", "value": null}]), Err(PatchError::Unfit)),
+            (json!([{"op": "test", "path": "/list/2", "value": null}]), Err(PatchError::Unfit)),
+            (json!([{"op": "copy", "from": "/a/x", "path": "/y"}]), Ok(json!({"a": {"b": 1}, "list": [1, 2], "y": null}))),
+            (json!([{"op": "add", "path": "x/a/c", "value": 2}]), Ok(json!({"a": {"b": 1, "c": 2}, "list": [1, 2]}))),
+            (json!([{"op": "add", "path": "/a/~01", "value": 2}]), Ok(json!({"a": {"b": 1, "~1": 2}, "list": [1, 2]}))),
         ] {
             assert_eq!(apply(&current, &patch), expected, "{patch}");
+        }
+    }
+
+    #[test]
+    fn indexes_count_from_either_end() {
+        let current = json!({"list": [1, 2, 3]});
+        for (operation, expected) in [
+            (json!({"op": "remove", "path": "/list/-1"}), Some(json!([1, 2]))),
+            (json!({"op": "remove", "path": "/list/-3"}), Some(json!([2, 3]))),
+            (json!({"op": "remove", "path": "/list/-4"}), None),
+            (json!({"op": "add", "path": "/list/-1", "value": 4}), Some(json!([1, 2, 3, 4]))),
+            (json!({"op": "add", "path": "/list/-4", "value": 4}), Some(json!([4, 1, 2, 3]))),
+            (json!({"op": "add", "path": "/list/-5", "value": 4}), None),
+            (json!({"op": "add", "path": "/list/3", "value": 4}), Some(json!([1, 2, 3, 4]))),
+            (json!({"op": "add", "path": "/list/4", "value": 4}), None),
+            (json!({"op": "add", "path": "/list/+1", "value": 4}), Some(json!([1, 4, 2, 3]))),
+            (json!({"op": "add", "path": "/list/01", "value": 4}), Some(json!([1, 4, 2, 3]))),
+            (json!({"op": "add", "path": "/list/x", "value": 4}), None),
+            (json!({"op": "replace", "path": "/list/-2", "value": 4}), Some(json!([1, 4, 3]))),
+            (json!({"op": "replace", "path": "/list/-", "value": 4}), None),
+            (json!({"op": "test", "path": "/list/-1", "value": 3}), Some(json!([1, 2, 3]))),
+            (json!({"op": "copy", "from": "/list/-1", "path": "/list/-"}), Some(json!([1, 2, 3, 3]))),
+            (json!({"op": "move", "from": "/list/-1", "path": "/list/0"}), Some(json!([3, 1, 2]))),
+        ] {
+            let expected = expected.map(|list| json!({ "list": list })).ok_or(PatchError::Unfit);
+            assert_eq!(apply(&current, &json!([operation])), expected, "{operation}");
+        }
+    }
+
+    #[test]
+    fn the_whole_document_is_only_replaced_and_tested() {
+        let current = json!({"a": {"b": 1}});
+        for (operation, expected) in [
+            (json!({"op": "replace", "path": "", "value": {"x": 1}}), Some(json!({"x": 1}))),
+            (json!({"op": "replace", "path": "", "value": 5}), Some(current.clone())),
+            (json!({"op": "test", "path": "", "value": current}), Some(current.clone())),
+            (json!({"op": "test", "path": "", "value": {}}), None),
+            (json!({"op": "add", "path": "", "value": {}}), None),
+            (json!({"op": "remove", "path": ""}), None),
+            (json!({"op": "copy", "from": "/a", "path": ""}), None),
+            (json!({"op": "move", "from": "", "path": "/x"}), None),
+        ] {
+            assert_eq!(apply(&current, &json!([operation])), expected.ok_or(PatchError::Unfit), "{operation}");
         }
     }
 
