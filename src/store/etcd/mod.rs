@@ -158,11 +158,12 @@ impl Store for Etcd {
                     revision = answer.header().map_or(0, |header| to_revision(header.revision()));
                 }
                 let (more, mut rows) = (answer.more(), answer.take_kvs());
+                let is_mark = |row: &KeyValue| watch::is_mark(row.key(), row.value());
                 match rows.last() {
                     // Only a mark of the store's own: what is asked for comes after it.
-                    Some(last) if more && rows.iter().all(|row| watch::is_mark(row.key())) => from = [last.key(), b"\0"].concat(),
+                    Some(last) if more && rows.iter().all(is_mark) => from = [last.key(), b"\0"].concat(),
                     _ => {
-                        rows.retain(|row| !watch::is_mark(row.key()));
+                        rows.retain(|row| !is_mark(row));
                         let entries = rows.into_iter().map(entry).collect::<Result<_>>()?;
                         return Ok(Page { entries, revision, more });
                     }

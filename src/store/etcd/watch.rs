@@ -22,7 +22,7 @@ use crate::store::{Batch, Change, Result, StoreError};
 
 /// How long etcd may take to begin a watch.
 const CREATION: Duration = Duration::from_secs(5);
-/// End of the names of the store's own keys. Kubernetes has no NUL in a name.
+/// End of the names of the store's own keys.
 const MARK: &[u8] = b"\0km-progress";
 
 /// The running watches of a store.
@@ -36,9 +36,10 @@ pub(super) struct Watches {
     prefixes: Mutex<BTreeMap<String, usize>>,
 }
 
-/// Whether a key is one of the store's own.
-pub(super) fn is_mark(key: &[u8]) -> bool {
-    key.ends_with(MARK)
+/// Whether what is under a key is one of the store's own marks. They are empty, as no object is: of some kinds names may have any character,
+/// also those of a mark.
+pub(super) fn is_mark(key: &[u8], value: &[u8]) -> bool {
+    value.is_empty() && key.ends_with(MARK)
 }
 
 /// The key whose changes tell the progress of watches of this prefix. Behind all of its keys; none if nothing can be behind.
@@ -239,10 +240,12 @@ impl Watcher {
     /// The change of a key with the watched prefix.
     fn change(&self, event: &Event) -> Result<Option<Change>> {
         let Some(kv) = event.kv() else { return Ok(None) };
-        if is_mark(kv.key()) || !kv.key().starts_with(self.registration.prefix.as_bytes()) {
+        let put = event.event_type() == EventType::Put;
+        // Marks are never deleted.
+        if put && is_mark(kv.key(), kv.value()) || !kv.key().starts_with(self.registration.prefix.as_bytes()) {
             return Ok(None);
         }
-        let value = (event.event_type() == EventType::Put).then(|| Bytes::copy_from_slice(kv.value()));
+        let value = put.then(|| Bytes::copy_from_slice(kv.value()));
         Ok(Some(Change { key: utf8(kv.key().to_vec())?, revision: to_revision(kv.mod_revision()), value }))
     }
 }
@@ -272,5 +275,8 @@ mod tests {
         assert_eq!(mark("/registry/").unwrap(), b"/registry0\0km-progress");
         assert!(mark("/registry/").unwrap().as_slice() > "/registry/\u{10ffff}".as_bytes());
         assert_eq!(mark(""), None);
+        assert!(is_mark(&mark("/registry/").unwrap(), b""));
+        assert!(!is_mark(b"/registry/clusterroles/x\0km-progress", b"{}"));
+        assert!(!is_mark(b"/registry/clusterroles/x", b""));
     }
 }
