@@ -141,7 +141,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     }
     let cloud = cloud::read(values.maybe("cloud-config").as_deref())?;
     let master = MasterLocation::read(&cloud.mesos_master).context("--cloud-config: mesos-master")?;
-    let config = config(&values)?;
+    let (config, candidate) = (config(&values)?, candidate(&values)?);
     let listen = SocketAddr::new(values.ip("address").unwrap_or(IpAddr::from([0, 0, 0, 0])), values.integer("port")?);
     common::run(async move |supervisor| {
         let client = access::limited(access::client(&values, "master", "km-controller-manager")?, &values)?;
@@ -156,7 +156,6 @@ fn run(values: Values) -> anyhow::Result<()> {
         let operator = Operator::new(masters, None, cloud.http_client_timeout, cloud.state_cache_ttl);
         supervisor.spawn("the state of the agents", cloud_agents::follow(operator, config.product, agents.clone(), supervisor.shutdown()));
 
-        let candidate = candidate(&values)?;
         let parts = Parts { config, client, cache, agents };
         supervisor.spawn("controllers", async move {
             match candidate {
