@@ -365,6 +365,9 @@ fn map<'de, A: MapAccess<'de>>(inner: &Shape, walk: &mut Walk, mut entries: A) -
         }
         if value.is_null() {
             value = zero(inner);
+        } else if matches!(inner, Shape::Quantity) {
+            // Such maps are lists of resources, all of them.
+            value = scalar::amount(value);
         }
         match map.entry(key) {
             Entry::Vacant(entry) => {

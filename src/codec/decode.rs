@@ -474,6 +474,17 @@ mod tests {
     }
 
     #[test]
+    fn amounts_of_resources_are_no_finer_than_thousandths() {
+        let body = json!({"metadata": {"name": "a"}, "spec": {
+            "containers": [{"name": "c", "resources": {"limits": {"a": "1u", "b": "1500u", "c": "1e-5", "d": "2m"}}}],
+            "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1500u"}}]}});
+        let value = decoded(&resource::POD, &body.to_string()).unwrap().value;
+        let spec = &value["spec"];
+        assert_eq!(spec["containers"][0]["resources"]["limits"], json!({"a": "1m", "b": "2m", "c": "1e-3", "d": "2m"}));
+        assert_eq!(spec["volumes"][0]["emptyDir"]["sizeLimit"], "1500u");
+    }
+
+    #[test]
     fn yaml_is_read_as_go_reads_it() {
         let body = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: b}}\nspec:\n  hostNetwork: yes\n  foo: 1\n  foo: 2\n  volumes:\n  - name: v\n    \
                     secret: {secretName: s, defaultMode: 0644}\n  containers:\n  - name: c\n    tty: off\n    image: \"yes\"\n    image: no\n";

@@ -49,6 +49,18 @@ pub(super) fn quantity(text: &str) -> Result<Value, String> {
     }
 }
 
+/// An amount in a list of resources, of which there is nothing finer than a thousandth: rather more than what was asked for than less.
+pub(super) fn amount(quantity: Value) -> Value {
+    let is_fine = |text: &str| text.ends_with(['n', 'u']) || text.contains("e-");
+    match &quantity {
+        Value::String(text) if is_fine(text) => match text.parse::<Quantity>() {
+            Ok(it) => it.rounded_to_millis().to_string().into(),
+            Err(_) => quantity,
+        },
+        _ => quantity,
+    }
+}
+
 fn time(text: &str, layout: TimeLayout, canonical: &str) -> Result<Value, Option<String>> {
     go::parse_time(text, layout).map(|it| Value::String(it.strftime(canonical).to_string())).map_err(Some)
 }

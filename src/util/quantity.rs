@@ -119,6 +119,11 @@ impl Quantity {
         clamp(divide_away_from_zero(self.nanos, 1_000_000))
     }
 
+    /// The same in whole thousandths, rounded like [`Quantity::value`].
+    pub fn rounded_to_millis(self) -> Self {
+        Self { nanos: divide_away_from_zero(self.nanos, 1_000_000) * 1_000_000, ..self }
+    }
+
     /// Whole units with their fraction, as near as a float can be.
     pub fn to_f64(self) -> f64 {
         self.nanos as f64 / NANO as f64
@@ -416,6 +421,23 @@ mod tests {
         assert_eq!(Quantity::from_json(&serde_json::json!(0.5)).unwrap(), Quantity::from_millis(500));
         assert_eq!(Quantity::from_json(&serde_json::json!(3)).unwrap(), Quantity::new(3, Format::Decimal));
         assert_eq!(Quantity::from_f64(0.1, Format::Decimal).to_string(), "100m");
+    }
+
+    #[test]
+    fn thousandths_are_not_divided() {
+        for (text, rounded) in [
+            ("1n", "1m"),
+            ("1500u", "2m"),
+            ("-1500u", "-2m"),
+            ("123456789n", "124m"),
+            ("1e-5", "1e-3"),
+            ("0.0001Ki", "103m"),
+            ("1Gi", "1Gi"),
+            ("5m", "5m"),
+            ("0", "0"),
+        ] {
+            assert_eq!(text.parse::<Quantity>().unwrap().rounded_to_millis().to_string(), rounded, "{text}");
+        }
     }
 
     #[test]
