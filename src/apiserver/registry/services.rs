@@ -35,9 +35,10 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     json::set_default(spec, "type", kind.as_str());
     json::set_default(spec, "sessionAffinity", "None");
     if kind == "ExternalName" {
-        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy"] {
-            spec.remove(key);
+        for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            drop_kept(spec, old, key);
         }
+        spec.remove("internalTrafficPolicy");
     } else {
         json::set_default(spec, "internalTrafficPolicy", "Cluster");
         agree(spec);

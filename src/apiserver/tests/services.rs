@@ -55,6 +55,25 @@ async fn families_that_the_cluster_has_not_are_refused() {
 }
 
 #[tokio::test]
+async fn a_name_elsewhere_has_no_address() {
+    let it = start().await;
+    let elsewhere = json!({"type": "ExternalName", "externalName": "example.com"});
+    let mut both = elsewhere.clone();
+    both["clusterIP"] = "10.10.10.9".into();
+    let refused = it.create(SERVICES, service("a", both)).await.failed();
+    assert_eq!(refused.2, "Service \"a\" is invalid: spec.clusterIPs: Forbidden: may not be set for ExternalName services");
+    it.create(SERVICES, service("a", json!({}))).await.ok();
+    // Whoever changes the type need not take out what was given out, but may not ask for more.
+    let path = format!("{SERVICES}/a");
+    let mut families = elsewhere.clone();
+    families["ipFamilies"] = json!(["IPv6"]);
+    assert_eq!(it.patch(&path, json!({ "spec": families })).await.failed().0, 422);
+    let changed = it.patch(&path, json!({ "spec": elsewhere })).await.ok();
+    assert!(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].iter().all(|key| changed["spec"].get(key).is_none()));
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn balancers_keep_their_ports_for_checks_and_say_how_they_forward() {
     let it = start().await;
     let balancer = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local"});
@@ -66,8 +85,17 @@ async fn balancers_keep_their_ports_for_checks_and_say_how_they_forward() {
     for kept in [Value::Null, json!(0)] {
         assert_eq!(it.patch(&path, json!({"spec": {"healthCheckNodePort": kept}})).await.ok()["spec"]["healthCheckNodePort"], port);
     }
+    let tell = async |ingress: Value| it.patch(&format!("{path}/status"), json!({"status": {"loadBalancer": {"ingress": ingress}}})).await;
+    for (ingress, fault) in [
+        (json!({"hostname": "a.b", "ipMode": "VIP"}), "ipMode: Forbidden: may not be specified when `ip` is not set"),
+        (json!({"ip": "1.2.3.4", "ipMode": "x"}), "ipMode: Unsupported value: \"x\": supported values: \"Proxy\", \"VIP\""),
+        (json!({"hostname": "1.2.3.4"}), "hostname: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"),
+    ] {
+        let refused = tell(json!([ingress])).await.failed();
+        assert_eq!(refused.2, format!("Service \"a\" is invalid: status.loadBalancer.ingress[0].{fault}"));
+    }
     let ingress = json!([{"ip": "1.2.3.4"}, {"hostname": "example.com"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}]);
-    let told = it.patch(&format!("{path}/status"), json!({"status": {"loadBalancer": {"ingress": ingress}}})).await.ok();
+    let told = tell(ingress).await.ok();
     let expected = json!([{"ip": "1.2.3.4", "ipMode": "VIP"}, {"hostname": "example.com"}, {"ip": "1.2.3.5", "ipMode": "Proxy"}]);
     assert_eq!(told["status"]["loadBalancer"]["ingress"], expected);
     it.stop().await;

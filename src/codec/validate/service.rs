@@ -29,8 +29,12 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::invalid("spec.clusterIPs[0]", &NONE.into(), &why));
     }
     if external_name {
-        if !matches!(spec.text("clusterIP"), "" | NONE) || !spec.list("clusterIPs").is_empty() {
-            spec.forbidden("clusterIPs", "may not be set when `type` is 'ExternalName'", out);
+        let has_address = !spec.text("clusterIP").is_empty() || !spec.list("clusterIPs").is_empty();
+        let has_families = !spec.list("ipFamilies").is_empty();
+        for (key, has) in [("clusterIPs", has_address), ("ipFamilies", has_families), ("ipFamilyPolicy", spec.has("ipFamilyPolicy"))] {
+            if has {
+                spec.forbidden(key, "may not be set for ExternalName services", out);
+            }
         }
         match spec.text("externalName") {
             "" => spec.required("externalName", "", out),
@@ -187,12 +191,10 @@ fn affinity(spec: &At<'_>, out: &mut Vec<Cause>) {
 
 /// An address once given is kept, unless the service changes its type.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    let ingress = new.at("status").at("loadBalancer");
-    let reached = !ingress.list("ingress").is_empty() && new.get("status") != old.get("status");
-    let (new, old) = (new.at("spec"), old.at("spec"));
-    if reached && new.text("type") != "LoadBalancer" {
-        ingress.forbidden("ingress", "may only be used when `spec.type` is 'LoadBalancer'", out);
+    if new.get("status") != old.get("status") {
+        balancer(&new.at("status").at("loadBalancer"), new.at("spec").text("type"), out);
     }
+    let (new, old) = (new.at("spec"), old.at("spec"));
     let (before, after) = (old.text("clusterIP"), new.text("clusterIP"));
     let balanced = |it: &At<'_>| it.text("type") == "LoadBalancer";
     let port = |it: &At<'_>| it.number("healthCheckNodePort").filter(|_| balanced(it) && it.text("externalTrafficPolicy") == "Local");
@@ -206,6 +208,25 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if !before.is_empty() && !after.is_empty() && before != after && !without_address(&new) && !without_address(&old) {
         let shown = format!("[]string{{{}}}", go::quote(after));
         out.push(Cause::invalid_shown("spec.clusterIPs[0]", &shown, "may not change once set"));
+    }
+}
+
+/// How a service of this type is reached through balancers, as whoever runs them says.
+fn balancer(status: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
+    if kind != "LoadBalancer" && !status.list("ingress").is_empty() {
+        return status.forbidden("ingress", "may only be used when `spec.type` is 'LoadBalancer'", out);
+    }
+    for ingress in status.items("ingress") {
+        ingress.may("ip", names::ip, out);
+        if ingress.text("ip").is_empty() && ingress.has("ipMode") {
+            ingress.forbidden("ipMode", "may not be specified when `ip` is not set", out);
+        } else {
+            ingress.one_of("ipMode", &["Proxy", "VIP"], out);
+        }
+        ingress.may("hostname", names::subdomain, out);
+        if ingress.text("hostname").parse::<IpAddr>().is_ok() {
+            ingress.invalid("hostname", "must be a DNS name, not an IP address", out);
+        }
     }
 }
 

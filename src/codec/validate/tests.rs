@@ -368,6 +368,15 @@ fn services() {
             (service(json!({"type": "ExternalName", "externalName": "a.b."})), &[]),
             (service(json!({"type": "ExternalName"})), &["spec.externalName: Required value"]),
             (
+                service(json!({"type": "ExternalName", "externalName": "a.b", "clusterIP": "None",
+                    "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack"})),
+                &[
+                    "spec.clusterIPs: Forbidden: may not be set for ExternalName services",
+                    "spec.ipFamilies: Forbidden: may not be set for ExternalName services",
+                    "spec.ipFamilyPolicy: Forbidden: may not be set for ExternalName services",
+                ],
+            ),
+            (
                 service(json!({"clusterIP": "x", "ports": one})),
                 &["spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"],
             ),
