@@ -8,8 +8,8 @@ use super::split::{self, Identity, Split, split};
 use crate::codec::fields::element;
 use crate::object::schema::{self, Field, Merge, Shape, Type};
 
-/// The fields of a new object, as the JSON of a set. A status that has a subresource of its own is not its creator's.
-pub(super) fn created(kind: &'static Type, object: &Value, has_status: bool) -> String {
+/// The fields of a new object, as the JSON of a set, but for what of it is `left` to others.
+pub(super) fn created(kind: &'static Type, object: &Value, left: &[&str]) -> String {
     let Value::Object(object) = object else { return String::new() };
     let mut out = Vec::with_capacity(1024);
     out.push(b'{');
@@ -17,7 +17,7 @@ pub(super) fn created(kind: &'static Type, object: &Value, has_status: bool) -> 
         let (shape, merge, field) = split::field(kind, name);
         match (name.as_str(), shape, value) {
             ("apiVersion" | "kind", ..) => {}
-            ("status", ..) if has_status => {}
+            (name, ..) if left.contains(&name) => {}
             ("metadata", Shape::Object(of), Value::Object(metadata)) => {
                 let Some(of) = schema::get(of) else { continue };
                 let owned = |name: &str| !UNOWNED_METADATA.iter().any(|it| it.strip_prefix("f:") == Some(name));

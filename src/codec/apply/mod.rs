@@ -23,6 +23,7 @@ mod versions;
 use serde_json::{Map, Value};
 
 use super::fields::Set;
+use crate::object::resource::CERTIFICATE_SIGNING_REQUEST;
 use crate::object::{ResourceRef, Status};
 pub use managers::Managers;
 use managers::{Entry, Fields, Operation};
@@ -79,7 +80,8 @@ pub fn track((stated, held): (Option<Value>, Option<Managers>), old: Option<&Val
             if let Some(changes) = versions.changes(&own.api_version) {
                 let mut written = std::mem::take(&mut changes.written);
                 if old.is_none() {
-                    leave_status(version, &mut written);
+                    let fields: Vec<String> = left(version).iter().map(|it| format!("f:{it}")).collect();
+                    written.drop_at(&[], &fields.iter().map(String::as_str).collect::<Vec<_>>());
                 }
                 own.fields = Fields::Set(written);
             }
@@ -99,7 +101,7 @@ pub fn track((stated, held): (Option<Value>, Option<Managers>), old: Option<&Val
 
 /// What the creator of an object owns.
 fn all(version: ResourceRef, object: &Value) -> String {
-    kind(version).map(|kind| created::created(kind, object, version.subresource("status").is_some())).unwrap_or_default()
+    kind(version).map(|kind| created::created(kind, object, left(version))).unwrap_or_default()
 }
 
 /// The object after an apply, its managed fields included: of `live`, as the store has it, its managed fields beside it (`None` if it does
@@ -132,11 +134,13 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
         // What is stated to be empty has to be there again afterwards.
         merged = merge::merge(kind, drop_unapplied(merged, last, applied, &mut entries, version), applied);
     }
+    // Owners are asked about what is written down, not about what it comes to: `1000` is not `1k`, nor an item without its defaults one with them.
+    let written = in_version(merged.clone(), version, storage);
     let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
     let mut merged = in_version(merged, version, storage);
     super::default::zeroes(storage, &mut merged);
 
-    let mut versions = Versions::new(storage, before, &merged);
+    let mut versions = Versions::new(storage, before, &written);
     if !force {
         let conflicts = conflict::find(&mut entries, &mut versions, &stated);
         let allowed = || before.filter(|_| writer.manager == last_applied::MANAGER).map(|it| last_applied::claimed(version, it));
@@ -145,6 +149,8 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
         }
     }
     disown(&mut entries, &mut versions);
+    // What has been left without anything in it is gone, too.
+    disown(&mut entries, &mut Versions::new(storage, before, &merged));
     let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
     // Who states what is there already is not noted to have done anything.
     if !changed {
@@ -258,8 +264,8 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
         "status" | "approval" => &["status"],
         "ephemeralcontainers" | "resize" => &["spec"],
         _ => {
-            if let (Some(fields), Some(_)) = (applied.as_object_mut(), version.subresource("status")) {
-                fields.remove("status");
+            if let Some(fields) = applied.as_object_mut() {
+                fields.retain(|key, _| !left(version).contains(&key.as_str()));
             }
             return applied;
         }
@@ -275,9 +281,12 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
     applied
 }
 
-/// Who creates or changes an object does not become the owner of a status that has a subresource of its own.
-fn leave_status(resource: ResourceRef, fields: &mut Set) {
-    if resource.subresource("status").is_some() {
-        fields.drop_at(&[], &["f:status"]);
+/// What of an object nobody owns who creates it: a status that has a subresource of its own, and what a request for a certificate asks for,
+/// in which the server writes who asks.
+fn left(resource: ResourceRef) -> &'static [&'static str] {
+    match resource.subresource("status") {
+        Some(_) if resource.storage() == &CERTIFICATE_SIGNING_REQUEST => &["spec", "status"],
+        Some(_) => &["status"],
+        None => &[],
     }
 }

@@ -268,6 +268,41 @@ fn conflicts_name_every_owner() {
     assert_eq!(it.managers().iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["Apply me", "Update kubectl-create"]);
 }
 
+/// The server writes into a request for a certificate who asks: nothing of it is its author's.
+#[test]
+fn requests_for_certificates_are_owned_by_nobody() {
+    let mut it = World::new(&resource::CERTIFICATE_SIGNING_REQUEST);
+    let asked = json!({"metadata": {"name": "c"}, "spec": {"request": "eA==", "signerName": "a.b/c", "usages": ["client auth"]}});
+    it.write("me", "", asked.clone());
+    assert_eq!(it.managers(), []);
+    it.apply("other", asked);
+    assert_eq!(it.managers(), []);
+    it.patch("me", "", &json!({"metadata": {"labels": {"a": "b"}}}));
+    assert_eq!(it.managers().len(), 0, "managers that were taken away stay so");
+}
+
+/// A value that only comes to the same as the other's is not the other's.
+#[test]
+fn conflicts_are_about_what_is_written() {
+    let mut it = World::new(&resource::RESOURCE_QUOTA);
+    let quota = |pods: &str| json!({"metadata": {"name": "q", "namespace": "default"}, "spec": {"hard": {"pods": pods}}});
+    it.write("other", "", quota("1k"));
+    it.apply("me", quota("1k"));
+    assert_eq!(it.live.as_ref().unwrap()["metadata"]["managedFields"][0].get("time"), None);
+    let conflict = it.try_apply("me", quota("1000"), false).unwrap_err();
+    assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"other\" using v1: .spec.hard.pods");
+    it.try_apply("me", quota("1000"), true).unwrap();
+    assert_eq!(it.at("/spec/hard/pods"), json!("1k"));
+    assert_eq!(it.managers().iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["Apply me", "Update other"]);
+
+    // A list that has one owner: its items have got defaults since.
+    let mut it = World::new(&resource::POD);
+    let pod = |toleration: Value| json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"tolerations": [toleration]}});
+    it.write("other", "", pod(json!({"key": "a", "operator": "Exists"})));
+    let conflict = it.try_apply("me", pod(json!({"key": "a"})), false).unwrap_err();
+    assert_eq!(conflict.details.unwrap().causes[0].field, ".spec.tolerations");
+}
+
 #[test]
 fn lists_merge_as_the_schema_says() {
     let mut it = World::new(&resource::DEPLOYMENT);
@@ -639,7 +674,7 @@ proptest! {
         })
     ) {
         let kind = versions::kind(version).unwrap();
-        let text = created::created(kind, &object, false);
+        let text = created::created(kind, &object, &[]);
         let set = Set::trusted(serde_json::from_str(&text).unwrap());
         prop_assert_eq!(&set, &Changes::between(kind, None, &object).written);
         prop_assert_eq!(&text, &set.clone().into_value().to_string(), "in order");
