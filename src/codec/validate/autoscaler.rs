@@ -61,9 +61,10 @@ fn metric(metric: &At<'_>, out: &mut Vec<Cause>) {
     if described.is_none() {
         out.push(Cause::not_supported(metric.path("type"), kind, &KINDS.map(|it| it.0)));
     }
+    let sources = KINDS.iter().filter(|(_, field)| metric.has(field)).count();
     for (_, field) in KINDS.iter().filter(|(_, field)| metric.has(field)) {
         source(field, &metric.at(field), out);
-        if described.is_some_and(|it| it != *field) {
+        if sources > 1 && described.is_some_and(|it| it != *field) {
             metric.forbidden(field, "must populate the given metric source only", out);
         }
     }

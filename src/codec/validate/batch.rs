@@ -93,14 +93,14 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
     }
     if let Some(most) = spec.number("maxFailedIndexes") {
+        if !spec.has("backoffLimitPerIndex") {
+            spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
+        }
         if !indexed {
             spec.invalid("maxFailedIndexes", "requires indexed completion mode", out);
         }
         if spec.number("completions").is_some_and(|all| most > all) {
             spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
-        }
-        if !spec.has("backoffLimitPerIndex") {
-            spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
         }
     }
     let success = spec.at("successPolicy");
@@ -108,7 +108,7 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         return;
     }
     if !indexed {
-        spec.invalid("successPolicy", "requires indexed completion mode", out);
+        return spec.invalid("successPolicy", "requires indexed completion mode", out);
     }
     if success.list("rules").is_empty() {
         success.required("rules", "at least one rules must be specified when the successPolicy is specified", out);
@@ -133,6 +133,11 @@ fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::too_many(policy.path("rules"), policy.list("rules").len(), RULES));
     }
     for rule in policy.items("rules") {
+        match rule.text("action") {
+            "" => rule.required("action", r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#, out),
+            "FailIndex" if !spec.has("backoffLimitPerIndex") => rule.invalid("action", "requires the backoffLimitPerIndex to be set", out),
+            _ => rule.one_of("action", &["Count", "FailIndex", "FailJob", "Ignore"], out),
+        }
         let mut refuse = |why: &str| {
             let message = format!("Invalid value: {why}");
             out.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: rule.path.clone() });
@@ -141,11 +146,6 @@ fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
             (true, false) => refuse("specifying both OnExitCodes and OnPodConditions is not supported"),
             (false, true) => refuse("specifying one of OnExitCodes and OnPodConditions is required"),
             _ => {}
-        }
-        match rule.text("action") {
-            "" => rule.required("action", r#"valid values: ["Count" "FailIndex" "FailJob" "Ignore"]"#, out),
-            "FailIndex" if !spec.has("backoffLimitPerIndex") => rule.invalid("action", "requires the backoffLimitPerIndex to be set", out),
-            _ => rule.one_of("action", &["Count", "FailIndex", "FailJob", "Ignore"], out),
         }
         if rule.has("onExitCodes") {
             exit_codes(&rule.at("onExitCodes"), spec, out);
@@ -188,18 +188,19 @@ fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let waiting = old.at("spec").flag("suspend") && !old.at("status").has("startTime");
     let (new, old) = (new.at("spec"), old.at("spec"));
+    if !new.has("selector") {
+        new.required("selector", "", out);
+        mismatch(&new, out);
+    }
     let elastic = new.text("completionMode") == "Indexed" && new.get("completions") == new.get("parallelism");
     if new.get("completions") != old.get("completions") && !elastic {
         new.invalid("completions", IMMUTABLE, out);
     }
-    for key in ["completionMode", "backoffLimitPerIndex", "podFailurePolicy", "managedBy"] {
-        if new.get(key) != old.get(key) {
-            new.invalid(key, IMMUTABLE, out);
-        }
-    }
     let selector = new.at("selector");
-    if selector.value != old.get("selector") {
-        out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), IMMUTABLE));
+    match selector.value == old.get("selector") {
+        true => {}
+        false if selector.is_absent() => new.invalid("selector", IMMUTABLE, out),
+        false => out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), IMMUTABLE)),
     }
     let template = |spec: &At<'_>| {
         let mut template = spec.get("template").clone();
@@ -215,6 +216,7 @@ pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if template(&new) != template(&old) {
         new.invalid("template", IMMUTABLE, out);
     }
+    new.unchanged(&old, &["completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"], out);
 }
 
 pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {

@@ -77,7 +77,11 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         spec.invalid("expirationSeconds", why, out);
     }
-    for condition in request.at("status").items("conditions") {
+    let status = request.at("status");
+    if let Some(why) = status.get("certificate").as_str().and_then(|it| not_certificates(&String::from_utf8_lossy(&decoded(it)))) {
+        out.push(Cause::invalid(status.path("certificate"), &"<certificate data>".into(), &why));
+    }
+    for condition in status.items("conditions") {
         match condition.text("type") {
             "" => condition.required("type", "", out),
             "Approved" | "Denied" | "Failed" if condition.text("status") != "True" => {
@@ -108,6 +112,19 @@ fn usages(spec: &At<'_>, out: &mut Vec<Cause>) {
 fn decoded(base64: &str) -> Vec<u8> {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.decode(base64).unwrap_or_default()
+}
+
+/// Why a text in PEM holds something else than certificates.
+fn not_certificates(text: &str) -> Option<String> {
+    const KIND: &str = "CERTIFICATE";
+    if text.is_empty() {
+        return None;
+    }
+    let mut kinds = text.split("-----BEGIN ").skip(1).filter_map(|it| it.split_once("-----")).map(|it| it.0).peekable();
+    if kinds.peek().is_none() {
+        return Some(format!("must contain at least one {KIND} PEM block"));
+    }
+    kinds.find(|it| *it != KIND).map(|other| format!("only {KIND} PEM blocks are allowed, found {other:?}"))
 }
 
 fn is_pem(bytes: &[u8]) -> bool {

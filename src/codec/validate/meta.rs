@@ -21,8 +21,6 @@ fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
         names::label
     } else if of.group == "rbac.authorization.k8s.io" || of == &resource::IP_ADDRESS || of == &resource::EVENT {
         names::path_segment
-    } else if of == &resource::CSI_DRIVER {
-        names::driver
     } else {
         names::subdomain
     }

@@ -11,6 +11,7 @@ mod config;
 mod container;
 mod event;
 mod ingress;
+mod job_status;
 mod meta;
 mod names;
 mod network;
@@ -144,7 +145,10 @@ fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         "Pod" => pod::update(new, old, out),
         "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::update(kind, new, old, out),
         "ControllerRevision" => workload::controller_revision_update(new, old, out),
-        "Job" => batch::job_update(new, old, out),
+        "Job" => {
+            batch::job_update(new, old, out);
+            job_status::update(new, old, out);
+        }
         "Service" => service::update(new, old, out),
         "EndpointSlice" => service::endpoint_slice_update(new, old, out),
         "ConfigMap" => config::immutable(new, old, &["data", "binaryData"], out),

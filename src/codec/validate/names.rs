@@ -70,6 +70,16 @@ pub(super) fn wildcard_subdomain(text: &str) -> Faults {
     vec![wants(rule, &format!(r"\*\.{label}(\.{label})*"), &["*.example.com"])]
 }
 
+/// A domain in which names are looked up; unlike others it may have underscores, of which the pattern that Kubernetes tells says nothing.
+pub(super) fn search_domain(text: &str) -> Faults {
+    if text == "." {
+        return Faults::new();
+    }
+    let domain = text.strip_suffix('.').unwrap_or(text);
+    let plain = subdomain(&domain.replace('_', "a"));
+    plain.into_iter().map(|fault| fault.replacen("characters, '-'", "characters, '_', '-'", 1)).collect()
+}
+
 /// The name of a storage driver.
 pub(super) fn driver(text: &str) -> Faults {
     let mut faults = Faults::new();

@@ -72,10 +72,11 @@ fn pod_term(term: &At<'_>, out: &mut Vec<Cause>) {
             selector::label_selector(&term.at(key), out);
         }
     }
-    match term.text("topologyKey") {
-        "" => term.required("topologyKey", "can not be empty", out),
-        key => term.faults("topologyKey", names::qualified(key), out),
+    let key = term.text("topologyKey");
+    if key.is_empty() {
+        term.required("topologyKey", "can not be empty", out);
     }
+    out.extend(names::qualified(key).iter().map(|fault| Cause::invalid(term.path("topologyKey"), &key.into(), fault)));
 }
 
 pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {

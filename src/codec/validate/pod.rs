@@ -121,7 +121,7 @@ fn dns(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     let searches = config.list("searches").iter().filter_map(Value::as_str);
     for (at, search) in searches.clone().enumerate() {
-        let faults = names::subdomain(search.strip_suffix('.').unwrap_or(search));
+        let faults = names::search_domain(search);
         out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", config.path("searches")), &search.into(), fault)));
     }
     if searches.map(|it| it.len() + 1).sum::<usize>() > SEARCHES + 1 {

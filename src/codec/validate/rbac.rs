@@ -21,6 +21,10 @@ pub(super) fn role(role: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
     }
     for it in aggregation.items("clusterRoleSelectors") {
         selector::label_selector(&it, out);
+        if selector::is_invalid(&it) {
+            // Kubernetes shows what came of it.
+            out.push(Cause::invalid_shown(it.path.as_str(), "\"null\"", "invalid label selector."));
+        }
     }
 }
 

@@ -13,16 +13,13 @@ const SYSCTL: usize = 253;
 
 /// Checks the `securityContext` of a pod.
 pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
-    common(context, out);
-    ids(context, &["fsGroup"], out);
+    ids(context, &["fsGroup", "runAsUser", "runAsGroup"], out);
     for (at, group) in context.list("supplementalGroups").iter().enumerate() {
         if !group.as_i64().is_some_and(|it| (0..=i64::from(i32::MAX)).contains(&it)) {
             let path = format!("{}[{at}]", context.path("supplementalGroups"));
             out.push(Cause::invalid(path, group, &names::between(0, i32::MAX.into())));
         }
     }
-    context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
-    context.one_of("supplementalGroupsPolicy", &["Merge", "Strict"], out);
     let mut seen = HashSet::new();
     for sysctl in context.items("sysctls") {
         match sysctl.text("name") {
@@ -39,6 +36,9 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
             }
         }
     }
+    context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
+    profiles(context, out);
+    context.one_of("supplementalGroupsPolicy", &["Merge", "Strict"], out);
 }
 
 fn is_sysctl(name: &str) -> bool {
@@ -50,9 +50,7 @@ fn is_sysctl(name: &str) -> bool {
     name.len() <= SYSCTL && name.split(['.', '/']).all(part)
 }
 
-/// Checks what pods and containers both have.
-fn common(context: &At<'_>, out: &mut Vec<Cause>) {
-    ids(context, &["runAsUser", "runAsGroup"], out);
+fn profiles(context: &At<'_>, out: &mut Vec<Cause>) {
     for (key, name) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
         if context.has(key) {
             profile(&context.at(key), key, name, out);
@@ -75,8 +73,9 @@ fn profile(profile: &At<'_>, key: &str, name: &str, out: &mut Vec<Cause>) {
 
 /// Checks the `securityContext` of a container.
 pub(super) fn container(context: &At<'_>, out: &mut Vec<Cause>) {
-    common(context, out);
+    ids(context, &["runAsUser", "runAsGroup"], out);
     context.one_of("procMount", &["Default", "Unmasked"], out);
+    profiles(context, out);
     let capabilities = context.at("capabilities");
     let admin = capabilities.list("add").iter().any(|it| matches!(it.as_str(), Some("CAP_SYS_ADMIN" | "SYS_ADMIN")));
     if context.get("allowPrivilegeEscalation") == &Value::Bool(false) {

@@ -52,6 +52,11 @@ pub(super) fn is_empty(selector: &At<'_>) -> bool {
     selector.count("matchLabels") == 0 && selector.list("matchExpressions").is_empty()
 }
 
+/// Whether a `metav1.LabelSelector` cannot select at all.
+pub(super) fn is_invalid(selector: &At<'_>) -> bool {
+    serde_json::from_value(selector.value.clone()).is_ok_and(|it| LabelSelector::from_spec(&it).is_err())
+}
+
 /// Whether a `metav1.LabelSelector` selects these labels. One that is wrong in itself, which is told elsewhere, counts as doing so.
 pub(super) fn matches(selector: &At<'_>, labels: &Value) -> bool {
     let parsed = serde_json::from_value(selector.value.clone()).ok().and_then(|it| LabelSelector::from_spec(&it).ok());

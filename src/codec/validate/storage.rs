@@ -56,6 +56,12 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
         if name != "storage" {
             out.push(Cause::not_supported(capacity.path.as_str(), name, &["storage"]));
         }
+        if let Ok(quantity) = Quantity::from_json(value)
+            && quantity < Quantity::ZERO
+        {
+            let shown = quantity.value().to_string();
+            out.push(Cause::invalid_shown(capacity.entry_path(name), &shown, "must be a valid resource quantity"));
+        }
         resources::positive(&capacity.entry_path(name), value, NOT_ZERO, out);
     }
     spec.one_of("persistentVolumeReclaimPolicy", &["Delete", "Recycle", "Retain"], out);

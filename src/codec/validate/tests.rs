@@ -567,6 +567,8 @@ fn workloads() {
             ),
         ],
     );
+    assert_eq!(complaints(&resource::JOB, &job, Some(&job))[0], "spec.selector: Required value");
+    let job = with(&job, "/spec/selector", json!({"matchLabels": job["spec"]["template"]["metadata"]["labels"]}));
     let changed = complaints(&resource::JOB, &with(&job, "/spec/template/spec/containers/0/image", json!("j")), Some(&job));
     assert!(
         changed.len() == 1 && changed[0].starts_with("spec.template: Invalid value: {") && changed[0].ends_with(": field is immutable")

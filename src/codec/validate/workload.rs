@@ -56,7 +56,9 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
             let why = format!("empty selector is invalid for {}", kind.to_lowercase());
             out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), &why));
         }
-        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
+        if selector::is_invalid(&selector) {
+            out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "invalid label selector"));
+        } else if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
             mismatch(spec, out);
         }
     }
@@ -150,7 +152,10 @@ fn stateful_set(spec: &At<'_>, out: &mut Vec<Cause>) {
     match strategy.text("type") {
         "" => {}
         "OnDelete" if strategy.has("rollingUpdate") => {
-            strategy.invalid("rollingUpdate", "only allowed for updateStrategy 'RollingUpdate'", out);
+            let partition = strategy.at("rollingUpdate").number("partition").unwrap_or_default();
+            let shown =
+                format!("apps.RollingUpdateStatefulSetStrategy{{Partition:{partition}, MaxUnavailable:(*intstr.IntOrString)(nil)}}");
+            out.push(Cause::invalid_shown(strategy.path("rollingUpdate"), &shown, "only allowed for updateStrategy 'RollingUpdate'"));
         }
         "OnDelete" => {}
         "RollingUpdate" => {

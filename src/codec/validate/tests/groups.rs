@@ -10,6 +10,64 @@ use crate::object::resource::{
     SERVICE_CIDR, STORAGE_CLASS, VOLUME_ATTACHMENT,
 };
 
+/// What is wrong with a job's status that becomes another, and of which what has been stays.
+#[test]
+fn statuses_of_jobs() {
+    let job = |status: &Value| {
+        json!({"metadata": {"name": "j"}, "spec": {
+            "completions": 3, "parallelism": 1, "completionMode": "NonIndexed", "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}},
+            "status": status})
+    };
+    let conditions = |kinds: &[&str]| kinds.iter().map(|it| json!({"type": it, "status": "True"})).collect::<Vec<_>>();
+    let (start, end) = ("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z");
+    let complete = json!({"startTime": start, "completionTime": end, "conditions": conditions(&["SuccessCriteriaMet", "Complete"])});
+    let failed = json!({"startTime": start, "conditions": conditions(&["FailureTarget", "Failed"])});
+    let running = json!({"startTime": start, "active": 1, "ready": 1, "failed": 2});
+    for (old, new, expected) in [
+        (json!({}), running.clone(), &[][..]),
+        (running.clone(), complete.clone(), &["status.failed: Invalid value: 0: cannot decrease the failed counter"]),
+        (json!({"startTime": start}), complete.clone(), &[]),
+        (json!({"startTime": start}), failed.clone(), &[]),
+        (
+            json!({"startTime": start}),
+            json!({"active": 1, "conditions": conditions(&["Complete"])}),
+            &[
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
+                "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
+                "status.active: Invalid value: 1: active>0 is invalid for finished job",
+                "status.startTime: Required value: startTime is required for finished job",
+                "status.startTime: Required value: startTime cannot be removed for unsuspended job",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"startTime": start, "conditions": conditions(&["Failed"])}),
+            &["status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition"],
+        ),
+        (
+            complete,
+            failed,
+            &[
+                "status.conditions: Invalid value: cannot disable the terminal Complete=True condition",
+                "status.conditions: Invalid value: cannot disable the SuccessCriteriaMet=True condition",
+            ],
+        ),
+        (
+            json!({}),
+            json!({"ready": 2, "active": 1, "completedIndexes": "1"}),
+            &[
+                "status.completedIndexes: Invalid value: \"1\": cannot set non-empty completedIndexes when non-indexed completion mode",
+                "status.ready: Invalid value: 2: cannot set more ready pods than active",
+            ],
+        ),
+        // Wrong before, and the same now.
+        (json!({"conditions": conditions(&["Complete"])}), json!({"conditions": conditions(&["Complete"])}), &[]),
+    ] {
+        assert_eq!(complaints(&crate::object::resource::JOB, &job(&new), Some(&job(&old))), expected, "{old} to {new}");
+    }
+}
+
 #[test]
 fn autoscalers() {
     let target = |kind: &str, field: &str, value: Value| json!({"type": kind, field: value});
@@ -46,7 +104,6 @@ fn autoscalers() {
                 metric(json!({"type": "Pods", "external": {"metric": {"name": "m"}, "target": target("Value", "value", "0".into())}})),
                 &[
                     "spec.metrics[0].external.target.value: Invalid value: \"0\": must be positive",
-                    "spec.metrics[0].external: Forbidden: must populate the given metric source only",
                     "spec.metrics[0].pods: Required value: must populate information for the given metric source",
                 ],
             ),
@@ -316,7 +373,7 @@ fn storage_and_its_drivers() {
     check(
         &CSI_DRIVER,
         &[
-            (json!({"metadata": {"name": "Disks.example.com"}, "spec": {}}), &[]),
+            (json!({"metadata": {"name": "a234567890123456789012345678901234567890123456789012345678901234"}, "spec": {}}), &[]),
             (
                 json!({"spec": {"tokenRequests": [{"audience": "a", "expirationSeconds": 1}, {"audience": "a"}], "volumeLifecycleModes": ["Odd"]}}),
                 &[

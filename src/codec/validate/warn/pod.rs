@@ -22,6 +22,10 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
         if volume.has("gitRepo") {
             out.push(format!("{}: deprecated in v1.11, and disabled by default in v1.33+", volume.path("gitRepo")));
         }
+        let sources = volume.at("projected").list("sources").iter();
+        for _ in sources.filter(|it| it.as_object().is_none_or(serde_json::Map::is_empty)) {
+            out.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
+        }
         gone(&volume, &[], out);
         claim(&volume.at("ephemeral").at("volumeClaimTemplate").at("spec"), out);
     }
