@@ -135,7 +135,7 @@ fn service(server: &Server) -> Value {
 }
 
 fn port(server: &Server) -> u16 {
-    server.addresses.first().map_or(443, SocketAddr::port)
+    server.own_address().port()
 }
 
 /// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.
@@ -196,7 +196,7 @@ async fn changed(mut watches: [Option<Watch>; 4]) {
 }
 
 async fn reconcile(server: &Server, sign: &mut Option<Revision>) -> Answer<()> {
-    let servers = if server.config.shared { live_servers(server, sign).await? } else { BTreeSet::from([own_address(server)]) };
+    let servers = if server.config.shared { live_servers(server, sign).await? } else { BTreeSet::from([server.own_address()]) };
     make_range(server).await?;
     make(server, &SERVICE, NAMESPACE_OF_SERVICE, service(server)).await?;
     let mut by_port: BTreeMap<u16, Vec<IpAddr>> = BTreeMap::new();
@@ -275,12 +275,8 @@ async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, field
     }
 }
 
-fn own_address(server: &Server) -> SocketAddr {
-    SocketAddr::new(server.config.advertise, port(server))
-}
-
 fn lease_key(server: &Server) -> String {
-    format!("{}/masterleases/{}", server.config.prefix, own_address(server))
+    format!("{}/masterleases/{}", server.config.prefix, server.own_address())
 }
 
 /// Gives this server's sign of life, and reads everybody's.

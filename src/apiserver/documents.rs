@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 
+use super::Server;
 use super::negotiate::{accept, wants_aggregated_discovery};
 use super::path::Route;
 use super::query::Query;
@@ -9,13 +10,16 @@ use super::respond::{self, Response};
 use crate::codec::{discovery, openapi};
 
 /// The document at a path; `None` if there is none.
-pub(crate) fn serve(route: &Route, path: &str, query: &Query, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn serve(server: &Server, route: &Route, path: &str, query: &Query, headers: &HeaderMap) -> Option<Response> {
     const JSON: &str = "application/json";
     let document = match route {
         Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
             return Some(respond::document(headers, discovery::AGGREGATED, discovery::aggregated(*legacy)));
         }
-        Route::Groups { legacy: true } => discovery::api_versions(),
+        Route::Groups { legacy: true } => {
+            let document = discovery::api_versions(&server.own_address().to_string());
+            return Some(accept(headers).map_or_else(|status| respond::status(&status), |_| respond::plain_document(JSON, &document)));
+        }
         Route::Groups { legacy: false } => discovery::group_list(),
         Route::Group(name) => discovery::group(name)?,
         Route::Resources { group, version } => discovery::resources(group, version)?,

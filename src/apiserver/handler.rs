@@ -165,7 +165,7 @@ impl Server {
     }
 
     async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
-        let page = match documents::serve(route, parts.uri.path(), query, &parts.headers) {
+        let page = match documents::serve(self, route, parts.uri.path(), query, &parts.headers) {
             Some(page) => Some(page),
             None => match self.tokens().ok().and_then(|it| it.serve(self, parts.uri.path())) {
                 Some(page) => Some(page),
@@ -214,10 +214,12 @@ impl Server {
             ("delete", "") => self.write(call, registry::delete::serve).await,
             ("deletecollection", "") => self.write(call, registry::delete::serve_collection).await,
             _ => {
-                // A service and a node may be named with a port.
-                if served == &resource::POD {
-                    self.read(&call.key(), None).await?;
+                let mut key = call.key();
+                // A service and a node may be named with a scheme and a port.
+                if let [_, name, _] | [name, _] = key.name.name.split(':').collect::<Vec<_>>().as_slice() {
+                    key = ObjectKey::new(key.resource, &key.name.namespace, name);
                 }
+                self.read(&key, None).await?;
                 Err(Box::new(Status::failure(
                     501,
                     "NotImplemented",

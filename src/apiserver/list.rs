@@ -41,6 +41,9 @@ pub(crate) fn answer(call: &Call, accepted: Accepted, objects: Vec<Arc<Object>>,
             let table = codec::table(resource, &objects, render::include(&call.query)?, metadata, true, jiff::Timestamp::now());
             render::encoded(200, accepted, table)
         }
+        (Form::Partial, _) => {
+            Err(render::other_form(resource, "you requested PartialObjectMetadata, but the requested object is a list", "List"))
+        }
         (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, metadata, objects).all()),
         (_, Encoding::Json) => Ok(stream(accepted, Pieces::new(resource, accepted.form, metadata, objects))),
     }
@@ -221,7 +224,7 @@ impl Pieces {
     fn new(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Self {
         let head = Some(render::list_head(resource, form, metadata));
         let kind = format!(r#"{{"kind":"{}","apiVersion":"{}","#, resource.kind, resource.api_version());
-        Self { head, partial: form == Form::Partial, kind, objects: objects.into_iter(), first: true, ended: false }
+        Self { head, partial: form == Form::Partials, kind, objects: objects.into_iter(), first: true, ended: false }
     }
 
     fn all(self) -> Bytes {
@@ -315,11 +318,11 @@ mod tests {
     fn lists_are_whole_documents() {
         for count in [0, 1, 2, 5000] {
             let objects: Vec<_> = (0..count).map(|n| pod("a", &format!("p{n}"))).collect();
-            for form in [Form::Whole, Form::Partial] {
+            for form in [Form::Whole, Form::Partials] {
                 let bytes = document(&POD, form, 3, objects.clone());
                 let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
                 assert_eq!(value["items"].as_array().unwrap().len(), count);
-                assert!(form == Form::Partial || value["items"].as_array().unwrap().iter().all(|it| it.get("kind").is_none()));
+                assert!(form == Form::Partials || value["items"].as_array().unwrap().iter().all(|it| it.get("kind").is_none()));
                 assert_eq!(value["metadata"]["resourceVersion"], "3");
             }
         }

@@ -165,6 +165,11 @@ impl Server {
     fn tokens(&self) -> query::Answer<&tokens::Tokens> {
         self.tokens.get().ok_or_else(|| Box::new(Status::unavailable("the server is starting")))
     }
+
+    /// Where clients elsewhere reach this server.
+    fn own_address(&self) -> SocketAddr {
+        SocketAddr::new(self.config.advertise, self.addresses.first().map_or(443, SocketAddr::port))
+    }
 }
 
 impl ApiServer {

@@ -22,8 +22,10 @@ pub(crate) enum Form {
     Whole,
     /// `as=Table`: what `kubectl get` prints.
     Table,
-    /// `as=PartialObjectMetadata` or `as=PartialObjectMetadataList`: only the metadata.
+    /// `as=PartialObjectMetadata`: only the metadata.
     Partial,
+    /// `as=PartialObjectMetadataList`: only the metadata, of a list.
+    Partials,
 }
 
 /// What was agreed on.
@@ -130,7 +132,8 @@ fn parse(clause: &str) -> Option<Accepted> {
     let form = match form {
         None => Form::Whole,
         Some("Table") if known => Form::Table,
-        Some("PartialObjectMetadata" | "PartialObjectMetadataList") if known => Form::Partial,
+        Some("PartialObjectMetadata") if known => Form::Partial,
+        Some("PartialObjectMetadataList") if known => Form::Partials,
         Some(_) => return None,
     };
     Some(Accepted { encoding, form })
@@ -193,7 +196,7 @@ mod tests {
             ("application/yaml", Some((Encoding::Yaml, Form::Whole))),
             ("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Json, Form::Whole))),
             (table, Some((Encoding::Json, Form::Table))),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Encoding::Json, Form::Partial))),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Encoding::Json, Form::Partials))),
             ("application/json;as=Nothing;g=meta.k8s.io;v=v1, application/json", Some((Encoding::Json, Form::Whole))),
             ("application/json;stream=watch", Some((Encoding::Json, Form::Whole))),
             ("application/vnd.kubernetes.protobuf", Some((Encoding::Json, Form::Whole))),

@@ -241,7 +241,7 @@ fn printed(name: &str) -> String {
 
 /// The option `dryRun`: `All` is the only value it may have.
 pub(crate) fn dry_run<'a>(values: impl Iterator<Item = &'a str>) -> Result<bool, Cause> {
-    let stated: Vec<&str> = values.filter(|it| !it.is_empty()).collect();
+    let stated: Vec<&str> = values.collect();
     if stated.iter().all(|it| *it == "All") {
         return Ok(!stated.is_empty());
     }

@@ -17,12 +17,22 @@ pub(crate) fn object(code: u16, accepted: Accepted, query: &Query, object: &Arc<
     let bytes = match accepted.form {
         Form::Whole => object.body().clone(),
         Form::Partial => partial(object),
+        Form::Partials => {
+            let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            return Err(other_form(object.resource(), why, ""));
+        }
         Form::Table => {
             let metadata = format!("{{\"resourceVersion\":\"{}\"}}", object.revision());
             codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true, jiff::Timestamp::now())
         }
     };
     encoded(code, accepted, bytes)
+}
+
+/// The refusal of a form that these objects do not have. Kubernetes names its own type of them.
+pub(crate) fn other_form(resource: ResourceRef, why: &str, suffix: &str) -> Box<Status> {
+    let group = resource.group.split('.').next().filter(|it| !it.is_empty()).unwrap_or("core");
+    Box::new(Status::failure(406, "NotAcceptable", format!("{why} (*{group}.{}{suffix})", resource.kind)))
 }
 
 /// A JSON document in the media type asked for.
@@ -65,7 +75,7 @@ pub(crate) fn partial(object: &Object) -> Bytes {
 /// The kind of a list of these, in this form.
 pub(crate) fn list_head(resource: ResourceRef, form: Form, metadata: &str) -> String {
     match form {
-        Form::Partial => {
+        Form::Partials => {
             format!("{{\"kind\":\"PartialObjectMetadataList\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":{metadata},\"items\":[")
         }
         _ => format!(

@@ -61,7 +61,7 @@ pub(crate) fn resource_not_found() -> Response {
 }
 
 /// A document made once.
-pub(crate) fn plain_document(content_type: &'static str, document: &'static Document) -> Response {
+pub(crate) fn plain_document(content_type: &'static str, document: &Document) -> Response {
     full(200, content_type, document.bytes.clone())
 }
 
@@ -87,6 +87,14 @@ pub(crate) fn immutable(headers: &HeaderMap, content_type: &'static str, content
 pub(crate) fn moved(to: &str) -> Response {
     let mut response = text(301, "");
     set(&mut response, LOCATION, to);
+    response
+}
+
+/// An answer, be it a refusal, with what is odd about what the client sent and about what it made of an object.
+pub(crate) fn warned(answer: super::query::Answer<Response>, sent: &[String], made: &[String]) -> Response {
+    let mut response = answer.unwrap_or_else(|refusal| status(&refusal));
+    warn(&mut response, sent);
+    warn(&mut response, made);
     response
 }
 

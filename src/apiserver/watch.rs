@@ -175,7 +175,7 @@ impl Frames {
         let object = codec::in_version(object, self.resource);
         let bytes = match self.form {
             Form::Table => self.table(std::slice::from_ref(&object), object.revision()),
-            Form::Partial => render::partial(&object),
+            Form::Partial | Form::Partials => render::partial(&object),
             Form::Whole => object.body().clone(),
         };
         self.ready.push_back(frame(kind, &bytes));
@@ -197,7 +197,7 @@ impl Frames {
             self.table(&[], revision)
         } else {
             let (kind, api_version) = match self.form {
-                Form::Partial => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
+                Form::Partial | Form::Partials => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
                 _ => (self.resource.kind, self.resource.api_version()),
             };
             let annotations = if initial_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };

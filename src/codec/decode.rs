@@ -199,6 +199,10 @@ impl<'a> Expected<'a> {
         match outcome {
             Ok(Conforming { mut value, strict_errors }) => {
                 self.check_kind(&value)?;
+                // Go reads nothing into an object, and it stays as it was.
+                if value.is_null() {
+                    value = Value::Object(serde_json::Map::new());
+                }
                 if !self.sign(&mut value) {
                     return Err(self.unrecognized("there is no object in it", body));
                 }

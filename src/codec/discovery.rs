@@ -20,9 +20,13 @@ pub fn aggregated(legacy: bool) -> &'static Document {
     if legacy { &DOCUMENTS.legacy } else { &DOCUMENTS.others }
 }
 
-/// `/api`.
-pub fn api_versions() -> &'static Document {
-    &DOCUMENTS.api_versions
+/// `/api`, of a server that clients reach at this address.
+pub fn api_versions(address: &str) -> Document {
+    Document::json(&json!({
+        "kind": "APIVersions",
+        "versions": served().get("").map(|it| it.keys().copied().collect::<Vec<_>>()),
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}],
+    }))
 }
 
 /// `/apis`.
@@ -52,7 +56,6 @@ pub(super) fn served() -> IndexMap<&'static str, IndexMap<&'static str, Vec<Reso
 struct Documents {
     legacy: Document,
     others: Document,
-    api_versions: Document,
     group_list: Document,
     groups: HashMap<&'static str, Document>,
     /// By group and version (`apps/v1`).
@@ -77,11 +80,6 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
     Documents {
         legacy: list(&legacy),
         others: list(&named),
-        api_versions: Document::json(&json!({
-            "kind": "APIVersions",
-            "versions": legacy.iter().flat_map(|(_, versions)| versions.keys()).collect::<Vec<_>>(),
-            "serverAddressByClientCIDRs": [],
-        })),
         group_list: Document::json(&json!({
             "kind": "APIGroupList", "apiVersion": "v1", "groups": groups.iter().map(|(_, group)| group).collect::<Vec<_>>(),
         })),
@@ -191,7 +189,9 @@ fn plain_resource(resource: ResourceRef) -> Vec<Value> {
 
 /// What tells clients that a resource is stored otherwise than before: Kubernetes' hash of the stored group, version and kind.
 fn storage_version_hash(stored: &Resource) -> String {
-    let name = format!("{}/{}/{}", stored.group, stored.version, stored.kind);
+    // These Kubernetes 1.33 still stores as it did when they were new.
+    let version = if matches!(stored.kind, "IPAddress" | "ServiceCIDR") { "v1beta1" } else { stored.version };
+    let name = format!("{}/{version}/{}", stored.group, stored.kind);
     BASE64_STANDARD.encode(&ring::digest::digest(&ring::digest::SHA256, name.as_bytes()).as_ref()[..8])
 }
 
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn plain_documents_are_the_types_clients_know() {
-        assert_eq!(read::<APIVersions>(api_versions()).versions, ["v1"]);
+        assert_eq!(read::<APIVersions>(&api_versions("1.2.3.4:5")).versions, ["v1"]);
         let groups = read::<APIGroupList>(group_list()).groups;
         assert!(groups.iter().any(|group| group.name == "apps") && groups.iter().all(|group| !group.name.is_empty()));
         assert_eq!(read::<APIGroup>(group("apps").unwrap()).preferred_version.unwrap().group_version, "apps/v1");

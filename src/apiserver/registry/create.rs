@@ -32,11 +32,8 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
         check_version(target.resource, &key, &mut value)?;
-        let object = create(server, key.resource, &target.namespace, value, &options).await?;
-        let mut response = call.answer(201, &object)?;
-        respond::warn(&mut response, &warnings);
-        respond::warn(&mut response, &options.warnings.take());
-        Ok(response)
+        let outcome = create(server, key.resource, &target.namespace, value, &options).await;
+        Ok(respond::warned(outcome.and_then(|it| call.answer(201, &it)), &warnings, &options.warnings.take()))
     })
 }
 

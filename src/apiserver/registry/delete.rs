@@ -17,6 +17,7 @@ use super::super::respond::{self, Response};
 use super::super::{Server, list, render};
 use super::{json, namespaces};
 use crate::codec;
+use crate::object::resource::JOB;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 use crate::store::Expect;
@@ -95,6 +96,14 @@ impl Options {
         })
     }
 
+    /// What whoever does not say what becomes of dependents may not expect.
+    fn warnings(&self, resource: ResourceRef) -> Vec<String> {
+        let asked = self.propagation_policy.is_some() || self.orphan_dependents.is_some();
+        let warning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+                       propagationPolicy=Orphan to suppress this warning";
+        (resource == &JOB && !asked).then(|| warning.to_owned()).into_iter().collect()
+    }
+
     /// # Errors
     /// 422 for a way to try it that there is none.
     pub(super) fn is_dry_run(&self) -> Answer<bool> {
@@ -129,14 +138,17 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
     Box::pin(async move {
         call.accepted()?;
         let (options, key) = (Options::parse(call)?, call.key());
-        let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
-        if deleted.gone && !answers_with_object(key.resource) {
-            let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
-            return Ok(respond::status(&status));
-        }
-        // The older way to ask for a cascade is told that it has only begun.
-        let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
-        call.answer(code, &deleted.object)
+        let outcome = delete(server, &key, &options, options.is_dry_run()?).await;
+        let answer = outcome.and_then(|deleted| {
+            if deleted.gone && !answers_with_object(key.resource) {
+                let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
+                return Ok(respond::status(&status));
+            }
+            // The older way to ask for a cascade is told that it has only begun.
+            let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
+            call.answer(code, &deleted.object)
+        });
+        Ok(respond::warned(answer, &options.warnings(key.resource), &[]))
     })
 }
 
@@ -178,7 +190,8 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
                 Err(status) => return Err(status),
             }
         }
-        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted))
+        let answer = render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted));
+        Ok(respond::warned(answer, &options.warnings(call.target.resource), &[]))
     })
 }
 

@@ -97,10 +97,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             codec::convert(&mut value, version, key.resource);
             Ok(value)
         };
-        let object = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?;
-        let mut response = call.answer(200, &object)?;
-        respond::warn(&mut response, &patch.warnings());
-        respond::warn(&mut response, &options.warnings.take());
-        Ok(response)
+        let outcome = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await;
+        Ok(respond::warned(outcome.and_then(|it| call.answer(200, &it)), &patch.warnings(), &options.warnings.take()))
     })
 }

@@ -6,7 +6,7 @@ use super::super::auth::User;
 use super::{certificates, claims, json, namespaces, pods, services};
 use crate::codec;
 use crate::object::ResourceRef;
-use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, PRIORITY_CLASS};
+use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, POD, PRIORITY_CLASS};
 
 /// Completes an object about to be created. `unlabelled`: its author gave it no labels.
 pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) {
@@ -56,8 +56,14 @@ pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
 
 /// Completes an object whose status is about to be replaced.
 pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
+    if resource == &POD {
+        pods::update_status(new, old);
+    }
+}
+
+/// Writes into a status about to be replaced when things in it changed. Of that nobody becomes the owner.
+pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     match (resource.group, resource.plural) {
-        ("", "pods") => pods::update_status(new, old),
         ("", "persistentvolumes") => date_phase(new, old),
         ("certificates.k8s.io", _) => certificates::stamp_conditions(new, old),
         _ => {}
@@ -200,7 +206,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::resource::{DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME, POD};
+    use crate::object::resource::{DEPLOYMENT, JOB, NAMESPACE, PERSISTENT_VOLUME};
 
     #[test]
     fn generations_count_changes_of_what_is_asked_for() {
@@ -256,7 +262,7 @@ mod tests {
             (json!({"phase": "Bound"}), None),
         ] {
             let mut new = json!({ "status": status });
-            update_status(&PERSISTENT_VOLUME, &mut new, &old);
+            date_status(&PERSISTENT_VOLUME, &mut new, &old);
             let found = new["status"]["lastPhaseTransitionTime"].as_str().unwrap();
             assert!(since.map_or(found.starts_with("20"), |it| it == found), "{new}");
         }

@@ -109,11 +109,8 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             }
             Ok(value)
         };
-        let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
-        let mut response = call.answer(code, &object)?;
-        respond::warn(&mut response, &warnings);
-        respond::warn(&mut response, &options.warnings.take());
-        Ok(response)
+        let outcome = modify_or_create(server, &key, part, &options, &make).await;
+        Ok(respond::warned(outcome.and_then(|(code, it)| call.answer(code, &it)), &warnings, &options.warnings.take()))
     })
 }
 
@@ -260,6 +257,9 @@ async fn attempt(
     let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
     if part != Part::Internal {
         server.admission.admit(server, &review, &mut new).await?;
+        if matches!(part, Part::Status | Part::Approval) {
+            strategy::date_status(key.resource, &mut new, &old);
+        }
         if part != Part::Status {
             strategy::bump_generation(key.resource, &mut new, &old);
         }
@@ -369,7 +369,6 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
             json::take_over(json::map(&mut merged, "status"), new.get("status"), "conditions");
             describe(&mut merged, new, strategy::DESCRIPTION);
             *new = merged;
-            strategy::update_status(key.resource, new, old);
         }
         Part::Internal => {}
     }

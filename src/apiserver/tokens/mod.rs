@@ -142,10 +142,7 @@ impl Tokens {
         let mut algorithms: Vec<&str> = self.keys().map(|it| it.algorithm.name()).collect();
         algorithms.sort_unstable();
         algorithms.dedup();
-        let own = || {
-            let port = server.addresses.first().map_or(0, std::net::SocketAddr::port);
-            format!("http://{}{KEYS_PATH}", std::net::SocketAddr::new(server.config.advertise, port))
-        };
+        let own = || format!("http://{}{KEYS_PATH}", server.own_address());
         json!({
             "issuer": self.config.issuers.first(),
             "jwks_uri": self.config.keys_url.clone().unwrap_or_else(own),
