@@ -14,8 +14,7 @@ use super::flag::{Flag, Kind, Values};
 use super::{Server, access, common, stores};
 use crate::cache::Query;
 use crate::client::leader::Lost;
-use crate::object::resource::{NODE, POD};
-use crate::scheduler::{Config, ExecutorFlags, InStore, InZooKeeper, Scheduler, StateStore, StoreUri, Tuning};
+use crate::scheduler::{Config, ExecutorFlags, InStore, InZooKeeper, READS, Scheduler, StateStore, StoreUri, Tuning};
 use crate::store::etcd;
 use crate::supervise::Supervisor;
 use crate::util::product::KUBERNETES;
@@ -129,7 +128,7 @@ fn run(values: Values) -> anyhow::Result<()> {
         async move |supervisor: Supervisor| {
             let client = access::limited(access::client(&values, "api-servers", "km-scheduler")?, &values)?;
             let state = state(&config.framework_store, values.list("etcd-servers")).await?;
-            let cache = access::cache(&client, [&POD, &NODE].map(|it| (it, Query::default())), &supervisor);
+            let cache = access::cache(&client, READS.map(|it| (it, Query::default())), &supervisor);
             let scheduler = Scheduler::build(config, client, cache, state).await?;
             tracing::info!("serving artifacts, /healthz, /metrics and /debug on http://{}", scheduler.address()?);
             let (shutdown, asked) = (supervisor.shutdown(), again.clone());

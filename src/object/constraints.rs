@@ -1,6 +1,7 @@
 //! Which nodes a pod may run on: by name, labels, node affinity and taints.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -14,6 +15,8 @@ pub struct Constraints {
     /// Required node affinity: one of the terms must hold.
     pub affinity: Option<Vec<Term>>,
     pub tolerations: Vec<Toleration>,
+    /// Where its volumes can be used: of each, one of the terms must hold. Not of its `spec`: who knows the volumes adds them.
+    pub volumes: Vec<Arc<[Term]>>,
 }
 
 /// A node as constraints see it.
@@ -33,6 +36,7 @@ pub enum Mismatch {
     Name,
     Selector,
     Affinity,
+    Volume,
     Unschedulable,
     Taint,
 }
@@ -136,6 +140,7 @@ impl From<PodSpec> for Constraints {
             selector: spec.node_selector.unwrap_or_default().into_iter().collect(),
             affinity: spec.affinity.and_then(Affinity::terms),
             tolerations: spec.tolerations.unwrap_or_default(),
+            volumes: Vec::new(),
         }
     }
 }
@@ -207,6 +212,9 @@ impl Constraints {
         if self.affinity.as_ref().is_some_and(|terms| !terms.iter().any(|term| term.holds(node))) {
             return Err(Mismatch::Affinity);
         }
+        if !self.volumes.iter().all(|terms| terms.iter().any(|term| term.holds(node))) {
+            return Err(Mismatch::Volume);
+        }
         Ok(())
     }
 
@@ -216,6 +224,12 @@ impl Constraints {
             [term] => term.node(),
             _ => None,
         })
+    }
+
+    /// The one value that a label must have by one of its volumes, as those have it that are disks of a node.
+    pub fn volume_label(&self, label: &str) -> Option<&str> {
+        let terms = self.volumes.iter().filter_map(|it| if let [term] = &**it { Some(term) } else { None });
+        terms.flat_map(|it| &it.match_expressions).filter(|it| &*it.key == label).find_map(Expression::sole_value)
     }
 
     /// Whether the pod tolerates all the node's taints with this effect.
@@ -241,12 +255,11 @@ impl NodeFacts {
 impl Term {
     /// The one node that it names.
     fn node(&self) -> Option<&str> {
-        let named = self.match_fields.iter().find(|it| &*it.key == "metadata.name" && it.operator == Operator::In)?;
-        if let [name] = &named.values[..] { Some(name) } else { None }
+        self.match_fields.iter().filter(|it| &*it.key == "metadata.name").find_map(Expression::sole_value)
     }
 
-    /// A term that asks for nothing matches nothing.
-    fn holds(&self, node: &NodeFacts) -> bool {
+    /// Whether a node is as it asks. A term that asks for nothing matches nothing.
+    pub fn holds(&self, node: &NodeFacts) -> bool {
         let asks = !self.match_expressions.is_empty() || !self.match_fields.is_empty();
         asks && self.match_expressions.iter().all(|it| it.holds(node.label(&it.key)))
             && self.match_fields.iter().all(|it| it.holds((&*it.key == "metadata.name").then_some(&*node.name)))
@@ -254,6 +267,14 @@ impl Term {
 }
 
 impl Expression {
+    /// The only value that will do.
+    pub fn sole_value(&self) -> Option<&str> {
+        match (self.operator, &self.values[..]) {
+            (Operator::In, [value]) => Some(value),
+            _ => None,
+        }
+    }
+
     fn holds(&self, value: Option<&str>) -> bool {
         let listed = |it: &str| self.values.iter().any(|candidate| **candidate == *it);
         let compare = || Some((value?.parse::<i64>().ok()?, self.values.first()?.parse::<i64>().ok()?));

@@ -10,6 +10,7 @@ pub mod schema;
 pub mod selector;
 pub mod service_range;
 pub mod status;
+pub mod storage;
 
 mod resources;
 

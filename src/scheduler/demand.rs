@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::limits::{Defaults, Limits};
+use super::storage::{Hold, PodClaim, Wanted};
 use crate::object::constraints::{Affinity, Constraints, Toleration};
 use crate::object::{Name, Object};
 use crate::util::product::Product;
@@ -27,6 +29,8 @@ pub struct Demand {
     /// Whose resources it may take, in order of preference. Empty: none will do.
     pub roles: Vec<Box<str>>,
     pub constraints: Constraints,
+    /// What its claims ask for, if anything; as `constraints.volumes`, it is added by who knows the claims.
+    pub storage: Option<Box<Wanted>>,
 }
 
 /// What reading pods takes from the configuration.
@@ -59,6 +63,10 @@ pub struct PodFacts {
     /// `spec.schedulerName` names some other scheduler.
     pub foreign: bool,
     pub binding: Binding,
+    /// The claims that its volumes are of, each once.
+    pub claims: Vec<PodClaim>,
+    /// Why it cannot be placed, whatever is offered.
+    pub hold: Option<Hold>,
 }
 
 /// What the annotations of a launched pod say, by which it is found again after a restart.
@@ -101,6 +109,7 @@ impl PodFacts {
             None => rules.any_port_by_default,
         };
         let (fixed_ports, any_ports) = ports(&spec, wildcard);
+        let claims = claims(&meta.name, spec.volumes.as_deref().unwrap_or_default());
         let limits = sum(&spec, rules.limits);
         let affinity = spec.affinity.and_then(Affinity::terms);
         let mut selector: Vec<_> = spec.node_selector.unwrap_or_default().into_iter().collect();
@@ -117,7 +126,9 @@ impl PodFacts {
                 selector,
                 affinity,
                 tolerations: spec.tolerations.unwrap_or_default(),
+                volumes: Vec::new(),
             },
+            storage: None,
         };
         Ok(Self {
             name: meta.name.clone(),
@@ -131,8 +142,25 @@ impl PodFacts {
             mirror: notes.contains_key(MIRROR),
             foreign: spec.scheduler_name.is_some_and(|it| !it.is_empty() && it != SCHEDULER_NAME && it != rules.product.scheduler_service),
             binding,
+            claims,
+            hold: None,
         })
     }
+}
+
+fn claims(pod: &Name, volumes: &[Volume<'_>]) -> Vec<PodClaim> {
+    let mut claims: Vec<PodClaim> = Vec::new();
+    for volume in volumes {
+        let (name, is_own) = match (&volume.persistent_volume_claim, &volume.ephemeral) {
+            (Some(claim), _) => (Name::new(&pod.namespace, &claim.claim_name), false),
+            (None, Some(_)) => (Name::new(&pod.namespace, &format!("{}-{}", pod.name, volume.name)), true),
+            (None, None) => continue,
+        };
+        if !claims.iter().any(|it| it.name == name) {
+            claims.push(PodClaim { name, is_own });
+        }
+    }
+    claims
 }
 
 /// The roles of the annotation that the framework has too, without blanks and repetitions; without the annotation, the default ones.
@@ -211,6 +239,27 @@ struct Spec<'a> {
     tolerations: Option<Vec<Toleration>>,
     #[serde(default)]
     priority: Option<i32>,
+    #[serde(borrow, default)]
+    volumes: Option<Vec<Volume<'a>>>,
+}
+
+/// Volumes matter as far as they are of claims.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Volume<'a> {
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    persistent_volume_claim: Option<ClaimSource<'a>>,
+    #[serde(default)]
+    ephemeral: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ClaimSource<'a> {
+    #[serde(borrow)]
+    claim_name: Cow<'a, str>,
 }
 
 impl Spec<'_> {
@@ -305,6 +354,15 @@ pub(super) mod tests {
         };
         assert_eq!(pod(" public ,, other,public,*"), [Box::from("public"), Box::from("*")]);
         assert_eq!(pod("other"), []);
+    }
+
+    #[test]
+    fn claims_are_named_or_brought() {
+        let facts = read(&json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"volumes": [
+            {"name": "u", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "v", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "w", "ephemeral": {"volumeClaimTemplate": {}}}, {"name": "x", "emptyDir": {}}]}}));
+        let claims: Vec<_> = facts.claims.iter().map(|it| (&*it.name.name, it.is_own)).collect();
+        assert_eq!(claims, [("c", false), ("a-w", true)]);
     }
 
     #[test]

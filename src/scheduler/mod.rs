@@ -2,6 +2,7 @@
 //! around it does the I/O.
 
 mod artifacts;
+mod bind;
 pub mod config;
 pub mod core;
 pub mod demand;
@@ -23,9 +24,10 @@ mod register;
 pub mod resources;
 mod shell;
 mod staticpods;
+pub mod storage;
 pub mod taskid;
 pub mod tasks;
 
 pub use config::{Config, ExecutorFlags, Tuning};
 pub use frameworkid::{InStore, InZooKeeper, StateStore, StoreUri};
-pub use shell::Scheduler;
+pub use shell::{READS, Scheduler};

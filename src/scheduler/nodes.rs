@@ -76,6 +76,10 @@ impl Nodes {
         self.0.remove(host);
     }
 
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Node> {
         self.0.values()
     }

@@ -1,14 +1,17 @@
 //! Which pod goes where: one round over the waiting pods and the offers held. Pure and deterministic.
 
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::demand::Demand;
+use super::nodes::HOSTNAME_LABEL;
 use super::offers::{Book, Lot, Slot};
 use super::queue::{GroupId, Queue, Waiting};
-use super::resources::{ExecutorCost, Grant, Shortage};
+use super::resources::{ExecutorCost, Grant, Ledger, Shortage};
+use super::storage::{Chosen, Storage};
 use crate::mesos::v1::{ExecutorInfo, Resource};
 use crate::object::constraints::{Mismatch, NodeFacts};
 
@@ -20,6 +23,8 @@ const COMPARED: usize = 32;
 pub enum Unfit {
     Node(Mismatch),
     Resources(Shortage),
+    /// There are no volumes for its claims.
+    Volumes,
 }
 
 /// A pod with the place found for it.
@@ -30,7 +35,7 @@ pub struct Placed {
     pub executor: Arc<ExecutorInfo>,
 }
 
-/// The result of a round: what to launch on each lot.
+/// What to launch on each lot.
 pub type Launches = BTreeMap<Slot, Vec<Placed>>;
 
 /// How many pods of each owner run on each host.
@@ -76,23 +81,51 @@ impl Spread {
 }
 
 /// Places every waiting pod for which there is a lot: in the order of the queue, each on the agent with the fewest pods of its owner among
-/// the freest. Placed pods leave the queue and count in `spread`.
-pub fn round(queue: &mut Queue, book: &mut Book, spread: &mut Spread, around: &impl Surroundings) -> Launches {
+/// the freest. Placed pods leave the queue and count in `spread`; those whose claims are to be bound first stay.
+pub fn round(
+    now: Duration,
+    queue: &mut Queue,
+    book: &mut Book,
+    spread: &mut Spread,
+    storage: &mut Storage,
+    around: &impl Surroundings,
+) -> Launches {
     let mut launches = Launches::new();
     let generation = book.generation();
+    let kept = keep_promises(queue, book, storage, around);
     let mut line: BinaryHeap<_> = queue.heads().map(Reverse).collect();
     let mut candidates: HashMap<GroupId, BinaryHeap<Candidate>> = HashMap::new();
     while let Some(Reverse((_, id))) = line.pop() {
+        let Some(demand) = queue.group(id).map(|it| it.demand.clone()) else { continue };
+        if let Some(wanted) = &demand.storage {
+            let Some(waiting) = queue.first(id) else { continue };
+            if storage.are_in_use(&wanted.exclusive, &waiting.name) {
+                // By a pod of this round.
+                continue;
+            }
+            if demand.has_unbound_claims() {
+                let (pod, owner) = (waiting.name.clone(), waiting.owner.clone());
+                let found = queue.group_mut(id).and_then(|group| {
+                    let hopeless = storage.is_hopeless(wanted);
+                    group.barred = hopeless.then_some(Unfit::Volumes);
+                    if hopeless {
+                        None
+                    } else {
+                        choose(&demand, owner.as_deref(), book, spread, storage, around, &mut group.verdicts, &mut group.tried)
+                    }
+                });
+                if let Some((host, chosen)) = found {
+                    storage.begin(now, &pod, &host, chosen);
+                }
+                // Others that use the same claims wait for them too.
+                continue;
+            }
+        }
         let Some(group) = queue.group_mut(id) else { continue };
         let heap = candidates.entry(id).or_insert_with(|| {
-            // A pod of a DaemonSet can go to one host only: there may be one for each of thousands.
-            let slots: Box<dyn Iterator<Item = Slot>> = match group.demand.constraints.pinned() {
-                Some(host) => Box::new(book.on_host(host, group.tried)),
-                None => Box::new(book.since(group.tried)),
-            };
-            let admitted = slots.filter_map(|slot| {
+            let admitted = slots(&demand, book, group.tried, around).filter_map(|slot| {
                 let lot = book.lot(slot)?;
-                let judged = judge(lot, &group.demand, around);
+                let judged = judge(lot, &demand, around);
                 judged
                     .map(|room| Candidate { room, slot, version: lot.version })
                     .map_err(|why| group.verdicts.insert(lot.agent.clone(), why))
@@ -102,7 +135,6 @@ pub fn round(queue: &mut Queue, book: &mut Book, spread: &mut Spread, around: &i
         });
         let Some(waiting) = queue.first(id) else { continue };
         let owner = waiting.owner.clone();
-        let demand = waiting.demand.clone();
         let mut verdicts = Vec::new();
         let found = place(&demand, owner.as_deref(), heap, book, spread, around, &mut verdicts);
         if let Some(group) = queue.group_mut(id) {
@@ -116,12 +148,85 @@ pub fn round(queue: &mut Queue, book: &mut Book, spread: &mut Spread, around: &i
         let waiting = queue.remove(&name).expect("it was queued");
         let host = &book.lot(slot).expect("it was just drawn from").host;
         spread.add(owner.as_deref(), host);
+        storage.launched(&name);
         launches.entry(slot).or_default().push(Placed { waiting, grant, executor });
         if let Some(next) = queue.head(id) {
             line.push(Reverse((next, id)));
         }
     }
+    for (slot, ledger) in kept {
+        if let Some(lot) = book.lot_mut(slot).filter(|_| !launches.contains_key(&slot)) {
+            lot.ledger = ledger;
+            lot.version += 1;
+        }
+    }
     launches
+}
+
+/// The slots to look at for a demand. Some pods can go to one host only: those of a DaemonSet, of which there may be one for each of
+/// thousands, and those whose volume is a disk there.
+fn slots<'a>(demand: &'a Demand, book: &'a Book, tried: u64, around: &impl Surroundings) -> Box<dyn Iterator<Item = Slot> + 'a> {
+    let is_labelled = |host: &&str| around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
+    let constraints = &demand.constraints;
+    match constraints.pinned().or_else(|| constraints.volume_label(HOSTNAME_LABEL).filter(is_labelled)) {
+        Some(host) => Box::new(book.on_host(host, tried)),
+        None => Box::new(book.since(tried)),
+    }
+}
+
+/// Sets aside what pods will need whose claims are being bound. The ledgers as they were, to be put back.
+fn keep_promises(queue: &Queue, book: &mut Book, storage: &Storage, around: &impl Surroundings) -> Vec<(Slot, Ledger)> {
+    let mut kept: BTreeMap<Slot, Ledger> = BTreeMap::new();
+    let promised: BTreeSet<_> = storage.promised().collect();
+    for (pod, host) in promised {
+        let Some(waiting) = queue.get(pod) else { continue };
+        for slot in book.on_host(host, 0).collect::<Vec<_>>() {
+            let Some(lot) = book.lot_mut(slot) else { continue };
+            let (cost, before) = (cost(lot, around), lot.ledger.clone());
+            if lot.ledger.take(&waiting.demand, cost, around.framework_roles()).is_ok() {
+                kept.entry(slot).or_insert(before);
+                break;
+            }
+        }
+    }
+    kept.into_iter().collect()
+}
+
+/// Finds a host for a pod whose claims get their volumes there, and the volumes. Nothing is drawn from its lot: the pod is launched once the
+/// claims are bound. Where there are very many hosts that will do, not all are compared.
+#[allow(clippy::too_many_arguments, reason = "all that a place depends on")]
+fn choose(
+    demand: &Demand,
+    owner: Option<&str>,
+    book: &Book,
+    spread: &Spread,
+    storage: &Storage,
+    around: &impl Surroundings,
+    verdicts: &mut HashMap<Arc<str>, Unfit>,
+    tried: &mut u64,
+) -> Option<(Arc<str>, Vec<Chosen>)> {
+    let wanted = demand.storage.as_deref()?;
+    let mut found: Vec<(u32, Candidate, Vec<Chosen>)> = Vec::new();
+    for slot in slots(demand, book, *tried, around) {
+        let Some(lot) = book.lot(slot) else { continue };
+        let judged = judge(lot, demand, around).and_then(|room| {
+            let chosen = around.node(&lot.host).and_then(|node| storage.choose(wanted, node)).ok_or(Unfit::Volumes)?;
+            lot.ledger.clone().take(demand, cost(lot, around), around.framework_roles()).map_err(Unfit::Resources)?;
+            Ok((room, chosen))
+        });
+        match judged {
+            Ok((room, chosen)) => found.push((spread.count(owner, &lot.host), Candidate { room, slot, version: lot.version }, chosen)),
+            Err(why) => drop(verdicts.insert(lot.agent.clone(), why)),
+        }
+        if found.len() == COMPARED {
+            break;
+        }
+    }
+    let best = found.into_iter().min_by(|(few, a, _), (many, b, _)| few.cmp(many).then_with(|| b.cmp(a)));
+    if best.is_none() {
+        *tried = book.generation();
+    }
+    best.map(|(_, candidate, chosen)| (book.lot(candidate.slot).expect("it was just looked at").host.clone(), chosen))
 }
 
 /// A lot that would do for a group when it was last looked at.
@@ -220,6 +325,7 @@ impl fmt::Display for Unfit {
             Self::Node(Mismatch::Name) => "not the node that the pod names",
             Self::Node(Mismatch::Selector) => "node selector does not match",
             Self::Node(Mismatch::Affinity) => "node affinity does not match",
+            Self::Node(Mismatch::Volume) => "node(s) didn't match PersistentVolume's node affinity",
             Self::Node(Mismatch::Unschedulable) => "unschedulable",
             Self::Node(Mismatch::Taint) => "untolerated taint",
             Self::Resources(Shortage::Roles) => "no usable role",
@@ -228,6 +334,7 @@ impl fmt::Display for Unfit {
             Self::Resources(Shortage::Gpus) => "insufficient gpus",
             Self::Resources(Shortage::NamedPort) => "host port not offered",
             Self::Resources(Shortage::AnyPort) => "too few host ports",
+            Self::Volumes => "node(s) didn't find available persistent volumes to bind",
         })
     }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Demand, PodFacts};
+use super::placement::{Unfit, explain};
+use super::storage::Hold;
 use super::taskid;
 use crate::object::{Name, Object};
 
@@ -29,11 +31,15 @@ pub struct Waiting {
     pub attempts: u32,
     order: Order,
     group: GroupId,
+    /// Why it cannot be launched, whatever is offered.
+    pub hold: Option<Hold>,
     /// Not before this time, while it backs off.
     not_before: Option<Duration>,
     /// When its user is next told that it still waits, and how often that was done.
     tell_at: Duration,
     told: u32,
+    /// What its condition says in the API, if that was written.
+    marked: Option<String>,
 }
 
 /// Pods with equal demands.
@@ -43,7 +49,9 @@ pub struct Group {
     /// Lots up to this generation have been tried in vain.
     pub tried: u64,
     /// Why agents would not do: the last verdict on each.
-    pub verdicts: HashMap<Arc<str>, super::placement::Unfit>,
+    pub verdicts: HashMap<Arc<str>, Unfit>,
+    /// Why no agent will do, if that needs no looking at them.
+    pub barred: Option<Unfit>,
     ready: BTreeMap<Order, Name>,
     members: usize,
 }
@@ -73,21 +81,25 @@ impl Queue {
 
     /// Queues a pod, or takes in its new state; a pod that waits already keeps its place.
     pub fn put(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
-        let old = self.remove(&facts.name).filter(|old| old.uid == facts.uid);
-        let (since, attempts, not_before, tell_at, told, seq) = match &old {
+        let mut old = self.remove(&facts.name).filter(|old| old.uid == facts.uid);
+        let marked = old.as_mut().and_then(|it| it.marked.take());
+        let (since, attempts, not_before, mut tell_at, mut told, seq) = match &old {
             Some(old) => (old.since, old.attempts, old.not_before, old.tell_at, old.told, old.order.1),
             None => {
                 self.next += 1;
                 (now, 0, None, now + self.first_tell, 0, self.next)
             }
         };
+        if old.as_ref().is_some_and(|it| it.hold != facts.hold) {
+            (tell_at, told) = (now + self.first_tell, 0);
+        }
         let demand = match old {
             Some(old) if *old.demand == facts.demand => old.demand,
             _ => Arc::new(facts.demand),
         };
         let order = (Reverse(facts.priority), seq);
-        let (name, uid, owner) = (facts.name, facts.uid, facts.owner);
-        self.insert(Waiting { pod, name, uid, owner, demand, since, attempts, order, group: 0, not_before, tell_at, told });
+        let PodFacts { name, uid, owner, hold, .. } = facts;
+        self.insert(Waiting { pod, name, uid, owner, demand, since, attempts, order, group: 0, hold, not_before, tell_at, told, marked });
     }
 
     /// Queues a pod again whose launch came to nothing.
@@ -109,6 +121,7 @@ impl Queue {
         waiting.demand = group.demand.clone();
         group.members += 1;
         match waiting.not_before {
+            _ if waiting.hold.is_some() => {}
             Some(at) => {
                 self.delayed.insert((at, waiting.name.clone()));
             }
@@ -123,7 +136,8 @@ impl Queue {
     }
 
     fn open(&mut self, demand: Arc<Demand>) -> GroupId {
-        let group = Group { demand: demand.clone(), tried: 0, verdicts: HashMap::new(), ready: BTreeMap::new(), members: 0 };
+        let (verdicts, ready) = (HashMap::new(), BTreeMap::new());
+        let group = Group { demand: demand.clone(), tried: 0, verdicts, barred: None, ready, members: 0 };
         let id = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
             self.groups.len() - 1
@@ -212,7 +226,26 @@ impl Queue {
 
     /// Why a pod waits, by the agents that have been looked at for it.
     pub fn explain(&self, waiting: &Waiting) -> String {
-        super::placement::explain(self.group(waiting.group).into_iter().flat_map(|it| it.verdicts.values()))
+        let group = self.group(waiting.group);
+        match group.and_then(|it| it.barred) {
+            Some(why) => format!("no suitable offers for pod/task: {why}"),
+            None => explain(group.into_iter().flat_map(|it| it.verdicts.values())),
+        }
+    }
+
+    /// Notes what a pod's condition is to say; whether that is news.
+    pub fn mark(&mut self, name: &Name, message: &str) -> bool {
+        let Some(waiting) = self.pods.get_mut(name).filter(|it| it.marked.as_deref() != Some(message)) else { return false };
+        waiting.marked = Some(message.to_owned());
+        true
+    }
+
+    /// The group of a pod looks at all offers again.
+    pub fn try_again(&mut self, name: &Name) {
+        let Some(id) = self.pods.get(name).map(|it| it.group) else { return };
+        if let Some(group) = self.group_mut(id) {
+            group.tried = 0;
+        }
     }
 
     /// All groups look at all offers again.

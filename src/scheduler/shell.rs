@@ -12,8 +12,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use super::artifacts::{self, Files};
+use super::bind::{bind, mark_unschedulable};
 use super::config::Config;
-use super::core::{Action, Core, GATE, Input, Settings};
+use super::core::{Action, BIND_TIMEOUT, Core, GATE, Input, Settings};
 use super::demand::Rules;
 use super::executorinfo::Prototype;
 use super::frameworkid::{Keeper, StateStore};
@@ -30,10 +31,13 @@ use crate::mesos::detect::{self, MasterLocation};
 use crate::mesos::scheduler::{self, Calls, DriverEvent};
 use crate::mesos::v1::framework_info::{Capability, capability};
 use crate::mesos::v1::{Credential, FrameworkInfo};
-use crate::object::{Object, ResourceRef, resource};
+use crate::object::{Name, Object, ResourceRef, resource};
 use crate::supervise::{Shutdown, Supervisor};
 use crate::telemetry::metrics::Registry;
 
+/// Everything that a scheduler reads: what a cache of its own must be fed with.
+pub const READS: [ResourceRef; 5] =
+    [&resource::POD, &resource::NODE, &resource::PERSISTENT_VOLUME_CLAIM, &resource::PERSISTENT_VOLUME, &resource::STORAGE_CLASS];
 /// Writes to the API server that run at a time.
 const WRITES: usize = 64;
 /// Inputs of one kind that are taken in before what follows from them is done.
@@ -63,8 +67,8 @@ struct Leader {
 }
 
 impl Scheduler {
-    /// Checks the configuration, reads the files it names, and binds the HTTP port. `cache` must hold, or be about to hold, all pods and
-    /// nodes of the cluster that `client` writes to; `state` keeps the framework id.
+    /// Checks the configuration, reads the files it names, and binds the HTTP port. `cache` must hold, or be about to hold, all that
+    /// is [read](READS) of the cluster that `client` writes to; `state` keeps the framework id.
     ///
     /// # Errors
     /// Whatever is wrong with the configuration, by its flag.
@@ -133,7 +137,7 @@ impl Leader {
         let _ = site.work.set(Work { core: core.clone(), inputs: inputs.clone() });
         let (recorder, writer) = events::recorder(self.client.clone(), "default-scheduler", "");
         supervisor.spawn("scheduler events", writer.run(supervisor.shutdown()));
-        if shutdown.run_until_cancelled(self.cache.wait_synced(&[&resource::POD, &resource::NODE])).await.is_none() {
+        if shutdown.run_until_cancelled(self.cache.wait_synced(&READS)).await.is_none() {
             return Ok(());
         }
         let publisher = Publisher {
@@ -145,6 +149,9 @@ impl Leader {
         let running = Running {
             pods: Followed::new(&self.cache, &resource::POD),
             nodes: Followed::new(&self.cache, &resource::NODE),
+            claims: Followed::new(&self.cache, &resource::PERSISTENT_VOLUME_CLAIM),
+            volumes: Followed::new(&self.cache, &resource::PERSISTENT_VOLUME),
+            classes: Followed::new(&self.cache, &resource::STORAGE_CLASS),
             product: self.config.product,
             client: self.client,
             recorder,
@@ -194,6 +201,7 @@ impl Leader {
             },
             resumed,
             gate: GATE,
+            bind_timeout: BIND_TIMEOUT,
             seed: rand::random(),
         }
     }
@@ -294,6 +302,9 @@ struct Running {
     core: Arc<Mutex<Core>>,
     pods: Followed,
     nodes: Followed,
+    claims: Followed,
+    volumes: Followed,
+    classes: Followed,
     product: &'static crate::util::product::Product,
     client: Client,
     recorder: EventRecorder,
@@ -334,6 +345,9 @@ impl Running {
                 },
                 event = self.pods.next() => self.pod(event),
                 event = self.nodes.next() => self.node(event),
+                event = self.claims.next() => self.claim(event),
+                event = self.volumes.next() => self.volume(event),
+                event = self.classes.next() => self.class(event),
                 Some(input) = self.results.recv() => self.input(input),
                 () = sleep => {}
             }
@@ -365,8 +379,21 @@ impl Running {
             self.node(event);
         }
         let first = !self.core.lock().is_started();
-        // The first time all of them, however many there are.
-        for _ in 0..if first { usize::MAX } else { BATCH } {
+        // The first time all of them, however many there are; before the pods what those are held back without.
+        let batch = if first { usize::MAX } else { BATCH };
+        for _ in 0..batch {
+            let Some(event) = self.classes.try_next() else { break };
+            self.class(event);
+        }
+        for _ in 0..batch {
+            let Some(event) = self.volumes.try_next() else { break };
+            self.volume(event);
+        }
+        for _ in 0..batch {
+            let Some(event) = self.claims.try_next() else { break };
+            self.claim(event);
+        }
+        for _ in 0..batch {
             let Some(event) = self.pods.try_next() else { break };
             self.pod(event);
         }
@@ -394,6 +421,48 @@ impl Running {
                     let (cache, known) = (self.nodes.cache.clone(), self.core.lock().known_nodes());
                     let gone = known.into_iter().filter(|host| cache.get(&resource::NODE, "", host).is_none());
                     gone.for_each(|host| self.input(Input::NodeGone(host)));
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, event: Event) {
+        match event {
+            Event::Added(claim) | Event::Modified(claim) => self.input(Input::Claim(claim)),
+            Event::Deleted(claim) => self.input(Input::ClaimGone(claim.meta().name.clone())),
+            Event::Bookmark(_) => {
+                if self.claims.listing.take().is_some() {
+                    let (cache, (known, _, _)) = (self.claims.cache.clone(), self.core.lock().known_storage());
+                    let is_gone = |it: &Name| cache.get(&resource::PERSISTENT_VOLUME_CLAIM, &it.namespace, &it.name).is_none();
+                    known.into_iter().filter(is_gone).for_each(|it| self.input(Input::ClaimGone(it)));
+                }
+            }
+        }
+    }
+
+    fn volume(&mut self, event: Event) {
+        match event {
+            Event::Added(volume) | Event::Modified(volume) => self.input(Input::Volume(volume)),
+            Event::Deleted(volume) => self.input(Input::VolumeGone(volume.name().into())),
+            Event::Bookmark(_) => {
+                if self.volumes.listing.take().is_some() {
+                    let (cache, (_, known, _)) = (self.volumes.cache.clone(), self.core.lock().known_storage());
+                    let gone = known.into_iter().filter(|it| cache.get(&resource::PERSISTENT_VOLUME, "", it).is_none());
+                    gone.for_each(|it| self.input(Input::VolumeGone(it)));
+                }
+            }
+        }
+    }
+
+    fn class(&mut self, event: Event) {
+        match event {
+            Event::Added(class) | Event::Modified(class) => self.input(Input::Class(class)),
+            Event::Deleted(class) => self.input(Input::ClassGone(class.name().into())),
+            Event::Bookmark(_) => {
+                if self.classes.listing.take().is_some() {
+                    let (cache, (_, _, known)) = (self.classes.cache.clone(), self.core.lock().known_storage());
+                    let gone = known.into_iter().filter(|it| cache.get(&resource::STORAGE_CLASS, "", it).is_none());
+                    gone.for_each(|it| self.input(Input::ClassGone(it)));
                 }
             }
         }
@@ -462,6 +531,20 @@ impl Running {
                             }
                         };
                         Input::PodDeletion { pod, done }
+                    });
+                }
+                Action::Bind(write) => {
+                    let client = self.client.clone();
+                    self.write(async move {
+                        let at = bind(&client, &write).await;
+                        Input::Bound { claim: write.claim().meta().name.clone(), serial: write.serial(), at }
+                    });
+                }
+                Action::MarkUnschedulable { pod, message } => {
+                    let client = self.client.clone();
+                    self.write(async move {
+                        mark_unschedulable(&client, &pod, &message).await;
+                        Input::Tick
                     });
                 }
                 Action::Tell { pod, warning, reason, message } => self.tell(&pod, warning, reason, message),

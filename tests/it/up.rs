@@ -24,6 +24,33 @@ spec:
     - containerPort: 80
 ";
 
+const LOCAL: &str = "apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: local}
+provisioner: kubernetes.io/no-provisioner
+volumeBindingMode: WaitForFirstConsumer
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data}
+spec:
+  storageClassName: local
+  accessModes: [ReadWriteOnce]
+  resources: {requests: {storage: 1Gi}}
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: elsewhere}
+spec:
+  storageClassName: local
+  capacity: {storage: 1Gi}
+  accessModes: [ReadWriteOnce]
+  local: {path: /data}
+  nodeAffinity:
+    required:
+      nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: In, values: [elsewhere]}]}]
+";
+
 const WRITER: &str = "apiVersion: v1
 kind: Pod
 metadata: {name: writer}
@@ -137,6 +164,34 @@ spec:
     run(kubectl(&host).args(["wait", "--for=delete", "pvc/data", "--timeout=60s"]));
     run(kubectl(&host).args(["wait", "--for=jsonpath={.status.phase}=Released", "pv/disk", "--timeout=60s"]));
     assert!(disk.join("file").exists());
+}
+
+/// Placed and bound, a pod need not run for this: there is no engine.
+#[test]
+fn claims_are_bound_where_their_pods_are_placed() {
+    let host = Host::new();
+    let nowhere = format!("unix://{}", host.dir().join("none.sock").display());
+    let _km = up(&host, "up.log", &nowhere);
+    let wait = |what: &str, args: &[&str], expected: &str| {
+        wait_for(what, Duration::from_secs(60), || {
+            let said = run(kubectl(&host).args(args));
+            if said.contains(expected) { Ok(said) } else { Err(said) }
+        })
+    };
+    create(&host, WRITER);
+    let why = "jsonpath={.status.conditions[?(@.type=='PodScheduled')].message}";
+    wait("a pod without its claim", &["get", "pod", "writer", "-o", why], "nodes are available: persistentvolumeclaim \"data\" not found.");
+    let node = wait("the node", &["get", "nodes", "-o", "name"], "node/");
+    let node = node.trim().trim_start_matches("node/");
+    create(&host, LOCAL);
+    let no_volume = "node(s) didn't find available persistent volumes to bind";
+    wait("a pod without a volume", &["get", "pod", "writer", "-o", why], no_volume);
+    wait("a claim that waits", &["get", "events", "--no-headers"], "waiting for pod writer to be scheduled");
+    let here = LOCAL.rsplit("---\n").next().unwrap().replace("name: elsewhere", "name: here").replace("[elsewhere]", &format!("[{node}]"));
+    create(&host, &here);
+    wait("a placed pod", &["get", "pod", "writer", "-o", "jsonpath={.spec.nodeName}"], node);
+    let seen = run(kubectl(&host).args(["get", "pvc,pv", "-o", "jsonpath={range .items[*]}{.metadata.name}={.status.phase} {end}"]));
+    assert_eq!(seen.trim(), "data=Bound elsewhere=Available here=Bound");
 }
 
 #[test]

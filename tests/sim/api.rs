@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::PodStatus;
 use km::client::ClientError;
 use km::executor::names::PodId;
-use km::object::{Object, Status, resource};
+use km::object::{Name, Object, Status, resource};
 use serde_json::{Value, json};
 
 use crate::world::timestamp;
@@ -22,15 +22,21 @@ pub enum Change {
     /// With its last state.
     PodGone(Arc<Object>),
     Node(Arc<Object>),
+    Claim(Arc<Object>),
+    ClaimGone(Name),
+    Volume(Arc<Object>),
+    VolumeGone(String),
 }
 
 #[derive(Default)]
 pub struct Api {
-    revision: u64,
+    pub(super) revision: u64,
     pub pods: BTreeMap<String, Value>,
     nodes: BTreeMap<String, Value>,
+    pub claims: BTreeMap<String, Arc<Object>>,
+    pub volumes: BTreeMap<String, Arc<Object>>,
     /// Not passed on to the watchers yet.
-    changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
 }
 
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
@@ -141,10 +147,22 @@ impl Api {
         if !text(pod, "/spec/nodeName").is_empty() {
             return refuse("is already assigned to a node");
         }
+        let unplaced = pod.clone();
         pod["spec"]["nodeName"] = node.into();
         pod["metadata"]["annotations"] = annotations.clone();
+        self.check_place(&unplaced, node);
         self.changed(&id.name);
         Ok(())
+    }
+
+    /// Says why a pod cannot be scheduled, if it is as it was seen.
+    pub fn mark_unschedulable(&mut self, pod: &Object, message: &str) {
+        let Ok(there) = self.pod(pod.name(), &pod.meta().uid) else { return };
+        if text(there, "/spec/nodeName").is_empty() {
+            there["status"]["conditions"] =
+                json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}]);
+            self.changed(pod.name());
+        }
     }
 
     pub fn write_status(&mut self, id: &PodId, status: &PodStatus) -> Result<()> {

@@ -17,6 +17,7 @@ use crate::world::World;
 impl World {
     /// After every step.
     pub fn check(&mut self) {
+        self.api.check_claims();
         let mut runs_on: BTreeMap<&str, &str> = BTreeMap::new();
         let mut bound: BTreeMap<String, String> = BTreeMap::new();
         for (host, machine) in &self.machines {

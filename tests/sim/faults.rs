@@ -32,11 +32,14 @@ impl World {
         if self.chance(25) {
             spec["initContainers"] = json!([{"name": "i", "image": "done", "resources": {"limits": {"cpu": cpu, "memory": "64Mi"}}}]);
         }
+        if extra.is_none() && self.chance(30) {
+            self.use_claim(&mut spec);
+        }
         if extra.is_some() {
             // The only one on its machine.
             spec["containers"][0]["ports"] = json!([{"containerPort": 81, "hostPort": 31009}]);
             spec["containers"][0]["image"] = "app".into();
-            spec["containers"][0]["resources"]["limits"]["cpu"] = "50m".into();
+            spec["containers"][0]["resources"]["limits"]["cpu"] = "40m".into();
             spec["initContainers"] = json!([]);
             spec["restartPolicy"] = "Always".into();
         }
@@ -71,7 +74,8 @@ impl World {
             self.note(|| format!("fault {kind} at {host} {key:?}"));
         }
         match (kind, key) {
-            (0..30, _) => self.user_creates(None),
+            (0..24, _) => self.user_creates(None),
+            (24..30, _) => self.user_turns_to_claims(),
             (30..42, _) => self.user_deletes(),
             (42..50, _) => {
                 let far = self.chance(10);
@@ -160,6 +164,7 @@ impl World {
                 process.cut_off = Duration::ZERO;
             }
         }
+        self.mend_claims();
         // One for each machine, so that each gets an executor, which sees to what others left there.
         for number in 0..self.machines.len() {
             self.user_creates(Some(&format!("everywhere-{number}")));

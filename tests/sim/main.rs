@@ -16,6 +16,7 @@ mod life;
 mod mesos;
 mod scale;
 mod scheduler;
+mod storage;
 mod world;
 
 use std::panic::AssertUnwindSafe;
@@ -58,13 +59,17 @@ fn whatever_fails_pods_run_once_and_all_is_well_in_the_end() {
         Some(seed) => seed..seed + 1,
         None => 0..number("KM_SIM_RUNS").unwrap_or(12),
     };
-    let (mut launches, mut created) = (0, 0);
+    let (mut launches, mut created, mut bound, mut given_up) = (0, 0, 0, 0);
     for seed in seeds.clone() {
         let world = run(seed);
         launches += world.stats.launches;
         created += world.stats.created;
+        bound += world.stats.bound;
+        given_up += world.stats.given_up;
     }
     assert!(created as u64 >= 10 * (seeds.end - seeds.start), "only {created} pods: the simulation tests nothing");
+    let runs = (seeds.end - seeds.start) as usize;
+    assert!(bound >= runs && given_up >= runs / 12, "only {bound} claims bound, {given_up} given up: the simulation tests nothing");
     assert!(launches >= created / 2, "only {launches} launches of {created} pods: the simulation tests nothing");
 }
 

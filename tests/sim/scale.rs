@@ -69,7 +69,7 @@ impl Cluster {
                     let node = Object::from_stored(&resource::NODE, node.to_string().as_bytes(), 1).unwrap();
                     self.nodes.extend([Input::Node(node), Input::NodeWritten { host, done: true }]);
                 }
-                core::Action::KeepFrameworkId(_) | core::Action::Tell { .. } => {}
+                core::Action::KeepFrameworkId(_) | core::Action::Tell { .. } | core::Action::MarkUnschedulable { .. } => {}
                 other => panic!("nothing fails here, yet {other:?}"),
             }
         }

@@ -6,19 +6,22 @@ use std::time::Duration;
 use km::mesos::v1::framework_info::{Capability, capability};
 use km::mesos::v1::scheduler::{Call, Event, call};
 use km::mesos::v1::{FrameworkId, FrameworkInfo};
+use km::object::Revision;
 use km::scheduler::Tuning;
-use km::scheduler::core::{Action, Core, Input, Settings};
+use km::scheduler::core::{Action, BIND_TIMEOUT, Core, Input, Settings};
 use km::scheduler::demand::Rules;
 use km::scheduler::executorinfo::Prototype;
 use km::scheduler::limits::Defaults;
 use km::scheduler::metrics::Metrics;
 use km::scheduler::reconcile::Pace;
 use km::scheduler::resources::ExecutorCost;
+use km::scheduler::storage::Write;
 use km::telemetry::metrics::Registry;
 use km::util::product::KUBERNETES;
 use serde_json::json;
 
 use crate::api::Change;
+use crate::storage::classes;
 use crate::world::{Ready, World};
 
 /// What the master's side of the connection brings.
@@ -85,6 +88,8 @@ pub fn settings(seed: u64, resumed: bool) -> Settings {
         resumed,
         // Time leaps here, and a pod may be launched twice if nobody answers in time.
         gate: Duration::MAX / 2,
+        // Time leaps here, and what takes too long is to happen often.
+        bind_timeout: BIND_TIMEOUT / 20,
         seed,
     }
 }
@@ -173,6 +178,9 @@ impl World {
             writes: Vec::new(),
             cut_off: Duration::ZERO,
         };
+        classes().into_iter().for_each(|class| process.core.input(self.now, Input::Class(class)));
+        self.api.list_volumes().into_iter().for_each(|volume| process.core.input(self.now, Input::Volume(volume)));
+        self.api.list_claims().into_iter().for_each(|claim| process.core.input(self.now, Input::Claim(claim)));
         self.api.list_nodes().into_iter().for_each(|node| process.core.input(self.now, Input::Node(node)));
         self.api.list_pods(None).into_iter().for_each(|pod| process.core.input(self.now, Input::Pod(pod)));
         process.act(self.now);
@@ -256,6 +264,10 @@ impl World {
                 Change::Pod(pod) => Input::Pod(pod),
                 Change::PodGone(pod) => Input::PodGone(pod),
                 Change::Node(node) => Input::Node(node),
+                Change::Claim(claim) => Input::Claim(claim),
+                Change::ClaimGone(claim) => Input::ClaimGone(claim),
+                Change::Volume(volume) => Input::Volume(volume),
+                Change::VolumeGone(volume) => Input::VolumeGone(volume.into()),
             },
         );
         process.act(self.now);
@@ -279,12 +291,18 @@ impl World {
         let write = process.writes.swap_remove(at);
         let cut = self.now < process.cut_off;
         let fails = cut || self.fails(8);
+        let mut at = None;
         if !fails || !cut && self.chance(50) {
-            self.scheduler_write(&write);
+            at = self.scheduler_write(&write);
         }
         let answer = match write {
             Action::DeletePod { pod, .. } => Input::PodDeletion { pod, done: !fails },
             Action::WriteNode { host, .. } => Input::NodeWritten { host, done: !fails },
+            Action::Bind(write) => {
+                Input::Bound { claim: write.claim().meta().name.clone(), serial: write.serial(), at: at.filter(|_| !fails) }
+            }
+            // Tried once.
+            Action::MarkUnschedulable { .. } => return,
             other if fails => {
                 // Tried until it is done.
                 return self.scheduler.process.iter_mut().for_each(|it| it.writes.push(other.clone()));
@@ -296,7 +314,8 @@ impl World {
         }
     }
 
-    fn scheduler_write(&mut self, write: &Action) {
+    /// The revision of what was written, where that matters.
+    fn scheduler_write(&mut self, write: &Action) -> Option<Revision> {
         self.note(|| format!("{write:?}"));
         match write {
             Action::DeletePod { pod, uid } => {
@@ -306,7 +325,13 @@ impl World {
             }
             Action::WriteNode { host, labels } => self.api.write_node(host, &json!(labels), &json!({})),
             Action::KeepFrameworkId(id) => self.scheduler.kept = Some(id.clone()),
+            Action::Bind(write) => {
+                self.stats.given_up += usize::from(matches!(write, Write::Unselect { .. }));
+                return self.api.bind_claim(write);
+            }
+            Action::MarkUnschedulable { pod, message } => self.api.mark_unschedulable(pod, message),
             other => unreachable!("{other:?} is no write"),
         }
+        None
     }
 }

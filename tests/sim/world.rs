@@ -25,6 +25,7 @@ const LINES: usize = 120;
 /// Something that may happen now.
 #[derive(Clone, Debug, Hash)]
 pub enum Ready {
+    StorageActs(String),
     SchedulerStarts,
     SchedulerConnects,
     SchedulerHears,
@@ -74,6 +75,9 @@ pub struct Stats {
     pub launches: usize,
     pub created: usize,
     pub faults: usize,
+    /// Claims that were bound, and those of which that was given up.
+    pub bound: usize,
+    pub given_up: usize,
 }
 
 pub struct World {
@@ -119,7 +123,7 @@ impl World {
                 Machine { engine: Engine::new(behaviour), engine_returns: None, agent: Place::Dead(EPOCH), executors: BTreeMap::new() };
             (format!("m{number}"), machine)
         };
-        Self {
+        let mut world = Self {
             rng: StdRng::seed_from_u64(seed),
             now: EPOCH,
             faulty: true,
@@ -133,7 +137,9 @@ impl World {
             log: VecDeque::new(),
             lines: crate::number("KM_SIM_LINES").map_or(LINES, |it| it as usize),
             hash: 0,
-        }
+        };
+        world.make_volumes();
+        world
     }
 
     pub fn random(&mut self) -> u64 {
@@ -173,7 +179,7 @@ impl World {
     }
 
     fn ready(&self) -> Vec<Ready> {
-        let mut ready = Vec::new();
+        let mut ready: Vec<Ready> = self.storage_ready().into_iter().map(Ready::StorageActs).collect();
         self.scheduler_ready(&mut ready);
         self.mesos_ready(&mut ready);
         self.executors_ready(&mut ready);
@@ -221,6 +227,7 @@ impl World {
     fn happen(&mut self, what: Ready) {
         self.note(|| format!("{what:?}"));
         match what {
+            Ready::StorageActs(name) => self.storage_acts(&name),
             Ready::SchedulerStarts => self.scheduler_starts(),
             Ready::SchedulerConnects => self.scheduler_connects(),
             Ready::SchedulerHears => self.scheduler_hears(),
@@ -247,7 +254,7 @@ impl World {
             }
             let node = match &change {
                 Change::Pod(pod) | Change::PodGone(pod) => pod.field("spec.nodeName").unwrap_or_default().to_owned(),
-                Change::Node(_) => continue,
+                _ => continue,
             };
             let Some(machine) = self.machines.get_mut(&node) else { continue };
             for process in machine.executors.values_mut().filter_map(|it| it.process.as_mut()) {

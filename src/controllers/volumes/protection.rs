@@ -4,11 +4,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::plan::{Controller, Plan, Source, Write};
-use super::matching::Volume;
 use super::{claims_of_pod, users};
 use crate::cache::Cache;
 use crate::client::Patch;
-use crate::object::{Object, ObjectKey, meta, resource};
+use crate::object::{Object, ObjectKey, meta, resource, storage};
 
 /// Puts the finalizers on, and takes them off what is to be deleted and no longer used.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Controller for ProtectionController {
         let held = object.meta().finalizers.iter().any(|it| **it == *finalizer);
         let used = || match claim {
             true => users(cache, &object).next().is_some(),
-            false => Volume::of(&object).is_some_and(|it| it.phase() == "Bound"),
+            false => &*storage::volume(&object).phase == "Bound",
         };
         let mut finalizers: Vec<&str> = object.meta().finalizers.iter().map(|it| &**it).collect();
         match (object.meta().is_deleted(), held) {

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::controllers::simulation::World;
+use crate::object::ResourceRef;
 
 fn world() -> World {
     World::new(vec![Box::new(VolumeController), Box::new(ProtectionController)])
@@ -106,7 +107,7 @@ fn volumes_and_claims_that_name_each_other() {
 #[test]
 fn some_classes_wait_for_the_first_consumer() {
     let mut world = world();
-    let class = json!({"metadata": {"name": "local"}, "provisioner": NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
+    let class = json!({"metadata": {"name": "local"}, "provisioner": storage::NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
     world.put(&resource::STORAGE_CLASS, "", class);
     for node in ["a", "b"] {
         let terms = json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]);
@@ -116,12 +117,28 @@ fn some_classes_wait_for_the_first_consumer() {
     }
     world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "local"})));
     let volumes = json!([{"name": "data", "persistentVolumeClaim": {"claimName": "c"}}]);
-    let pod = world.put(&resource::POD, "default", json!({"metadata": {"name": "p"}, "spec": {"volumes": volumes}})).key();
+    world.put(&resource::POD, "default", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "b", "volumes": volumes}}));
     world.settle(|_| ());
-    assert_eq!(phases(&world, "on-b", "c"), pair("Available", "Pending"));
-    world.patch(&pod, &json!({"spec": {"nodeName": "b"}}));
+    assert_eq!(phases(&world, "on-b", "c"), pair("Available", "Pending"), "the scheduler chooses");
+    let [claim, volume] = [(&resource::PERSISTENT_VOLUME_CLAIM, "default", "c"), (&resource::PERSISTENT_VOLUME, "", "on-b")]
+        .map(|(resource, namespace, name)| world.cache.get(resource, namespace, name).unwrap());
+    world.patch(&volume.key(), &storage::reservation(&volume, &claim));
     world.settle(|_| ());
     assert_eq!(phases(&world, "on-b", "c"), pair("Bound", "Bound"));
+}
+
+#[test]
+fn provisioners_that_wait_are_told_the_node() {
+    let mut world = world();
+    let class = json!({"metadata": {"name": "disk"}, "provisioner": "example.com/disk", "volumeBindingMode": "WaitForFirstConsumer"});
+    world.put(&resource::STORAGE_CLASS, "", class);
+    let claim = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "disk"}))).key();
+    world.settle(|_| ());
+    let asked = |world: &World| seen(world, &resource::PERSISTENT_VOLUME_CLAIM, "c")["metadata"]["annotations"][PROVISIONER[1]].take();
+    assert_eq!(asked(&world), Value::Null);
+    world.patch(&claim, &json!({"metadata": {"annotations": {storage::SELECTED_NODE: "n"}}}));
+    world.settle(|_| ());
+    assert_eq!(asked(&world), "example.com/disk");
 }
 
 #[test]
@@ -139,7 +156,7 @@ fn provisioners_are_asked() {
     let uid = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "c")["metadata"]["uid"].clone();
     let mut made = volume("pvc-1", "5Gi", json!({"storageClassName": "nfs", "persistentVolumeReclaimPolicy": "Delete"}));
     made["spec"]["claimRef"] = json!({"namespace": "default", "name": "c", "uid": uid});
-    made["metadata"]["annotations"] = json!({PROVISIONED_BY: "example.com/nfs"});
+    made["metadata"]["annotations"] = json!({storage::PROVISIONED_BY: "example.com/nfs"});
     world.put(&resource::PERSISTENT_VOLUME, "", made);
     world.settle(|_| ());
     assert_eq!(phases(&world, "pvc-1", "c"), pair("Bound", "Bound"));
@@ -205,7 +222,7 @@ fn a_volume_wakes_the_claim_that_names_it() {
 #[test]
 fn a_claim_that_waits_says_for_whom() {
     let mut world = world();
-    let class = json!({"metadata": {"name": "local"}, "provisioner": NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
+    let class = json!({"metadata": {"name": "local"}, "provisioner": storage::NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
     world.put(&resource::STORAGE_CLASS, "", class);
     world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"storageClassName": "local"})));
     world.settle(|_| ());

@@ -132,11 +132,12 @@ impl Core {
             roles: &self.settings.rules.framework_roles,
             framework: self.framework.as_deref().unwrap_or_default(),
         };
-        let launches = placement::round(&mut self.queue, &mut self.book, &mut self.spread, &around);
+        let launches = placement::round(now, &mut self.queue, &mut self.book, &mut self.spread, &mut self.storage, &around);
         for (slot, placed) in launches {
             let lot = self.book.take(slot);
             self.launch(now, &lot, placed);
         }
+        self.stir(now);
     }
 
     fn launch(&mut self, now: Duration, lot: &Lot, pods: Vec<Placed>) {
@@ -150,6 +151,7 @@ impl Core {
                 Ok(task) => tasks.push(task),
                 Err(error) => {
                     self.spread.remove(waiting.owner.as_deref(), &lot.host);
+                    self.storage.forget(&waiting.name);
                     self.tell(waiting.pod.clone(), true, "FailedScheduling", format!("Binding rejected: {error}"));
                     continue;
                 }

@@ -4,6 +4,7 @@
 mod launching;
 mod pods;
 mod statuses;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -21,10 +22,11 @@ use super::pace::{Appetite, Tell};
 use super::placement::Spread;
 use super::queue::Queue;
 use super::reconcile::{Ask, Pace, Reconciler};
+use super::storage::{Storage, Write};
 use super::tasks::{State, Task, Tasks};
 use crate::mesos::v1::scheduler::{Call, Event, event};
 use crate::mesos::v1::{AgentId, DurationInfo, ExecutorInfo, KillPolicy, TaskId, TaskStatus};
-use crate::object::{Name, Object};
+use crate::object::{Name, Object, Revision};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -36,6 +38,19 @@ pub enum Input {
     Node(Arc<Object>),
     /// The node of this name is gone.
     NodeGone(Box<str>),
+    /// What pods' claims are bound by: best told before the pods.
+    Claim(Arc<Object>),
+    ClaimGone(Name),
+    Volume(Arc<Object>),
+    VolumeGone(Box<str>),
+    Class(Arc<Object>),
+    ClassGone(Box<str>),
+    /// What became of [`Action::Bind`]: the revision at which it is done, if it is.
+    Bound {
+        claim: Name,
+        serial: u64,
+        at: Option<Revision>,
+    },
     /// Subscribed under this framework id, for the first time or again.
     Subscribed(String),
     Disconnected,
@@ -68,6 +83,10 @@ pub enum Action {
     WriteNode { host: Box<str>, labels: BTreeMap<String, String> },
     /// Delete a pod at once, if it still has this uid. Answered by [`Input::PodDeletion`].
     DeletePod { pod: Name, uid: Box<str> },
+    /// Write what a claim's binding begins with. Answered by [`Input::Bound`].
+    Bind(Write),
+    /// Say in a pod's conditions why it cannot be scheduled, if it is still as it was seen.
+    MarkUnschedulable { pod: Arc<Object>, message: String },
     /// Record an event about a pod.
     Tell { pod: Arc<Object>, warning: bool, reason: &'static str, message: String },
 }
@@ -86,6 +105,8 @@ pub struct Settings {
     pub resumed: bool,
     /// How long Mesos may take to name those tasks, before pods are launched all the same: [`GATE`].
     pub gate: Duration,
+    /// How long the claims of a pod may take to be bound where it was placed: [`BIND_TIMEOUT`].
+    pub bind_timeout: Duration,
     pub seed: u64,
 }
 
@@ -99,6 +120,8 @@ const TELL_PAUSE: Duration = Duration::from_secs(1);
 /// How long the tasks of an earlier run are waited for, before pods are launched: a master answers at once, unless it has only just come
 /// to lead and waits for its agents itself.
 pub const GATE: Duration = Duration::from_secs(30);
+/// How long Kubernetes waits for the claims of a pod.
+pub const BIND_TIMEOUT: Duration = Duration::from_secs(600);
 /// A launch of this session that Mesos does not know so soon may still be on its way.
 const SETTLED: Duration = Duration::from_secs(5);
 const DELETE_AGAIN: Duration = Duration::from_secs(2);
@@ -124,6 +147,7 @@ pub struct Core {
     executors: HashMap<Arc<str>, Arc<ExecutorInfo>>,
     book: Book,
     queue: Queue,
+    storage: Storage,
     tasks: Tasks,
     spread: Spread,
     reconciler: Reconciler,
@@ -160,6 +184,7 @@ impl Core {
         let fence = format!("{FENCE}{:016x}", rng.random::<u64>());
         Self {
             queue: Queue::new(settings.initial_pod_backoff, settings.max_pod_backoff),
+            storage: Storage::new(settings.bind_timeout),
             reconciler: Reconciler::new(settings.reconcile),
             rng,
             gate: settings.resumed.then_some(Gate { fence, until: None }),
@@ -190,7 +215,14 @@ impl Core {
             Input::Pod(pod) => self.pod(now, pod),
             Input::PodGone(pod) => self.pod_gone(now, &pod),
             Input::Node(node) => self.node(&node),
-            Input::NodeGone(host) => self.node_gone(&host),
+            Input::NodeGone(host) => self.node_gone(now, &host),
+            Input::Claim(claim) => self.storage.claim(claim),
+            Input::ClaimGone(claim) => self.storage.claim_gone(&claim),
+            Input::Volume(volume) => self.storage.volume(volume),
+            Input::VolumeGone(volume) => self.storage.volume_gone(&volume),
+            Input::Class(class) => self.storage.class(class),
+            Input::ClassGone(class) => self.storage.class_gone(&class),
+            Input::Bound { claim, serial, at } => self.storage.written(now, &claim, serial, at),
             Input::Subscribed(framework) => self.subscribed(now, framework),
             Input::Disconnected => self.disconnected(),
             Input::Event(event) => self.event(now, *event),
@@ -214,6 +246,8 @@ impl Core {
             tracing::warn!("Mesos has not said which tasks it has in time, launching pods all the same");
             self.gate = None;
         }
+        self.give_up_claims(now);
+        self.stir(now);
         self.queue.release(now);
         self.retry_deletions(now);
         if self.connected {
@@ -232,6 +266,7 @@ impl Core {
                 self.call(call);
             }
         }
+        self.out.extend(self.storage.take_writes().into_iter().map(Action::Bind));
         self.tell_waiting(now);
         self.metrics.sizes(self.queue.len(), self.tasks.len(), self.book.len());
         std::mem::take(&mut self.out)
@@ -244,6 +279,7 @@ impl Core {
             self.queue.next_tell().map(|at| at.max(self.tell_not_before)),
             self.gate.as_ref().and_then(|gate| gate.until),
             self.deletions.values().filter_map(|it| it.again_at).min(),
+            self.storage.next_due(),
         ];
         if self.connected {
             let appetite = self.appetite.next_due(self.hungry(), self.book.is_empty());
@@ -349,8 +385,9 @@ impl Core {
         }
     }
 
-    fn node_gone(&mut self, host: &str) {
+    fn node_gone(&mut self, now: Duration, host: &str) {
         self.nodes.remove(host);
+        self.storage.host_gone(now, host);
         let gone: Vec<_> = self.agents.iter().filter(|(_, of)| &***of == host).map(|(agent, _)| agent.clone()).collect();
         for agent in gone {
             if !self.tasks.any_on(&agent) {
@@ -403,9 +440,21 @@ impl Core {
         }
         for name in due {
             let waiting = self.queue.get(&name).expect("it waits");
-            let why = if self.connected { self.queue.explain(waiting) } else { "not connected to a Mesos master".to_owned() };
             let pod = waiting.pod.clone();
-            self.out.push(Action::Tell { pod, warning: true, reason: "FailedScheduling", message: format!("Error scheduling: {why}") });
+            let why = match &waiting.hold {
+                Some(hold) => hold.message(self.nodes.count()),
+                None if self.connected => Some(format!("Error scheduling: {}", self.queue.explain(waiting))),
+                None => {
+                    let message = "Error scheduling: not connected to a Mesos master".to_owned();
+                    self.tell(pod, true, "FailedScheduling", message);
+                    continue;
+                }
+            };
+            let Some(message) = why else { continue };
+            if self.queue.mark(&name, &message) {
+                self.out.push(Action::MarkUnschedulable { pod: pod.clone(), message: message.clone() });
+            }
+            self.tell(pod, true, "FailedScheduling", message);
         }
     }
 
@@ -418,6 +467,11 @@ impl Core {
     /// The names of the nodes that the API server is known to have.
     pub fn known_nodes(&self) -> Vec<Box<str>> {
         self.nodes.iter().filter(|it| !it.provisional).map(|it| it.facts.name.clone()).collect()
+    }
+
+    /// The names of the claims, volumes and classes that the API server is known to have.
+    pub fn known_storage(&self) -> (Vec<Name>, Vec<Box<str>>, Vec<Box<str>>) {
+        self.storage.known()
     }
 
     /// One line for each waiting pod.

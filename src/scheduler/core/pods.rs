@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::statuses::has_ended;
 use super::{Action, Core, DELETE_AGAIN, Deletion};
 use crate::mesos::v1::TaskStatus;
 use crate::mesos::v1::scheduler::Call;
@@ -28,17 +29,20 @@ impl Core {
         };
         if facts.binding.host.is_some() && !facts.ended && !facts.mirror {
             self.queue.remove(name);
+            self.storage.place(&facts);
             self.adopt_bound(now, facts, pod);
         } else if facts.mirror || facts.foreign || facts.ended || facts.binding.host.is_some() {
             self.queue.remove(name);
+            if facts.node_name.is_some() && !facts.ended { self.storage.place(&facts) } else { self.storage.forget(name) }
         } else if facts.deleting.is_some() {
             self.queue.remove(name);
+            self.storage.forget(name);
             if facts.node_name.is_some() {
                 // It was never launched: no executor will end its deletion.
                 self.delete_pod(&facts.name, &facts.uid, None);
             }
         } else {
-            self.queue.put(now, facts, pod);
+            self.wait(now, facts, pod);
         }
     }
 
@@ -53,6 +57,9 @@ impl Core {
             if !bound {
                 return self.bound_otherwise(now, id, facts, pod);
             }
+        }
+        if has_ended(&pod) {
+            self.storage.forget(&pod.meta().name);
         }
         let deleting = pod.meta().is_deleted().then(|| pod.meta().deletion_grace_seconds.unwrap_or_default());
         let Some(task) = self.tasks.get_mut(id) else { return };
@@ -71,7 +78,9 @@ impl Core {
         if let Some(task) = self.tasks.remove(id) {
             self.spread.remove(task.owner.as_deref(), &task.host);
         }
-        if !facts.ended {
+        if facts.ended {
+            self.storage.forget(&facts.name);
+        } else {
             self.adopt_bound(now, facts, pod);
         }
     }
@@ -119,7 +128,11 @@ impl Core {
         if self.deletions.get(name).is_some_and(|it| it.uid == pod.meta().uid) {
             self.deletion(now, name, true);
         }
-        let Some(task) = self.tasks.of_pod(name).filter(|task| task.uid == pod.meta().uid) else { return };
+        let task = self.tasks.of_pod(name);
+        if self.queue.get(name).is_none() && task.is_none_or(|task| task.uid == pod.meta().uid) {
+            self.storage.forget(name);
+        }
+        let Some(task) = task.filter(|task| task.uid == pod.meta().uid) else { return };
         let (id, graceful) = (task.id.clone(), task.bound && pod.meta().is_deleted());
         let wait = if graceful { LAST_WORD } else { Duration::ZERO };
         self.abandon(now + wait, &id, if graceful { pod.meta().deletion_grace_seconds.unwrap_or_default() } else { 0 });

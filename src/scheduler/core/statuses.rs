@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand::RngExt as _;
 
 use super::Core;
 use crate::mesos::v1::scheduler::Call;
@@ -150,12 +149,9 @@ impl Core {
     fn launch_again(&mut self, now: Duration, task: &Task, status: &TaskStatus) {
         let Some(pod) = &task.object else { return };
         let Ok(facts) = PodFacts::read(pod, &self.settings.rules) else { return };
-        let attempts = task.attempts + 1;
-        let longest = self.settings.initial_pod_backoff.saturating_mul(1 << task.attempts.min(20)).min(self.settings.max_pod_backoff);
-        let delay = longest.mul_f64(self.rng.random::<f64>());
         let message = format!("Binding rejected: {} {}", status.state().as_str_name(), status.message());
         self.tell(pod.clone(), true, "FailedScheduling", message.trim_end().to_owned());
-        self.queue.requeue(now, facts, pod.clone(), attempts, delay);
+        self.wait_longer(now, facts, pod.clone(), task.attempts + 1);
     }
 
     /// Takes in a living task of an earlier run whose pod still waits here, because the run ended before the pod was bound.
@@ -170,6 +166,7 @@ impl Core {
         let host = self.agents.get(&*agent.value).cloned().unwrap_or_else(|| "".into());
         tracing::info!("task {id}: it is that of pod {name}, launched earlier");
         self.spread.add(waiting.owner.as_deref(), &host);
+        self.storage.launched(&name);
         self.tasks.insert(Task {
             id: id.as_str().into(),
             pod: name,
@@ -209,7 +206,7 @@ impl Core {
 }
 
 /// Whether the API shows how a pod ended.
-fn has_ended(pod: &Object) -> bool {
+pub(super) fn has_ended(pod: &Object) -> bool {
     matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 

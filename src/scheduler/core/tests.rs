@@ -1,5 +1,7 @@
 //! The core, one input after the other: what it asks of Mesos and of the API server.
 
+mod claims;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -33,6 +35,7 @@ fn settings(seed: u64, resumed: bool) -> Settings {
         resumed,
         // Time leaps here, and a pod may run twice if nobody answers in time.
         gate: Duration::MAX / 2,
+        bind_timeout: BIND_TIMEOUT,
         seed,
     }
 }

@@ -15,11 +15,11 @@ use super::*;
 
 const NOW: Duration = Duration::ZERO;
 
-#[derive(Default)]
 struct World {
     queue: Queue,
     book: Book,
     spread: Spread,
+    storage: Storage,
     nodes: HashMap<String, NodeFacts>,
     roles: Vec<Box<str>>,
     cost: ExecutorCost,
@@ -47,7 +47,15 @@ impl Surroundings for Around<'_> {
 
 impl World {
     fn new(agents: &[(&str, u64)]) -> Self {
-        let mut world = Self { roles: rules().framework_roles, ..Self::default() };
+        let mut world = Self {
+            queue: Queue::default(),
+            book: Book::default(),
+            spread: Spread::default(),
+            storage: Storage::new(Duration::from_secs(600)),
+            nodes: HashMap::new(),
+            roles: rules().framework_roles,
+            cost: ExecutorCost::default(),
+        };
         for (agent, cpu) in agents {
             world.offer(agent, *cpu);
         }
@@ -71,7 +79,7 @@ impl World {
     /// `pod@agent` of everything placed, in order of pods.
     fn round(&mut self) -> Vec<String> {
         let around = Around(&self.nodes, &self.roles, self.cost);
-        let launches = round(&mut self.queue, &mut self.book, &mut self.spread, &around);
+        let launches = round(NOW, &mut self.queue, &mut self.book, &mut self.spread, &mut self.storage, &around);
         let mut placed = Vec::new();
         for (slot, pods) in launches {
             let lot = self.book.take(slot);
@@ -111,7 +119,7 @@ fn many_pods_share_one_agents_offers_and_one_executor() {
     }
     world.offer("a", 100);
     let around = Around(&world.nodes, &world.roles, world.cost);
-    let launches = round(&mut world.queue, &mut world.book, &mut world.spread, &around);
+    let launches = round(NOW, &mut world.queue, &mut world.book, &mut world.spread, &mut world.storage, &around);
     let pods = launches.into_values().next().unwrap();
     assert_eq!(pods.len(), 3);
     assert!(pods.iter().all(|pod| Arc::ptr_eq(&pod.executor, &pods[0].executor)));
@@ -158,7 +166,7 @@ fn constraints_priorities_and_ports() {
 
 #[test]
 fn a_full_cluster_takes_all_that_fits_and_nothing_twice() {
-    let mut world = World { roles: rules().framework_roles, ..World::default() };
+    let mut world = World::new(&[]);
     for agent in 0..200 {
         world.offer(&agent.to_string(), 2000);
     }

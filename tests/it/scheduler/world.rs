@@ -15,7 +15,7 @@ use km::client::kubeconfig::Access;
 use km::client::{Client, DeleteOptions, Feeder, Http, Patch};
 use km::mesos::http;
 use km::object::{Object, ResourceRef, resource};
-use km::scheduler::{Config, Scheduler, StateStore};
+use km::scheduler::{Config, READS, Scheduler, StateStore};
 use km::store::embedded::{self, Embedded};
 use km::supervise::Supervisor;
 use km::util::product::KUBERNETES;
@@ -337,7 +337,7 @@ pub(super) async fn run_scheduler() {
     let client = Client::new(Arc::new(Http::new(&access).unwrap()));
     let cache = Cache::new(4096);
     let supervisor = Supervisor::default();
-    for resource in [&resource::POD, &resource::NODE] {
+    for resource in READS {
         supervisor.spawn("feeder", Feeder::new(client.clone(), cache.clone(), resource).run(supervisor.shutdown()));
     }
     let config = Config {

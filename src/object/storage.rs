@@ -1,0 +1,477 @@
+//! Claims, volumes and storage classes: what binding reads of them, and which volume suits a claim. Pure.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Object;
+use super::constraints::{NodeFacts, Term};
+use super::selector::LabelSelector;
+use crate::util::quantity::Quantity;
+
+/// On a claim: its binding was finished once.
+pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
+/// On either: that it names the other is not its user's doing.
+pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
+/// On a volume: who made it, and deletes it.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+/// On a claim: where it is going to be used.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+/// The provisioner of classes whose volumes nobody makes.
+pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
+/// The older way to name a storage class.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// A volume as binding sees it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Wire<VolumeSpec>")]
+pub struct Volume {
+    /// Empty for none.
+    pub class: Box<str>,
+    pub capacity: Quantity,
+    pub access_modes: Box<[Box<str>]>,
+    mode: Mode,
+    /// One of these must hold on the node that uses it; `None`: any node will do.
+    pub nodes: Option<Arc<[Term]>>,
+    pub claim: Option<ClaimReference>,
+    /// `persistentVolumeReclaimPolicy`.
+    pub policy: Box<str>,
+    pub phase: Box<str>,
+    pub is_provisioned: bool,
+    pub is_bound_by_controller: bool,
+}
+
+/// `spec.claimRef` of a volume. Without a uid, it is its user's wish.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ClaimReference {
+    pub namespace: Box<str>,
+    pub name: Box<str>,
+    pub uid: Box<str>,
+}
+
+/// A claim as binding sees it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "Wire<ClaimSpec>")]
+pub struct Claim {
+    /// Empty for none.
+    pub class: Box<str>,
+    pub requested: Quantity,
+    pub access_modes: Box<[Box<str>]>,
+    mode: Mode,
+    /// `None`: one that is malformed, and matches nothing.
+    selector: Option<LabelSelector>,
+    /// The volume that it names.
+    pub volume: Option<Box<str>>,
+    pub selected_node: Option<Box<str>>,
+    /// [`BIND_COMPLETED`].
+    pub is_completed: bool,
+    pub phase: Box<str>,
+}
+
+/// A storage class as binding sees it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(from = "ClassWire")]
+pub struct Class {
+    pub provisioner: Box<str>,
+    /// `volumeBindingMode` is `WaitForFirstConsumer`.
+    pub is_delayed: bool,
+    /// Labels of nodes for which volumes can be made: all of one term must be there, each with one of its values.
+    topologies: Vec<Vec<Topology>>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Filesystem,
+    Block,
+}
+
+/// The part of a volume that matters for binding.
+pub fn volume(object: &Object) -> &Volume {
+    object.part()
+}
+
+/// The part of a claim that matters for binding.
+pub fn claim(object: &Object) -> &Claim {
+    object.part()
+}
+
+/// The part of a storage class that matters for binding.
+pub fn class(object: &Object) -> &Class {
+    object.part()
+}
+
+impl Volume {
+    /// Whether it is meant for this claim: by name, and by uid if it has one.
+    pub fn is_for(&self, claim: &Object) -> bool {
+        self.claim.as_ref().is_some_and(|it| {
+            *it.name == *claim.name() && *it.namespace == *claim.namespace() && (it.uid.is_empty() || it.uid == claim.meta().uid)
+        })
+    }
+
+    /// Whether a claim could be given it.
+    pub fn is_free(&self, object: &Object) -> bool {
+        self.claim.is_none() && &*self.phase == "Available" && !object.meta().is_deleted()
+    }
+
+    /// Whether it can be used on a node.
+    pub fn is_usable_on(&self, node: &NodeFacts) -> bool {
+        self.nodes.as_ref().is_none_or(|terms| terms.iter().any(|it| it.holds(node)))
+    }
+
+    fn has_access_modes(&self, claim: &Claim) -> bool {
+        claim.access_modes.iter().all(|it| self.access_modes.contains(it))
+    }
+
+    /// Whether size, mode and access modes are such that the claim can be bound to it at all.
+    fn fits(&self, claim: &Claim) -> bool {
+        self.capacity >= claim.requested && self.mode == claim.mode && self.has_access_modes(claim)
+    }
+
+    /// Why it, which was chosen by name, does not suit a claim, in Kubernetes' words.
+    pub fn mismatch(&self, claim: &Claim) -> Option<&'static str> {
+        if self.capacity < claim.requested {
+            return Some("requested PV is too small");
+        }
+        if self.class != claim.class {
+            return Some("storageClassName does not match");
+        }
+        if self.mode != claim.mode {
+            return Some("incompatible volumeMode");
+        }
+        (!self.has_access_modes(claim)).then_some("incompatible accessMode")
+    }
+}
+
+impl Claim {
+    /// Whether it is bound, and both sides say so.
+    pub fn is_bound(&self) -> bool {
+        self.volume.is_some() && self.is_completed
+    }
+}
+
+impl Class {
+    /// Whether somebody makes volumes of it that can be used on a node.
+    pub fn provisions_on(&self, node: &NodeFacts) -> bool {
+        let there = |it: &Topology| node.label(&it.key).is_some_and(|value| it.values.iter().any(|it| **it == *value));
+        self.has_provisioner() && (self.topologies.is_empty() || self.topologies.iter().any(|term| term.iter().all(there)))
+    }
+
+    /// Whether somebody makes volumes of it.
+    pub fn has_provisioner(&self) -> bool {
+        !self.provisioner.is_empty() && &*self.provisioner != NO_PROVISIONER
+    }
+}
+
+/// Who may take which volume at all.
+#[derive(Clone, Copy, Debug)]
+pub enum Choice<'a> {
+    /// Any that is free.
+    Any,
+    /// Only those that can be used on this node.
+    On(&'a NodeFacts),
+    /// Only one that is meant for the claim: the others wait until it is known where it is used.
+    Meant,
+}
+
+impl Choice<'_> {
+    fn admits(self, volume: &Volume) -> bool {
+        match self {
+            Self::Any => true,
+            Self::On(node) => volume.is_usable_on(node),
+            Self::Meant => false,
+        }
+    }
+}
+
+/// Whether a claim could be given a volume that is not meant for it.
+pub fn suits(volume: &Object, claim: &Object, choice: Choice<'_>) -> bool {
+    let (seen, asked) = (self::volume(volume), self::claim(claim));
+    seen.fits(asked)
+        && seen.is_free(volume)
+        && seen.class == asked.class
+        && choice.admits(seen)
+        && asked.selector.as_ref().is_some_and(|it| it.matches(volume))
+}
+
+/// Whether a volume is meant for a claim and large enough: there is no other for it then, wherever this one can be used.
+pub fn is_meant(volume: &Object, claim: &Object) -> bool {
+    let seen = self::volume(volume);
+    seen.is_for(claim) && seen.fits(self::claim(claim))
+}
+
+/// The volume for a claim that names none: the one that is meant for it, or else the smallest that suits it.
+pub fn best<'a>(volumes: &'a [Arc<Object>], claim: &Object, choice: Choice<'_>) -> Option<&'a Arc<Object>> {
+    if let Some(meant) = volumes.iter().find(|it| is_meant(it, claim)) {
+        return Some(meant);
+    }
+    volumes.iter().filter(|it| suits(it, claim, choice)).min_by_key(|it| self::volume(it).capacity)
+}
+
+/// The merge patch that reserves a volume for a claim, if it is still as it was seen.
+pub fn reservation(volume: &Object, claim: &Object) -> Value {
+    let mut metadata = json!({ "resourceVersion": volume.revision().to_string() });
+    if self::volume(volume).claim.is_none() {
+        metadata["annotations"] = json!({ BOUND_BY_CONTROLLER: "yes" });
+    }
+    let reference = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": claim.namespace(), "name": claim.name(), "uid": &*claim.meta().uid,
+        "resourceVersion": claim.revision().to_string(),
+    });
+    json!({ "metadata": metadata, "spec": { "claimRef": reference } })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Wire<S> {
+    metadata: WireMeta,
+    spec: S,
+    status: WireStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireMeta {
+    annotations: Option<HashMap<Box<str>, Box<str>>>,
+}
+
+impl WireMeta {
+    fn take(&mut self, annotation: &str) -> Option<Box<str>> {
+        self.annotations.as_mut()?.remove(annotation)
+    }
+
+    fn class(&mut self, named: Option<Box<str>>) -> Box<str> {
+        self.take(CLASS).or(named).unwrap_or_default()
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireStatus {
+    phase: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeSpec {
+    capacity: Option<Amounts>,
+    access_modes: Option<Box<[Box<str>]>>,
+    storage_class_name: Option<Box<str>>,
+    volume_mode: Option<Box<str>>,
+    node_affinity: Option<NodeAffinity>,
+    claim_ref: Option<ClaimReference>,
+    persistent_volume_reclaim_policy: Option<Box<str>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimSpec {
+    resources: Option<Resources>,
+    access_modes: Option<Box<[Box<str>]>>,
+    storage_class_name: Option<Box<str>>,
+    volume_mode: Option<Box<str>>,
+    volume_name: Option<Box<str>>,
+    selector: Option<v1::LabelSelector>,
+}
+
+#[derive(Deserialize)]
+struct Resources {
+    #[serde(default)]
+    requests: Option<Amounts>,
+}
+
+#[derive(Deserialize)]
+struct Amounts {
+    #[serde(default)]
+    storage: Value,
+}
+
+#[derive(Deserialize)]
+struct NodeAffinity {
+    #[serde(default)]
+    required: Option<Required>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Required {
+    #[serde(default)]
+    node_selector_terms: Vec<Term>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClassWire {
+    provisioner: Box<str>,
+    volume_binding_mode: Option<Box<str>>,
+    allowed_topologies: Option<Vec<TopologyTerm>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TopologyTerm {
+    #[serde(default)]
+    match_label_expressions: Vec<Topology>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Topology {
+    key: Box<str>,
+    #[serde(default)]
+    values: Vec<Box<str>>,
+}
+
+impl Amounts {
+    fn quantity(it: Option<&Self>) -> Quantity {
+        it.and_then(|it| Quantity::from_json(&it.storage).ok()).unwrap_or_default()
+    }
+}
+
+impl Mode {
+    fn of(name: Option<&str>) -> Self {
+        if name == Some("Block") { Self::Block } else { Self::Filesystem }
+    }
+}
+
+impl From<Wire<VolumeSpec>> for Volume {
+    fn from(Wire { mut metadata, spec, status }: Wire<VolumeSpec>) -> Self {
+        Self {
+            class: metadata.class(spec.storage_class_name),
+            capacity: Amounts::quantity(spec.capacity.as_ref()),
+            access_modes: spec.access_modes.unwrap_or_default(),
+            mode: Mode::of(spec.volume_mode.as_deref()),
+            nodes: spec.node_affinity.and_then(|it| Some(it.required?.node_selector_terms.into())),
+            claim: spec.claim_ref,
+            policy: spec.persistent_volume_reclaim_policy.unwrap_or_else(|| "Retain".into()),
+            phase: status.phase.unwrap_or_default(),
+            is_provisioned: metadata.take(PROVISIONED_BY).is_some(),
+            is_bound_by_controller: metadata.take(BOUND_BY_CONTROLLER).is_some(),
+        }
+    }
+}
+
+impl From<Wire<ClaimSpec>> for Claim {
+    fn from(Wire { mut metadata, spec, status }: Wire<ClaimSpec>) -> Self {
+        Self {
+            class: metadata.class(spec.storage_class_name),
+            requested: Amounts::quantity(spec.resources.and_then(|it| it.requests).as_ref()),
+            access_modes: spec.access_modes.unwrap_or_default(),
+            mode: Mode::of(spec.volume_mode.as_deref()),
+            selector: spec.selector.map_or(Some(LabelSelector::default()), |it| LabelSelector::from_spec(&it).ok()),
+            volume: spec.volume_name.filter(|it| !it.is_empty()),
+            selected_node: metadata.take(SELECTED_NODE),
+            is_completed: metadata.take(BIND_COMPLETED).is_some(),
+            phase: status.phase.unwrap_or_default(),
+        }
+    }
+}
+
+impl From<ClassWire> for Class {
+    fn from(wire: ClassWire) -> Self {
+        Self {
+            provisioner: wire.provisioner,
+            is_delayed: wire.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
+            topologies: wire.allowed_topologies.unwrap_or_default().into_iter().map(|it| it.match_label_expressions).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::resource::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
+
+    fn volume(name: &str, size: &str, more: Value) -> Arc<Object> {
+        let mut spec = json!({"capacity": {"storage": size}, "accessModes": ["ReadWriteOnce", "ReadOnlyMany"]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let volume =
+            json!({"metadata": {"name": name, "uid": name, "labels": {"name": name}}, "spec": spec, "status": {"phase": "Available"}});
+        Object::from_stored(&PERSISTENT_VOLUME, volume.to_string().as_bytes(), 1).unwrap()
+    }
+
+    fn claim(more: Value) -> Arc<Object> {
+        let mut spec = json!({"resources": {"requests": {"storage": "5Gi"}}, "accessModes": ["ReadWriteOnce"]});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let claim = json!({"metadata": {"namespace": "default", "name": "c", "uid": "u"}, "spec": spec});
+        Object::from_stored(&PERSISTENT_VOLUME_CLAIM, claim.to_string().as_bytes(), 1).unwrap()
+    }
+
+    fn chosen(claim_spec: Value, choice: Choice<'_>) -> Option<String> {
+        let reference = |name: &str, uid: &str| json!({"claimRef": {"namespace": "default", "name": name, "uid": uid}});
+        let affinity =
+            json!({"required": {"nodeSelectorTerms": [{"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}]}});
+        let volumes = [
+            volume("small", "1Gi", json!({})),
+            volume("large", "50Gi", json!({})),
+            volume("right", "10Gi", json!({})),
+            volume("block", "5Gi", json!({"volumeMode": "Block"})),
+            volume("fast", "6Gi", json!({"storageClassName": "fast"})),
+            volume("local", "7Gi", json!({"storageClassName": "local", "nodeAffinity": affinity})),
+            volume("taken", "5Gi", reference("other", "x")),
+            volume("reborn", "5Gi", reference("c", "before")),
+        ];
+        best(&volumes, &claim(claim_spec), choice).map(|it| it.name().to_owned())
+    }
+
+    #[test]
+    fn the_smallest_that_suits() {
+        for (spec, expected) in [
+            (json!({}), Some("right")),
+            (json!({"storageClassName": "fast"}), Some("fast")),
+            (json!({"storageClassName": "none"}), None),
+            (json!({"volumeMode": "Block"}), Some("block")),
+            (json!({"accessModes": ["ReadWriteMany"]}), None),
+            (json!({"accessModes": ["ReadWriteOnce", "ReadOnlyMany"]}), Some("right")),
+            (json!({"selector": {"matchLabels": {"name": "large"}}}), Some("large")),
+            (json!({"selector": {"matchLabels": {"name": "small"}}}), None),
+        ] {
+            assert_eq!(chosen(spec.clone(), Choice::Any).as_deref(), expected, "{spec}");
+        }
+        assert_eq!(chosen(json!({}), Choice::Meant), None);
+    }
+
+    fn node(label: (&str, &str)) -> NodeFacts {
+        NodeFacts { name: "n".into(), labels: vec![(label.0.into(), label.1.into())], ..NodeFacts::default() }
+    }
+
+    #[test]
+    fn volumes_of_a_node() {
+        for (disk, expected) in [("ssd", Some("local")), ("hdd", None)] {
+            let node = node(("disk", disk));
+            assert_eq!(chosen(json!({"storageClassName": "local"}), Choice::On(&node)).as_deref(), expected, "{disk}");
+        }
+    }
+
+    #[test]
+    fn one_that_is_meant_for_the_claim_comes_first() {
+        let meant = json!({"claimRef": {"namespace": "default", "name": "c"}, "storageClassName": "another"});
+        let volumes = [volume("right", "5Gi", json!({})), volume("meant", "9Gi", meant)];
+        let claim = claim(json!({}));
+        for choice in [Choice::Any, Choice::Meant] {
+            assert_eq!(best(&volumes, &claim, choice).unwrap().name(), "meant");
+        }
+        assert_eq!(super::volume(&volumes[0]).mismatch(super::claim(&claim)), None);
+        assert_eq!(super::volume(&volumes[1]).mismatch(super::claim(&claim)), Some("storageClassName does not match"));
+    }
+
+    #[test]
+    fn where_a_class_provisions() {
+        let class = |provisioner: &str, topologies: Value| {
+            let class = json!({"metadata": {"name": "c"}, "provisioner": provisioner, "allowedTopologies": topologies});
+            Object::from_stored(&STORAGE_CLASS, class.to_string().as_bytes(), 1).unwrap()
+        };
+        let zone = |values: Value| json!([{"matchLabelExpressions": [{"key": "zone", "values": values}]}]);
+        for (provisioner, topologies, provisions) in [
+            ("example.com/nfs", json!(null), true),
+            ("example.com/nfs", zone(json!(["a", "b"])), true),
+            ("example.com/nfs", zone(json!(["b"])), false),
+            (NO_PROVISIONER, json!(null), false),
+        ] {
+            assert_eq!(super::class(&class(provisioner, topologies)).provisions_on(&node(("zone", "a"))), provisions, "{provisioner}");
+        }
+    }
+}

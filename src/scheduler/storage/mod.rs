@@ -1,0 +1,407 @@
+//! The claims of pods: whether a pod can be placed as its claims are, which nodes their volumes allow, and how claims that wait for their
+//! first consumer get a volume. What is to be written for that is handed out as [`Write`]s, what comes of it is told.
+
+mod binding;
+mod shelf;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::demand::{Demand, PodFacts};
+use crate::object::constraints::NodeFacts;
+use crate::object::storage::{self, Class};
+use crate::object::{Name, Object};
+use binding::{Binding, How};
+pub use binding::{Chosen, Write};
+use shelf::{Shelves, Why};
+
+/// A claim that a pod uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodClaim {
+    pub name: Name,
+    /// The pod brings it: it is made for this pod, and no other's will do.
+    pub is_own: bool,
+}
+
+/// What a pod's claims ask of its place beyond what [`Constraints`](crate::object::constraints::Constraints) say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Claims that get their volume where the pod is placed.
+    pub unbound: Vec<Name>,
+    /// Claims that no other pod may use (`ReadWriteOncePod`).
+    pub exclusive: Vec<Name>,
+}
+
+/// Why a pod cannot be placed, wherever that would be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Because of what it is, in Kubernetes' words.
+    Pod(String),
+    /// Because of something that is the same for each node.
+    Nodes(&'static str),
+    /// A place was found, and its claims are being bound there.
+    Binding,
+}
+
+const VOLUME_GONE: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
+const IN_USE: &str = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode";
+const UNBOUND: &str = "pod has unbound immediate PersistentVolumeClaims";
+const EXCLUSIVE: &str = "ReadWriteOncePod";
+
+impl Hold {
+    /// What the pod's user is told, with so many nodes; `None`: nothing.
+    pub fn message(&self, nodes: usize) -> Option<String> {
+        match self {
+            Self::Pod(why) => Some(format!("0/{nodes} nodes are available: {why}.")),
+            Self::Nodes(why) => Some(format!("0/{nodes} nodes are available: {nodes} {why}.")),
+            Self::Binding => None,
+        }
+    }
+}
+
+/// Claims, volumes and classes, the pods that use them, and what is under way.
+#[derive(Debug)]
+pub struct Storage {
+    /// How long a claim may take to be bound.
+    timeout: Duration,
+    claims: HashMap<Name, Arc<Object>>,
+    classes: HashMap<Box<str>, Arc<Object>>,
+    shelves: Shelves,
+    /// Those that use claims.
+    pods: HashMap<Name, User>,
+    /// By claim.
+    users: HashMap<Name, BTreeSet<Name>>,
+    /// Waiting pods with claims that are not bound, by the claim's class.
+    seekers: HashMap<Box<str>, BTreeSet<Name>>,
+    bindings: HashMap<Name, Binding>,
+    /// When bindings have taken too long.
+    due: BTreeSet<(Duration, Name)>,
+    serial: u64,
+    writes: Vec<Write>,
+    /// Pods to be looked at again; those of the second only after a while.
+    stirred: BTreeSet<Name>,
+    repelled: BTreeSet<Name>,
+    /// Classes of which there are volumes that there were not.
+    restocked: HashSet<Box<str>>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    claims: Vec<Name>,
+    /// The classes of those that are not bound.
+    classes: Vec<Box<str>>,
+    /// It has a node, or is on its way there.
+    is_placed: bool,
+}
+
+/// Pods for which something has changed.
+#[derive(Debug, Default)]
+pub struct Stirred {
+    pub again: BTreeSet<Name>,
+    /// Their choice came to nothing: they are not to choose again at once.
+    pub later: BTreeSet<Name>,
+    /// There are volumes that they have not seen.
+    pub offers: BTreeSet<Name>,
+}
+
+impl Storage {
+    /// A claim that is not bound after `timeout` is given up.
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            claims: HashMap::new(),
+            classes: HashMap::new(),
+            shelves: Shelves::default(),
+            pods: HashMap::new(),
+            users: HashMap::new(),
+            seekers: HashMap::new(),
+            bindings: HashMap::new(),
+            due: BTreeSet::new(),
+            serial: 0,
+            writes: Vec::new(),
+            stirred: BTreeSet::new(),
+            repelled: BTreeSet::new(),
+            restocked: HashSet::new(),
+        }
+    }
+
+    pub fn claim(&mut self, claim: Arc<Object>) {
+        let name = claim.meta().name.clone();
+        self.withdraw_named(&name);
+        if let Some(volume) = &storage::claim(&claim).volume {
+            self.shelves.speak_for(volume, &name, Why::Named);
+        }
+        self.claims.insert(name.clone(), claim);
+        self.settle(&name);
+        self.stir_users(&name);
+    }
+
+    pub fn claim_gone(&mut self, name: &Name) {
+        self.withdraw_named(name);
+        self.claims.remove(name);
+        self.settle(name);
+        self.stir_users(name);
+    }
+
+    fn withdraw_named(&mut self, claim: &Name) {
+        let Some(volume) = self.claims.get(claim).and_then(|it| storage::claim(it).volume.as_ref()) else { return };
+        self.shelves.withdraw(volume, claim, Why::Named);
+    }
+
+    pub fn volume(&mut self, volume: Arc<Object>) {
+        let (name, class) = (volume.name().to_owned(), storage::volume(&volume).class.clone());
+        self.shelves.put(volume);
+        self.restocked.insert(class);
+        self.volume_changed(&name);
+    }
+
+    pub fn volume_gone(&mut self, name: &str) {
+        self.shelves.remove(name);
+        self.volume_changed(name);
+    }
+
+    fn volume_changed(&mut self, name: &str) {
+        for claim in self.shelves.claims(name).cloned().collect::<BTreeSet<_>>() {
+            self.settle(&claim);
+            self.stir_users(&claim);
+        }
+    }
+
+    pub fn class(&mut self, class: Arc<Object>) {
+        let name = Box::from(class.name());
+        self.classes.insert(class.name().into(), class);
+        self.class_changed(name);
+    }
+
+    pub fn class_gone(&mut self, name: &str) {
+        self.classes.remove(name);
+        self.class_changed(name.into());
+    }
+
+    fn class_changed(&mut self, name: Box<str>) {
+        self.stirred.extend(self.seekers.get(&name).into_iter().flatten().cloned());
+        self.restocked.insert(name);
+    }
+
+    /// Names of everything known of a kind, for those who have missed what went: claims, volumes, classes.
+    pub fn known(&self) -> (Vec<Name>, Vec<Box<str>>, Vec<Box<str>>) {
+        (self.claims.keys().cloned().collect(), self.shelves.names().map(Into::into).collect(), self.classes.keys().cloned().collect())
+    }
+
+    fn stir_users(&mut self, claim: &Name) {
+        self.stirred.extend(self.users.get(claim).into_iter().flatten().cloned());
+    }
+
+    /// The pods for which something has changed since this was last asked.
+    pub fn take_stirred(&mut self) -> Stirred {
+        let offers = std::mem::take(&mut self.restocked).iter().filter_map(|it| self.seekers.get(it)).flatten().cloned().collect();
+        Stirred { again: std::mem::take(&mut self.stirred), later: std::mem::take(&mut self.repelled), offers }
+    }
+
+    /// A pod waits to be placed: adds to its demand what its claims ask for, or holds it back.
+    pub fn wait(&mut self, now: Duration, pod: &mut PodFacts) {
+        if pod.claims.is_empty() {
+            return self.forget(&pod.name);
+        }
+        self.register(pod, false);
+        let mut wanted = Wanted::default();
+        pod.hold = self.examine(now, pod, &mut wanted).err();
+        if pod.hold.is_some() {
+            (wanted, pod.demand.constraints.volumes) = (Wanted::default(), Vec::new());
+        }
+        pod.demand.storage = (wanted != Wanted::default()).then(|| Box::new(wanted));
+    }
+
+    /// A pod has a node, or is on its way there.
+    pub fn place(&mut self, pod: &PodFacts) {
+        if pod.claims.is_empty() { self.forget(&pod.name) } else { self.register(pod, true) }
+    }
+
+    /// The waiting pod of this name has been launched.
+    pub fn launched(&mut self, pod: &Name) {
+        let Some(user) = self.pods.get_mut(pod).filter(|it| !it.is_placed) else { return };
+        user.is_placed = true;
+        let (claims, classes) = (user.claims.clone(), std::mem::take(&mut user.classes));
+        self.unseek(pod, &classes);
+        claims.iter().for_each(|it| self.stir_rivals(it));
+    }
+
+    /// A pod has ended or is gone.
+    pub fn forget(&mut self, pod: &Name) {
+        let Some(user) = self.pods.remove(pod) else { return };
+        self.unseek(pod, &user.classes);
+        for claim in user.claims {
+            if let Some(users) = self.users.get_mut(&claim) {
+                users.remove(pod);
+                if users.is_empty() {
+                    self.users.remove(&claim);
+                }
+            }
+            self.stir_rivals(&claim);
+        }
+    }
+
+    fn register(&mut self, pod: &PodFacts, is_placed: bool) {
+        let was_placed = self.pods.get(&pod.name).is_some_and(|it| it.is_placed);
+        let classes = if is_placed { Vec::new() } else { self.unbound_classes(pod) };
+        let claims: Vec<Name> = pod.claims.iter().map(|it| it.name.clone()).collect();
+        if self.pods.get(&pod.name).is_some_and(|it| it.claims != claims) {
+            // The name was used again.
+            self.forget(&pod.name);
+        }
+        let old = self.pods.insert(pod.name.clone(), User { claims, classes: classes.clone(), is_placed });
+        self.unseek(&pod.name, &old.unwrap_or_default().classes);
+        for class in classes {
+            self.seekers.entry(class).or_default().insert(pod.name.clone());
+        }
+        for claim in &pod.claims {
+            self.users.entry(claim.name.clone()).or_default().insert(pod.name.clone());
+            if was_placed != is_placed {
+                self.stir_rivals(&claim.name);
+            }
+        }
+    }
+
+    fn unbound_classes(&self, pod: &PodFacts) -> Vec<Box<str>> {
+        let claims = pod.claims.iter().filter_map(|it| self.claims.get(&it.name)).map(|it| storage::claim(it));
+        claims.filter(|it| !it.is_bound()).map(|it| it.class.clone()).collect()
+    }
+
+    fn unseek(&mut self, pod: &Name, classes: &[Box<str>]) {
+        for class in classes {
+            if let Some(seekers) = self.seekers.get_mut(class) {
+                seekers.remove(pod);
+                if seekers.is_empty() {
+                    self.seekers.remove(class);
+                }
+            }
+        }
+    }
+
+    /// Those who may use a claim only one at a time.
+    fn stir_rivals(&mut self, claim: &Name) {
+        if self.claims.get(claim).is_some_and(|it| is_exclusive(it)) {
+            self.stir_users(claim);
+        }
+    }
+
+    /// Takes down what a pod's claims ask for.
+    fn examine(&mut self, now: Duration, pod: &mut PodFacts, wanted: &mut Wanted) -> Result<(), Hold> {
+        for claim in &pod.claims {
+            self.check(pod, claim).map_err(Hold::Pod)?;
+        }
+        let mut being_bound = false;
+        for PodClaim { name, .. } in &pod.claims {
+            let object = &self.claims[name];
+            let claim = storage::claim(object);
+            if is_exclusive(object) {
+                wanted.exclusive.push(name.clone());
+            }
+            if claim.is_bound() {
+                continue;
+            }
+            if claim.volume.is_some() || !self.class_of(object).is_some_and(|it| it.is_delayed) {
+                return Err(Hold::Pod(UNBOUND.to_owned()));
+            }
+            match &claim.selected_node {
+                _ if self.bindings.contains_key(name) => being_bound = true,
+                // By an earlier run, or by another scheduler.
+                Some(host) => {
+                    let host = Arc::from(&**host);
+                    self.resume(now, &pod.name, name.clone(), host);
+                    being_bound = true;
+                }
+                None => wanted.unbound.push(name.clone()),
+            }
+        }
+        if self.are_in_use(&wanted.exclusive, &pod.name) {
+            return Err(Hold::Nodes(IN_USE));
+        }
+        for volume in pod.claims.iter().filter_map(|it| storage::claim(&self.claims[&it.name]).volume.as_ref()) {
+            let volume = self.shelves.get(volume).ok_or(Hold::Nodes(VOLUME_GONE))?;
+            pod.demand.constraints.volumes.extend(storage::volume(volume).nodes.clone());
+        }
+        if being_bound { Err(Hold::Binding) } else { Ok(()) }
+    }
+
+    /// Whether a claim is there to be used, in Kubernetes' words if not.
+    fn check(&self, pod: &PodFacts, PodClaim { name, is_own }: &PodClaim) -> Result<(), String> {
+        let Some(claim) = self.claims.get(name) else {
+            return Err(if *is_own {
+                format!("waiting for ephemeral volume controller to create the persistentvolumeclaim {:?}", name.name)
+            } else {
+                format!("persistentvolumeclaim {:?} not found", name.name)
+            });
+        };
+        let seen = storage::claim(claim);
+        if &*seen.phase == "Lost" {
+            let volume = seen.volume.as_deref().unwrap_or_default();
+            return Err(format!("persistentvolumeclaim {:?} bound to non-existent persistentvolume {volume:?}", name.name));
+        }
+        if claim.meta().is_deleted() {
+            return Err(format!("persistentvolumeclaim {:?} is being deleted", name.name));
+        }
+        if *is_own && claim.meta().controller().is_none_or(|it| it.uid != pod.uid) {
+            return Err(format!("PVC {name} was not created for pod {} (pod is not owner)", pod.name));
+        }
+        Ok(())
+    }
+
+    fn class_of(&self, claim: &Object) -> Option<&Class> {
+        self.classes.get(&storage::claim(claim).class).map(|it| storage::class(it))
+    }
+
+    /// Whether one of these claims is used by a pod, other than this one, that is placed.
+    pub fn are_in_use(&self, exclusive: &[Name], pod: &Name) -> bool {
+        let mut users = exclusive.iter().filter_map(|it| self.users.get(it)).flatten();
+        users.any(|it| it != pod && self.pods.get(it).is_some_and(|it| it.is_placed))
+    }
+
+    /// Whether there is no volume for one of a pod's claims on any node.
+    pub fn is_hopeless(&self, wanted: &Wanted) -> bool {
+        wanted.unbound.iter().any(|name| {
+            self.claims.get(name).is_none_or(|it| !self.class_of(it).is_some_and(Class::has_provisioner) && self.shelves.is_hopeless(it))
+        })
+    }
+
+    /// Volumes for all of a pod's claims that have none, on a node.
+    pub fn choose(&self, wanted: &Wanted, node: &NodeFacts) -> Option<Vec<Chosen>> {
+        let mut claims = wanted.unbound.iter().map(|it| self.claims.get(it)).collect::<Option<Vec<_>>>()?;
+        claims.sort_by_key(|it| storage::claim(it).requested);
+        let mut volumes: Vec<&str> = Vec::new();
+        let mut chosen = Vec::new();
+        for claim in claims {
+            let name = claim.meta().name.clone();
+            if self.bindings.contains_key(&name) {
+                return None;
+            }
+            let volume = self.shelves.find(claim, node, &volumes);
+            if let Some(volume) = volume {
+                volumes.push(volume.name());
+            } else if !self.class_of(claim).is_some_and(|it| it.provisions_on(node)) {
+                return None;
+            }
+            chosen.push(Chosen { claim: name, volume: volume.map(|it| it.name().into()) });
+        }
+        Some(chosen)
+    }
+
+    /// Pods whose claims are being bound, with their hosts.
+    pub fn promised(&self) -> impl Iterator<Item = (&Name, &Arc<str>)> {
+        self.bindings.values().filter(|it| !matches!(it.how, How::Release)).map(|it| (&it.pod, &it.host))
+    }
+}
+
+fn is_exclusive(claim: &Object) -> bool {
+    storage::claim(claim).access_modes.iter().any(|it| &**it == EXCLUSIVE)
+}
+
+impl Demand {
+    /// Whether its claims get their volumes where it is placed.
+    pub fn has_unbound_claims(&self) -> bool {
+        self.storage.as_ref().is_some_and(|it| !it.unbound.is_empty())
+    }
+}
