@@ -340,15 +340,15 @@ async fn carry_out(context: &Context, write: Write) -> Outcome {
             Outcome { written, refused }
         }
         Write::DeleteAll { resource, namespace } => client.delete_all(resource, &namespace).await.map(|()| None).into(),
-        Write::DeleteUnlessFound { key, options, owners } => {
-            for (owner, uid) in owners {
-                match client.get(owner.resource, &owner.name.namespace, &owner.name.name).await {
+        Write::UnlessFound { objects, write } => {
+            for (key, uid) in objects {
+                match client.get(key.resource, &key.name.namespace, &key.name.name).await {
                     Ok(found) if *found.meta().uid == *uid => return Ok(None).into(),
                     Err(error) if !error.is("NotFound") => return Err(error).into(),
                     _ => {}
                 }
             }
-            gone_is_fine(client.delete(key.resource, &key.name.namespace, &key.name.name, &options).await).into()
+            Box::pin(carry_out(context, *write)).await
         }
     }
 }

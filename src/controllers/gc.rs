@@ -1,13 +1,14 @@
 //! Garbage collection by owner references: what nothing owns any more is deleted; owners that are deleted in the foreground wait for their
 //! dependents, and those that orphan them let them go.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::plan::{Controller, Plan, Source, Write, tree};
+use super::plan::{Controller, Plan, Source, Write};
 use crate::cache::Cache;
 use crate::client::{DeleteOptions, Patch};
 use crate::object::resource::{self, of_kind};
@@ -55,13 +56,13 @@ impl Controller for GarbageCollector {
     }
 }
 
-/// The keys that a change of `object` concerns: itself if an owner of it does not simply live or it holds a deletion up, its owners if they wait for it, and its
-/// dependents when it is gone.
+/// The keys that a change of `object` concerns: itself if an owner of it does not simply live or it holds a deletion up, its owners if they wait for it or
+/// for what else owns it, and its dependents when it is gone.
 fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
     let meta = object.meta();
     let there = cache.get(object.resource(), object.namespace(), object.name()).is_some_and(|it| it.meta().uid == meta.uid);
     let mut keys: Vec<ObjectKey> = Vec::new();
-    if !there || meta.is_deleted() {
+    if !there || meta.is_deleted() || is_kept(cache, object) {
         for owner in &meta.owners {
             keys.extend(owner_key(object, owner).filter(|it| holds_deletion(cache, it)));
         }
@@ -70,7 +71,7 @@ fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
         keys.extend(cache.owned_by(&meta.uid).iter().map(|it| it.key()));
     } else if meta.is_deleted() || meta.owners.iter().any(|it| !matches!(find(cache, object, it), Owner::Lives)) {
         keys.push(object.key());
-        if meta.is_deleted() && meta.finalizers.iter().any(|it| **it == *FOREGROUND) {
+        if deletes_dependents(object) {
             keys.extend(cache.owned_by(&meta.uid).iter().map(|it| it.key()));
         }
     }
@@ -79,7 +80,22 @@ fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
 
 fn holds_deletion(cache: &Cache, key: &ObjectKey) -> bool {
     let owner = cache.get(key.resource, &key.name.namespace, &key.name.name);
-    owner.is_some_and(|it| it.meta().is_deleted() && it.meta().finalizers.iter().any(|it| **it == *FOREGROUND || **it == *ORPHAN))
+    owner.is_some_and(|it| it.meta().is_deleted() && (has(&it, FOREGROUND) || has(&it, ORPHAN)))
+}
+
+fn has(object: &Object, finalizer: &str) -> bool {
+    object.meta().finalizers.iter().any(|it| **it == *finalizer)
+}
+
+/// Whether it is being deleted in the foreground: it waits for its dependents.
+fn deletes_dependents(object: &Object) -> bool {
+    object.meta().is_deleted() && has(object, FOREGROUND)
+}
+
+/// Whether an owner waits for its end, and another keeps it.
+fn is_kept(cache: &Cache, object: &Object) -> bool {
+    let any = |wanted: fn(&Owner) -> bool| object.meta().owners.iter().any(|it| wanted(&find(cache, object, it)));
+    object.meta().owners.len() > 1 && any(|it| matches!(it, Owner::Waits)) && any(|it| matches!(it, Owner::Lives))
 }
 
 fn owner_key(object: &Object, owner: &OwnerReference) -> Option<ObjectKey> {
@@ -95,12 +111,13 @@ fn find(cache: &Cache, object: &Object, owner: &OwnerReference) -> Owner {
     }
     match cache.get(key.resource, &key.name.namespace, &key.name.name).filter(|it| it.meta().uid == owner.uid) {
         None => Owner::Gone(key),
-        Some(it) if it.meta().is_deleted() && it.meta().finalizers.iter().any(|it| **it == *FOREGROUND) => Owner::Waits,
+        Some(it) if deletes_dependents(&it) => Owner::Waits,
         Some(_) => Owner::Lives,
     }
 }
 
-/// Deletes an object whose owners are all gone; takes references to gone owners off one that still has another.
+/// Deletes an object whose owners are all gone; takes references to gone owners off one that still has another. A cache that is fed by several watches may
+/// know a dependent before its owner: who seems gone is asked for before either.
 fn judge(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
     let (mut lives, mut waits, mut gone) = (false, false, Vec::new());
     for owner in &object.meta().owners {
@@ -112,58 +129,97 @@ fn judge(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
     }
     let uid = object.meta().uid.to_string();
     if lives {
-        if !gone.is_empty() {
-            let uids: Vec<&str> = gone.iter().map(|it| it.1.as_str()).collect();
-            plan.writes.push(without_owners(object, |owner| uids.contains(&owner)));
-        }
+        plan.writes.extend(gone.into_iter().map(|owner| {
+            let write = Box::new(without_owner(object, &owner.1));
+            Write::UnlessFound { objects: vec![owner], write }
+        }));
         return;
     }
-    // A dependent with dependents of its own that block it goes in the foreground too.
-    let blocked = waits
-        && cache.owned_by(&uid).iter().any(|it| it.meta().owners.iter().any(|it| *it.uid == *uid && it.block_owner_deletion == Some(true)));
-    let propagation = if blocked { "Foreground" } else { "Background" };
+    let propagation = if waits && !cache.owned_by(&uid).is_empty() || has(object, FOREGROUND) && !has(object, ORPHAN) {
+        "Foreground"
+    } else if has(object, ORPHAN) {
+        "Orphan"
+    } else {
+        "Background"
+    };
     let options = DeleteOptions { uid: Some(uid), propagation: Some(propagation), ..DeleteOptions::default() };
-    // A cache that is fed by several watches may know a dependent before its owner: ask before deleting.
-    plan.writes.push(Write::DeleteUnlessFound { key: object.key(), options, owners: gone });
+    let write = Box::new(Write::Delete { key: object.key(), options, tell: None });
+    plan.writes.push(Write::UnlessFound { objects: gone, write });
 }
 
 fn finish_deletion(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
-    let meta = object.meta();
-    let has = |finalizer: &str| meta.finalizers.iter().any(|it| **it == *finalizer);
-    let dependents = if has(ORPHAN) || has(FOREGROUND) { cache.owned_by(&meta.uid) } else { return };
-    if has(ORPHAN) {
+    let uid = &object.meta().uid;
+    let dependents = if has(object, ORPHAN) || has(object, FOREGROUND) { cache.owned_by(uid) } else { return };
+    if has(object, ORPHAN) {
         if dependents.is_empty() {
             plan.writes.push(without_finalizer(object, ORPHAN));
         } else {
-            plan.writes.extend(dependents.iter().map(|it| without_owners(it, |owner| *owner == *meta.uid)));
+            plan.writes.extend(dependents.iter().map(|it| without_owner(it, uid)));
             // What no longer names this owner does not lead back here.
             plan.look_again(Duration::ZERO);
         }
         return;
     }
-    let blocks = |it: &Object| it.meta().owners.iter().any(|it| it.uid == meta.uid && it.block_owner_deletion == Some(true));
-    if !dependents.iter().any(|it| blocks(it)) {
+    if !dependents.iter().any(|it| blocks(it, uid)) {
         plan.writes.push(without_finalizer(object, FOREGROUND));
+        return;
+    }
+    // Those that another owner keeps are let go.
+    let kept: Vec<_> = dependents.iter().filter(|it| !it.meta().is_deleted() && is_kept(cache, it)).collect();
+    if !kept.is_empty() {
+        plan.writes.extend(kept.into_iter().map(|it| without_owner(it, uid)));
+        plan.look_again(Duration::ZERO);
+    }
+    if waits_for_itself(cache, object) {
+        plan.writes.push(unblocking(object));
     }
 }
 
-fn without_owners(object: &Object, drop: impl Fn(&str) -> bool) -> Write {
-    let owners = tree(object)["metadata"]["ownerReferences"].take();
-    let kept: Vec<Value> =
-        owners.as_array().into_iter().flatten().filter(|it| !drop(it["uid"].as_str().unwrap_or_default())).cloned().collect();
-    let kept = if kept.is_empty() { Value::Null } else { kept.into() };
-    patch(object, json!({ "ownerReferences": kept }))
+/// Whether the end of `object` blocks that of its owner with this uid.
+fn blocks(object: &Object, owner: &str) -> bool {
+    object.meta().owners.iter().any(|it| *it.uid == *owner && it.block_owner_deletion == Some(true))
 }
 
+/// Whether the object blocks its own deletion, by way of others that wait for their dependents, too.
+fn waits_for_itself(cache: &Cache, object: &Object) -> bool {
+    let uid = &*object.meta().uid;
+    if !object.meta().owners.iter().any(|it| it.block_owner_deletion == Some(true) && matches!(find(cache, object, it), Owner::Waits)) {
+        return false;
+    }
+    let (mut seen, mut waiting) = (HashSet::new(), vec![uid.to_owned()]);
+    while let Some(owner) = waiting.pop() {
+        for dependent in cache.owned_by(&owner).iter().filter(|it| deletes_dependents(it) && blocks(it, &owner)) {
+            let dependent = dependent.meta().uid.to_string();
+            if dependent == uid {
+                return true;
+            }
+            if seen.insert(dependent.clone()) {
+                waiting.push(dependent);
+            }
+        }
+    }
+    false
+}
+
+fn without_owner(object: &Object, uid: &str) -> Write {
+    patch_owners(object, vec![json!({ "$patch": "delete", "uid": uid })])
+}
+
+/// Lets every owner go before the object.
+fn unblocking(object: &Object) -> Write {
+    let blocking = object.meta().owners.iter().filter(|it| it.block_owner_deletion == Some(true));
+    patch_owners(object, blocking.map(|it| json!({ "uid": &*it.uid, "blockOwnerDeletion": false })).collect())
+}
+
+fn patch_owners(object: &Object, owners: Vec<Value>) -> Write {
+    let patch = Patch::Strategic(json!({ "metadata": { "uid": &*object.meta().uid, "ownerReferences": owners } }));
+    Write::Patch { key: object.key(), subresource: "", patch }
+}
+
+/// Only of the object as it was seen: lists are replaced whole.
 fn without_finalizer(object: &Object, finalizer: &str) -> Write {
     let kept: Vec<&str> = object.meta().finalizers.iter().map(|it| &**it).filter(|it| *it != finalizer).collect();
     let kept = if kept.is_empty() { Value::Null } else { json!(kept) };
-    patch(object, json!({ "finalizers": kept }))
-}
-
-/// A patch of metadata that only applies to the object as it was seen: lists are replaced whole.
-fn patch(object: &Object, mut metadata: Value) -> Write {
-    metadata["uid"] = (*object.meta().uid).into();
-    metadata["resourceVersion"] = object.revision().to_string().into();
+    let metadata = json!({ "uid": &*object.meta().uid, "resourceVersion": object.revision().to_string(), "finalizers": kept });
     Write::Patch { key: object.key(), subresource: "", patch: Patch::Merge(json!({ "metadata": metadata })) }
 }

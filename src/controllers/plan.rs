@@ -114,11 +114,10 @@ pub enum Write {
         resource: ResourceRef,
         namespace: String,
     },
-    /// Deletes, unless the server still has one of these objects with this uid.
-    DeleteUnlessFound {
-        key: ObjectKey,
-        options: DeleteOptions,
-        owners: Vec<(ObjectKey, String)>,
+    /// Does another write, unless the server has one of these objects with this uid.
+    UnlessFound {
+        objects: Vec<(ObjectKey, String)>,
+        write: Box<Write>,
     },
 }
 

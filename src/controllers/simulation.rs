@@ -21,6 +21,8 @@ pub(super) struct World {
     controllers: Vec<Box<dyn Controller>>,
     /// The events that were recorded, as `reason: message`; those of writes are not.
     pub told: Vec<String>,
+    /// Objects, with their uids, that the server has and the cache does not know yet.
+    pub unseen: Vec<(ObjectKey, String)>,
     /// When the first of them wants to look again, as of the last step.
     due: Option<Timestamp>,
 }
@@ -31,7 +33,15 @@ impl World {
         for resource in resource::ALL {
             cache.replace(resource, Vec::new(), 1);
         }
-        Self { cache, now: "2026-01-01T00:00:00Z".parse().unwrap(), revision: 1, controllers, told: Vec::new(), due: None }
+        Self {
+            cache,
+            now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            revision: 1,
+            controllers,
+            told: Vec::new(),
+            unseen: Vec::new(),
+            due: None,
+        }
     }
 
     /// Puts an object as a server would: with a uid, a time of creation, and a new revision.
@@ -99,6 +109,9 @@ impl World {
             _ => None,
         };
         let mut finalizers: Vec<Value> = object.meta().finalizers.iter().map(|it| (**it).into()).collect();
+        if propagation.is_some() {
+            finalizers.retain(|it| it != "foregroundDeletion" && it != "orphan");
+        }
         finalizers.extend(finalizer.map(Value::from));
         if finalizers.is_empty() {
             return self.remove(key);
@@ -197,28 +210,35 @@ impl World {
 
     fn carry_out(&mut self, plan: Plan, check: &mut impl FnMut(&Self)) {
         for write in plan.writes {
-            match write {
-                Write::Create { resource, namespace, object, .. } => {
-                    let created = self.put(resource, &namespace, object);
-                    let faults = validate(resource, &super::plan::tree(&created), None);
-                    assert!(faults.is_empty(), "{created:?}: {faults:?}");
-                }
-                Write::Patch { key, patch, .. } => self.apply(&key, &patch),
-                Write::Replace { key, subresource: "status", object } => drop(self.put(key.resource, &key.name.namespace, object)),
-                Write::Replace { key, object, .. } => {
-                    let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-                    if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }
-                }
-                Write::DeleteAll { resource, namespace } => {
-                    for object in self.list(resource).iter().filter(|it| it.namespace() == namespace) {
-                        self.remove(&object.key());
-                    }
-                }
-                Write::Delete { key, options, .. } | Write::DeleteUnlessFound { key, options, .. } => {
-                    self.delete(&key, options.propagation)
+            self.write(write);
+            check(self);
+        }
+    }
+
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::Create { resource, namespace, object, .. } => {
+                let created = self.put(resource, &namespace, object);
+                let faults = validate(resource, &super::plan::tree(&created), None);
+                assert!(faults.is_empty(), "{created:?}: {faults:?}");
+            }
+            Write::Patch { key, patch, .. } => self.apply(&key, &patch),
+            Write::Replace { key, subresource: "status", object } => drop(self.put(key.resource, &key.name.namespace, object)),
+            Write::Replace { key, object, .. } => {
+                let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+                if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }
+            }
+            Write::DeleteAll { resource, namespace } => {
+                for object in self.list(resource).iter().filter(|it| it.namespace() == namespace) {
+                    self.remove(&object.key());
                 }
             }
-            check(self);
+            Write::Delete { key, options, .. } => self.delete(&key, options.propagation),
+            Write::UnlessFound { objects, write } => {
+                if !objects.iter().any(|it| self.unseen.contains(it)) {
+                    self.write(*write);
+                }
+            }
         }
     }
 }

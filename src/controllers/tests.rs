@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::deployment::DeploymentController;
 use super::gc::GarbageCollector;
 use super::namespace::NamespaceController;
+use super::plan::Controller;
 use super::replicas::Replicas;
 use super::service_account::ServiceAccountController;
 use super::simulation::World;
@@ -137,6 +138,116 @@ fn foreground_deletion_waits_for_those_that_block_it() {
     assert_eq!((world.list(&resource::CONFIG_MAP).len(), world.list(&resource::SECRET).len()), (0, 1));
     world.patch(&other, &json!({"metadata": {"finalizers": null}}));
     assert!(world.list(&resource::SECRET).is_empty());
+}
+
+/// Owner references to ConfigMaps, all of which block.
+fn blocking(owners: &[&crate::object::Object]) -> Value {
+    let reference = |it: &&crate::object::Object| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": it.name(), "uid": &*it.meta().uid, "blockOwnerDeletion": true});
+    owners.iter().map(reference).collect()
+}
+
+fn names(world: &World, resource: crate::object::ResourceRef) -> Vec<String> {
+    world.list(resource).iter().map(|it| it.name().to_owned()).collect()
+}
+
+fn uids(world: &World, name: &str) -> Vec<String> {
+    let secret = world.cache.get(&resource::SECRET, "default", name).unwrap();
+    secret.meta().owners.iter().map(|it| it.uid.to_string()).collect()
+}
+
+#[test]
+fn what_another_owner_keeps_does_not_hold_up_a_foreground_deletion() {
+    let mut world = World::new(workloads());
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    let goes = world.put(&resource::CONFIG_MAP, "default", map("goes"));
+    let stays = world.put(&resource::CONFIG_MAP, "default", map("stays"));
+    world.put(&resource::SECRET, "default", json!({"metadata": {"name": "both", "ownerReferences": blocking(&[&goes, &stays])}}));
+    world.put(&resource::SECRET, "default", json!({"metadata": {"name": "one", "ownerReferences": blocking(&[&goes])}}));
+    world.delete(&goes.key(), Some("Foreground"));
+    world.settle(|_| ());
+    assert_eq!(
+        (names(&world, &resource::CONFIG_MAP), names(&world, &resource::SECRET)),
+        (vec!["stays".to_owned()], vec!["both".to_owned()])
+    );
+    assert_eq!(uids(&world, "both"), [stays.meta().uid.to_string()]);
+}
+
+#[test]
+fn what_is_let_go_wakes_the_owner_that_waits_for_it() {
+    // The driver knows a change only by the keys that it leads to.
+    let mut world = World::new(Vec::new());
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    let [goes, stays] = ["goes", "stays"].map(|it| world.put(&resource::CONFIG_MAP, "default", map(it)));
+    world.delete(&goes.key(), Some("Foreground"));
+    let both =
+        world.put(&resource::SECRET, "default", json!({"metadata": {"name": "both", "ownerReferences": blocking(&[&goes, &stays])}}));
+    let source = GarbageCollector.sources().into_iter().find(|it| it.resource == &resource::SECRET).unwrap();
+    assert!((source.keys)(&world.cache, &both).contains(&goes.key()));
+    let plan = GarbageCollector.plan(&world.cache, &goes.key(), world.now);
+    assert_eq!((plan.writes.len(), plan.again), (1, Some(std::time::Duration::ZERO)));
+}
+
+#[test]
+fn owners_of_each_other_do_not_wait_for_ever() {
+    for deleted in [&[0][..], &[0, 1], &[2, 1, 0]] {
+        let mut world = World::new(workloads());
+        let uid = |at: usize| format!("uid-of-{at}");
+        // Each owns the next, and the last the first; the second also owns one that is no part of it.
+        for at in 0..3 {
+            let before = (at + 2) % 3;
+            let owner = json!([{"apiVersion": "v1", "kind": "ConfigMap", "name": before.to_string(), "uid": uid(before), "blockOwnerDeletion": true}]);
+            world.put(
+                &resource::CONFIG_MAP,
+                "default",
+                json!({"metadata": {"name": at.to_string(), "uid": uid(at), "ownerReferences": owner}}),
+            );
+        }
+        let second = world.cache.get(&resource::CONFIG_MAP, "default", "1").unwrap();
+        world.put(&resource::SECRET, "default", json!({"metadata": {"name": "s", "ownerReferences": blocking(&[&second])}}));
+        for at in deleted {
+            world.delete(&ObjectKey::new(&resource::CONFIG_MAP, "default", &at.to_string()), Some("Foreground"));
+        }
+        world.settle(|world| {
+            let waits = world.cache.get(&resource::CONFIG_MAP, "default", "1").is_some();
+            assert!(waits || world.list(&resource::SECRET).is_empty(), "it went before what blocks it");
+        });
+        assert_eq!((names(&world, &resource::CONFIG_MAP).len(), names(&world, &resource::SECRET).len()), (0, 0), "{deleted:?}");
+    }
+}
+
+#[test]
+fn owners_that_the_cache_does_not_know_yet_are_kept() {
+    let mut world = World::new(workloads());
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    let [lives, unseen, gone] = ["lives", "unseen", "gone"].map(|it| world.put(&resource::CONFIG_MAP, "default", map(it)));
+    world.put(&resource::SECRET, "default", json!({"metadata": {"name": "some", "ownerReferences": blocking(&[&lives, &unseen, &gone])}}));
+    world.put(&resource::SECRET, "default", json!({"metadata": {"name": "only", "ownerReferences": blocking(&[&unseen])}}));
+    world.remove(&unseen.key());
+    world.remove(&gone.key());
+    world.unseen = vec![(unseen.key(), unseen.meta().uid.to_string())];
+    for _ in 0..3 {
+        world.step(&mut |_| ());
+    }
+    assert_eq!(names(&world, &resource::SECRET), ["only", "some"]);
+    assert_eq!(uids(&world, "some"), [lives.meta().uid.to_string(), unseen.meta().uid.to_string()]);
+    world.unseen.clear();
+    world.settle(|_| ());
+    assert_eq!(names(&world, &resource::SECRET), ["some"]);
+    assert_eq!(uids(&world, "some"), [lives.meta().uid.to_string()]);
+}
+
+#[test]
+fn a_dependent_is_deleted_as_its_finalizers_ask() {
+    for (finalizers, left) in [(json!([]), 0), (json!(["foregroundDeletion"]), 0), (json!(["orphan"]), 1)] {
+        let mut world = World::new(workloads());
+        let owner = world.put(&resource::CONFIG_MAP, "default", json!({"metadata": {"name": "owner"}}));
+        let middle = json!({"metadata": {"name": "middle", "finalizers": finalizers, "ownerReferences": blocking(&[&owner])}});
+        let middle = world.put(&resource::CONFIG_MAP, "default", middle);
+        world.put(&resource::SECRET, "default", json!({"metadata": {"name": "last", "ownerReferences": blocking(&[&middle])}}));
+        world.delete(&owner.key(), Some("Background"));
+        world.settle(|_| ());
+        assert_eq!((world.list(&resource::CONFIG_MAP).len(), world.list(&resource::SECRET).len()), (0, left), "{finalizers}");
+    }
 }
 
 #[test]
