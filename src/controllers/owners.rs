@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, Write};
-use super::pods;
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::selector::LabelSelector;
@@ -41,8 +40,7 @@ pub(super) fn selector(object: &Object) -> Option<LabelSelector> {
     LabelSelector::in_spec(object).filter(|it| !it.is_empty())
 }
 
-/// The objects of `resource` that `owner` controls. Those that its selector no longer matches are let go; active ones that it matches and that
-/// no controller manages are adopted, and count already. An owner that is being deleted adopts none.
+/// The objects of `resource` that `owner` controls, by [`Claim`].
 pub(super) fn claim(
     cache: &Cache,
     owner: &Arc<Object>,
@@ -50,35 +48,60 @@ pub(super) fn claim(
     selector: &LabelSelector,
     plan: &mut Plan,
 ) -> Vec<Arc<Object>> {
-    claim_with(cache, owner, resource, selector, |_| true, &[], plan)
+    Claim::new(resource, selector).take(cache, owner, plan)
 }
 
-/// As [`claim`], of those that `also` are what the owner makes; what is adopted also gets these finalizers.
-pub(super) fn claim_with(
-    cache: &Cache,
-    owner: &Arc<Object>,
+/// What an owner takes as its own.
+pub(super) struct Claim<'a> {
     resource: ResourceRef,
-    selector: &LabelSelector,
-    also: impl Fn(&Object) -> bool,
-    finalizers: &[&str],
-    plan: &mut Plan,
-) -> Vec<Arc<Object>> {
-    let uid = &owner.meta().uid;
-    let mut owned = cache.owned(resource, uid);
-    owned.retain(|it| it.meta().controller().is_some_and(|it| it.uid == *uid));
-    let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| selector.matches(it) && also(it));
-    for stray in strayed.iter().filter(|it| !it.meta().is_deleted()) {
-        plan.writes.push(release(stray, owner));
+    selector: &'a LabelSelector,
+    among: fn(&Object) -> bool,
+    also: &'a dyn Fn(&Object) -> bool,
+    finalizers: &'a [&'a str],
+}
+
+impl<'a> Claim<'a> {
+    /// Everything of `resource` that the selector matches.
+    pub fn new(resource: ResourceRef, selector: &'a LabelSelector) -> Self {
+        Self { resource, selector, among: |_| true, also: &|_| true, finalizers: &[] }
     }
-    if !owner.meta().is_deleted() {
-        for orphan in cache.orphans(resource, owner.namespace(), selector) {
-            if pods::is_active(&orphan) && also(&orphan) {
-                plan.writes.push(adopt(&orphan, owner, finalizers));
+
+    /// The others are neither taken nor let go.
+    pub fn among(self, among: fn(&Object) -> bool) -> Self {
+        Self { among, ..self }
+    }
+
+    /// Only what also is something that the owner makes.
+    pub fn also(self, also: &'a dyn Fn(&Object) -> bool) -> Self {
+        Self { also, ..self }
+    }
+
+    /// What is adopted also gets these finalizers.
+    pub fn with_finalizers(self, finalizers: &'a [&'a str]) -> Self {
+        Self { finalizers, ..self }
+    }
+
+    /// What `owner` controls. What it should not is let go; what it should and no controller manages is adopted, and counts already. An owner that
+    /// is being deleted does neither.
+    pub fn take(&self, cache: &Cache, owner: &Arc<Object>, plan: &mut Plan) -> Vec<Arc<Object>> {
+        let uid = &owner.meta().uid;
+        let mut owned = cache.owned(self.resource, uid);
+        owned.retain(|it| it.meta().controller().is_some_and(|it| it.uid == *uid) && (self.among)(it));
+        let (mut mine, strayed): (Vec<_>, Vec<_>) = owned.into_iter().partition(|it| self.selector.matches(it) && (self.also)(it));
+        if owner.meta().is_deleted() {
+            return mine;
+        }
+        for stray in strayed.iter().filter(|it| !it.meta().is_deleted()) {
+            plan.writes.push(release(stray, owner));
+        }
+        for orphan in cache.orphans(self.resource, owner.namespace(), self.selector) {
+            if !orphan.meta().is_deleted() && (self.among)(&orphan) && (self.also)(&orphan) {
+                plan.writes.push(adopt(&orphan, owner, self.finalizers));
                 mine.push(orphan);
             }
         }
+        mine
     }
-    mine
 }
 
 /// Makes `owner` the controller of an object that has none, and gives it these finalizers.

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::conditions::Conditions;
+use super::owners::{self, Claim};
 use super::plan::{Controller, Failure, Plan, Source, Tell, Write, tree};
-use super::{owners, pods};
+use super::pods;
 use crate::cache::Cache;
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
@@ -59,6 +60,11 @@ impl Desired {
             status: tree["status"].take(),
         })
     }
+
+    /// The owner's active pods. Those that have ended are nothing to it.
+    fn claim(&self, cache: &Cache, owner: &Arc<Object>, plan: &mut Plan) -> Vec<Arc<Object>> {
+        Claim::new(&resource::POD, &self.selector).among(pods::is_active).take(cache, owner, plan)
+    }
 }
 
 impl Controller for Replicas {
@@ -79,8 +85,7 @@ impl Controller for Replicas {
         let mut plan = Plan::default();
         let Some(owner) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(desired) = Desired::read(&owner) else { return plan };
-        let mine = owners::claim(cache, &owner, &resource::POD, &desired.selector, &mut plan);
-        let active = active(mine);
+        let active = desired.claim(cache, &owner, &mut plan);
         let missing = desired.replicas.saturating_sub(active.len());
         if !owner.meta().is_deleted() {
             if missing > 0 {
@@ -116,7 +121,7 @@ impl Controller for Replicas {
         let mut plan = Plan::default();
         let Some(owner) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(desired) = Desired::read(&owner) else { return plan };
-        let active = active(owners::claim(cache, &owner, &resource::POD, &desired.selector, &mut Plan::default()));
+        let active = desired.claim(cache, &owner, &mut Plan::default());
         let mut conditions = Conditions::of(&desired.status, None);
         conditions.set(FAILURE, "True", failure.reason, &failure.message, now);
         let mut status = status(&owner, &desired, &active, now, &mut plan);
@@ -124,11 +129,6 @@ impl Controller for Replicas {
         plan.set_status(owner.key(), &desired.status, status);
         plan
     }
-}
-
-fn active(mut pods: Vec<Arc<Object>>) -> Vec<Arc<Object>> {
-    pods.retain(|pod| pods::is_active(pod));
-    pods
 }
 
 /// Active pods beyond those wanted, in the order in which they should go.

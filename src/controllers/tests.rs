@@ -251,6 +251,20 @@ fn a_dependent_is_deleted_as_its_finalizers_ask() {
 }
 
 #[test]
+fn only_active_orphans_become_replicas() {
+    let mut world = World::new(workloads());
+    let pod = |name: &str, phase: &str| json!({"metadata": {"name": name, "labels": {"app": "a"}}, "status": {"phase": phase}});
+    world.put(&resource::POD, "default", pod("running", "Running"));
+    world.put(&resource::POD, "default", pod("failed", "Failed"));
+    let rc = world.put(&resource::REPLICATION_CONTROLLER, "default", replication_controller(1));
+    world.settle(|_| ());
+    let owned = |name: &str| {
+        world.cache.get(&resource::POD, "default", name).unwrap().meta().controller().is_some_and(|it| it.uid == rc.meta().uid)
+    };
+    assert_eq!((world.list(&resource::POD).len(), owned("running"), owned("failed")), (2, true, false));
+}
+
+#[test]
 fn a_namespace_is_emptied_before_it_goes() {
     let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
     let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));

@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use super::place::{Stage, Verdict};
 use super::{HASH, Set, daemon};
 use crate::cache::{Cache, Event, Expired, Query, Watch};
-use crate::controllers::pods;
 use crate::object::{Object, resource};
 
 /// What all verdicts depend on. If it changes, each has to be made again.
@@ -262,7 +261,7 @@ fn bond(set: &Set<'_>, pod: &Object) -> Bond {
     match pod.meta().controller() {
         Some(owner) if *owner.uid == *set.basis.uid && matches() => Bond::Member,
         Some(owner) if *owner.uid == *set.basis.uid && !pod.meta().is_deleted() => Bond::Strayed,
-        None if !set.basis.deleted && pods::is_active(pod) && matches() => Bond::Orphan,
+        None if !set.basis.deleted && !pod.meta().is_deleted() && matches() => Bond::Orphan,
         _ => Bond::None,
     }
 }

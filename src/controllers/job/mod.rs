@@ -7,13 +7,15 @@ mod manage;
 mod policy;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::conditions::{Conditions, time};
+use super::owners::{self, Claim};
 use super::plan::{Controller, Plan, Source, Tell, Write, covers, tree};
-use super::{owners, pods};
+use super::pods;
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::client::events::EventType;
@@ -77,7 +79,12 @@ impl Controller for JobController {
         if written["spec"]["managedBy"].as_str().is_some_and(|it| it != MANAGER) {
             return plan;
         }
-        let pods = owners::claim_with(cache, &object, &resource::POD, &selector, |_| true, &[TRACKING], &mut plan);
+        let pods = Claim::new(&resource::POD, &selector).with_finalizers(&[TRACKING]).take(cache, &object, &mut plan);
+        if !plan.writes.is_empty() {
+            // What has just been adopted counts when it is known to be tracked.
+            plan.look_again(Duration::ZERO);
+            return plan;
+        }
         Job { object: &object, written: &written, pods, now }.advance(&mut plan);
         plan
     }

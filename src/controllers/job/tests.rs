@@ -374,3 +374,15 @@ proptest! {
         prop_assert!(world.list(&resource::POD).iter().all(|it| it.meta().finalizers.is_empty()));
     }
 }
+
+#[test]
+fn a_pod_that_has_succeeded_counts_for_the_job_that_adopts_it() {
+    let mut world = world();
+    let labels = json!({"batch.kubernetes.io/controller-uid": "u"});
+    world.put(&resource::POD, "default", json!({"metadata": {"name": "p", "labels": labels}, "status": {"phase": "Succeeded"}}));
+    world.put(&resource::JOB, "default", job(json!({"manualSelector": true, "completions": 1, "parallelism": 1})));
+    world.settle(|_| ());
+    let pods = world.list(&resource::POD);
+    assert_eq!((pods.len(), status(&world)["succeeded"].as_i64()), (1, Some(1)), "{}", status(&world));
+    assert!(pods[0].meta().controller().is_some_and(|it| *it.uid == *"u") && pods[0].meta().finalizers.is_empty());
+}

@@ -10,9 +10,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::owners::{self, Claim};
 use super::plan::{Controller, Plan, Source, Tell, Write, tree};
+use super::pods;
 use super::revisions::{History, Latest};
-use super::{owners, pods};
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::client::events::EventType;
@@ -52,7 +53,7 @@ impl Controller for StatefulSetController {
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(selector) = owners::selector(&object) else { return plan };
         let numbered = |pod: &Object| identity::ordinal(object.name(), pod.name()).is_some();
-        let pods = owners::claim_with(cache, &object, &resource::POD, &selector, numbered, &[], &mut plan);
+        let pods = Claim::new(&resource::POD, &selector).also(&numbered).take(cache, &object, &mut plan);
         let history = History::claim(cache, &object, &selector, &mut plan);
         let written = tree(&object);
         let latest = history.latest(cache, &written, HASH, &mut plan);

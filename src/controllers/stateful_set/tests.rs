@@ -268,3 +268,15 @@ fn a_pod_that_is_adopted_gets_its_identity() {
     assert_eq!((&pod["metadata"]["labels"]["apps.kubernetes.io/pod-index"], world.list(&resource::POD).len()), (&json!("0"), 1));
     assert_eq!(world.told, ["SuccessfulUpdate: update Pod db-0 in StatefulSet db successful"]);
 }
+
+#[test]
+fn a_pod_that_has_ended_is_adopted_and_made_again() {
+    let mut world = world();
+    let metadata = json!({"name": "db-0", "labels": {"app": "db"}});
+    let failed =
+        world.put(&resource::POD, "default", json!({"metadata": metadata, "spec": {"containers": []}, "status": {"phase": "Failed"}}));
+    let set = world.put(&resource::STATEFUL_SET, "default", set(1));
+    world.complete(in_order);
+    let pod = world.cache.get(&resource::POD, "default", "db-0").unwrap();
+    assert!(pod.meta().uid != failed.meta().uid && pod.meta().controller().is_some_and(|it| it.uid == set.meta().uid));
+}
