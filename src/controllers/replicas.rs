@@ -98,7 +98,7 @@ impl Controller for Replicas {
                     });
                 }
             } else {
-                for pod in surplus(&active, desired.replicas).into_iter().take(BURST) {
+                for pod in surplus(cache, &owner, &active, desired.replicas).into_iter().take(BURST) {
                     plan.delete(pod, Some(Tell::deleted(&owner, "pod")));
                 }
             }
@@ -131,19 +131,32 @@ impl Controller for Replicas {
     }
 }
 
-/// Active pods beyond those wanted, in the order in which they should go.
-fn surplus(active: &[Arc<Object>], wanted: usize) -> Vec<&Arc<Object>> {
+/// Active pods beyond those wanted, in the order in which they should go: for one, those of a node on which more pods of the owner are, or of its versions
+/// if it is one of several.
+fn surplus<'a>(cache: &Cache, owner: &Object, active: &'a [Arc<Object>], wanted: usize) -> Vec<&'a Arc<Object>> {
+    let mut candidates: Vec<_> = active.iter().collect();
+    if active.len() <= wanted {
+        return Vec::new();
+    }
+    let siblings = siblings(cache, owner);
     let mut on_node: HashMap<&str, usize> = HashMap::new();
-    for node in active.iter().filter_map(|pod| pods::node(pod)) {
+    for node in active.iter().chain(&siblings).filter_map(|pod| pods::node(pod)) {
         *on_node.entry(node).or_default() += 1;
     }
-    let mut candidates: Vec<_> = active.iter().collect();
     candidates.sort_by_cached_key(|pod| {
         let together = pods::node(pod).and_then(|node| on_node.get(node)).copied().unwrap_or_default();
         pods::deletion_rank(pod, together)
     });
-    candidates.truncate(active.len().saturating_sub(wanted));
+    candidates.truncate(active.len() - wanted);
     candidates
+}
+
+/// The active pods of the others with the owner's controller.
+fn siblings(cache: &Cache, owner: &Object) -> Vec<Arc<Object>> {
+    let Some(controller) = owner.meta().controller() else { return Vec::new() };
+    let others = cache.owned(owner.resource(), &controller.uid).into_iter().filter(|it| it.meta().uid != owner.meta().uid);
+    let pods = others.flat_map(|it| cache.owned(&resource::POD, &it.meta().uid));
+    pods.filter(|pod| pods::is_active(pod)).collect()
 }
 
 fn status(owner: &Object, desired: &Desired, active: &[Arc<Object>], now: Timestamp, plan: &mut Plan) -> Value {

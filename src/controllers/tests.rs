@@ -265,6 +265,34 @@ fn only_active_orphans_become_replicas() {
 }
 
 #[test]
+fn pods_leave_the_nodes_that_have_most_of_their_deployment() {
+    let mut world = World::new(workloads());
+    let owner = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "d", "controller": true}]);
+    let pod = |name: &str, set: &str, node: &str| {
+        let owner = json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": set, "controller": true}]);
+        let metadata = json!({"name": name, "labels": {"app": set}, "ownerReferences": owner});
+        let ready = json!([{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        json!({"metadata": metadata, "spec": {"nodeName": node}, "status": {"phase": "Running", "conditions": ready}})
+    };
+    let set = |name: &str, replicas: u32| {
+        let metadata = json!({"name": name, "uid": name, "ownerReferences": owner});
+        json!({"metadata": metadata, "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template("i")}})
+    };
+    // Of the old version there is one pod on either node, of the new one there are two on the first.
+    for (name, set, node) in [("old-x", "old", "x"), ("old-y", "old", "y"), ("new-1", "new", "x"), ("new-2", "new", "x")] {
+        world.put(&resource::POD, "default", pod(name, set, node));
+    }
+    world.put(&resource::REPLICA_SET, "default", set("old", 1));
+    world.put(&resource::REPLICA_SET, "default", set("new", 2));
+    let plan = Replicas::replica_sets().plan(&world.cache, &ObjectKey::new(&resource::REPLICA_SET, "default", "old"), world.now);
+    let deleted = plan.writes.iter().filter_map(|it| match it {
+        super::plan::Write::Delete { key, .. } => Some(key.name.name.to_string()),
+        _ => None,
+    });
+    assert_eq!(deleted.collect::<Vec<_>>(), ["old-x"]);
+}
+
+#[test]
 fn a_namespace_is_emptied_before_it_goes() {
     let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
     let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));
