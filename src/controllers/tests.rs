@@ -293,6 +293,21 @@ fn pods_leave_the_nodes_that_have_most_of_their_deployment() {
 }
 
 #[test]
+fn the_highest_revision_there_can_be_is_the_last() {
+    let mut world = World::new(workloads());
+    let key = world.put(&resource::DEPLOYMENT, "default", deployment(1, json!(1), json!(0))).key();
+    world.complete(|_| ());
+    let set = world.list(&resource::REPLICA_SET).remove(0);
+    let highest = i64::MAX.to_string();
+    world.patch(&set.key(), &json!({"metadata": {"annotations": {"deployment.kubernetes.io/revision": highest}}}));
+    world.patch(&key, &json!({"spec": {"template": template("i:2")}}));
+    world.complete(|_| ());
+    let revisions: Vec<_> =
+        world.list(&resource::REPLICA_SET).iter().map(|it| annotation(&world, it, "deployment.kubernetes.io/revision")).collect();
+    assert_eq!(revisions, [highest.clone(), highest]);
+}
+
+#[test]
 fn a_namespace_is_emptied_before_it_goes() {
     let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
     let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));

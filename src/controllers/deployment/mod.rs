@@ -151,7 +151,7 @@ impl<'a> Rollout<'a> {
     }
 
     fn next_revision(&self) -> i64 {
-        self.old.iter().map(|it| it.revision).max().unwrap_or_default() + 1
+        self.old.iter().map(|it| it.revision).max().unwrap_or_default().saturating_add(1)
     }
 
     /// Writes what the step has decided, and the newest revision.
