@@ -46,18 +46,20 @@ impl Controller for NamespaceController {
             }
         }
         let mut object = tree(&namespace);
-        if left.resources.is_empty() {
-            let finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
-            if finalizers.iter().any(|it| it == "kubernetes") {
-                object["spec"]["finalizers"] = finalizers.into_iter().filter(|it| it != "kubernetes").collect();
-                plan.writes.push(Write::DeleteAll { resource: &resource::EVENT, namespace: namespace.name().to_owned() });
-                plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object });
-            }
-        } else {
-            let current = object["status"].take();
+        let finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let (ours, others): (Vec<_>, Vec<_>) = finalizers.into_iter().partition(|it| it == "kubernetes");
+        // What somebody else holds is not to say for ever what was once in it. One that goes at once need not be told of.
+        let held = !ours.is_empty() && (!others.is_empty() || !namespace.meta().finalizers.is_empty());
+        if held || !left.resources.is_empty() {
+            let current = &object["status"];
             let mut status = json!({ "phase": "Terminating", "conditions": current["conditions"] });
             left.conditions().into_iter().for_each(|it| conditions::set(&mut status["conditions"], it, now));
-            plan.set_status(namespace.key(), &current, status);
+            plan.set_status(namespace.key(), current, status);
+        }
+        if !ours.is_empty() && left.resources.is_empty() && plan.writes.is_empty() {
+            object["spec"]["finalizers"] = others.into();
+            plan.writes.push(Write::DeleteAll { resource: &resource::EVENT, namespace: namespace.name().to_owned() });
+            plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object });
         }
         plan
     }
@@ -96,7 +98,10 @@ impl Left {
             fine("NamespaceDeletionDiscoveryFailure", "ResourcesDiscovered", "All resources successfully discovered"),
             fine("NamespaceDeletionGroupVersionParsingFailure", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
             fine("NamespaceDeletionContentFailure", "ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
-            condition("NamespaceContentRemaining", true, "SomeResourcesRemain", remaining),
+            match self.resources.is_empty() {
+                true => fine("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed"),
+                false => condition("NamespaceContentRemaining", true, "SomeResourcesRemain", remaining),
+            },
             match self.finalizers.is_empty() {
                 true => fine("NamespaceFinalizersRemaining", "ContentHasNoFinalizers", "All content-preserving finalizers finished"),
                 false => condition("NamespaceFinalizersRemaining", true, "SomeFinalizersRemain", held),

@@ -89,7 +89,13 @@ impl World {
         if tree["spec"] != super::plan::tree(&object)["spec"] {
             tree["metadata"]["generation"] = (object.meta().generation + 1).into();
         }
-        if object.meta().is_deleted() && tree["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+        self.keep_or_remove(key, object.meta().is_deleted(), tree);
+    }
+
+    /// Puts an object back, unless it is deleted and nothing holds it.
+    fn keep_or_remove(&mut self, key: &ObjectKey, deleted: bool, tree: Value) {
+        let none = |it: &Value| it["finalizers"].as_array().is_none_or(Vec::is_empty);
+        if deleted && none(&tree["metadata"]) && none(&tree["spec"]) {
             self.remove(key);
         } else {
             self.put(key.resource, &key.name.namespace, tree);
@@ -224,10 +230,7 @@ impl World {
             }
             Write::Patch { key, patch, .. } => self.apply(&key, &patch),
             Write::Replace { key, subresource: "status", object } => drop(self.put(key.resource, &key.name.namespace, object)),
-            Write::Replace { key, object, .. } => {
-                let ended = object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
-                if ended { self.remove(&key) } else { drop(self.put(key.resource, &key.name.namespace, object)) }
-            }
+            Write::Replace { key, object, .. } => self.keep_or_remove(&key, true, object),
             Write::DeleteAll { resource, namespace } => {
                 for object in self.list(resource).iter().filter(|it| it.namespace() == namespace) {
                     self.remove(&object.key());

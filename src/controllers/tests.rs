@@ -315,19 +315,29 @@ fn a_namespace_is_emptied_before_it_goes() {
     assert_eq!(world.list(&resource::SERVICE_ACCOUNT).len(), 1);
     world.put(&resource::CONFIG_MAP, "n", json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}));
     world.put(&resource::POD, "n", json!({"metadata": {"name": "p"}}));
-    world.patch(&namespace.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["keep"]}}));
+    world.patch(&namespace.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}}));
     world.settle(|_| ());
     assert_eq!(
         (world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()),
         (0, 1, 1)
     );
-    let seen = super::plan::tree(&world.cache.get(&resource::NAMESPACE, "", "n").unwrap())["status"].take();
-    let condition = |kind: &str| super::conditions::find(&seen["conditions"], kind).unwrap()["message"].clone();
-    assert_eq!(condition("NamespaceContentRemaining"), "Some resources are remaining: configmaps. has 1 resource instances");
+    let condition = |world: &World, kind: &str| {
+        let seen = super::plan::tree(&world.cache.get(&resource::NAMESPACE, "", "n").unwrap())["status"].take();
+        let condition = super::conditions::find(&seen["conditions"], kind).unwrap();
+        (condition["status"] == "True", condition["message"].as_str().unwrap().to_owned())
+    };
+    let told = |it: bool, message: &str| (it, message.to_owned());
+    let remaining = "Some resources are remaining: configmaps. has 1 resource instances";
+    assert_eq!(condition(&world, "NamespaceContentRemaining"), told(true, remaining));
     let held = "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances";
-    assert_eq!(condition("NamespaceFinalizersRemaining"), held);
+    assert_eq!(condition(&world, "NamespaceFinalizersRemaining"), told(true, held));
     world.patch(&ObjectKey::new(&resource::CONFIG_MAP, "n", "held"), &json!({"metadata": {"finalizers": null}}));
     world.settle(|_| ());
+    // It is empty, and somebody holds it all the same.
+    assert_eq!(condition(&world, "NamespaceContentRemaining"), told(false, "All content successfully removed"));
+    assert_eq!(condition(&world, "NamespaceFinalizersRemaining"), told(false, "All content-preserving finalizers finished"));
+    assert!(super::plan::tree(&world.list(&resource::NAMESPACE)[0])["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty));
+    world.patch(&namespace.key(), &json!({"metadata": {"finalizers": null}}));
     assert!(world.list(&resource::NAMESPACE).is_empty() && world.list(&resource::SERVICE_ACCOUNT).is_empty());
 }
 
