@@ -42,12 +42,12 @@ impl<'a> Tally<'a> {
         let status = job.status();
         let number = |key: &str| status[key].as_i64().unwrap_or_default();
         let completions = job.number("completions").unwrap_or_default();
-        let indexes = |key: &str| -> Indexes { status[key].as_str().unwrap_or_default().parse().unwrap_or_default() };
+        let indexes = |key: &str| Indexes::read(status[key].as_str().unwrap_or_default(), completions);
         let mut tally = Self {
             counted_succeeded: number("succeeded"),
             counted_failed: number("failed"),
-            completed: indexes("completedIndexes").below(completions),
-            failed_indexes: indexes("failedIndexes").below(completions),
+            completed: indexes("completedIndexes"),
+            failed_indexes: indexes("failedIndexes"),
             ..Self::default()
         };
         let held: HashSet<&str> = job.pods.iter().filter(|it| is_tracked(it)).map(|it| &*it.meta().uid).collect();

@@ -77,8 +77,7 @@ pub(super) fn success(policy: &Value, succeeded: &Indexes, completions: i64) -> 
         let count = rule["succeededCount"].as_i64();
         match rule["succeededIndexes"].as_str() {
             Some(text) => {
-                let wanted: Indexes = text.parse().unwrap_or_default();
-                let wanted = wanted.below(completions);
+                let wanted = Indexes::read(text, completions);
                 let met = wanted.iter().filter(|it| succeeded.contains(*it)).count() as i64;
                 met >= count.unwrap_or(wanted.count())
             }
@@ -135,7 +134,7 @@ mod tests {
             (json!([{"succeededIndexes": "0"}, {"succeededCount": 2}]), "1,4", Some(1)),
             (json!([]), "0-9", None),
         ] {
-            assert_eq!(success(&json!({"rules": rules}), &succeeded.parse().unwrap(), 10), expected, "{rules}");
+            assert_eq!(success(&json!({"rules": rules}), &Indexes::read(succeeded, 10), 10), expected, "{rules}");
         }
     }
 }

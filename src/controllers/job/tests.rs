@@ -386,3 +386,12 @@ fn a_pod_that_has_succeeded_counts_for_the_job_that_adopts_it() {
     assert_eq!((pods.len(), status(&world)["succeeded"].as_i64()), (1, Some(1)), "{}", status(&world));
     assert!(pods[0].meta().controller().is_some_and(|it| *it.uid == *"u") && pods[0].meta().finalizers.is_empty());
 }
+
+#[test]
+fn indexes_that_the_job_cannot_have_are_nothing() {
+    let mut world = world();
+    world.put(&resource::JOB, "default", job(json!({"completionMode": "Indexed", "completions": 2, "parallelism": 2})));
+    world.patch(&key(), &json!({"status": {"completedIndexes": "1-4294967295", "failedIndexes": "7-4294967295"}}));
+    world.settle(|_| ());
+    assert_eq!((world.list(&resource::POD).len(), &status(&world)["completedIndexes"]), (1, &json!("1")));
+}
