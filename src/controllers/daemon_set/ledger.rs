@@ -1,12 +1,13 @@
 //! What is known of a set's places, kept from one plan to the next: a plan looks only at the nodes where something changed, so that a pod
 //! that becomes ready on one node of ten thousand costs one look. It holds names and numbers, no objects; the cache's own history says what
-//! changed, and where that does not reach back far enough, all is looked at again. A plan with an old ledger is the plan with a new one.
+//! changed, and where that does not reach back far enough, all is looked at again. A plan with an old ledger is the plan with a new one, given the same failures.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::failures::Failures;
 use super::place::{Stage, Verdict};
 use super::{HASH, Set, daemon};
 use crate::cache::{Cache, Event, Expired, Query, Watch};
@@ -106,7 +107,7 @@ impl Ledger {
     }
 
     /// Follows the cache.
-    pub(super) fn refresh(&mut self, cache: &Cache, set: &Set<'_>) {
+    pub(super) fn refresh(&mut self, cache: &Cache, set: &Set<'_>, failures: &mut Failures) {
         if self.basis != set.basis {
             *self = Self::new(cache, set);
         }
@@ -120,7 +121,7 @@ impl Ledger {
             places.extend(due.remove());
         }
         for place in places {
-            self.look(cache, set, place);
+            self.look(cache, set, failures, place);
         }
     }
 
@@ -199,7 +200,7 @@ impl Ledger {
         self.members.insert(pod.name().into(), Member { node, hash });
     }
 
-    fn look(&mut self, cache: &Cache, set: &Set<'_>, place: Box<str>) {
+    fn look(&mut self, cache: &Cache, set: &Set<'_>, failures: &mut Failures, place: Box<str>) {
         #[cfg(test)]
         {
             self.looks += 1;
@@ -223,7 +224,7 @@ impl Ledger {
         if node.is_none() && pods.is_empty() {
             return;
         }
-        let verdict = Verdict::of(set, node.as_ref().map(|it| it.part()), &pods);
+        let verdict = Verdict::of(set, node.as_ref().map(|it| it.part()), &pods, |failed| failures.left(&place, failed, set.now));
         self.counts.add(&verdict, 1);
         if verdict.missing {
             self.missing.insert(place.clone());

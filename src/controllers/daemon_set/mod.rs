@@ -1,6 +1,7 @@
 //! DaemonSets: one pod on every node that suits it, replaced as the update strategy says.
 
 mod daemon;
+mod failures;
 mod ledger;
 mod place;
 mod update;
@@ -22,19 +23,19 @@ use crate::client::events::EventType;
 use crate::object::constraints::{Constraints, NodeFacts};
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, resource};
+use failures::Failures;
 use ledger::{Basis, Ledger};
 
 /// Where pods and revisions show the hash of their template.
 const HASH: &str = "controller-revision-hash";
 /// Most pods made or deleted for one set at a time.
 const BURST: usize = 250;
-/// How long a pod that has ended stays, so that one that always fails does not come and go all the time.
-const FAILED_STAYS: Duration = Duration::from_secs(10);
 
 /// Keeps the pods of DaemonSets.
 #[derive(Debug, Default)]
 pub struct DaemonSetController {
     ledgers: Mutex<HashMap<ObjectKey, Ledger>>,
+    failures: Arc<Mutex<HashMap<ObjectKey, Failures>>>,
 }
 
 impl Controller for DaemonSetController {
@@ -61,7 +62,7 @@ impl Controller for DaemonSetController {
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let ledger = self.ledgers.lock().remove(key);
+        let (ledger, failures) = (self.ledgers.lock().remove(key), self.failures.lock().remove(key));
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(selector) = owners::selector(&object) else {
             let why = "This daemon set is selecting all pods. A non-empty selector is required.";
@@ -73,7 +74,8 @@ impl Controller for DaemonSetController {
         let latest = history.latest(cache, &written, HASH, &mut plan);
         let set = Set::of(&object, &written, latest, selector, now);
         let mut ledger = ledger.unwrap_or_else(|| Ledger::new(cache, &set));
-        ledger.refresh(cache, &set);
+        let mut failures = Failures::of(failures, &set.basis);
+        ledger.refresh(cache, &set, &mut failures);
         set.claim(cache, &ledger, &mut plan);
         if !object.meta().is_deleted() {
             let settled = !set.keep(cache, &ledger, &mut plan);
@@ -89,7 +91,16 @@ impl Controller for DaemonSetController {
             plan.look_again(Duration::try_from(due.duration_since(now)).unwrap_or_default());
         }
         self.ledgers.lock().insert(key.clone(), ledger);
+        self.failures.lock().insert(key.clone(), failures);
         plan
+    }
+}
+
+#[cfg(test)]
+impl DaemonSetController {
+    /// One that knows what failed, and nothing else.
+    fn forgetful(&self) -> Self {
+        Self { failures: self.failures.clone(), ..Self::default() }
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{FAILED_STAYS, Set};
-use crate::controllers::plan::since;
+use super::Set;
 use crate::controllers::pods;
 use crate::object::Object;
 use crate::object::constraints::{Constraints, NodeFacts};
@@ -46,8 +45,9 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// `node` is `None` for pods of a node that is not there. `pods`: the oldest first.
-    pub(super) fn of(set: &Set<'_>, node: Option<&NodeFacts>, pods: &[Arc<Object>]) -> Self {
+    /// `node` is `None` for pods of a node that is not there. `pods`: the oldest first. `stay`: how long those that have failed
+    /// (by their uids) still do.
+    pub(super) fn of(set: &Set<'_>, node: Option<&NodeFacts>, pods: &[Arc<Object>], stay: impl FnOnce(&[&str]) -> Duration) -> Self {
         let mut verdict = Self::default();
         let living = || pods.iter().filter(|it| !it.meta().is_deleted());
         let Some(node) = node else {
@@ -61,7 +61,7 @@ impl Verdict {
         if !allowed {
             verdict.surplus = living().map(|it| it.name().into()).collect();
         } else {
-            verdict.bury(living().filter(|it| pods::has_ended(it)), set.now);
+            verdict.bury(living().filter(|it| pods::has_ended(it)), stay, set.now);
             verdict.surplus =
                 if set.surges { verdict.superseded(set, &running) } else { running.iter().skip(1).map(|it| it.name().into()).collect() };
         }
@@ -81,16 +81,16 @@ impl Verdict {
         verdict
     }
 
-    /// Pods that have ended are deleted after a while.
-    fn bury<'a>(&mut self, ended: impl Iterator<Item = &'a Arc<Object>>, now: Timestamp) {
-        for pod in ended {
-            let age = pod.meta().created.parse().map_or(FAILED_STAYS, |created| since(created, now));
-            if age < FAILED_STAYS {
-                self.look_again(now, FAILED_STAYS - age);
-            } else {
-                self.ended.push(pod.name().into());
-            }
+    /// Pods that have ended are deleted, failed ones perhaps after a while.
+    fn bury<'a>(&mut self, ended: impl Iterator<Item = &'a Arc<Object>>, stay: impl FnOnce(&[&str]) -> Duration, now: Timestamp) {
+        let (failed, succeeded): (Vec<_>, Vec<_>) = ended.partition(|it| it.field("status.phase") == Some("Failed"));
+        let left = stay(&failed.iter().map(|it| &*it.meta().uid).collect::<Vec<_>>());
+        if left.is_zero() {
+            self.ended.extend(failed.iter().map(|it| it.name().into()));
+        } else {
+            self.look_again(now, left);
         }
+        self.ended.extend(succeeded.iter().map(|it| it.name().into()));
     }
 
     /// Of several pods that run on one node, those that are superfluous: all but the oldest of either template, and the old one once it

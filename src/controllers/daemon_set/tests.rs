@@ -101,18 +101,30 @@ fn every_node_that_suits_has_one() {
 }
 
 #[test]
-fn what_has_ended_is_made_again_after_a_while() {
+fn what_fails_again_stays_longer_each_time() {
     let mut world = world(1);
     world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
     world.complete(|_| ());
-    let pod = world.list(&resource::POD).remove(0);
-    world.patch(&pod.key(), &json!({"status": {"phase": "Failed", "conditions": null}}));
+    let end = |world: &mut World, phase: &str| {
+        let pod = world.list(&resource::POD).remove(0);
+        world.end(&pod, phase, 1);
+        world.settle(|_| ());
+        world.list(&resource::POD)[0].name() != pod.name()
+    };
+    assert!(end(&mut world, "Failed"), "the first goes at once");
+    for pause in [1, 2, 4, 8, 16] {
+        assert!(!end(&mut world, "Failed"));
+        let (failed, at) = (world.list(&resource::POD).remove(0), world.now);
+        world.wait();
+        assert_eq!(world.now.duration_since(at).as_secs(), pause);
+        world.settle(|_| ());
+        let pods = world.list(&resource::POD);
+        assert!(pods.len() == 1 && pods[0].name() != failed.name());
+    }
+    assert!(end(&mut world, "Succeeded"), "only failures are waited for");
+    world.patch(&key(), &json!({"spec": {"template": template("i:2")}}));
     world.settle(|_| ());
-    assert_eq!(world.list(&resource::POD)[0].name(), pod.name());
-    world.pass(60);
-    world.complete(|_| ());
-    let pods = world.list(&resource::POD);
-    assert!(pods.len() == 1 && pods[0].name() != pod.name());
+    assert!(end(&mut world, "Failed"), "another version begins anew");
 }
 
 #[test]
@@ -186,7 +198,7 @@ fn who_fell_behind_looks_at_all_again() {
     }
     world.remove(&ObjectKey::new(&resource::NODE, "", "other"));
     world.remove(&world.list(&resource::POD)[0].key());
-    assert_eq!(planned(&controller, &world), planned(&DaemonSetController::default(), &world));
+    assert_eq!(planned(&controller, &world), planned(&controller.forgetful(), &world));
 }
 
 /// Something that happens.
@@ -250,7 +262,7 @@ fn take(world: &mut World, turn: Turn) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Who remembers what was there plans as who sees it for the first time.
+    /// Who remembers what was there plans as who sees it for the first time, as long as both know what failed.
     #[test]
     fn memory_changes_no_plan(surge in any::<bool>(), turns in proptest::collection::vec(turn(), 1..60)) {
         let mut world = world(3);
@@ -258,7 +270,7 @@ proptest! {
         let controller = DaemonSetController::default();
         for turn in turns {
             take(&mut world, turn);
-            prop_assert_eq!(planned(&controller, &world), planned(&DaemonSetController::default(), &world));
+            prop_assert_eq!(planned(&controller, &world), planned(&controller.forgetful(), &world));
         }
     }
 }
