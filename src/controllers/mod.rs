@@ -126,7 +126,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
             grace: config.node_monitor_grace_period,
             seen: parking_lot::Mutex::default(),
         }),
-        Arc::new(node::TaintEvictionController { eviction: config.pod_eviction_timeout }),
+        Arc::new(node::TaintEvictionController::new(config.pod_eviction_timeout)),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),
         Arc::new(service_cidr::ServiceCidrController),

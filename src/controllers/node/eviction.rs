@@ -1,10 +1,13 @@
 //! Taints that evict do so, whoever put them on: pods leave a node when their patience with its taints ends.
 
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use parking_lot::Mutex;
 
 use super::super::plan::{Controller, Plan, Source, Write};
 use super::super::pods;
@@ -19,7 +22,36 @@ use crate::object::{Object, ObjectKey, resource};
 #[derive(Debug)]
 pub struct TaintEvictionController {
     /// `--pod-eviction-timeout`: how long pods stay on a node that is not ready if their tolerations say nothing of it.
-    pub eviction: Duration,
+    eviction: Duration,
+    /// When taints were first seen that do not say since when they are there, by node.
+    seen: Mutex<HashMap<ObjectKey, Seen>>,
+}
+
+/// By key and value.
+type Seen = HashMap<(String, Option<String>), Timestamp>;
+
+impl TaintEvictionController {
+    pub fn new(eviction: Duration) -> Self {
+        Self { eviction, seen: Mutex::default() }
+    }
+
+    /// The taints of a node that evict, all with a time.
+    fn evicting(&self, node: &Object, now: Timestamp) -> Vec<Taint> {
+        let mut taints: Vec<Taint> = evicting(node).cloned().collect();
+        let mut all = self.seen.lock();
+        let before = all.remove(&node.key()).unwrap_or_default();
+        let mut seen = Seen::new();
+        for taint in taints.iter_mut().filter(|it| it.time_added.is_none()) {
+            let of = (taint.key.clone(), taint.value.clone());
+            let at = before.get(&of).copied().unwrap_or(now);
+            taint.time_added = Some(Time(at));
+            seen.insert(of, at);
+        }
+        if !seen.is_empty() {
+            all.insert(node.key(), seen);
+        }
+        taints
+    }
 }
 
 impl Controller for TaintEvictionController {
@@ -43,8 +75,11 @@ impl Controller for TaintEvictionController {
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let Some(node) = cache.get(&resource::NODE, "", &key.name.name) else { return plan };
-        let evicting: Vec<Taint> = evicting(&node).cloned().collect();
+        let Some(node) = cache.get(&resource::NODE, "", &key.name.name) else {
+            self.seen.lock().remove(key);
+            return plan;
+        };
+        let evicting = self.evicting(&node, now);
         if evicting.is_empty() {
             return plan;
         }
@@ -52,10 +87,12 @@ impl Controller for TaintEvictionController {
             if pod.meta().is_deleted() || pods::has_ended(&pod) {
                 continue;
             }
-            let tolerations = pod.typed::<Pod>().ok().and_then(|it| it.spec.as_ref()?.tolerations.as_deref()).unwrap_or_default();
+            let typed = pod.typed::<Pod>().ok();
+            let tolerations = typed.and_then(|it| it.spec.as_ref()?.tolerations.as_deref()).unwrap_or_default();
+            let there = typed.and_then(placed).unwrap_or(Timestamp::MIN);
             // Daemons have nowhere else to go.
             let daemon = pod.meta().controller().is_some_and(|it| *it.kind == *"DaemonSet");
-            match taints::stays(tolerations, &evicting, (!daemon).then_some(self.eviction), now) {
+            match taints::stays(tolerations, there, &evicting, (!daemon).then_some(self.eviction), now) {
                 None => {}
                 Some(left) if left.is_zero() => {
                     let reason = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
@@ -76,6 +113,14 @@ impl Controller for TaintEvictionController {
         }
         plan
     }
+}
+
+/// Since when a pod has been on its node.
+fn placed(pod: &Pod) -> Option<Timestamp> {
+    let conditions = pod.status.as_ref().and_then(|it| it.conditions.as_deref()).unwrap_or_default();
+    let scheduled = conditions.iter().find(|it| it.type_ == "PodScheduled" && it.status == "True");
+    let at = scheduled.and_then(|it| it.last_transition_time.as_ref()).or(pod.metadata.creation_timestamp.as_ref());
+    at.map(|it| it.0)
 }
 
 fn evicting(node: &Object) -> impl Iterator<Item = &Taint> {

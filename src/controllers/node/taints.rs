@@ -20,7 +20,7 @@ const PRESSURE: [(&str, &str); 4] = [
 ];
 
 /// The taints that a node is to have: those of its conditions, and all that others gave it. `evict`: whether pods are to leave it if it is not
-/// ready. A taint that evicts is told the time, for that is what its pods' patience counts from.
+/// ready. Its own are told the time, for that is what its pods' patience counts from.
 pub(super) fn wanted(node: &Value, evict: bool, now: Timestamp) -> Vec<Value> {
     let condition = |kind: &str| conditions::find(&node["status"]["conditions"], kind).and_then(|it| it["status"].as_str());
     let mut ours: Vec<(&str, &str)> = Vec::new();
@@ -50,15 +50,18 @@ pub(super) fn wanted(node: &Value, evict: bool, now: Timestamp) -> Vec<Value> {
     for (key, effect) in ours.iter().filter(|ours| !taints.iter().any(|it| same(it, ours))).collect::<Vec<_>>() {
         taints.push(json!({ "key": key, "effect": effect, "timeAdded": conditions::time(now) }));
     }
-    for taint in taints.iter_mut().filter(|it| it["effect"] == "NoExecute" && it["timeAdded"].is_null()) {
-        taint["timeAdded"] = conditions::time(now).into();
-    }
     taints
 }
 
-/// How long a pod with these tolerations stays on a node with these taints; `None` for ever. `patience` is for pods that say nothing of a
-/// node that is not ready; the other taints evict at once who does not tolerate them.
-pub(super) fn stays(tolerations: &[Toleration], taints: &[Taint], patience: Option<Duration>, now: Timestamp) -> Option<Duration> {
+/// How long a pod with these tolerations, that has been `there` since, stays on a node with these taints; `None` for ever. `patience` is for pods that
+/// say nothing of a node that is not ready; the other taints evict at once who does not tolerate them.
+pub(super) fn stays(
+    tolerations: &[Toleration],
+    there: Timestamp,
+    taints: &[Taint],
+    patience: Option<Duration>,
+    now: Timestamp,
+) -> Option<Duration> {
     let left = |taint: &Taint| {
         let tolerated = tolerations.iter().find(|it| tolerates(it, taint));
         let seconds = match tolerated {
@@ -66,7 +69,7 @@ pub(super) fn stays(tolerations: &[Toleration], taints: &[Taint], patience: Opti
             None if matches!(taint.key.as_str(), UNREACHABLE | NOT_READY) => patience?,
             None => Duration::ZERO,
         };
-        let since = taint.time_added.as_ref().map_or(now, |it| it.0);
+        let since = taint.time_added.as_ref().map_or(now, |it| it.0).max(there);
         Some(seconds.saturating_sub(Duration::try_from(now.duration_since(since)).unwrap_or_default()))
     };
     taints.iter().filter(|it| it.effect == "NoExecute").filter_map(left).min()
@@ -119,7 +122,7 @@ mod tests {
                 json!([condition("Ready", "True")]),
                 json!([{"key": "k", "effect": "NoExecute"}]),
                 true,
-                json!([{"key": "k", "effect": "NoExecute", "timeAdded": NOW}]),
+                json!([{"key": "k", "effect": "NoExecute"}]),
             ),
         ] {
             assert_eq!(
@@ -165,7 +168,14 @@ mod tests {
             let shown = format!("{tolerations} {taints}");
             let (tolerations, taints): (Vec<Toleration>, Vec<Taint>) =
                 (serde_json::from_value(tolerations).unwrap(), serde_json::from_value(taints).unwrap());
-            assert_eq!(stays(&tolerations, &taints, patience, NOW.parse().unwrap()), expected.map(Duration::from_secs), "{shown}");
+            let stays =
+                |there: &str| stays(&tolerations, there.parse().unwrap(), &taints, patience, NOW.parse().unwrap()).map(|it| it.as_secs());
+            assert_eq!(stays("2025-12-31T00:00:00Z"), expected, "{shown}");
+            // Who came when the taint was there begins to be patient then.
+            let asked = tolerations.iter().filter_map(|it| it.toleration_seconds).min();
+            if let (Some(asked), Some(_)) = (asked, expected.filter(|it| *it > 0)) {
+                assert_eq!(stays("2026-01-01T00:00:50Z").map(|it| it + 10), Some(asked.cast_unsigned()), "{shown}");
+            }
         }
     }
 }

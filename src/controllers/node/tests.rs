@@ -9,7 +9,7 @@ fn world(agents: Agents) -> World {
     let (period, grace, eviction) = (Duration::from_secs(5), Duration::from_secs(40), Duration::from_secs(300));
     World::new(vec![
         Box::new(NodeController { agents, period, grace, seen: Mutex::default() }),
-        Box::new(TaintEvictionController { eviction }),
+        Box::new(TaintEvictionController::new(eviction)),
     ])
 }
 
@@ -154,4 +154,28 @@ fn taints_of_others_evict_at_once() {
     let told =
         ["RegisteredNode: Node a event: Registered Node a in Controller", "TaintManagerEviction: Marking for deletion Pod default/goes"];
     assert_eq!(world.told, told);
+}
+
+#[test]
+fn a_pod_that_comes_to_a_tainted_node_has_its_time_there() {
+    for timed in [true, false] {
+        let mut world = world(Agents::default());
+        let mut tainted = node("a", "2026-01-01T00:00:00Z");
+        let mut taint = json!({"key": "maintenance", "effect": "NoExecute"});
+        if timed {
+            taint["timeAdded"] = "2025-01-01T00:00:00Z".into();
+        }
+        tainted["spec"] = json!({"taints": [taint]});
+        world.put(&resource::NODE, "", tainted);
+        let tolerations = json!([{"key": "maintenance", "operator": "Exists", "tolerationSeconds": 30}]);
+        for name in ["first", "second"] {
+            pass(&mut world, 1000, &["a"]);
+            world.put(&resource::POD, "default", pod(name, tolerations.clone()));
+            pass(&mut world, 20, &["a"]);
+            assert_eq!(pods(&world), [name]);
+            pass(&mut world, 10, &["a"]);
+            assert!(pods(&world).is_empty());
+        }
+        assert_eq!(seen(&world, "a")["spec"]["taints"], json!([taint]), "what others wrote stays as it is");
+    }
 }
