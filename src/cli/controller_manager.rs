@@ -14,7 +14,7 @@ use crate::apiserver::tokens::SigningKey;
 use crate::cache::{Cache, Query};
 use crate::client::Client;
 use crate::client::leader::Candidate;
-use crate::controllers::node::Agents;
+use crate::controllers::node::{Agents, EvictionRates};
 use crate::controllers::{self, Config, autoscaler};
 use crate::mesos::detect::{self, MasterLocation};
 use crate::mesos::operator::Operator;
@@ -36,6 +36,25 @@ const FLAGS: &[Flag] = &[
     Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
     Flag::new("node-monitor-grace-period", Kind::Duration, "40s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
+    Flag::new(
+        "node-eviction-rate",
+        Kind::Number,
+        "0.1",
+        "Nodes that are not ready are emptied at this rate, in nodes a second in each zone",
+    ),
+    Flag::new(
+        "secondary-node-eviction-rate",
+        Kind::Number,
+        "0.01",
+        "The same in a large zone where most nodes are not ready; a small one is left as it is",
+    ),
+    Flag::new("large-cluster-size-threshold", Kind::Integer, "50", "A zone with more nodes than this is large"),
+    Flag::new(
+        "unhealthy-zone-threshold",
+        Kind::Number,
+        "0.55",
+        "The part of a zone's nodes that are most of them; at least 3 must be not ready",
+    ),
     Flag::new("terminated-pod-gc-threshold", Kind::Integer, "12500", "How many ended pods are kept; 0 keeps all"),
     Flag::new("resource-quota-sync-period", Kind::Duration, "5m0s", "How often what quotas limit is counted anew"),
     Flag::new("horizontal-pod-autoscaler-sync-period", Kind::Duration, "15s", "How often autoscalers look at their metrics"),
@@ -92,10 +111,6 @@ const FLAGS: &[Flag] = &[
     Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
     Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
     Flag::obsolete("node-startup-grace-period", Kind::Duration, "a node is ready when its agent is"),
-    Flag::obsolete("node-eviction-rate", Kind::Number, "there are no zones"),
-    Flag::obsolete("secondary-node-eviction-rate", Kind::Number, "there are no zones"),
-    Flag::obsolete("large-cluster-size-threshold", Kind::Integer, "there are no zones"),
-    Flag::obsolete("unhealthy-zone-threshold", Kind::Number, "there are no zones"),
     Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
     Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
     Flag::obsolete("service-sync-period", Kind::Duration, NO_LOAD_BALANCER),
@@ -238,6 +253,12 @@ fn config(values: &Values) -> anyhow::Result<Config> {
         node_monitor_period: values.duration("node-monitor-period"),
         node_monitor_grace_period: values.duration("node-monitor-grace-period"),
         pod_eviction_timeout: values.duration("pod-eviction-timeout"),
+        node_eviction_rates: EvictionRates {
+            normal: values.number("node-eviction-rate"),
+            secondary: values.number("secondary-node-eviction-rate"),
+            large: values.integer("large-cluster-size-threshold")?,
+            unhealthy: values.number("unhealthy-zone-threshold"),
+        },
         terminated_pod_gc_threshold: values.integer::<i64>("terminated-pod-gc-threshold")?.max(0).cast_unsigned() as usize,
         resource_quota_sync_period: values.duration("resource-quota-sync-period"),
         autoscaler: autoscaler(values)?,

@@ -62,6 +62,7 @@ pub struct Config {
     pub node_monitor_grace_period: Duration,
     /// `--pod-eviction-timeout`.
     pub pod_eviction_timeout: Duration,
+    pub node_eviction_rates: node::EvictionRates,
     /// `--terminated-pod-gc-threshold`; 0 keeps all.
     pub terminated_pod_gc_threshold: usize,
     /// `--resource-quota-sync-period`.
@@ -85,6 +86,7 @@ impl Config {
             node_monitor_period: Duration::from_secs(5),
             node_monitor_grace_period: Duration::from_secs(40),
             pod_eviction_timeout: Duration::from_secs(300),
+            node_eviction_rates: node::EvictionRates::default(),
             terminated_pod_gc_threshold: 12500,
             resource_quota_sync_period: Duration::from_secs(300),
             autoscaler: autoscaler::Config::default(),
@@ -120,12 +122,12 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
             slice_size: config.max_endpoints_per_slice,
         }),
         Arc::new(endpoints::MirroringController { slice_size: config.max_endpoints_per_slice }),
-        Arc::new(node::NodeController {
+        Arc::new(node::NodeController::new(
             agents,
-            period: config.node_monitor_period,
-            grace: config.node_monitor_grace_period,
-            seen: parking_lot::Mutex::default(),
-        }),
+            config.node_monitor_period,
+            config.node_monitor_grace_period,
+            config.node_eviction_rates,
+        )),
         Arc::new(node::TaintEvictionController::new(config.pod_eviction_timeout)),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),

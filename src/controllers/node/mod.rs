@@ -5,6 +5,7 @@ mod eviction;
 mod taints;
 #[cfg(test)]
 mod tests;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
 pub use eviction::TaintEvictionController;
+pub use zones::EvictionRates;
+use zones::{Eviction, Zones};
 
 /// What the cloud provider knows of the agents, kept up to date by whoever asks Mesos.
 #[derive(Clone, Debug, Default)]
@@ -57,12 +60,14 @@ pub struct NodeController {
     pub period: Duration,
     /// `--node-monitor-grace-period`.
     pub grace: Duration,
-    pub seen: Mutex<HashMap<Box<str>, Seen>>,
+    pub rates: EvictionRates,
+    seen: Mutex<HashMap<Box<str>, Seen>>,
+    zones: Mutex<Zones>,
 }
 
 /// A node as it was last heard of.
 #[derive(Debug)]
-pub struct Seen {
+struct Seen {
     uid: Box<str>,
     /// Its heartbeat, and when that was seen to change, by this machine's clock: the agents' clocks may differ.
     sign: String,
@@ -111,7 +116,7 @@ impl Controller for NodeController {
         }
         // What follows from a condition follows from it as it is stored.
         if plan.writes.is_empty() {
-            set_taints(cache, &node, typed, now, &mut plan);
+            self.set_taints(cache, &node, typed, now, &mut plan);
             if was_heard_of(typed) && !is_ready(typed) {
                 mark_pods(cache, &node, now, &mut plan);
             }
@@ -138,6 +143,30 @@ fn is_ready(node: &Node) -> bool {
 }
 
 impl NodeController {
+    pub fn new(agents: Agents, period: Duration, grace: Duration, rates: EvictionRates) -> Self {
+        Self { agents, period, grace, rates, seen: Mutex::default(), zones: Mutex::default() }
+    }
+
+    /// Keeps the taints that follow from the conditions.
+    fn set_taints(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
+        let tree = tree(node);
+        let begun = taints::evicts(&tree);
+        let evict = was_heard_of(typed)
+            && (is_ready(typed)
+                || match self.zones.lock().judge(cache, node, begun, &self.rates, self.period, now) {
+                    Eviction::Begins => true,
+                    Eviction::GoesOn => begun,
+                    Eviction::Ends => false,
+                });
+        let wanted = taints::wanted(&tree, evict, now);
+        if wanted.as_slice() == tree["spec"]["taints"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            return;
+        }
+        let taints = if wanted.is_empty() { Value::Null } else { wanted.into() };
+        let patch = json!({ "metadata": { "resourceVersion": node.revision().to_string() }, "spec": { "taints": taints } });
+        plan.writes.push(Write::Patch { key: node.key(), subresource: "", patch: Patch::Merge(patch) });
+    }
+
     /// For how long nothing was heard of the node's kubelet.
     fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) -> Duration {
         let lease = cache.get(&resource::LEASE, LEASES, node.name());
@@ -229,23 +258,6 @@ fn set_conditions(node: &Object, typed: &Node, mut conditions: Vec<Value>, now: 
     }
     let patch = Patch::Strategic(json!({ "status": { "conditions": conditions } }));
     plan.writes.push(Write::Patch { key: node.key(), subresource: "status", patch });
-}
-
-/// Keeps the taints that follow from the conditions. If no node at all is ready, it is rather their way to us that is broken: then none is
-/// emptied.
-fn set_taints(cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
-    let others_ready = || {
-        let nodes = cache.list(&resource::NODE, &Query::default()).objects;
-        nodes.iter().any(|it| it.typed::<Node>().is_ok_and(is_ready))
-    };
-    let tree = tree(node);
-    let wanted = taints::wanted(&tree, was_heard_of(typed) && (is_ready(typed) || others_ready()), now);
-    if wanted.as_slice() == tree["spec"]["taints"].as_array().map(Vec::as_slice).unwrap_or_default() {
-        return;
-    }
-    let taints = if wanted.is_empty() { Value::Null } else { wanted.into() };
-    let patch = json!({ "metadata": { "resourceVersion": node.revision().to_string() }, "spec": { "taints": taints } });
-    plan.writes.push(Write::Patch { key: node.key(), subresource: "", patch: Patch::Merge(patch) });
 }
 
 /// The agent has left the cluster: nothing will ever report of its pods again.

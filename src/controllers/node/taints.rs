@@ -53,6 +53,12 @@ pub(super) fn wanted(node: &Value, evict: bool, now: Timestamp) -> Vec<Value> {
     taints
 }
 
+/// Whether a node's pods are to leave it because it was not ready.
+pub(super) fn evicts(node: &Value) -> bool {
+    let ours = |it: &Value| it["effect"] == "NoExecute" && [UNREACHABLE, NOT_READY].iter().any(|key| it["key"] == *key);
+    node["spec"]["taints"].as_array().into_iter().flatten().any(ours)
+}
+
 /// How long a pod with these tolerations, that has been `there` since, stays on a node with these taints; `None` for ever. `patience` is for pods that
 /// say nothing of a node that is not ready; the other taints evict at once who does not tolerate them.
 pub(super) fn stays(

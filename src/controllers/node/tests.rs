@@ -8,7 +8,7 @@ use crate::controllers::simulation::World;
 fn world(agents: Agents) -> World {
     let (period, grace, eviction) = (Duration::from_secs(5), Duration::from_secs(40), Duration::from_secs(300));
     World::new(vec![
-        Box::new(NodeController { agents, period, grace, seen: Mutex::default() }),
+        Box::new(NodeController::new(agents, period, grace, EvictionRates::default())),
         Box::new(TaintEvictionController::new(eviction)),
     ])
 }
@@ -156,6 +156,10 @@ fn taints_of_others_evict_at_once() {
     assert_eq!(world.told, told);
 }
 
+fn effects(world: &World, name: &str) -> Vec<Value> {
+    seen(world, name)["spec"]["taints"].as_array().into_iter().flatten().map(|it| it["effect"].clone()).collect()
+}
+
 #[test]
 fn a_pod_that_comes_to_a_tainted_node_has_its_time_there() {
     for timed in [true, false] {
@@ -178,4 +182,45 @@ fn a_pod_that_comes_to_a_tainted_node_has_its_time_there() {
         }
         assert_eq!(seen(&world, "a")["spec"]["taints"], json!([taint]), "what others wrote stays as it is");
     }
+}
+
+#[test]
+fn a_small_zone_is_not_emptied_when_most_of_it_falls_silent() {
+    let mut world = world(Agents::default());
+    for name in ["a", "b", "c", "d"] {
+        world.put(&resource::NODE, "", node(name, "2026-01-01T00:00:00Z"));
+    }
+    world.put(&resource::POD, "default", pod("hasty", json!([])));
+    pass(&mut world, 1000, &["d"]);
+    for silent in ["a", "b", "c"] {
+        assert_eq!(effects(&world, silent), ["NoSchedule"], "{silent}");
+    }
+    assert_eq!(pods(&world), ["hasty"]);
+    world.put(&resource::NODE, "", node("c", "2026-01-01T02:00:00Z"));
+    pass(&mut world, 10, &["c", "d"]);
+    assert_eq!((effects(&world, "a").len() + effects(&world, "b").len(), effects(&world, "c").len()), (3, 0), "one at a time");
+    pass(&mut world, 10, &["c", "d"]);
+    assert_eq!(
+        (effects(&world, "a"), effects(&world, "b")),
+        (vec![json!("NoSchedule"), json!("NoExecute")], vec![json!("NoSchedule"), json!("NoExecute")])
+    );
+    // What has begun goes on.
+    world.put(&resource::NODE, "", node("e", "2026-01-01T02:00:00Z"));
+    pass(&mut world, 100, &["d"]);
+    assert_eq!((effects(&world, "a").len(), effects(&world, "c").len()), (2, 1));
+}
+
+#[test]
+fn zones_are_judged_by_themselves() {
+    let mut world = world(Agents::default());
+    for (name, zone) in [("a", "x"), ("b", "x"), ("c", "x"), ("d", "x"), ("e", "y")] {
+        let mut it = node(name, "2026-01-01T00:00:00Z");
+        it["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
+        world.put(&resource::NODE, "", it);
+    }
+    // Nobody is left in the first; the others are somewhere else.
+    pass(&mut world, 90, &["e"]);
+    let emptied = ["a", "b", "c", "d"].iter().filter(|it| effects(&world, it).len() == 2).count();
+    assert_eq!(emptied, 4, "one every ten seconds");
+    assert!(effects(&world, "e").is_empty());
 }
