@@ -26,6 +26,7 @@ mod root_ca;
 mod service_account;
 mod service_account_tokens;
 mod service_cidr;
+mod stale_disruption;
 mod stateful_set;
 mod ttl;
 mod volumes;
@@ -133,6 +134,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(service_account::ServiceAccountController),
         Arc::new(service_cidr::ServiceCidrController),
         Arc::new(disruption::DisruptionController),
+        Arc::new(stale_disruption::StaleDisruptions),
         Arc::new(pod_gc::PodGc::new(config.terminated_pod_gc_threshold)),
         Arc::new(gc::GarbageCollector),
         Arc::new(resource_quota::ResourceQuotaController { period: config.resource_quota_sync_period }),

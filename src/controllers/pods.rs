@@ -43,6 +43,8 @@ pub(super) struct Facts {
     pub claims: Box<[Box<str>]>,
     /// Some of them are made for it.
     pub brings_claims: bool,
+    /// Condition `DisruptionTarget`, unless its kubelet says so: it is about to be deleted.
+    pub disrupted: bool,
     pub serving: Serving,
 }
 
@@ -195,6 +197,8 @@ struct Condition {
     #[serde(default)]
     status: Box<str>,
     #[serde(default)]
+    reason: Option<Box<str>>,
+    #[serde(default)]
     last_transition_time: Option<Timestamp>,
 }
 
@@ -232,7 +236,9 @@ impl From<Wire> for Facts {
         let serving = Serving::of(&mut pod, std::mem::take(&mut annotations.ports));
         let containers = pod.status.container_statuses.unwrap_or_default();
         let init = pod.status.init_container_statuses.unwrap_or_default();
-        let ready = pod.status.conditions.into_iter().flatten().find(|it| *it.kind == *"Ready" && *it.status == *"True");
+        let conditions = pod.status.conditions.unwrap_or_default();
+        let is_true = |kind: &str| conditions.iter().find(|it| *it.kind == *kind && *it.status == *"True");
+        let (ready, disrupted) = (is_true("Ready"), is_true("DisruptionTarget"));
         let volumes = pod.spec.volumes.unwrap_or_default();
         let brings_claims = volumes.iter().any(|it| it.ephemeral.is_some());
         let brought = |it: &Volume| it.ephemeral.is_some().then(|| format!("{}-{}", pod.metadata.name, it.name).into());
@@ -251,6 +257,7 @@ impl From<Wire> for Facts {
             pinned_to: named.find_map(|it| it.values.into_iter().next()),
             claims: claims.collect(),
             brings_claims,
+            disrupted: disrupted.is_some_and(|it| it.reason.as_deref() != Some("TerminationByKubelet")),
             serving,
         }
     }
