@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -34,6 +35,8 @@ struct Answer {
 
 /// What nobody asked for in so many rounds is fetched no more.
 const FORGET: u32 = 4;
+/// Answers waited for at a time.
+const FETCHES: usize = 16;
 
 impl Metrics {
     /// The newest answer of a path, or why there is none; `None` until it has been fetched.
@@ -66,18 +69,21 @@ impl Metrics {
                     () = self.0.bell.notified() => false,
                     () = tokio::time::sleep(period), if !idle => true,
                 };
-                for path in self.due(round) {
-                    let answer = match client.get_path(&path).await {
-                        Ok(body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
-                        Err(ClientError::Api(status)) if status.code == 404 => Err(NOT_SERVED.to_owned()),
-                        Err(error) => Err(error.to_string()),
-                    };
-                    self.set(&path, answer);
-                }
+                let paths = futures_util::stream::iter(self.due(round));
+                paths.for_each_concurrent(FETCHES, |path| self.fetch(&client, path)).await;
             }
         };
         shutdown.run_until_cancelled(fetch).await;
         Ok(())
+    }
+
+    async fn fetch(&self, client: &Client, path: String) {
+        let answer = match client.get_path(&path).await {
+            Ok(body) => serde_json::from_slice(&body).map_err(|error| error.to_string()),
+            Err(ClientError::Api(status)) if status.code == 404 => Err(NOT_SERVED.to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        self.set(&path, answer);
     }
 
     /// What to fetch now: everything in a round, else what there is no answer of.

@@ -57,8 +57,21 @@ impl Default for Config {
 #[derive(Clone, Debug, Default)]
 struct Memory {
     history: History,
-    /// The last time it was looked at, and its generation then.
+    /// The last time it was looked at, and what it asked for then.
     seen: Option<(Timestamp, String)>,
+    /// What has been decided, and is told of when it is so.
+    rescale: Option<Rescale>,
+}
+
+/// A change of the target's scale.
+#[derive(Clone, Debug)]
+struct Rescale {
+    from: i64,
+    to: i64,
+    why: String,
+    /// The status once it is done.
+    status: Value,
+    conditions: Conditions,
 }
 
 /// How long the first answer of a metrics API is waited for before looking again.
@@ -84,7 +97,7 @@ impl Controller for AutoscalerController {
     }
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
-        let mut plan = Plan::default();
+        let plan = Plan::default();
         let autoscaler = cache.get(key.resource, &key.name.namespace, &key.name.name).filter(|it| !it.meta().is_deleted());
         let Some(autoscaler) = autoscaler else {
             self.memory.lock().remove(key);
@@ -92,23 +105,35 @@ impl Controller for AutoscalerController {
         };
         let Some(spec) = autoscaler.typed::<HorizontalPodAutoscaler>().ok().and_then(|it| it.spec.as_ref()) else { return plan };
         let mut memory = self.memory.lock().get(key).cloned().unwrap_or_default();
-        // Its own status wakes it, too; time counts in the windows, so it is looked at at its own pace.
         let asked = serde_json::to_string(spec).unwrap_or_default();
-        if let Some((at, before)) = &memory.seen
+        let mut round = Round { controller: self, cache, now, autoscaler: &autoscaler, spec, plan };
+        let rescaled = memory.rescale.take().filter(|it| round.scale().is_ok_and(|scale| scale.spec == it.to));
+        let outcome = if let Some(rescale) = rescaled {
+            memory.history.changed(rescale.from, rescale.to, now);
+            round.announce(rescale);
+            Outcome::Done
+        } else if let Some((at, before)) = &memory.seen
             && *before == asked
             && since(*at, now) < self.config.period
         {
-            plan.look_again(self.config.period - since(*at, now));
-            return plan;
-        }
-        let mut round = Round { controller: self, cache, now, autoscaler: &autoscaler, spec, plan };
-        if round.run(&mut memory.history) {
-            round.plan.look_again(self.config.period);
-            memory.seen = Some((now, asked));
-            self.memory.lock().insert(key.clone(), memory);
+            // Its own status wakes it, too; time counts in the windows, so it is looked at at its own pace.
+            round.plan.look_again(self.config.period - since(*at, now));
+            return round.plan;
         } else {
-            round.plan.look_again(FETCH);
+            round.run(&mut memory.history)
+        };
+        match outcome {
+            Outcome::Unknown => round.plan.look_again(FETCH),
+            Outcome::Done => {
+                round.plan.look_again(self.config.period);
+                memory.seen = Some((now, asked));
+            }
+            Outcome::Rescales(rescale) => {
+                round.plan.look_again(Duration::ZERO);
+                memory.rescale = Some(rescale);
+            }
         }
+        self.memory.lock().insert(key.clone(), memory);
         round.plan
     }
 }
@@ -123,6 +148,14 @@ struct Round<'a> {
     plan: Plan,
 }
 
+/// What a look comes to.
+enum Outcome {
+    /// Not all was at hand: nothing was decided.
+    Unknown,
+    Done,
+    Rescales(Rescale),
+}
+
 /// What the metrics together ask for.
 struct Proposal {
     replicas: i64,
@@ -133,15 +166,14 @@ struct Proposal {
 
 /// The target's scale.
 struct Scale {
-    key: ObjectKey,
+    target: Arc<Object>,
     spec: i64,
     status: i64,
     selector: LabelSelector,
 }
 
 impl Round<'_> {
-    /// Whether everything was at hand; if not, nothing was decided.
-    fn run(&mut self, history: &mut History) -> bool {
+    fn run(&mut self, history: &mut History) -> Outcome {
         let before = tree(self.autoscaler)["status"].take();
         let mut conditions = Conditions::of(&before, None);
         let scale = match self.scale() {
@@ -151,7 +183,7 @@ impl Round<'_> {
                 let message = format!("the HPA controller was unable to get the target's current scale: {why}");
                 conditions.renew("AbleToScale", "False", "FailedGetScale", &message, self.now);
                 self.finish(&before, json!({}), conditions);
-                return true;
+                return Outcome::Done;
             }
         };
         conditions.renew(
@@ -174,13 +206,13 @@ impl Round<'_> {
         } else if scale.spec < min {
             (min, "Current number of replicas below Spec.MinReplicas".to_owned())
         } else {
-            let Some(proposal) = self.propose(&scale, &mut conditions) else { return false };
+            let Some(proposal) = self.propose(&scale, &mut conditions) else { return Outcome::Unknown };
             let Proposal { replicas, metric, statuses } = match proposal {
                 Ok(proposal) => proposal,
                 Err(statuses) => {
                     status["currentMetrics"] = statuses.into();
                     self.finish(&before, status, conditions);
-                    return true;
+                    return Outcome::Done;
                 }
             };
             let why = if replicas > scale.spec { format!("{metric} above target") } else { "All metrics below target".to_owned() };
@@ -192,14 +224,24 @@ impl Round<'_> {
             status["currentMetrics"] = statuses.into();
             (replicas, why)
         };
-        if desired != scale.spec {
-            self.rescale(&scale, desired, &why, &mut conditions);
-            history.changed(scale.spec, desired, self.now);
-            status["lastScaleTime"] = conditions::time(self.now).into();
-        }
         status["desiredReplicas"] = desired.into();
+        if desired != scale.spec {
+            self.plan.writes.push(rescaling(&scale, desired));
+            return Outcome::Rescales(Rescale { from: scale.spec, to: desired, why, status, conditions });
+        }
         self.finish(&before, status, conditions);
-        true
+        Outcome::Done
+    }
+
+    /// Tells of a change of the scale that has been made.
+    fn announce(&mut self, rescale: Rescale) {
+        let Rescale { to, why, mut status, mut conditions, .. } = rescale;
+        let before = tree(self.autoscaler)["status"].take();
+        self.plan.note(self.autoscaler, EventType::Normal, "SuccessfulRescale", format!("New size: {to}; reason: {why}"));
+        let message = format!("the HPA controller was able to update the target scale to {to}");
+        conditions.renew("AbleToScale", "True", "SucceededRescale", &message, self.now);
+        status["lastScaleTime"] = conditions::time(self.now).into();
+        self.finish(&before, status, conditions);
     }
 
     fn scale(&self) -> Result<Scale, String> {
@@ -214,10 +256,10 @@ impl Round<'_> {
         let object = object.ok_or_else(|| format!("{} {:?} not found", resource.qualified(), target.name))?;
         let content = tree(&object);
         Ok(Scale {
-            key: object.key(),
             spec: content["spec"]["replicas"].as_i64().unwrap_or(1),
             status: content["status"]["replicas"].as_i64().unwrap_or_default(),
             selector: LabelSelector::in_spec(&object).unwrap_or_default(),
+            target: object,
         })
     }
 
@@ -274,14 +316,6 @@ impl Round<'_> {
         }
     }
 
-    fn rescale(&mut self, scale: &Scale, desired: i64, why: &str, conditions: &mut Conditions) {
-        let patch = Patch::Merge(json!({ "spec": { "replicas": desired } }));
-        self.plan.writes.push(Write::Patch { key: scale.key.clone(), subresource: "scale", patch });
-        self.plan.note(self.autoscaler, EventType::Normal, "SuccessfulRescale", format!("New size: {desired}; reason: {why}"));
-        let message = format!("the HPA controller was able to update the target scale to {desired}");
-        conditions.renew("AbleToScale", "True", "SucceededRescale", &message, self.now);
-    }
-
     /// Events tell of what is new only: what is wrong is so in every round.
     fn finish(&mut self, before: &Value, mut status: Value, conditions: Conditions) {
         status["conditions"] = conditions.into_json();
@@ -291,4 +325,11 @@ impl Round<'_> {
             self.plan.notes.clear();
         }
     }
+}
+
+/// The new scale, in place of the one that was seen.
+fn rescaling(scale: &Scale, desired: i64) -> Write {
+    let metadata = json!({ "resourceVersion": scale.target.revision().to_string() });
+    let patch = Patch::Merge(json!({ "metadata": metadata, "spec": { "replicas": desired } }));
+    Write::Patch { key: scale.target.key(), subresource: "scale", patch }
 }

@@ -128,3 +128,19 @@ fn some_metrics_suffice_to_grow_but_not_to_shrink() {
         assert_eq!(seen(&world).0, expected, "{cpu}");
     }
 }
+
+#[test]
+fn a_scale_that_was_not_changed_is_not_told_of() {
+    let metrics = Metrics::default();
+    let world = world(&metrics, 3, json!({"minReplicas": 5}));
+    let controller = AutoscalerController::new(metrics, Config::default());
+    let key = ObjectKey::new(&resource::HORIZONTAL_POD_AUTOSCALER, "default", "h");
+    let deployment = world.cache.get(&resource::DEPLOYMENT, "default", "web").unwrap();
+    let expected = json!({"metadata": {"resourceVersion": deployment.revision().to_string()}, "spec": {"replicas": 5}});
+    // The server refuses it each time.
+    for _ in 0..3 {
+        let plan = controller.plan(&world.cache, &key, world.now);
+        let [Write::Patch { key, subresource: "scale", patch: Patch::Merge(patch) }] = &plan.writes[..] else { panic!("{plan:?}") };
+        assert_eq!((key, patch, plan.notes.len()), (&deployment.key(), &expected, 0));
+    }
+}
