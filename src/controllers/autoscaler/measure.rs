@@ -48,7 +48,7 @@ impl Failure {
 pub(super) struct Pods {
     namespace: String,
     selector: String,
-    objects: Vec<Arc<Object>>,
+    pub objects: Vec<Arc<Object>>,
 }
 
 impl Pods {

@@ -7,7 +7,7 @@ pub mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::conditions::{self, Conditions};
 use super::plan::{Controller, Plan, Source, Write, since, tree};
-use crate::cache::Cache;
+use crate::cache::{Cache, Query};
 use crate::client::Patch;
 use crate::client::events::EventType;
 use crate::object::resource::{self, of_kind};
@@ -74,6 +74,10 @@ struct Rescale {
     conditions: Conditions,
 }
 
+/// What has a scale, and pods.
+const SCALED: [ResourceRef; 4] =
+    [&resource::DEPLOYMENT, &resource::REPLICA_SET, &resource::REPLICATION_CONTROLLER, &resource::STATEFUL_SET];
+
 /// How long the first answer of a metrics API is waited for before looking again.
 const FETCH: Duration = Duration::from_millis(200);
 
@@ -93,7 +97,7 @@ impl Controller for AutoscalerController {
     }
 
     fn reads(&self) -> Vec<ResourceRef> {
-        vec![&resource::POD, &resource::DEPLOYMENT, &resource::REPLICA_SET, &resource::REPLICATION_CONTROLLER, &resource::STATEFUL_SET]
+        std::iter::once(&resource::POD).chain(SCALED).collect()
     }
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
@@ -268,10 +272,16 @@ impl Round<'_> {
         if scale.selector.is_empty() {
             let message = "the HPA target's scale is missing a selector";
             conditions.renew("ScalingActive", "False", "InvalidSelector", message, self.now);
-            self.plan.note(self.autoscaler, EventType::Warning, "SelectorRequired", "selector is required");
-            return Some(Err(Vec::new()));
+            return Some(Err(self.unselected("SelectorRequired", "selector is required")));
         }
         let pods = Pods::new(self.cache, self.autoscaler.namespace(), &scale.selector);
+        let rivals = self.rivals(&pods);
+        if rivals.len() > 1 {
+            let shown: Vec<_> = rivals.iter().map(|it| format!("{{{it} {}}}", self.autoscaler.namespace())).collect();
+            let message = format!("pods by selector {} are controlled by multiple HPAs: [{}]", scale.selector, shown.join(" "));
+            conditions.renew("ScalingActive", "False", "AmbiguousSelector", &message, self.now);
+            return Some(Err(self.unselected("AmbiguousSelector", &message)));
+        }
         let metrics = self.spec.metrics.as_deref().unwrap_or_default();
         let config = &self.controller.config;
         let mut answers = Vec::new();
@@ -314,6 +324,35 @@ impl Round<'_> {
             }
             (_, None) => Some(Err(statuses)),
         }
+    }
+
+    /// It cannot be said which pods count. There are no statuses of metrics then.
+    fn unselected(&mut self, reason: &'static str, message: &str) -> Vec<Value> {
+        for reason in [reason, "FailedComputeMetricsReplicas"] {
+            self.plan.note(self.autoscaler, EventType::Warning, reason, message);
+        }
+        Vec::new()
+    }
+
+    /// The names of the autoscalers whose targets select any of these pods, if there are any.
+    fn rivals(&self, pods: &Pods) -> Vec<String> {
+        let namespace = self.autoscaler.namespace();
+        let all = self.cache.list(&resource::HORIZONTAL_POD_AUTOSCALER, &Query::namespace(namespace)).objects;
+        if all.len() < 2 {
+            return Vec::new();
+        }
+        let mut targets = HashSet::new();
+        // Most pods of a target are labelled alike.
+        for pod in pods.objects.chunk_by(|a, b| a.meta().labels == b.meta().labels).filter_map(|it| it.first()) {
+            let selecting = SCALED.into_iter().flat_map(|it| self.cache.selecting(it, pod));
+            targets.extend(selecting.map(|it| (it.resource().kind, it.name().to_owned())));
+        }
+        let is_rival = |it: &Arc<Object>| {
+            let spec = it.typed::<HorizontalPodAutoscaler>().ok().and_then(|it| it.spec.as_ref());
+            let target = spec.map(|it| &it.scale_target_ref);
+            !it.meta().is_deleted() && target.is_some_and(|it| targets.iter().any(|(kind, name)| **kind == *it.kind && *name == it.name))
+        };
+        all.into_iter().filter(is_rival).map(|it| it.name().to_owned()).collect()
     }
 
     /// Events tell of what is new only: what is wrong is so in every round.

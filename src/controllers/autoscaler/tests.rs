@@ -130,6 +130,31 @@ fn some_metrics_suffice_to_grow_but_not_to_shrink() {
 }
 
 #[test]
+fn pods_that_two_of_them_want_are_left_alone() {
+    let metrics = Metrics::default();
+    let mut world = world(&metrics, 3, json!({}));
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    let another = world.put(
+        &resource::HORIZONTAL_POD_AUTOSCALER,
+        "default",
+        json!({"metadata": {"name": "i"}, "spec": {"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 10}}),
+    );
+    round(&mut world, &metrics, Ok(usage(3, "90m")));
+    let message = "pods by selector app=a are controlled by multiple HPAs: [{h default} {i default}]".to_owned();
+    let (scale, status) = seen(&world);
+    assert_eq!((scale, condition(&status, "ScalingActive")), (3, ("False".to_owned(), "AmbiguousSelector".to_owned(), message.clone())));
+    assert!(
+        world.told.contains(&format!("AmbiguousSelector: {message}"))
+            && world.told.contains(&format!("FailedComputeMetricsReplicas: {message}"))
+    );
+    world.remove(&another.key());
+    round(&mut world, &metrics, Ok(usage(3, "90m")));
+    round(&mut world, &metrics, Ok(usage(3, "90m")));
+    let (scale, status) = seen(&world);
+    assert_eq!((scale, condition(&status, "ScalingActive").1), (6, "ValidMetricFound".to_owned()));
+}
+
+#[test]
 fn a_scale_that_was_not_changed_is_not_told_of() {
     let metrics = Metrics::default();
     let world = world(&metrics, 3, json!({"minReplicas": 5}));
