@@ -54,7 +54,11 @@ pub(super) fn settle(service: &mut Value, old: Option<&Value>, family: &str) -> 
             wish.families.push(family.to_owned());
         }
     }
-    if causes.is_empty() { Ok(wish.write(json::map(service, "spec"))) } else { Err(causes) }
+    if !causes.is_empty() {
+        return Err(causes);
+    }
+    wish.write(json::map(service, "spec"));
+    Ok(())
 }
 
 /// What a service says of its families.

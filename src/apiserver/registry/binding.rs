@@ -36,8 +36,9 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         }
         let change = |before: &Before<'_>| {
             check_uid(server, &key, &binding, Some(before))?;
-            let (asked, is) = (json::text(&binding, "/metadata/resourceVersion"), before.object.revision().to_string());
-            if !asked.is_empty() && asked != is {
+            let asked = json::text(&binding, "/metadata/resourceVersion");
+            if !asked.is_empty() && asked.parse() != Ok(before.object.revision()) {
+                let is = before.object.revision().to_string();
                 return Err(precondition_failed(server, &key, ("ResourceVersion", asked, &is)));
             }
             place(&key, before.value, &binding)
