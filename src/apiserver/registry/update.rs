@@ -394,7 +394,8 @@ fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) ->
     ] {
         if stated != is && !(kept && stated.is_empty()) {
             let cause = Cause::invalid(format!("metadata.{field}"), &Value::from(stated), "field is immutable");
-            return Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])));
+            // Kubernetes finds it twice.
+            return Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause; 2])));
         }
     }
     let metadata = json::metadata(new);
