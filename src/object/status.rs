@@ -148,6 +148,16 @@ impl Status {
         status
     }
 
+    /// As [`Status::conflict`], over what is asked of an object, which names its kind: `Deployment.apps`.
+    pub fn conflict_of_kind(resource: ResourceRef, name: &str, why: &str) -> Self {
+        let mut status = Self::conflict(resource, name, why);
+        status.message = status.message.replacen(resource.plural, resource.kind, 1);
+        if let Some(details) = &mut status.details {
+            resource.kind.clone_into(&mut details.kind);
+        }
+        status
+    }
+
     /// The conflict of a stale resource version.
     pub fn modified(resource: ResourceRef, name: &str) -> Self {
         Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")

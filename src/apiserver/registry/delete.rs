@@ -256,7 +256,7 @@ pub(super) fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answ
         let why = format!(
             "the {what} in the precondition ({asked}) does not match the {what} in record ({is}). The object might have been {how}"
         );
-        Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)))
+        Err(Box::new(Status::conflict_of_kind(key.resource, &key.name.name, &why)))
     };
     if let Some(uid) = preconditions.uid.as_ref()
         && **uid != *object.meta().uid

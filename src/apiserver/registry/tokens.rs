@@ -137,12 +137,7 @@ async fn bind(server: &Server, account: &mut Account, reference: Option<&Value>)
     let why = format!(
         "the UID in the bound object reference ({asked}) does not match the UID in record. The object might have been deleted and then recreated"
     );
-    let mut status = Status::conflict(object.resource(), object.name(), &why);
-    status.message = format!("Operation cannot be fulfilled on {kind} {:?}: {why}", object.name());
-    if let Some(details) = &mut status.details {
-        kind.clone_into(&mut details.kind);
-    }
-    Err(Box::new(status))
+    Err(Box::new(Status::conflict_of_kind(object.resource(), object.name(), &why)))
 }
 
 fn invalid(name: &str, causes: Vec<Cause>) -> Box<Status> {

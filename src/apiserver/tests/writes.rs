@@ -167,6 +167,12 @@ async fn an_eviction_may_be_of_one_pod_only() {
         let (uid, version) = (&created["metadata"]["uid"], &created["metadata"]["resourceVersion"]);
         let refused = evict(&it, json!({"preconditions": {"uid": "other"}})).await.failed();
         assert_eq!((refused.0, refused.1.as_str()), (409, "Conflict"));
+        let why = format!(
+            "Operation cannot be fulfilled on Pod \"web\": the UID in the precondition (other) does not match the UID in record ({}). \
+             The object might have been deleted and then recreated",
+            uid.as_str().unwrap()
+        );
+        assert_eq!(refused.2, why);
         assert_eq!(evict(&it, json!({"preconditions": {"resourceVersion": "1"}})).await.failed().0, 409);
         assert_eq!(it.get(&path).await.ok(), created, "nothing came of it");
         assert_eq!(evict(&it, json!({"preconditions": {"uid": uid, "resourceVersion": version}})).await.code, 201);
