@@ -7,6 +7,7 @@ mod bad_input;
 mod client;
 mod command_line;
 mod controllers;
+mod corpus;
 mod executor;
 mod kubectl;
 mod mesos;
