@@ -143,7 +143,7 @@ impl PodFacts {
             foreign: spec.scheduler_name.is_some_and(|it| !it.is_empty() && it != SCHEDULER_NAME && it != rules.product.scheduler_service),
             binding,
             claims,
-            hold: None,
+            hold: spec.scheduling_gates.is_some_and(|it| !it.is_empty()).then_some(Hold::Gated),
         })
     }
 }
@@ -241,6 +241,8 @@ struct Spec<'a> {
     priority: Option<i32>,
     #[serde(borrow, default)]
     volumes: Option<Vec<Volume<'a>>>,
+    #[serde(default)]
+    scheduling_gates: Option<Vec<IgnoredAny>>,
 }
 
 /// Volumes matter as far as they are of claims.

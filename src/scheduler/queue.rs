@@ -67,7 +67,7 @@ pub struct Queue {
     tell: BTreeSet<(Duration, Name)>,
     next: u64,
     ready: usize,
-    /// Groups made since this was last asked.
+    /// There are groups with pods that could be launched, and that were not there, or had none, when this was last asked.
     new_groups: bool,
     first_tell: Duration,
     longest_tell: Duration,
@@ -81,6 +81,14 @@ impl Queue {
 
     /// Queues a pod, or takes in its new state; a pod that waits already keeps its place.
     pub fn put(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
+        if let Some(old) = self.pods.get_mut(&facts.name)
+            && (&old.uid, old.order.0, &old.hold) == (&facts.uid, Reverse(facts.priority), &facts.hold)
+            && *old.demand == facts.demand
+        {
+            // Nothing that matters here: what its group has tried holds.
+            (old.pod, old.owner) = (pod, facts.owner);
+            return;
+        }
         let mut old = self.remove(&facts.name).filter(|old| old.uid == facts.uid);
         let marked = old.as_mut().and_then(|it| it.marked.take());
         let (since, attempts, not_before, mut tell_at, mut told, seq) = match &old {
@@ -126,6 +134,7 @@ impl Queue {
                 self.delayed.insert((at, waiting.name.clone()));
             }
             None => {
+                self.new_groups |= group.ready.is_empty();
                 group.ready.insert(waiting.order, waiting.name.clone());
                 self.ready += 1;
             }
@@ -144,7 +153,6 @@ impl Queue {
         });
         self.groups[id] = Some(group);
         self.by_demand.insert(demand, id);
-        self.new_groups = true;
         id
     }
 
@@ -256,7 +264,7 @@ impl Queue {
         }
     }
 
-    /// Whether there came demands that no pod had before, since this was last asked.
+    /// Whether there came demands that no pod had before that could be launched, since this was last asked.
     pub fn take_new_groups(&mut self) -> bool {
         std::mem::take(&mut self.new_groups)
     }
@@ -301,7 +309,7 @@ impl Queue {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::super::demand::tests::{object, rules};
     use super::*;
@@ -337,6 +345,30 @@ mod tests {
             queue.remove(&name(pod)).unwrap();
         }
         assert_eq!((queue.heads().count(), queue.ready(), queue.next_tell()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_new_state_of_a_pod_is_no_news_to_its_group() {
+        let mut queue = Queue::new(S, S * 60);
+        put(&mut queue, S, "a", "1", 0);
+        assert!(queue.take_new_groups());
+        let (_, id) = queue.heads().next().unwrap();
+        queue.group_mut(id).unwrap().tried = 7;
+        put(&mut queue, S * 2, "a", "1", 0);
+        assert_eq!((queue.group(id).map(|it| it.tried), queue.take_new_groups()), (Some(7), false));
+    }
+
+    #[test]
+    fn pods_that_are_held_back_are_news_when_they_are_not() {
+        let mut queue = Queue::new(S, S * 60);
+        let gates =
+            |gates: Value| object(&json!({"metadata": {"name": "a", "namespace": "n", "uid": "a"}, "spec": {"schedulingGates": gates}}));
+        let held = gates(json!([{"name": "later"}]));
+        queue.put(S, PodFacts::read(&held, &rules()).unwrap(), held);
+        assert_eq!((queue.ready(), queue.len(), queue.take_new_groups(), queue.next_release()), (0, 1, false, None));
+        let free = gates(json!([]));
+        queue.put(S * 9, PodFacts::read(&free, &rules()).unwrap(), free);
+        assert_eq!((queue.ready(), queue.take_new_groups(), queue.next_tell()), (1, true, Some(S * 10)));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub enum Hold {
     Nodes(&'static str),
     /// A place was found, and its claims are being bound there.
     Binding,
+    /// It has scheduling gates; its conditions say so from the beginning.
+    Gated,
 }
 
 const VOLUME_GONE: &str = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
@@ -57,7 +59,7 @@ impl Hold {
         match self {
             Self::Pod(why) => Some(format!("0/{nodes} nodes are available: {why}.")),
             Self::Nodes(why) => Some(format!("0/{nodes} nodes are available: {nodes} {why}.")),
-            Self::Binding => None,
+            Self::Binding | Self::Gated => None,
         }
     }
 }
@@ -207,6 +209,9 @@ impl Storage {
             return self.forget(&pod.name);
         }
         self.register(pod, false);
+        if pod.hold.is_some() {
+            return;
+        }
         let mut wanted = Wanted::default();
         pod.hold = self.examine(now, pod, &mut wanted).err();
         if pod.hold.is_some() {
