@@ -57,7 +57,7 @@ fn main() {
     step("decode", &body, decode);
     step("default", &value, defaulted);
     step("default once more", &complete, defaulted);
-    step("track", &&complete, |value| track(value));
+    step("track", &&complete, track);
     step("validate", &&complete, |value| codec::validate(&POD, value, None));
     step("warnings", &&complete, |value| codec::warnings(&POD, value, None));
     step("encode", &&complete, |value| value.to_string());
