@@ -1,6 +1,7 @@
 //! The scheduler's core with ten thousand agents and their executors, which answer at once: how long it takes until all pods run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use km::mesos::local::agent::{Agent, Output};
@@ -13,6 +14,7 @@ use km::mesos::v1::{AgentInfo, MasterInfo, TaskInfo, TaskState, TaskStatus};
 use km::object::{Object, resource};
 use km::scheduler::core::{self, Core, Input};
 use km::scheduler::metrics::Metrics;
+use km::scheduler::storage::Write;
 use km::telemetry::metrics::Registry;
 use serde_json::json;
 
@@ -26,7 +28,8 @@ struct Cluster {
     core: Core,
     master: Master,
     to_core: VecDeque<Event>,
-    nodes: VecDeque<Input>,
+    /// What the API shows.
+    shown: VecDeque<Input>,
     running: usize,
     /// Real time that the scheduler's core took.
     deciding: Duration,
@@ -48,8 +51,8 @@ impl Cluster {
             master.add_agent(Duration::ZERO, agent, Vec::new());
         }
         let core = Core::new(settings(0, false), Metrics::new(Registry::default()));
-        let (to_core, nodes) = (VecDeque::new(), VecDeque::new());
-        Self { now: Duration::ZERO, core, master, to_core, nodes, running: 0, deciding: Duration::ZERO }
+        let (to_core, shown) = (VecDeque::new(), VecDeque::new());
+        Self { now: Duration::ZERO, core, master, to_core, shown, running: 0, deciding: Duration::ZERO }
     }
 
     fn decide(&mut self, inputs: impl IntoIterator<Item = Input>) {
@@ -64,15 +67,24 @@ impl Cluster {
                     let actions = self.master.call(self.now, *call, STREAM).expect("a call that makes sense");
                     self.carry_out(actions);
                 }
-                core::Action::WriteNode { host, labels } => {
+                core::Action::WriteNode { host, mut labels } => {
+                    labels.insert("kubernetes.io/hostname".to_owned(), host.to_string());
                     let node = json!({"metadata": {"name": host, "labels": labels}});
                     let node = Object::from_stored(&resource::NODE, node.to_string().as_bytes(), 1).unwrap();
-                    self.nodes.extend([Input::Node(node), Input::NodeWritten { host, done: true }]);
+                    self.shown.extend([Input::Node(node), Input::NodeWritten { host, done: true }]);
                 }
                 core::Action::KeepFrameworkId(_) | core::Action::Tell { .. } | core::Action::MarkUnschedulable { .. } => {}
+                core::Action::Bind(Write::Reserve { volume, claim, serial }) => self.bind(&volume, &claim, serial),
                 other => panic!("nothing fails here, yet {other:?}"),
             }
         }
+    }
+
+    /// The volume controller has done its work, too.
+    fn bind(&mut self, volume: &Object, claim: &Object, serial: u64) {
+        let (on, name) = (disk(volume.name(), Some(claim.name())), claim.meta().name.clone());
+        let claim = claim_of(claim.name(), Some(volume.name()));
+        self.shown.extend([Input::Volume(on), Input::Claim(claim), Input::Bound { claim: name, serial, at: Some(2) }]);
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -111,26 +123,56 @@ impl Cluster {
 
     /// Passes on what there is, a thousand events at a time as the shell does.
     fn settle(&mut self) {
-        while !self.to_core.is_empty() || !self.nodes.is_empty() {
+        while !self.to_core.is_empty() || !self.shown.is_empty() {
             let events = self.to_core.drain(..self.to_core.len().min(1024)).map(|event| match event.subscribed {
                 Some(subscribed) => Input::Subscribed(subscribed.framework_id.value),
                 None => Input::Event(Box::new(event)),
             });
-            let inputs: Vec<Input> = events.chain(self.nodes.drain(..)).collect();
+            let inputs: Vec<Input> = events.chain(self.shown.drain(..)).collect();
             self.decide(inputs);
         }
     }
 }
 
-fn place(agents: usize, pods: usize) {
-    let mut cluster = Cluster::new(agents);
+/// A volume whose name begins with the number of its host.
+fn disk(name: &str, claim: Option<&str>) -> Arc<Object> {
+    let host = format!("host-{}", name.split('-').next().unwrap());
+    let term = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [host]}]});
+    let reference = claim.map(|it| json!({"namespace": "default", "name": it, "uid": it}));
+    let volume = json!({"metadata": {"name": name}, "spec": {"storageClassName": "local", "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"], "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}, "claimRef": reference},
+        "status": {"phase": "Available"}});
+    Object::from_stored(&resource::PERSISTENT_VOLUME, volume.to_string().as_bytes(), 2).unwrap()
+}
+
+fn claim_of(name: &str, volume: Option<&str>) -> Arc<Object> {
+    let annotations = volume.map(|_| json!({"pv.kubernetes.io/bind-completed": "yes"}));
+    let claim = json!({"metadata": {"name": name, "namespace": "default", "uid": name, "annotations": annotations},
+        "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}},
+            "volumeName": volume}});
+    Object::from_stored(&resource::PERSISTENT_VOLUME_CLAIM, claim.to_string().as_bytes(), 2).unwrap()
+}
+
+/// The claims of so many pods, and as many volumes on all the agents, whose class waits for the first consumer.
+fn storage(agents: usize, pods: usize) -> Vec<Input> {
+    let class =
+        json!({"metadata": {"name": "local"}, "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"});
+    let class = Object::from_stored(&resource::STORAGE_CLASS, class.to_string().as_bytes(), 1).unwrap();
+    let volumes = (0..pods).map(|it| Input::Volume(disk(&format!("{}-{it}", it % agents), None)));
+    let claims = (0..pods).map(|it| Input::Claim(claim_of(&format!("p{it}"), None)));
+    [Input::Class(class)].into_iter().chain(volumes).chain(claims).collect()
+}
+
+fn place(agents: usize, pods: usize, storage: Vec<Input>) {
+    let (mut cluster, has_claims) = (Cluster::new(agents), !storage.is_empty());
     let pod = |number: usize| {
         let container = json!({"name": "c", "image": "app", "resources": {"limits": {"cpu": "100m", "memory": "64Mi"}}});
         let metadata = json!({"name": format!("p{number}"), "namespace": "default", "uid": format!("u{number}")});
-        let pod = json!({"metadata": metadata, "spec": {"containers": [container]}, "status": {"phase": "Pending"}});
+        let volumes = has_claims.then(|| json!([{"name": "v", "persistentVolumeClaim": {"claimName": format!("p{number}")}}]));
+        let pod = json!({"metadata": metadata, "spec": {"containers": [container], "volumes": volumes}, "status": {"phase": "Pending"}});
         Input::Pod(Object::from_stored(&resource::POD, pod.to_string().as_bytes(), 1).unwrap())
     };
-    let waiting: Vec<Input> = (0..pods).map(pod).collect();
+    let waiting: Vec<Input> = storage.into_iter().chain((0..pods).map(pod)).collect();
     let begun = Instant::now();
     cluster.decide(waiting);
     let subscribe = call::Subscribe { framework_info: framework(None), suppressed_roles: Vec::new() };
@@ -157,11 +199,22 @@ fn place(agents: usize, pods: usize) {
 
 #[test]
 fn many_agents_are_filled() {
-    place(500, 5000);
+    place(500, 5000, Vec::new());
+}
+
+#[test]
+fn the_disks_of_many_agents_are_filled() {
+    place(200, 1000, storage(200, 1000));
 }
 
 #[test]
 #[ignore = "a measurement"]
 fn ten_thousand_agents_are_filled() {
-    place(10_000, 100_000);
+    place(10_000, 100_000, Vec::new());
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn the_disks_of_ten_thousand_agents_are_filled() {
+    place(10_000, 20_000, storage(10_000, 20_000));
 }
