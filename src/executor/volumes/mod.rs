@@ -72,7 +72,7 @@ pub fn needs(pod: &Pod) -> Needs {
     for volume in volumes() {
         needs.config_maps.extend(volume.config_map.iter().map(|it| it.name.clone()));
         needs.secrets.extend(volume.secret.iter().filter_map(|it| it.secret_name.clone()));
-        needs.claims.extend(volume.persistent_volume_claim.iter().map(|it| it.claim_name.clone()));
+        needs.claims.extend(claim_of(pod, volume));
     }
     needs
 }
@@ -99,8 +99,8 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
     if let Some(source) = &volume.host_path {
         return Ok(Volume::HostPath { path: source.path.clone(), kind: source.type_.clone().unwrap_or_default() });
     }
-    if let Some(source) = &volume.persistent_volume_claim {
-        return claimed(&source.claim_name, references);
+    if let Some(claim) = claim_of(pod, volume) {
+        return claimed(&claim, references);
     }
     let mut files = BTreeMap::new();
     if let Some(source) = &volume.config_map {
@@ -119,10 +119,18 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
         projected(&mut files, pod, facts, references, source)?;
     } else {
         return Err(
-            "this node has emptyDir, hostPath, configMap, secret, downwardAPI, projected and persistentVolumeClaim volumes only".to_owned()
+            "this node has emptyDir, hostPath, configMap, secret, downwardAPI, projected, persistentVolumeClaim and ephemeral volumes only"
+                .to_owned(),
         );
     }
     Ok(Volume::Files(files))
+}
+
+/// The claim that a volume is of: the one that it names, or the one that is made for the pod.
+fn claim_of(pod: &Pod, volume: &VolumeSpec) -> Option<String> {
+    let named = volume.persistent_volume_claim.as_ref().map(|it| it.claim_name.clone());
+    let own = || format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
+    named.or_else(|| volume.ephemeral.as_ref().map(|_| own()))
 }
 
 /// What a claim is bound to, if that is on this node's disk.
@@ -291,6 +299,13 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(needs(&pod).claims.into_iter().collect::<Vec<_>>(), ["c"]);
+        let brought: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "web"}, "spec": {"containers": [], "volumes": [{"name": "own", "ephemeral": {}}]},
+        }))
+        .unwrap();
+        assert_eq!(needs(&brought).claims.into_iter().collect::<Vec<_>>(), ["web-own"]);
+        let error = plan(&brought, &Facts::default(), &References::default()).unwrap_err();
+        assert_eq!(error.why, "persistentvolumeclaim \"web-own\" is not bound to a volume");
         let planned = |volume: serde_json::Value| {
             let claims = [("c".to_owned(), serde_json::from_value(volume).unwrap())].into();
             plan(&pod, &Facts::default(), &References { claims, ..References::default() }).map_err(|it| it.why)
