@@ -42,7 +42,7 @@ impl Controller for VolumeController {
             // The other half of a pair, and those who wait for a volume.
             Source::leading_to(&resource::PERSISTENT_VOLUME, |cache, volume| match claim_key(volume) {
                 Some(key) => vec![key],
-                None => waiting(cache, volume.name(), |_| true),
+                None => waiting(cache, volume.name(), |it| it.class == storage::volume(volume).class),
             })
             .remembered(),
             Source::leading_to(&resource::PERSISTENT_VOLUME_CLAIM, |_, claim| {
@@ -72,7 +72,7 @@ impl Controller for VolumeController {
     }
 }
 
-/// The keys of claims without a volume, and of those that name this one.
+/// The keys of wanted claims without a volume, and of those that name this one.
 fn waiting(cache: &Cache, volume: &str, wanted: impl Fn(&storage::Claim) -> bool) -> Vec<ObjectKey> {
     let claims = cache.list(&resource::PERSISTENT_VOLUME_CLAIM, &Query::default()).objects;
     let waits = |it: &&Arc<Object>| {

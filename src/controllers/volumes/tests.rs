@@ -207,14 +207,19 @@ proptest! {
 }
 
 #[test]
-fn a_volume_wakes_the_claim_that_names_it() {
+fn a_volume_wakes_claims_of_its_class_and_the_one_that_names_it() {
     let mut world = world();
+    let [alike, another] = ["", "another"].map(|class| {
+        let it = claim(&format!("of-{class}"), "5Gi", json!({"storageClassName": class}));
+        world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", it).key()
+    });
     let named = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({"volumeName": "v"}))).key();
     let volume = world.put(&resource::PERSISTENT_VOLUME, "", volume("v", "10Gi", json!({})));
     let sources = VolumeController.sources();
     let woken: Vec<_> =
         sources.iter().filter(|it| it.resource == volume.resource()).flat_map(|it| (it.keys)(&world.cache, &volume)).collect();
-    assert!(woken.contains(&named), "{woken:?}");
+    assert!(woken.contains(&named) && woken.contains(&alike) && !woken.contains(&another), "{woken:?}");
+    world.remove(&alike);
     world.settle(|_| ());
     assert_eq!(phases(&world, "v", "c"), pair("Bound", "Bound"));
 }
