@@ -12,7 +12,8 @@ use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef};
 use crate::util::portion::{Round, portion};
 
-/// A kind of reconciliation: which changes wake it, and what it decides. What it keeps for itself only saves work: a plan is the same without.
+/// A kind of reconciliation: which changes wake it, and what it decides. What it keeps for itself saves work, or paces it (when it last did a thing, or first
+/// saw one); it may be lost at any time.
 pub trait Controller: Send + Sync + 'static {
     /// As in events' source and in logs, such as `replication-controller`.
     fn name(&self) -> &'static str;
