@@ -24,6 +24,10 @@ async fn what_is_tried_must_be_possible() {
     let taken = (409, "AlreadyExists".to_owned(), "configmaps \"a\" already exists".to_owned());
     assert_eq!(it.create(&tried, config_map("a")).await.failed(), taken);
     assert!(it.create(&tried, config_map("b")).await.ok()["metadata"].get("resourceVersion").is_none());
+    // Whoever is refused is warned as well.
+    it.create(PODS, pod("a.b")).await.ok();
+    let refused = it.create(&format!("{PODS}?dryRun=All"), with(pod("a.b"), "/foo", 1.into())).await;
+    assert_eq!((refused.code, refused.headers.get_all("warning").iter().count()), (409, 2));
     it.create(CONFIG_MAPS, with(config_map("held"), "/metadata/finalizers", json!(["example.com/hold"]))).await.ok();
     it.delete(&format!("{CONFIG_MAPS}/held"), Value::Null).await.ok();
     for path in [CONFIG_MAPS, &tried] {
