@@ -211,7 +211,6 @@ fn choose(
         let Some(lot) = book.lot(slot) else { continue };
         let judged = judge(lot, demand, around).and_then(|room| {
             let chosen = around.node(&lot.host).and_then(|node| storage.choose(wanted, node)).ok_or(Unfit::Volumes)?;
-            lot.ledger.clone().take(demand, cost(lot, around), around.framework_roles()).map_err(Unfit::Resources)?;
             Ok((room, chosen))
         });
         match judged {
@@ -222,11 +221,22 @@ fn choose(
             break;
         }
     }
-    let best = found.into_iter().min_by(|(few, a, _), (many, b, _)| few.cmp(many).then_with(|| b.cmp(a)));
-    if best.is_none() {
+    let all = found.len() < COMPARED;
+    found.sort_by(|(few, a, _), (many, b, _)| few.cmp(many).then_with(|| b.cmp(a)));
+    let best = found.into_iter().find_map(|(_, candidate, chosen)| {
+        let lot = book.lot(candidate.slot).expect("it was just looked at");
+        match lot.ledger.clone().take(demand, cost(lot, around), around.framework_roles()) {
+            Ok(_) => Some((lot.host.clone(), chosen)),
+            Err(short) => {
+                verdicts.insert(lot.agent.clone(), Unfit::Resources(short));
+                None
+            }
+        }
+    });
+    if best.is_none() && all {
         *tried = book.generation();
     }
-    best.map(|(_, candidate, chosen)| (book.lot(candidate.slot).expect("it was just looked at").host.clone(), chosen))
+    best
 }
 
 /// A lot that would do for a group when it was last looked at.
