@@ -6,15 +6,11 @@ use etcd_client::{GetOptions, KvClient};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use super::client::{Call, Members};
 use super::to_revision;
 use crate::object::Revision;
 use crate::store::{Result, StoreError};
-
-/// So many reads are under way at a time. With one, who comes just after it began waits for nearly two.
-const READS: usize = 2;
 
 type Read = Shared<BoxFuture<'static, std::result::Result<Revision, Arc<StoreError>>>>;
 
@@ -23,13 +19,13 @@ pub(super) struct Newest {
     members: Arc<Members>,
     /// The next read, as long as it has not begun.
     next: Arc<Mutex<Option<Read>>>,
-    /// One for each read that is under way.
-    turns: Arc<Semaphore>,
+    /// Held by the read that is under way.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Newest {
     pub(super) fn new(members: Arc<Members>) -> Self {
-        Self { members, next: Arc::default(), turns: Arc::new(Semaphore::new(READS)) }
+        Self { members, next: Arc::default(), turn: Arc::default() }
     }
 
     /// A revision at least that of every write acknowledged before the call.
@@ -39,9 +35,9 @@ impl Newest {
     }
 
     fn prepare(&self) -> Read {
-        let (members, next, turns) = (self.members.clone(), self.next.clone(), self.turns.clone());
+        let (members, next, turn) = (self.members.clone(), self.next.clone(), self.turn.clone());
         let read = async move {
-            let _turn = turns.acquire().await;
+            let _turn = turn.lock().await;
             next.lock().take();
             let get = |mut kv: KvClient| async move { kv.get("\0", Some(GetOptions::new().with_count_only())).await };
             let answer = members.kv(Call::Repeatable, get).await.map_err(|error| Arc::new(error.into()))?;
