@@ -129,13 +129,9 @@ fn service(server: &Server) -> Value {
             "clusterIP": address,
             "sessionAffinity": "ClientIP",
             "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
-            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port(server)}],
+            "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": server.own_address().port()}],
         },
     })
-}
-
-fn port(server: &Server) -> u16 {
-    server.own_address().port()
 }
 
 /// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.

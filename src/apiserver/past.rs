@@ -34,12 +34,16 @@ pub(crate) async fn page(
             Err(StoreError::Compacted { .. }) => return Ok(None),
             Err(error) => return Err(store_status(error)),
         };
-        let objects = found.entries.iter().filter_map(|it| feed::parse(server, &it.key, &it.value, it.revision));
-        for object in objects.filter(|it| query.matches(it)) {
-            if page.objects.len() < limit {
-                page.objects.push(object);
-            } else {
+        for entry in &found.entries {
+            let full = page.objects.len() == limit;
+            // Where all match, those behind the page are only counted.
+            if full && counts {
                 behind += 1;
+                continue;
+            }
+            match feed::parse(server, &entry.key, &entry.value, entry.revision).filter(|it| query.matches(it)) {
+                Some(_) if full => behind += 1,
+                found => page.objects.extend(found),
             }
         }
         page.more = behind > 0;
