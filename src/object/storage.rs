@@ -57,19 +57,25 @@ pub struct ClaimReference {
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Wire<ClaimSpec>")]
 pub struct Claim {
-    /// Empty for none.
-    pub class: Box<str>,
-    pub requested: Quantity,
-    pub access_modes: Box<[Box<str>]>,
-    mode: Mode,
-    /// `None`: one that is malformed, and matches nothing.
-    selector: Option<LabelSelector>,
+    pub asks: Arc<Request>,
     /// The volume that it names.
     pub volume: Option<Box<str>>,
     pub selected_node: Option<Box<str>>,
     /// [`BIND_COMPLETED`].
     pub is_completed: bool,
     pub phase: Box<str>,
+}
+
+/// What a claim asks of a volume. Any that suits one claim suits all that ask for the same, unless it is meant for one of them.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// Empty for none.
+    pub class: Box<str>,
+    pub size: Quantity,
+    pub access_modes: Box<[Box<str>]>,
+    mode: Mode,
+    /// `None`: one that is malformed, and matches nothing.
+    selector: Option<LabelSelector>,
 }
 
 /// A storage class as binding sees it.
@@ -83,7 +89,7 @@ pub struct Class {
     topologies: Vec<Vec<Topology>>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
 enum Mode {
     #[default]
     Filesystem,
@@ -123,27 +129,27 @@ impl Volume {
         self.nodes.as_ref().is_none_or(|terms| terms.iter().any(|it| it.holds(node)))
     }
 
-    fn has_access_modes(&self, claim: &Claim) -> bool {
-        claim.access_modes.iter().all(|it| self.access_modes.contains(it))
+    fn has_access_modes(&self, request: &Request) -> bool {
+        request.access_modes.iter().all(|it| self.access_modes.contains(it))
     }
 
-    /// Whether size, mode and access modes are such that the claim can be bound to it at all.
-    fn fits(&self, claim: &Claim) -> bool {
-        self.capacity >= claim.requested && self.mode == claim.mode && self.has_access_modes(claim)
+    /// Whether size, mode and access modes are such that a claim can be bound to it at all.
+    fn fits(&self, request: &Request) -> bool {
+        self.capacity >= request.size && self.mode == request.mode && self.has_access_modes(request)
     }
 
-    /// Why it, which was chosen by name, does not suit a claim, in Kubernetes' words.
-    pub fn mismatch(&self, claim: &Claim) -> Option<&'static str> {
-        if self.capacity < claim.requested {
+    /// Why it, which was chosen by name, does not suit what a claim asks for, in Kubernetes' words.
+    pub fn mismatch(&self, request: &Request) -> Option<&'static str> {
+        if self.capacity < request.size {
             return Some("requested PV is too small");
         }
-        if self.class != claim.class {
+        if self.class != request.class {
             return Some("storageClassName does not match");
         }
-        if self.mode != claim.mode {
+        if self.mode != request.mode {
             return Some("incompatible volumeMode");
         }
-        (!self.has_access_modes(claim)).then_some("incompatible accessMode")
+        (!self.has_access_modes(request)).then_some("incompatible accessMode")
     }
 }
 
@@ -188,20 +194,20 @@ impl Choice<'_> {
     }
 }
 
-/// Whether a claim could be given a volume that is not meant for it.
-pub fn suits(volume: &Object, claim: &Object, choice: Choice<'_>) -> bool {
-    let (seen, asked) = (self::volume(volume), self::claim(claim));
-    seen.fits(asked)
+/// Whether claims that ask for this could be given a volume that is not meant for them.
+pub fn suits(volume: &Object, request: &Request, choice: Choice<'_>) -> bool {
+    let seen = self::volume(volume);
+    seen.fits(request)
         && seen.is_free(volume)
-        && seen.class == asked.class
+        && seen.class == request.class
         && choice.admits(seen)
-        && asked.selector.as_ref().is_some_and(|it| it.matches(volume))
+        && request.selector.as_ref().is_some_and(|it| it.matches(volume))
 }
 
 /// Whether a volume is meant for a claim and large enough: there is no other for it then, wherever this one can be used.
 pub fn is_meant(volume: &Object, claim: &Object) -> bool {
     let seen = self::volume(volume);
-    seen.is_for(claim) && seen.fits(self::claim(claim))
+    seen.is_for(claim) && seen.fits(&self::claim(claim).asks)
 }
 
 /// The volume for a claim that names none: the one that is meant for it, or else the smallest that suits it.
@@ -209,7 +215,8 @@ pub fn best<'a>(volumes: &'a [Arc<Object>], claim: &Object, choice: Choice<'_>) 
     if let Some(meant) = volumes.iter().find(|it| is_meant(it, claim)) {
         return Some(meant);
     }
-    volumes.iter().filter(|it| suits(it, claim, choice)).min_by_key(|it| self::volume(it).capacity)
+    let asked = &self::claim(claim).asks;
+    volumes.iter().filter(|it| suits(it, asked, choice)).min_by_key(|it| self::volume(it).capacity)
 }
 
 /// The merge patch that reserves a volume for a claim, if it is still as it was seen.
@@ -356,12 +363,15 @@ impl From<Wire<VolumeSpec>> for Volume {
 
 impl From<Wire<ClaimSpec>> for Claim {
     fn from(Wire { mut metadata, spec, status }: Wire<ClaimSpec>) -> Self {
-        Self {
+        let asks = Request {
             class: metadata.class(spec.storage_class_name),
-            requested: Amounts::quantity(spec.resources.and_then(|it| it.requests).as_ref()),
+            size: Amounts::quantity(spec.resources.and_then(|it| it.requests).as_ref()),
             access_modes: spec.access_modes.unwrap_or_default(),
             mode: Mode::of(spec.volume_mode.as_deref()),
             selector: spec.selector.map_or(Some(LabelSelector::default()), |it| LabelSelector::from_spec(&it).ok()),
+        };
+        Self {
+            asks: Arc::new(asks),
             volume: spec.volume_name.filter(|it| !it.is_empty()),
             selected_node: metadata.take(SELECTED_NODE),
             is_completed: metadata.take(BIND_COMPLETED).is_some(),
@@ -454,8 +464,8 @@ mod tests {
         for choice in [Choice::Any, Choice::Meant] {
             assert_eq!(best(&volumes, &claim, choice).unwrap().name(), "meant");
         }
-        assert_eq!(super::volume(&volumes[0]).mismatch(super::claim(&claim)), None);
-        assert_eq!(super::volume(&volumes[1]).mismatch(super::claim(&claim)), Some("storageClassName does not match"));
+        assert_eq!(super::volume(&volumes[0]).mismatch(&super::claim(&claim).asks), None);
+        assert_eq!(super::volume(&volumes[1]).mismatch(&super::claim(&claim).asks), Some("storageClassName does not match"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::limits::{Defaults, Limits};
-use super::storage::{Hold, PodClaim, Wanted};
+use super::storage::{Hold, Need, PodClaim, Wanted};
 use crate::object::constraints::{Affinity, Constraints, Toleration};
 use crate::object::{Name, Object};
 use crate::util::product::Product;
@@ -29,8 +29,8 @@ pub struct Demand {
     /// Whose resources it may take, in order of preference. Empty: none will do.
     pub roles: Vec<Box<str>>,
     pub constraints: Constraints,
-    /// What its claims ask for, if anything; as `constraints.volumes`, it is added by who knows the claims.
-    pub storage: Option<Box<Wanted>>,
+    /// The volumes that it gets where it is placed; as `constraints.volumes`, they are added by who knows its claims.
+    pub needs: Vec<Need>,
 }
 
 /// What reading pods takes from the configuration.
@@ -65,6 +65,8 @@ pub struct PodFacts {
     pub binding: Binding,
     /// The claims that its volumes are of, each once.
     pub claims: Vec<PodClaim>,
+    /// Those that matter while it waits, added by who knows them.
+    pub wanted: Wanted,
     /// Why it cannot be placed, whatever is offered.
     pub hold: Option<Hold>,
 }
@@ -128,7 +130,7 @@ impl PodFacts {
                 tolerations: spec.tolerations.unwrap_or_default(),
                 volumes: Vec::new(),
             },
-            storage: None,
+            needs: Vec::new(),
         };
         Ok(Self {
             name: meta.name.clone(),
@@ -143,6 +145,7 @@ impl PodFacts {
             foreign: spec.scheduler_name.is_some_and(|it| !it.is_empty() && it != SCHEDULER_NAME && it != rules.product.scheduler_service),
             binding,
             claims,
+            wanted: Wanted::default(),
             hold: spec.scheduling_gates.is_some_and(|it| !it.is_empty()).then_some(Hold::Gated),
         })
     }

@@ -153,6 +153,14 @@ impl Book {
         self.lots[slot].as_mut()
     }
 
+    /// Undoes what was drawn from a lot since it last changed.
+    pub fn restore(&mut self, slot: Slot) {
+        if let Some(lot) = self.lots[slot].as_mut() {
+            // What is reserved was there when the lot was held.
+            let _ = lot.recount();
+        }
+    }
+
     /// Takes a lot out, to accept its offers.
     ///
     /// # Panics

@@ -1,6 +1,7 @@
 //! Which pod goes where: one round over the waiting pods and the offers held. Pure and deterministic.
 
 use std::cmp::{Ordering, Reverse};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::time::Duration;
 use super::demand::Demand;
 use super::nodes::HOSTNAME_LABEL;
 use super::offers::{Book, Lot, Slot};
-use super::queue::{GroupId, Queue, Waiting};
-use super::resources::{ExecutorCost, Grant, Ledger, Shortage};
-use super::storage::{Chosen, Storage};
+use super::queue::{Group, GroupId, Queue, Waiting};
+use super::resources::{ExecutorCost, Grant, Shortage};
+use super::storage::Storage;
 use crate::mesos::v1::{ExecutorInfo, Resource};
+use crate::object::Name;
 use crate::object::constraints::{Mismatch, NodeFacts};
 
 /// How many of the freest agents are compared for one pod. Taking a pod makes an agent less free, so the choice rotates by itself.
@@ -92,151 +94,54 @@ pub fn round(
 ) -> Launches {
     let mut launches = Launches::new();
     let generation = book.generation();
-    let kept = keep_promises(queue, book, storage, around);
+    let mut round = Round { book, spread, storage, around, promises: Vec::new() };
+    round.keep_promises(queue);
     let mut line: BinaryHeap<_> = queue.heads().map(Reverse).collect();
     let mut candidates: HashMap<GroupId, BinaryHeap<Candidate>> = HashMap::new();
-    while let Some(Reverse((_, id))) = line.pop() {
-        let Some(demand) = queue.group(id).map(|it| it.demand.clone()) else { continue };
-        if let Some(wanted) = &demand.storage {
-            let Some(waiting) = queue.first(id) else { continue };
-            if storage.are_in_use(&wanted.exclusive, &waiting.name) {
-                // By a pod of this round.
-                continue;
-            }
-            if demand.has_unbound_claims() {
-                let (pod, owner) = (waiting.name.clone(), waiting.owner.clone());
-                let found = queue.group_mut(id).and_then(|group| {
-                    let hopeless = storage.is_hopeless(wanted);
-                    group.barred = hopeless.then_some(Unfit::Volumes);
-                    if hopeless {
-                        None
-                    } else {
-                        choose(&demand, owner.as_deref(), book, spread, storage, around, &mut group.verdicts, &mut group.tried)
-                    }
-                });
-                if let Some((host, chosen)) = found {
-                    storage.begin(now, &pod, &host, chosen);
-                }
-                // Others that use the same claims wait for them too.
-                continue;
-            }
+    while let Some(Reverse((order, id))) = line.pop() {
+        let Some(waiting) = queue.at(id, order) else { continue };
+        let (pod, owner, wanted, demand) = (waiting.name.clone(), waiting.owner.clone(), waiting.wanted.clone(), waiting.demand.clone());
+        let next = queue.after(id, order).map(|order| Reverse((order, id)));
+        if round.storage.are_taken(&wanted, &pod) {
+            // By a pod of this round.
+            line.extend(next);
+            continue;
         }
         let Some(group) = queue.group_mut(id) else { continue };
-        let heap = candidates.entry(id).or_insert_with(|| {
-            let admitted = slots(&demand, book, group.tried, around).filter_map(|slot| {
-                let lot = book.lot(slot)?;
-                let judged = judge(lot, &demand, around);
-                judged
-                    .map(|room| Candidate { room, slot, version: lot.version })
-                    .map_err(|why| group.verdicts.insert(lot.agent.clone(), why))
-                    .ok()
-            });
-            admitted.collect()
-        });
-        let Some(waiting) = queue.first(id) else { continue };
-        let owner = waiting.owner.clone();
-        let mut verdicts = Vec::new();
-        let found = place(&demand, owner.as_deref(), heap, book, spread, around, &mut verdicts);
-        if let Some(group) = queue.group_mut(id) {
-            group.verdicts.extend(verdicts);
-            if found.is_none() {
-                group.tried = generation;
-            }
+        let heap = match candidates.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if round.is_barred(group) => continue,
+            Entry::Vacant(unknown) => unknown.insert(round.candidates(&demand, group)),
+        };
+        let Some((slot, grant, volumes)) = round.place(&demand, owner.as_deref(), heap, &mut group.verdicts) else {
+            group.tried = generation;
+            continue;
+        };
+        line.extend(next);
+        let lot = round.book.lot_mut(slot).expect("it was just drawn from");
+        round.spread.add(owner.as_deref(), &lot.host);
+        if !demand.needs.is_empty() {
+            let host = lot.host.clone();
+            round.storage.begin(now, &pod, &host, wanted.unbound, volumes);
+            round.promises.push((Some(slot), owner, host));
+            continue;
         }
-        let Some((slot, grant, executor)) = found else { continue };
-        let name = queue.first(id).expect("its head was just placed").name.clone();
-        let waiting = queue.remove(&name).expect("it was queued");
-        let host = &book.lot(slot).expect("it was just drawn from").host;
-        spread.add(owner.as_deref(), host);
-        storage.launched(&name);
+        let executor = lot.executor.get_or_insert_with(|| Arc::new(around.executor(&lot.host, grant.executor.clone()))).clone();
+        round.storage.launched(&pod);
+        let waiting = queue.remove(&pod).expect("it was queued");
         launches.entry(slot).or_default().push(Placed { waiting, grant, executor });
-        if let Some(next) = queue.head(id) {
-            line.push(Reverse((next, id)));
-        }
     }
-    for (slot, ledger) in kept {
-        if let Some(lot) = book.lot_mut(slot).filter(|_| !launches.contains_key(&slot)) {
-            lot.ledger = ledger;
-            lot.version += 1;
-        }
-    }
+    round.take_back_promises(&launches);
     launches
 }
 
-/// The slots to look at for a demand. Some pods can go to one host only: those of a DaemonSet, of which there may be one for each of
-/// thousands, and those whose volume is a disk there.
-fn slots<'a>(demand: &'a Demand, book: &'a Book, tried: u64, around: &impl Surroundings) -> Box<dyn Iterator<Item = Slot> + 'a> {
-    let is_labelled = |host: &&str| around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
-    let constraints = &demand.constraints;
-    match constraints.pinned().or_else(|| constraints.volume_label(HOSTNAME_LABEL).filter(is_labelled)) {
-        Some(host) => Box::new(book.on_host(host, tried)),
-        None => Box::new(book.since(tried)),
-    }
-}
-
-/// Sets aside what pods will need whose claims are being bound. The ledgers as they were, to be put back.
-fn keep_promises(queue: &Queue, book: &mut Book, storage: &Storage, around: &impl Surroundings) -> Vec<(Slot, Ledger)> {
-    let mut kept: BTreeMap<Slot, Ledger> = BTreeMap::new();
-    let promised: BTreeSet<_> = storage.promised().collect();
-    for (pod, host) in promised {
-        let Some(waiting) = queue.get(pod) else { continue };
-        for slot in book.on_host(host, 0).collect::<Vec<_>>() {
-            let Some(lot) = book.lot_mut(slot) else { continue };
-            let (cost, before) = (cost(lot, around), lot.ledger.clone());
-            if lot.ledger.take(&waiting.demand, cost, around.framework_roles()).is_ok() {
-                kept.entry(slot).or_insert(before);
-                break;
-            }
-        }
-    }
-    kept.into_iter().collect()
-}
-
-/// Finds a host for a pod whose claims get their volumes there, and the volumes. Nothing is drawn from its lot: the pod is launched once the
-/// claims are bound. Where there are very many hosts that will do, not all are compared.
-#[allow(clippy::too_many_arguments, reason = "all that a place depends on")]
-fn choose(
-    demand: &Demand,
-    owner: Option<&str>,
-    book: &Book,
-    spread: &Spread,
-    storage: &Storage,
-    around: &impl Surroundings,
-    verdicts: &mut HashMap<Arc<str>, Unfit>,
-    tried: &mut u64,
-) -> Option<(Arc<str>, Vec<Chosen>)> {
-    let wanted = demand.storage.as_deref()?;
-    let mut found: Vec<(u32, Candidate, Vec<Chosen>)> = Vec::new();
-    for slot in slots(demand, book, *tried, around) {
-        let Some(lot) = book.lot(slot) else { continue };
-        let judged = judge(lot, demand, around).and_then(|room| {
-            let chosen = around.node(&lot.host).and_then(|node| storage.choose(wanted, node)).ok_or(Unfit::Volumes)?;
-            Ok((room, chosen))
-        });
-        match judged {
-            Ok((room, chosen)) => found.push((spread.count(owner, &lot.host), Candidate { room, slot, version: lot.version }, chosen)),
-            Err(why) => drop(verdicts.insert(lot.agent.clone(), why)),
-        }
-        if found.len() == COMPARED {
-            break;
-        }
-    }
-    let all = found.len() < COMPARED;
-    found.sort_by(|(few, a, _), (many, b, _)| few.cmp(many).then_with(|| b.cmp(a)));
-    let best = found.into_iter().find_map(|(_, candidate, chosen)| {
-        let lot = book.lot(candidate.slot).expect("it was just looked at");
-        match lot.ledger.clone().take(demand, cost(lot, around), around.framework_roles()) {
-            Ok(_) => Some((lot.host.clone(), chosen)),
-            Err(short) => {
-                verdicts.insert(lot.agent.clone(), Unfit::Resources(short));
-                None
-            }
-        }
-    });
-    if best.is_none() && all {
-        *tried = book.generation();
-    }
-    best
+struct Round<'a, S> {
+    book: &'a mut Book,
+    spread: &'a mut Spread,
+    storage: &'a mut Storage,
+    around: &'a S,
+    /// Pods that are not launched yet, but have a host, because their claims get volumes there: what they were given for this round, by owner.
+    promises: Vec<(Option<Slot>, Option<Box<str>>, Arc<str>)>,
 }
 
 /// A lot that would do for a group when it was last looked at.
@@ -246,65 +151,130 @@ struct Candidate {
     version: u32,
 }
 
-/// Whether a lot would do, and how much room it has.
-fn judge(lot: &Lot, demand: &Demand, around: &impl Surroundings) -> Result<f64, Unfit> {
-    let node = around.node(&lot.host).ok_or(Unfit::Node(Mismatch::Name))?;
-    demand.constraints.admit(node, lot.executor.is_some()).map_err(Unfit::Node)?;
-    lot.ledger.room(demand, cost(lot, around)).map_err(Unfit::Resources)
-}
+impl<S: Surroundings> Round<'_, S> {
+    /// Sets aside what pods will need whose claims are being bound.
+    fn keep_promises(&mut self, queue: &Queue) {
+        let promised: BTreeSet<(Name, Arc<str>)> = self.storage.promised().map(|(pod, host)| (pod.clone(), host.clone())).collect();
+        for (pod, host) in promised {
+            let Some(waiting) = queue.get(&pod) else { continue };
+            let slots: Vec<Slot> = self.book.on_host(&host, 0).collect();
+            let slot = slots.into_iter().find(|slot| self.draw(&waiting.demand, *slot).is_ok());
+            self.spread.add(waiting.owner.as_deref(), &host);
+            self.promises.push((slot, waiting.owner.clone(), host));
+        }
+    }
 
-fn cost(lot: &Lot, around: &impl Surroundings) -> ExecutorCost {
-    if lot.executor.is_some() { ExecutorCost::default() } else { around.executor_cost() }
-}
+    fn take_back_promises(self, launches: &Launches) {
+        for (slot, owner, host) in self.promises {
+            self.spread.remove(owner.as_deref(), &host);
+            if let Some(slot) = slot.filter(|it| !launches.contains_key(it)) {
+                self.book.restore(slot);
+            }
+        }
+    }
 
-/// Finds a lot among the candidates and draws from it. Candidates that turn out not to do are dropped; their verdicts are noted.
-fn place(
-    demand: &Demand,
-    owner: Option<&str>,
-    heap: &mut BinaryHeap<Candidate>,
-    book: &mut Book,
-    spread: &Spread,
-    around: &impl Surroundings,
-    verdicts: &mut Vec<(Arc<str>, Unfit)>,
-) -> Option<(Slot, Grant, Arc<ExecutorInfo>)> {
-    loop {
-        let mut compared: Vec<(u32, Candidate)> = Vec::new();
-        while compared.len() < COMPARED
-            && let Some(mut candidate) = heap.pop()
-        {
-            let Some(lot) = book.lot(candidate.slot) else { continue };
-            if candidate.version != lot.version {
-                // Others have drawn from it since: look again, and let it take its new place among the candidates.
-                match judge(lot, demand, around) {
-                    Ok(room) => {
-                        (candidate.room, candidate.version) = (room, lot.version);
-                        heap.push(candidate);
+    /// Whether no agent will do, and notes why.
+    fn is_barred(&self, group: &mut Group) -> bool {
+        group.barred = self.storage.are_hopeless(&group.demand.needs).then_some(Unfit::Volumes);
+        group.barred.is_some()
+    }
+
+    /// The lots that would do for a group, of those that it has not tried.
+    fn candidates(&self, demand: &Demand, group: &mut Group) -> BinaryHeap<Candidate> {
+        let mut admitted = BinaryHeap::new();
+        for slot in self.slots(demand, group.tried) {
+            let Some(lot) = self.book.lot(slot) else { continue };
+            match self.judge(lot, demand) {
+                Ok(room) => admitted.push(Candidate { room, slot, version: lot.version }),
+                Err(why) => drop(group.verdicts.insert(lot.agent.clone(), why)),
+            }
+        }
+        admitted
+    }
+
+    /// The slots to look at for a demand. Some pods can go to one host only: those of a DaemonSet, of which there may be one for each of
+    /// thousands, and those whose volume is a disk there.
+    fn slots<'b>(&'b self, demand: &'b Demand, tried: u64) -> Box<dyn Iterator<Item = Slot> + 'b> {
+        let is_labelled = |host: &&str| self.around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
+        let constraints = &demand.constraints;
+        match constraints.pinned().or_else(|| constraints.volume_label(HOSTNAME_LABEL).filter(is_labelled)) {
+            Some(host) => Box::new(self.book.on_host(host, tried)),
+            None => Box::new(self.book.since(tried)),
+        }
+    }
+
+    /// Whether a lot would do, and how much room it has. Volumes are looked for when it is chosen: they grow fewer in a round, never more.
+    fn judge(&self, lot: &Lot, demand: &Demand) -> Result<f64, Unfit> {
+        let node = self.around.node(&lot.host).ok_or(Unfit::Node(Mismatch::Name))?;
+        demand.constraints.admit(node, lot.executor.is_some()).map_err(Unfit::Node)?;
+        lot.ledger.room(demand, self.executor_cost(lot)).map_err(Unfit::Resources)
+    }
+
+    fn executor_cost(&self, lot: &Lot) -> ExecutorCost {
+        if lot.executor.is_some() { ExecutorCost::default() } else { self.around.executor_cost() }
+    }
+
+    /// Finds a lot among the candidates and draws from it, with the volumes that the pod gets there. Candidates that turn out not to do are
+    /// dropped; their verdicts are noted.
+    fn place(
+        &mut self,
+        demand: &Demand,
+        owner: Option<&str>,
+        heap: &mut BinaryHeap<Candidate>,
+        verdicts: &mut HashMap<Arc<str>, Unfit>,
+    ) -> Option<(Slot, Grant, Vec<Option<Box<str>>>)> {
+        loop {
+            let mut compared: Vec<(u32, Candidate)> = Vec::new();
+            while compared.len() < COMPARED
+                && let Some(mut candidate) = heap.pop()
+            {
+                let Some(lot) = self.book.lot(candidate.slot) else { continue };
+                if candidate.version != lot.version {
+                    // Others have drawn from it since: look again, and let it take its new place among the candidates.
+                    match self.judge(lot, demand) {
+                        Ok(room) => {
+                            (candidate.room, candidate.version) = (room, lot.version);
+                            heap.push(candidate);
+                        }
+                        Err(why) => drop(verdicts.insert(lot.agent.clone(), why)),
                     }
-                    Err(why) => verdicts.push((lot.agent.clone(), why)),
+                    continue;
                 }
-                continue;
+                let count = self.spread.count(owner, &lot.host);
+                compared.push((count, candidate));
+                if count == 0 {
+                    break;
+                }
             }
-            let count = spread.count(owner, &lot.host);
-            compared.push((count, candidate));
-            if count == 0 {
-                break;
+            let best = (0..compared.len()).min_by_key(|at| compared[*at].0)?;
+            let (_, chosen) = compared.swap_remove(best);
+            heap.extend(compared.into_iter().map(|(_, candidate)| candidate));
+            let slot = chosen.slot;
+            match self.volumes(demand, slot).and_then(|volumes| Ok((self.draw(demand, slot)?, volumes))) {
+                Ok((grant, volumes)) => {
+                    heap.push(chosen);
+                    return Some((slot, grant, volumes));
+                }
+                Err(why) => drop(verdicts.insert(self.book.lot(slot).expect("seen above").agent.clone(), why)),
             }
         }
-        let best = (0..compared.len()).min_by_key(|at| compared[*at].0)?;
-        let (_, chosen) = compared.swap_remove(best);
-        heap.extend(compared.into_iter().map(|(_, candidate)| candidate));
-        let lot = book.lot_mut(chosen.slot).expect("seen above");
-        match lot.ledger.take(demand, cost(lot, around), around.framework_roles()) {
-            Ok(mut grant) => {
-                lot.version += 1;
-                let paid = std::mem::take(&mut grant.executor);
-                let executor = lot.executor.get_or_insert_with(|| Arc::new(around.executor(&lot.host, paid))).clone();
-                let slot = chosen.slot;
-                heap.push(chosen);
-                return Some((slot, grant, executor));
-            }
-            Err(short) => verdicts.push((lot.agent.clone(), Unfit::Resources(short))),
+    }
+
+    fn volumes(&self, demand: &Demand, slot: Slot) -> Result<Vec<Option<Box<str>>>, Unfit> {
+        if demand.needs.is_empty() {
+            return Ok(Vec::new());
         }
+        let node = self.book.lot(slot).and_then(|lot| self.around.node(&lot.host));
+        node.and_then(|node| self.storage.choose(&demand.needs, node)).ok_or(Unfit::Volumes)
+    }
+
+    fn draw(&mut self, demand: &Demand, slot: Slot) -> Result<Grant, Unfit> {
+        let lot = self.book.lot(slot).expect("the caller has the slot of a lot");
+        let cost = self.executor_cost(lot);
+        let lot = self.book.lot_mut(slot).expect("seen above");
+        let grant = lot.ledger.take(demand, cost, self.around.framework_roles()).map_err(Unfit::Resources)?;
+        lot.version += 1;
+        Ok(grant)
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Demand, PodFacts};
 use super::placement::{Unfit, explain};
-use super::storage::Hold;
+use super::storage::{Hold, Wanted};
 use super::taskid;
 use crate::object::{Name, Object};
 
@@ -25,6 +26,7 @@ pub struct Waiting {
     pub uid: Box<str>,
     pub owner: Option<Box<str>>,
     pub demand: Arc<Demand>,
+    pub wanted: Wanted,
     /// When it was first queued.
     pub since: Duration,
     /// Launches that came to nothing.
@@ -86,7 +88,7 @@ impl Queue {
             && *old.demand == facts.demand
         {
             // Nothing that matters here: what its group has tried holds.
-            (old.pod, old.owner) = (pod, facts.owner);
+            (old.pod, old.owner, old.wanted) = (pod, facts.owner, facts.wanted);
             return;
         }
         let mut old = self.remove(&facts.name).filter(|old| old.uid == facts.uid);
@@ -106,8 +108,25 @@ impl Queue {
             _ => Arc::new(facts.demand),
         };
         let order = (Reverse(facts.priority), seq);
-        let PodFacts { name, uid, owner, hold, .. } = facts;
-        self.insert(Waiting { pod, name, uid, owner, demand, since, attempts, order, group: 0, hold, not_before, tell_at, told, marked });
+        let PodFacts { name, uid, owner, wanted, hold, .. } = facts;
+        let group = 0;
+        self.insert(Waiting {
+            pod,
+            name,
+            uid,
+            owner,
+            demand,
+            wanted,
+            since,
+            attempts,
+            order,
+            group,
+            hold,
+            not_before,
+            tell_at,
+            told,
+            marked,
+        });
     }
 
     /// Queues a pod again whose launch came to nothing.
@@ -197,9 +216,9 @@ impl Queue {
         self.groups.iter().enumerate().filter_map(head)
     }
 
-    /// The place in line of a group's first pod.
-    pub fn head(&self, id: GroupId) -> Option<Order> {
-        Some(*self.group(id)?.ready.first_key_value()?.0)
+    /// The place in line of the group's pod that follows the one at this place.
+    pub fn after(&self, id: GroupId, order: Order) -> Option<Order> {
+        Some(*self.group(id)?.ready.range((Bound::Excluded(order), Bound::Unbounded)).next()?.0)
     }
 
     pub fn group(&self, id: GroupId) -> Option<&Group> {
@@ -210,9 +229,9 @@ impl Queue {
         self.groups.get_mut(id)?.as_mut()
     }
 
-    /// The first pod of a group that could be launched now.
-    pub fn first(&self, id: GroupId) -> Option<&Waiting> {
-        self.group(id)?.ready.first_key_value().map(|(_, name)| &self.pods[name])
+    /// The pod at a place in line.
+    pub fn at(&self, id: GroupId, order: Order) -> Option<&Waiting> {
+        self.group(id)?.ready.get(&order).map(|name| &self.pods[name])
     }
 
     /// Pods whose users are due to hear that they still wait, at most `limit`.
@@ -334,7 +353,7 @@ mod tests {
         put(&mut queue, S, "c", "2", 0);
         let mut heads: Vec<_> = queue.heads().collect();
         heads.sort_unstable();
-        assert_eq!(heads.iter().map(|(_, id)| &*queue.first(*id).unwrap().name.name).collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(heads.iter().map(|(order, id)| &*queue.at(*id, *order).unwrap().name.name).collect::<Vec<_>>(), ["b", "c"]);
         assert!(queue.take_new_groups() && !queue.take_new_groups());
         put(&mut queue, S * 2, "a", "1", 0);
         assert!(!queue.take_new_groups());

@@ -291,6 +291,16 @@ impl Followed {
         }
     }
 
+    /// What a new listing, which is complete now, has not shown of what is known; nothing if there was none.
+    fn lost(&mut self, known: impl FnOnce() -> Vec<Name>) -> Vec<Name> {
+        if self.listing.take().is_none() {
+            return Vec::new();
+        }
+        let mut lost = known();
+        lost.retain(|it| self.cache.get(self.resource, &it.namespace, &it.name).is_none());
+        lost
+    }
+
     fn restart(&mut self, expired: Expired) {
         tracing::warn!("the watch of {} fell behind, beginning anew: {expired}", self.resource.plural);
         *self = Self { listing: Some(HashSet::new()), ..Self::new(&self.cache, self.resource) };
@@ -417,11 +427,8 @@ impl Running {
             Event::Added(node) | Event::Modified(node) => self.input(Input::Node(node)),
             Event::Deleted(node) => self.input(Input::NodeGone(node.name().into())),
             Event::Bookmark(_) => {
-                if self.nodes.listing.take().is_some() {
-                    let (cache, known) = (self.nodes.cache.clone(), self.core.lock().known_nodes());
-                    let gone = known.into_iter().filter(|host| cache.get(&resource::NODE, "", host).is_none());
-                    gone.for_each(|host| self.input(Input::NodeGone(host)));
-                }
+                let lost = self.nodes.lost(|| self.core.lock().known_nodes());
+                lost.into_iter().for_each(|it| self.input(Input::NodeGone(it.name)));
             }
         }
     }
@@ -431,11 +438,8 @@ impl Running {
             Event::Added(claim) | Event::Modified(claim) => self.input(Input::Claim(claim)),
             Event::Deleted(claim) => self.input(Input::ClaimGone(claim.meta().name.clone())),
             Event::Bookmark(_) => {
-                if self.claims.listing.take().is_some() {
-                    let (cache, (known, _, _)) = (self.claims.cache.clone(), self.core.lock().known_storage());
-                    let is_gone = |it: &Name| cache.get(&resource::PERSISTENT_VOLUME_CLAIM, &it.namespace, &it.name).is_none();
-                    known.into_iter().filter(is_gone).for_each(|it| self.input(Input::ClaimGone(it)));
-                }
+                let lost = self.claims.lost(|| self.core.lock().storage().claims());
+                lost.into_iter().for_each(|it| self.input(Input::ClaimGone(it)));
             }
         }
     }
@@ -445,11 +449,8 @@ impl Running {
             Event::Added(volume) | Event::Modified(volume) => self.input(Input::Volume(volume)),
             Event::Deleted(volume) => self.input(Input::VolumeGone(volume.name().into())),
             Event::Bookmark(_) => {
-                if self.volumes.listing.take().is_some() {
-                    let (cache, (_, known, _)) = (self.volumes.cache.clone(), self.core.lock().known_storage());
-                    let gone = known.into_iter().filter(|it| cache.get(&resource::PERSISTENT_VOLUME, "", it).is_none());
-                    gone.for_each(|it| self.input(Input::VolumeGone(it)));
-                }
+                let lost = self.volumes.lost(|| self.core.lock().storage().volumes());
+                lost.into_iter().for_each(|it| self.input(Input::VolumeGone(it.name)));
             }
         }
     }
@@ -459,11 +460,8 @@ impl Running {
             Event::Added(class) | Event::Modified(class) => self.input(Input::Class(class)),
             Event::Deleted(class) => self.input(Input::ClassGone(class.name().into())),
             Event::Bookmark(_) => {
-                if self.classes.listing.take().is_some() {
-                    let (cache, (_, _, known)) = (self.classes.cache.clone(), self.core.lock().known_storage());
-                    let gone = known.into_iter().filter(|it| cache.get(&resource::STORAGE_CLASS, "", it).is_none());
-                    gone.for_each(|it| self.input(Input::ClassGone(it)));
-                }
+                let lost = self.classes.lost(|| self.core.lock().storage().classes());
+                lost.into_iter().for_each(|it| self.input(Input::ClassGone(it.name)));
             }
         }
     }

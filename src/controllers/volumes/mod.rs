@@ -42,14 +42,14 @@ impl Controller for VolumeController {
             // The other half of a pair, and those who wait for a volume.
             Source::leading_to(&resource::PERSISTENT_VOLUME, |cache, volume| match claim_key(volume) {
                 Some(key) => vec![key],
-                None => waiting(cache, volume.name(), |it| it.class == storage::volume(volume).class),
+                None => waiting(cache, volume.name(), |it| it.asks.class == storage::volume(volume).class),
             })
             .remembered(),
             Source::leading_to(&resource::PERSISTENT_VOLUME_CLAIM, |_, claim| {
                 storage::claim(claim).volume.iter().map(|it| ObjectKey::new(&resource::PERSISTENT_VOLUME, "", it)).collect()
             })
             .remembered(),
-            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| waiting(cache, "", |it| *it.class == *class.name())),
+            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| waiting(cache, "", |it| *it.asks.class == *class.name())),
             Source::leading_to(&resource::POD, |cache, pod| {
                 let waits = |key: &ObjectKey| {
                     let claim = cache.get(key.resource, &key.name.namespace, &key.name.name);
@@ -112,7 +112,7 @@ fn plan_claim(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
             let what = if named.is_empty() { "reference to PersistentVolume" } else { "its PersistentVolume" };
             lose(claim, "ClaimLost", format!("Bound claim has lost {what}. Data on the volume is lost!"), plan);
         }
-        Some((object, volume)) if volume.claim.is_none() => match volume.mismatch(seen).filter(|_| !completed) {
+        Some((object, volume)) if volume.claim.is_none() => match volume.mismatch(&seen.asks).filter(|_| !completed) {
             Some(why) => {
                 let message = format!("Cannot bind to requested volume {named:?}: {why}");
                 plan.note(claim, EventType::Warning, "VolumeMismatch", message);
@@ -139,7 +139,8 @@ fn plan_claim(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
 /// or by saying on which node one is to be made.
 fn find(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     let seen = storage::claim(claim);
-    let class = if seen.class.is_empty() { None } else { cache.get(&resource::STORAGE_CLASS, "", &seen.class) };
+    let named = &*seen.asks.class;
+    let class = if named.is_empty() { None } else { cache.get(&resource::STORAGE_CLASS, "", named) };
     let class = class.as_deref().map(storage::class);
     let delayed = class.is_some_and(|it| it.is_delayed);
     let volumes = cache.list(&resource::PERSISTENT_VOLUME, &Query::default()).objects;
@@ -157,8 +158,8 @@ fn find(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
             plan.note(claim, EventType::Normal, reason, message);
         }
         Some(class) if class.has_provisioner() => ask_provisioner(claim, &class.provisioner, plan),
-        None if !seen.class.is_empty() => {
-            let message = format!("storageclass.storage.k8s.io {:?} not found", seen.class);
+        None if !named.is_empty() => {
+            let message = format!("storageclass.storage.k8s.io {named:?} not found");
             plan.note(claim, EventType::Warning, "ProvisioningFailed", message);
         }
         _ => {

@@ -465,13 +465,13 @@ impl Core {
     }
 
     /// The names of the nodes that the API server is known to have.
-    pub fn known_nodes(&self) -> Vec<Box<str>> {
-        self.nodes.iter().filter(|it| !it.provisional).map(|it| it.facts.name.clone()).collect()
+    pub fn known_nodes(&self) -> Vec<Name> {
+        self.nodes.iter().filter(|it| !it.provisional).map(|it| Name::new("", &it.facts.name)).collect()
     }
 
-    /// The names of the claims, volumes and classes that the API server is known to have.
-    pub fn known_storage(&self) -> (Vec<Name>, Vec<Box<str>>, Vec<Box<str>>) {
-        self.storage.known()
+    /// The claims, volumes and classes that are known.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// One line for each waiting pod.

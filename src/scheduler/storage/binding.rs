@@ -8,14 +8,6 @@ use super::{Storage, Why};
 use crate::object::storage;
 use crate::object::{Name, Object, Revision};
 
-/// What a claim gets on the node that was chosen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chosen {
-    pub claim: Name,
-    /// `None`: one that its provisioner makes.
-    pub volume: Option<Box<str>>,
-}
-
 /// Something to be written. What comes of it is told by its serial number.
 #[derive(Clone, Debug)]
 pub enum Write {
@@ -69,9 +61,9 @@ pub(super) enum How {
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Storage {
-    /// A node was chosen for a pod: binds its claims there.
-    pub fn begin(&mut self, now: Duration, pod: &Name, host: &Arc<str>, chosen: Vec<Chosen>) {
-        for Chosen { claim: name, volume } in chosen {
+    /// A node was chosen for a pod: binds its claims there, each to the volume chosen for it.
+    pub fn begin(&mut self, now: Duration, pod: &Name, host: &Arc<str>, claims: Vec<Name>, volumes: Vec<Option<Box<str>>>) {
+        for (name, volume) in claims.into_iter().zip(volumes) {
             let Some(claim) = self.claims.get(&name).cloned() else { continue };
             self.serial += 1;
             let serial = self.serial;
@@ -220,8 +212,8 @@ impl Storage {
         self.due.remove(&(binding.until, claim.clone()));
         if let How::Volume { name, .. } = &binding.how {
             self.shelves.withdraw(name, claim, Why::Chosen);
-            // Others may have it now.
-            self.restocked.extend(self.shelves.get(name).map(|it| storage::volume(it).class.clone()));
+            let name = name.clone();
+            self.restock(&name);
         }
         self.stir_users(claim);
     }

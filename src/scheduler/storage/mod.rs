@@ -10,12 +10,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::demand::{Demand, PodFacts};
+use super::demand::PodFacts;
 use crate::object::constraints::NodeFacts;
-use crate::object::storage::{self, Class};
+use crate::object::storage::{self, Class, Request};
 use crate::object::{Name, Object};
+pub use binding::Write;
 use binding::{Binding, How};
-pub use binding::{Chosen, Write};
 use shelf::{Shelves, Why};
 
 /// A claim that a pod uses.
@@ -26,10 +26,19 @@ pub struct PodClaim {
     pub is_own: bool,
 }
 
-/// What a pod's claims ask of its place beyond what [`Constraints`](crate::object::constraints::Constraints) say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// A volume that a pod is to get where it is placed: part of its [`Demand`](super::demand::Demand), so that pods whose claims ask for the
+/// same are looked at together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Need {
+    pub request: Arc<Request>,
+    /// The claim, if there is a volume that is meant for it and no other.
+    pub claim: Option<Name>,
+}
+
+/// The claims that matter while a pod waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Claims that get their volume where the pod is placed.
+    /// Claims that get their volume where the pod is placed, in the order of its needs.
     pub unbound: Vec<Name>,
     /// Claims that no other pod may use (`ReadWriteOncePod`).
     pub exclusive: Vec<Name>,
@@ -154,21 +163,30 @@ impl Storage {
     }
 
     pub fn volume(&mut self, volume: Arc<Object>) {
-        let (name, class) = (volume.name().to_owned(), storage::volume(&volume).class.clone());
+        let name = volume.name().to_owned();
+        let before = self.shelves.claims(&name);
         self.shelves.put(volume);
-        self.restocked.insert(class);
-        self.volume_changed(&name);
+        self.restock(&name);
+        self.volume_changed(before.union(&self.shelves.claims(&name)));
     }
 
     pub fn volume_gone(&mut self, name: &str) {
+        let claims = self.shelves.claims(name);
         self.shelves.remove(name);
-        self.volume_changed(name);
+        self.volume_changed(&claims);
     }
 
-    fn volume_changed(&mut self, name: &str) {
-        for claim in self.shelves.claims(name).cloned().collect::<BTreeSet<_>>() {
-            self.settle(&claim);
-            self.stir_users(&claim);
+    fn volume_changed<'a>(&mut self, claims: impl IntoIterator<Item = &'a Name>) {
+        for claim in claims {
+            self.settle(claim);
+            self.stir_users(claim);
+        }
+    }
+
+    /// Others may have a volume now, if it is free.
+    fn restock(&mut self, volume: &str) {
+        if self.shelves.is_free(volume) {
+            self.restocked.extend(self.shelves.get(volume).map(|it| storage::volume(it).class.clone()));
         }
     }
 
@@ -188,9 +206,17 @@ impl Storage {
         self.restocked.insert(name);
     }
 
-    /// Names of everything known of a kind, for those who have missed what went: claims, volumes, classes.
-    pub fn known(&self) -> (Vec<Name>, Vec<Box<str>>, Vec<Box<str>>) {
-        (self.claims.keys().cloned().collect(), self.shelves.names().map(Into::into).collect(), self.classes.keys().cloned().collect())
+    /// The names of the claims that are known, for those who have missed which went; so with the volumes and the classes.
+    pub fn claims(&self) -> Vec<Name> {
+        self.claims.keys().cloned().collect()
+    }
+
+    pub fn volumes(&self) -> Vec<Name> {
+        self.shelves.names().map(|it| Name::new("", it)).collect()
+    }
+
+    pub fn classes(&self) -> Vec<Name> {
+        self.classes.keys().map(|it| Name::new("", it)).collect()
     }
 
     fn stir_users(&mut self, claim: &Name) {
@@ -212,12 +238,10 @@ impl Storage {
         if pod.hold.is_some() {
             return;
         }
-        let mut wanted = Wanted::default();
-        pod.hold = self.examine(now, pod, &mut wanted).err();
+        pod.hold = self.examine(now, pod).err();
         if pod.hold.is_some() {
-            (wanted, pod.demand.constraints.volumes) = (Wanted::default(), Vec::new());
+            (pod.wanted, pod.demand.needs, pod.demand.constraints.volumes) = (Wanted::default(), Vec::new(), Vec::new());
         }
-        pod.demand.storage = (wanted != Wanted::default()).then(|| Box::new(wanted));
     }
 
     /// A pod has a node, or is on its way there.
@@ -272,7 +296,7 @@ impl Storage {
 
     fn unbound_classes(&self, pod: &PodFacts) -> Vec<Box<str>> {
         let claims = pod.claims.iter().filter_map(|it| self.claims.get(&it.name)).map(|it| storage::claim(it));
-        claims.filter(|it| !it.is_bound()).map(|it| it.class.clone()).collect()
+        claims.filter(|it| !it.is_bound()).map(|it| it.asks.class.clone()).collect()
     }
 
     fn unseek(&mut self, pod: &Name, classes: &[Box<str>]) {
@@ -294,21 +318,21 @@ impl Storage {
     }
 
     /// Takes down what a pod's claims ask for.
-    fn examine(&mut self, now: Duration, pod: &mut PodFacts, wanted: &mut Wanted) -> Result<(), Hold> {
+    fn examine(&mut self, now: Duration, pod: &mut PodFacts) -> Result<(), Hold> {
         for claim in &pod.claims {
             self.check(pod, claim).map_err(Hold::Pod)?;
         }
-        let mut being_bound = false;
+        let (mut unbound, mut being_bound) = (Vec::new(), false);
         for PodClaim { name, .. } in &pod.claims {
             let object = &self.claims[name];
             let claim = storage::claim(object);
             if is_exclusive(object) {
-                wanted.exclusive.push(name.clone());
+                pod.wanted.exclusive.push(name.clone());
             }
             if claim.is_bound() {
                 continue;
             }
-            if claim.volume.is_some() || !self.class_of(object).is_some_and(|it| it.is_delayed) {
+            if claim.volume.is_some() || !self.class_of(&claim.asks).is_some_and(|it| it.is_delayed) {
                 return Err(Hold::Pod(UNBOUND.to_owned()));
             }
             match &claim.selected_node {
@@ -319,10 +343,16 @@ impl Storage {
                     self.resume(now, &pod.name, name.clone(), host);
                     being_bound = true;
                 }
-                None => wanted.unbound.push(name.clone()),
+                None => {
+                    let claim_alone = self.shelves.meant(object).map(|_| name.clone());
+                    unbound.push((Need { request: claim.asks.clone(), claim: claim_alone }, name.clone()));
+                }
             }
         }
-        if self.are_in_use(&wanted.exclusive, &pod.name) {
+        // The one that asks for less chooses first, so that it does not take what only another could use.
+        unbound.sort_by_key(|(need, _)| need.request.size);
+        (pod.demand.needs, pod.wanted.unbound) = unbound.into_iter().unzip();
+        if self.are_in_use(&pod.wanted.exclusive, &pod.name) {
             return Err(Hold::Nodes(IN_USE));
         }
         for volume in pod.claims.iter().filter_map(|it| storage::claim(&self.claims[&it.name]).volume.as_ref()) {
@@ -355,43 +385,42 @@ impl Storage {
         Ok(())
     }
 
-    fn class_of(&self, claim: &Object) -> Option<&Class> {
-        self.classes.get(&storage::claim(claim).class).map(|it| storage::class(it))
+    fn class_of(&self, request: &Request) -> Option<&Class> {
+        self.classes.get(&request.class).map(|it| storage::class(it))
     }
 
     /// Whether one of these claims is used by a pod, other than this one, that is placed.
-    pub fn are_in_use(&self, exclusive: &[Name], pod: &Name) -> bool {
+    fn are_in_use(&self, exclusive: &[Name], pod: &Name) -> bool {
         let mut users = exclusive.iter().filter_map(|it| self.users.get(it)).flatten();
         users.any(|it| it != pod && self.pods.get(it).is_some_and(|it| it.is_placed))
     }
 
-    /// Whether there is no volume for one of a pod's claims on any node.
-    pub fn is_hopeless(&self, wanted: &Wanted) -> bool {
-        wanted.unbound.iter().any(|name| {
-            self.claims.get(name).is_none_or(|it| !self.class_of(it).is_some_and(Class::has_provisioner) && self.shelves.is_hopeless(it))
-        })
+    /// Whether a pod's claims have been given to others since it was last examined, or are about to be bound.
+    pub fn are_taken(&self, wanted: &Wanted, pod: &Name) -> bool {
+        self.are_in_use(&wanted.exclusive, pod) || wanted.unbound.iter().any(|it| self.bindings.contains_key(it))
     }
 
-    /// Volumes for all of a pod's claims that have none, on a node.
-    pub fn choose(&self, wanted: &Wanted, node: &NodeFacts) -> Option<Vec<Chosen>> {
-        let mut claims = wanted.unbound.iter().map(|it| self.claims.get(it)).collect::<Option<Vec<_>>>()?;
-        claims.sort_by_key(|it| storage::claim(it).requested);
-        let mut volumes: Vec<&str> = Vec::new();
-        let mut chosen = Vec::new();
-        for claim in claims {
-            let name = claim.meta().name.clone();
-            if self.bindings.contains_key(&name) {
+    /// Whether there is no volume for one of these on any node.
+    pub fn are_hopeless(&self, needs: &[Need]) -> bool {
+        let provided = |it: &Need| it.claim.is_some() || self.class_of(&it.request).is_some_and(Class::has_provisioner);
+        needs.iter().any(|it| !provided(it) && self.shelves.is_hopeless(&it.request))
+    }
+
+    /// A volume for each need, on a node; `None` stands for one that its provisioner makes.
+    pub fn choose(&self, needs: &[Need], node: &NodeFacts) -> Option<Vec<Option<Box<str>>>> {
+        let mut chosen: Vec<Option<&str>> = Vec::new();
+        for Need { request, claim } in needs {
+            let taken: Vec<&str> = chosen.iter().copied().flatten().collect();
+            let volume = match claim.as_ref().and_then(|it| self.shelves.meant(self.claims.get(it)?)) {
+                Some(meant) => Some(meant).filter(|it| storage::volume(it).is_usable_on(node)),
+                None => self.shelves.find(request, node, &taken),
+            };
+            if volume.is_none() && !self.class_of(request).is_some_and(|it| it.provisions_on(node)) {
                 return None;
             }
-            let volume = self.shelves.find(claim, node, &volumes);
-            if let Some(volume) = volume {
-                volumes.push(volume.name());
-            } else if !self.class_of(claim).is_some_and(|it| it.provisions_on(node)) {
-                return None;
-            }
-            chosen.push(Chosen { claim: name, volume: volume.map(|it| it.name().into()) });
+            chosen.push(volume.map(|it| it.name()));
         }
-        Some(chosen)
+        Some(chosen.into_iter().map(|it| it.map(Into::into)).collect())
     }
 
     /// Pods whose claims are being bound, with their hosts.
@@ -401,12 +430,5 @@ impl Storage {
 }
 
 fn is_exclusive(claim: &Object) -> bool {
-    storage::claim(claim).access_modes.iter().any(|it| &**it == EXCLUSIVE)
-}
-
-impl Demand {
-    /// Whether its claims get their volumes where it is placed.
-    pub fn has_unbound_claims(&self) -> bool {
-        self.storage.as_ref().is_some_and(|it| !it.unbound.is_empty())
-    }
+    storage::claim(claim).asks.access_modes.iter().any(|it| &**it == EXCLUSIVE)
 }

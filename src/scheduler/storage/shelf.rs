@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::object::constraints::NodeFacts;
-use crate::object::storage::{self, Choice};
+use crate::object::storage::{self, Choice, Request};
 use crate::object::{Name, Object};
 use crate::util::quantity::Quantity;
 
@@ -92,32 +92,41 @@ impl Shelves {
         }
     }
 
-    /// The claims that a volume is spoken for by.
-    pub fn claims(&self, volume: &str) -> impl Iterator<Item = &Name> {
-        self.spoken_for.get(volume).into_iter().flatten().map(|(claim, _)| claim)
+    /// The claims that a volume is spoken for by, or meant for.
+    pub fn claims(&self, volume: &str) -> BTreeSet<Name> {
+        let meant = self.volumes.get(volume).and_then(|it| storage::volume(it).claim.as_ref());
+        let spoken_for = self.spoken_for.get(volume).into_iter().flatten().map(|(claim, _)| claim.clone());
+        spoken_for.chain(meant.map(|it| Name::new(&it.namespace, &it.name))).collect()
     }
 
-    /// The volume for a claim on a node: the one that is meant for it, or else the smallest that suits it and is none of `but`.
-    pub fn find(&self, claim: &Object, node: &NodeFacts, but: &[&str]) -> Option<&Arc<Object>> {
+    /// The volume that is meant for a claim.
+    pub fn meant(&self, claim: &Object) -> Option<&Arc<Object>> {
         let meant = self.meant.get(&claim.meta().name).into_iter().flatten().map(|it| &self.volumes[it]);
-        if let Some(meant) = meant.filter(|it| storage::is_meant(it, claim)).min_by_key(|it| it.name()) {
-            return storage::volume(meant).is_usable_on(node).then_some(meant);
-        }
-        let (asked, shelf) = (storage::claim(claim), self.free.get(&storage::claim(claim).class)?);
+        meant.filter(|it| storage::is_meant(it, claim)).min_by_key(|it| it.name())
+    }
+
+    /// The smallest volume on a node that suits a request and is none of `but`.
+    pub fn find(&self, request: &Request, node: &NodeFacts, but: &[&str]) -> Option<&Arc<Object>> {
+        let shelf = self.free.get(&request.class)?;
         let smallest = |sizes: &Sizes| {
-            let large_enough = sizes.range((asked.requested, Box::default())..);
+            let large_enough = sizes.range((request.size, Box::default())..);
             let mut usable =
-                large_enough.filter(|(_, name)| !but.contains(&&**name) && storage::suits(&self.volumes[name], claim, Choice::On(node)));
+                large_enough.filter(|(_, name)| !but.contains(&&**name) && storage::suits(&self.volumes[name], request, Choice::On(node)));
             usable.next().map(|(size, name)| (*size, &self.volumes[name]))
         };
         shelf.of(node).filter_map(smallest).min_by_key(|(size, _)| *size).map(|(_, volume)| volume)
     }
 
-    /// Whether no node whatever has a volume for a claim.
-    pub fn is_hopeless(&self, claim: &Object) -> bool {
-        let asked = storage::claim(claim);
-        let largest = self.free.get(&asked.class).and_then(|it| it.all.last());
-        !self.meant.contains_key(&claim.meta().name) && largest.is_none_or(|(size, _)| *size < asked.requested)
+    /// Whether no node whatever has a volume for a request.
+    pub fn is_hopeless(&self, request: &Request) -> bool {
+        let largest = self.free.get(&request.class).and_then(|it| it.all.last());
+        largest.is_none_or(|(size, _)| *size < request.size)
+    }
+
+    /// Whether claims that ask for what it is can be given it.
+    pub fn is_free(&self, volume: &str) -> bool {
+        let Some(seen) = self.volumes.get(volume).map(|it| storage::volume(it)) else { return false };
+        self.free.get(&seen.class).is_some_and(|it| it.all.contains(&(seen.capacity, volume.into())))
     }
 
     fn shelve(&mut self, volume: &str) {

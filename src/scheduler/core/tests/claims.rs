@@ -285,6 +285,27 @@ fn room_is_kept_while_claims_are_bound() {
 }
 
 #[test]
+fn pods_with_claims_alike_are_placed_in_one_round() {
+    let mut bench = Bench::subscribed();
+    bench.input(class("local", NO_PROVISIONER, Value::Null));
+    for name in ["v1", "v2", "v3"] {
+        bench.volume(&volume(name, "host-b", None), 1);
+    }
+    for (name, of) in [("p", "c"), ("also-p", "c"), ("q", "d"), ("r", "e")] {
+        bench.claim(&claim(of, |_| ()), 1);
+        bench.input(Input::Pod(pod(name, |pod| {
+            pod["spec"]["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": of}}]);
+            pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "1500m".into();
+        })));
+    }
+    let both = ["a", "b"].map(|agent| offer(&format!("o-{agent}"), agent, 4000));
+    let offers = Some(event::Offers { offers: both.into() });
+    bench.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Offers.into()), offers, ..Event::default() })));
+    let writes: Vec<_> = bench.writes().iter().map(brief).collect();
+    assert_eq!(writes, ["c <- v1", "d <- v2"], "a claim is bound once, and there is no room for a third pod");
+}
+
+#[test]
 fn some_claims_are_for_one_pod_at_a_time() {
     let mut bench = Bench::subscribed();
     let exclusive = |claim: &mut Value| {
