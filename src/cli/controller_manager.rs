@@ -34,7 +34,7 @@ const FLAGS: &[Flag] = &[
     Flag::new("host-port-endpoints", Kind::Bool, "true", "Services lead to the hosts' ports, not to the pods' addresses"),
     Flag::new("max-endpoints-per-slice", Kind::Integer, "100", "How many endpoints are in an EndpointSlice at most, up to 1000"),
     Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
-    Flag::new("node-monitor-grace-period", Kind::Duration, "40s", "How long a node may be silent before it counts as not ready"),
+    Flag::new("node-monitor-grace-period", Kind::Duration, "50s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
     Flag::new(
         "node-eviction-rate",

@@ -85,7 +85,7 @@ impl Config {
             host_port_endpoints: true,
             max_endpoints_per_slice: 100,
             node_monitor_period: Duration::from_secs(5),
-            node_monitor_grace_period: Duration::from_secs(40),
+            node_monitor_grace_period: Duration::from_secs(50),
             pod_eviction_timeout: Duration::from_secs(300),
             node_eviction_rates: node::EvictionRates::default(),
             terminated_pod_gc_threshold: 12500,

@@ -28,7 +28,7 @@ pub(super) struct Facts {
     pub restarts: i32,
     /// All restarts of all containers.
     pub all_restarts: i32,
-    /// When the last of its containers ended, if none runs.
+    /// When the last of its containers and sidecars ended, if all of them say so; or else since when it has not been ready.
     pub finished: Option<Timestamp>,
     /// Annotation `controller.kubernetes.io/pod-deletion-cost`.
     pub deletion_cost: i32,
@@ -206,6 +206,8 @@ struct Condition {
 #[serde(rename_all = "camelCase")]
 struct Container {
     #[serde(default)]
+    name: Box<str>,
+    #[serde(default)]
     restart_count: i32,
     #[serde(default)]
     state: Option<State>,
@@ -233,12 +235,16 @@ impl Container {
 impl From<Wire> for Facts {
     fn from(mut pod: Wire) -> Self {
         let mut annotations = pod.metadata.annotations.take().unwrap_or_default();
+        let sidecars = pod.spec.init_containers.iter().flatten().filter(|it| it.is_sidecar());
+        let sidecars: Vec<Box<str>> = sidecars.map(|it| it.name.clone()).collect();
         let serving = Serving::of(&mut pod, std::mem::take(&mut annotations.ports));
         let containers = pod.status.container_statuses.unwrap_or_default();
         let init = pod.status.init_container_statuses.unwrap_or_default();
         let conditions = pod.status.conditions.unwrap_or_default();
-        let is_true = |kind: &str| conditions.iter().find(|it| *it.kind == *kind && *it.status == *"True");
-        let (ready, disrupted) = (is_true("Ready"), is_true("DisruptionTarget"));
+        let condition = |kind: &str, status: &str| conditions.iter().find(|it| *it.kind == *kind && *it.status == *status);
+        let (ready, disrupted) = (condition("Ready", "True"), condition("DisruptionTarget", "True"));
+        let ended = containers.iter().chain(init.iter().filter(|it| sidecars.contains(&it.name))).map(Container::finished);
+        let ended = ended.collect::<Option<Vec<_>>>().and_then(|it| it.into_iter().max());
         let volumes = pod.spec.volumes.unwrap_or_default();
         let brings_claims = volumes.iter().any(|it| it.ephemeral.is_some());
         let brought = |it: &Volume| it.ephemeral.is_some().then(|| format!("{}-{}", pod.metadata.name, it.name).into());
@@ -249,7 +255,7 @@ impl From<Wire> for Facts {
             ready_since: ready.map(|it| it.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
             restarts: containers.iter().map(|it| it.restart_count).max().unwrap_or_default(),
             all_restarts: containers.iter().chain(&init).map(|it| it.restart_count).sum(),
-            finished: containers.iter().map(Container::finished).collect::<Option<Vec<_>>>().and_then(|it| it.into_iter().max()),
+            finished: ended.or_else(|| condition("Ready", "False")?.last_transition_time),
             deletion_cost: annotations.deletion_cost.unwrap_or_default(),
             completion_index: annotations.completion_index,
             index_failures: annotations.index_failures.unwrap_or_default(),

@@ -130,6 +130,15 @@ impl World {
         self.cache.list(resource, &Query::default()).objects
     }
 
+    pub(super) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// As objects write it: the time in so many seconds.
+    pub(super) fn time_in(&self, seconds: i64) -> String {
+        time(self.now + SignedDuration::from_secs(seconds))
+    }
+
     pub(super) fn pass(&mut self, seconds: i64) {
         self.now += SignedDuration::from_secs(seconds);
     }

@@ -51,7 +51,9 @@ impl Verdict {
         let mut verdict = Self::default();
         let living = || pods.iter().filter(|it| !it.meta().is_deleted());
         let Some(node) = node else {
-            verdict.surplus = living().filter(|it| pods::node(it).is_none()).map(|it| it.name().into()).collect();
+            // An adopted pod may name no node at all: it is none of ours yet.
+            let waits_for_it = |it: &&Arc<Object>| pods::node(it).is_none() && pods::facts(it).pinned_to.is_some();
+            verdict.surplus = living().filter(waits_for_it).map(|it| it.name().into()).collect();
             return verdict;
         };
         let (wanted, allowed) = judge(&set.constraints, node);

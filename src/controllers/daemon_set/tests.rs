@@ -150,6 +150,24 @@ fn history_is_kept_and_limited() {
     assert_eq!(tree(&newest)["data"]["spec"]["template"]["$patch"], "replace");
 }
 
+#[test]
+fn of_pods_without_a_node_those_go_whose_node_is_gone() {
+    let mut world = world(1);
+    let affinity = |node: &str| {
+        json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+        {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}]}}})
+    };
+    for (name, spec) in [("nowhere", json!({})), ("gone", json!({"affinity": affinity("n7")}))] {
+        let pod = json!({"metadata": {"name": name, "labels": {"app": "log"}}, "spec": spec});
+        world.put(&resource::POD, "default", pod);
+    }
+    world.put(&resource::DAEMON_SET, "default", set(rolling("maxUnavailable", 1)));
+    world.complete(|_| ());
+    let left: Vec<_> = world.list(&resource::POD).iter().map(|it| it.name() == "nowhere" && it.meta().controller().is_some()).collect();
+    assert_eq!(left.iter().filter(|it| **it).count(), 1, "it was adopted, and is left alone");
+    assert_eq!(left.len(), 2, "beside the one of the node");
+}
+
 /// Makes the plan of `controller` for the set, and what it comes to.
 fn planned(controller: &DaemonSetController, world: &World) -> String {
     format!("{:?}", controller.plan(&world.cache, &key(), world.now))

@@ -92,8 +92,12 @@ pub(super) fn scale(limits: Limits, before: i64, new: &mut Option<Version>, old:
     }
     let mut left = difference;
     for version in &mut active {
-        let share = share(version, limits, before);
-        let share = if difference > 0 { share.min(left).max(0) } else { share.max(left).min(0) };
+        // A version that counts from another maximum, such as an adopted one, may have to go the other way.
+        let share = match share(version, limits, before) {
+            _ if left == 0 => 0,
+            share if difference > 0 => share.min(left),
+            share => share.max(left),
+        };
         version.replicas = version.was + share;
         left -= share;
     }
@@ -177,6 +181,14 @@ mod tests {
         assert_eq!(of(3, "0%", "10%"), (0, 1));
         assert_eq!(of(0, "25%", "100%"), (0, 0));
         assert_eq!(Limits::of(&json!({"replicas": 4, "strategy": {"type": "Recreate"}})).minimum(), 4);
+    }
+
+    #[test]
+    fn an_adopted_version_may_grow_while_the_whole_shrinks() {
+        // It was one of two pods at most three, the other of three at most four.
+        let (mut new, mut old) = (Some(version(2, 2, Some(3))), [version(1, 3, Some(4))]);
+        scale(limits(3, 1, 0), 5, &mut new, &mut old);
+        assert_eq!((new.unwrap().replicas, old[0].replicas), (3, 1));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::accounting::Tally;
@@ -204,9 +204,14 @@ fn number(pod: &mut Value, job: &str, index: u32) {
     }
 }
 
-/// When a pod ended: when its last container did, or as near to that as is known.
+/// When a pod ended: when its last container did, or as near to that as is known. One that is being deleted counts from the request: its
+/// `deletionTimestamp` is when its grace period is over.
 fn finished(pod: &Object) -> Timestamp {
-    let (facts, meta) = (pods::facts(pod), pod.meta());
-    let parse = |text: &str| text.parse().ok();
-    facts.finished.or_else(|| parse(meta.deleted.as_deref()?)).or_else(|| parse(&meta.created)).unwrap_or(Timestamp::UNIX_EPOCH)
+    let meta = pod.meta();
+    let parse = |text: &str| text.parse::<Timestamp>().ok();
+    let requested = || {
+        let grace = SignedDuration::from_secs(meta.deletion_grace_seconds.unwrap_or_default());
+        Some(parse(meta.deleted.as_deref()?)?.saturating_sub(grace).unwrap_or(Timestamp::UNIX_EPOCH))
+    };
+    pods::facts(pod).finished.or_else(requested).or_else(|| parse(&meta.created)).unwrap_or(Timestamp::UNIX_EPOCH)
 }

@@ -131,6 +131,51 @@ fn failures_are_tried_again_later_and_later_up_to_the_limit() {
     assert_eq!(active(&world).len(), 0);
 }
 
+/// How many seconds after it ended, or was asked to end, a pod is followed by another.
+fn pause_after(world: &mut World, change: &Value) -> i64 {
+    let pod = active(world).remove(0);
+    let mut change = change.clone();
+    if change["metadata"]["deletionGracePeriodSeconds"].is_i64() {
+        let grace = change["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap();
+        change["metadata"]["deletionTimestamp"] = world.time_in(grace).into();
+    }
+    world.patch(&pod.key(), &change);
+    let begun = world.now();
+    for _ in 0..100 {
+        world.settle(|_| ());
+        if !active(world).is_empty() {
+            break;
+        }
+        world.pass(1);
+    }
+    world.now().duration_since(begun).as_secs()
+}
+
+#[test]
+fn what_counts_as_a_pods_end_is_the_nearest_that_is_known() {
+    let mut world = start(json!({"backoffLimit": 9}));
+    world.pass(1000);
+    let deleted = json!({"metadata": {"deletionGracePeriodSeconds": 3600, "finalizers": [TRACKING, "example.com/its-kubelet"]}});
+    assert_eq!(pause_after(&mut world, &deleted), 10, "from the request, not from when its grace is over");
+    let mut world = start(json!({"backoffLimit": 9}));
+    world.pass(1000);
+    let at = world.time_in(0);
+    let not_ready = json!([{"type": "Ready", "status": "False", "lastTransitionTime": at}]);
+    let container = json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": {"running": {}}});
+    let lost = json!({"status": {"phase": "Failed", "conditions": not_ready, "containerStatuses": [container]}});
+    assert_eq!(pause_after(&mut world, &lost), 10, "from when it was no longer ready");
+    let mut world = start(json!({"backoffLimit": 9}));
+    world.pass(1000);
+    let ended = |name: &str, ago: i64, world: &World| {
+        json!({"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 1, "finishedAt": world.time_in(-ago)}}})
+    };
+    let sidecar = json!([{"name": "s", "image": "i", "restartPolicy": "Always"}]);
+    let after = json!({"spec": {"initContainers": sidecar}, "status": {"phase": "Failed", "conditions": null,
+        "containerStatuses": [ended("c", 500, &world)], "initContainerStatuses": [ended("s", 3, &world)]}});
+    assert_eq!(pause_after(&mut world, &after), 7, "from the end of the last sidecar");
+}
+
 #[test]
 fn a_job_that_ends_takes_its_pods_with_it() {
     let mut world = start(json!({"parallelism": 3, "completions": 3, "backoffLimit": 0}));

@@ -42,6 +42,13 @@ impl Declared {
     }
 }
 
+impl Container {
+    /// Whether, as an init container, it runs beside those that follow it.
+    pub(super) fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_deref() == Some("Always")
+    }
+}
+
 impl Serving {
     /// The port of the host that an annotation tells.
     pub fn given(&self, annotation: &str) -> Option<i32> {
@@ -58,6 +65,8 @@ pub(super) fn tells_port(annotation: &str) -> bool {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Container {
     #[serde(default)]
+    pub(super) name: Box<str>,
+    #[serde(default)]
     restart_policy: Option<Box<str>>,
     #[serde(default)]
     ports: Option<Vec<Declared>>,
@@ -73,7 +82,7 @@ impl Serving {
     /// Takes what it needs out of `pod`.
     pub(super) fn of(pod: &mut Wire, given: Vec<(Box<str>, i32)>) -> Self {
         let (spec, status) = (&mut pod.spec, &mut pod.status);
-        let sidecars = spec.init_containers.take().into_iter().flatten().filter(|it| it.restart_policy.as_deref() == Some("Always"));
+        let sidecars = spec.init_containers.take().into_iter().flatten().filter(Container::is_sidecar);
         let containers = spec.containers.take().into_iter().flatten().chain(sidecars);
         Self {
             host_network: spec.host_network == Some(true),

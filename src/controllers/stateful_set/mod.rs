@@ -240,11 +240,14 @@ impl Set<'_> {
         if pod.field("status.phase") == Some("Pending") {
             claims.make(self.cache, ordinal, plan);
         }
-        claims.keep_owners(self.cache, ordinal, None, plan);
+        let mut repaired = claims.keep_owners(self.cache, ordinal, None, plan);
         let labels = identity::labels(pod.name(), ordinal);
         if !labels.iter().all(|(key, value)| pod.meta().label(key) == value.as_str()) {
             let patch = Patch::Merge(json!({"metadata": {"uid": &*pod.meta().uid, "labels": labels}}));
             plan.writes.push(Write::Patch { key: pod.key(), subresource: "", patch });
+            repaired = true;
+        }
+        if repaired {
             let message = format!("update Pod {} in StatefulSet {} successful", pod.name(), self.object.name());
             plan.note(self.object, EventType::Normal, "SuccessfulUpdate", message);
         }
@@ -265,7 +268,9 @@ impl Set<'_> {
         let available = all().filter(|pod| self.is_available(pod, plan)).count();
         let of = |revision: &str| all().filter(|pod| !pod.meta().is_deleted() && pod.meta().label(REVISION) == Some(revision)).count();
         let updated = of(&self.latest.name);
-        let complete = self.rolls() && updated == replicas && ready == replicas;
+        // Those that are wanted, not those that are there: while one below the partition is away, all others may be new.
+        let wanted = self.end() - self.first();
+        let complete = self.rolls() && [replicas, updated, ready].iter().all(|it| *it as i64 == wanted);
         let current = if complete { &self.latest.name } else { self.current_revision() };
         let shown = |number: usize| if number == 0 { Value::Null } else { number.into() };
         json!({
