@@ -1,4 +1,4 @@
-//! Deletion of namespaces: everything in one is deleted, then the finalizer that held it is taken off.
+//! Deletion of namespaces: the pods in one are deleted, then everything else, then the finalizer that held it is taken off.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,9 +37,14 @@ impl Controller for NamespaceController {
         let Some(namespace) = cache.get(&resource::NAMESPACE, "", &key.name.name).filter(|it| it.meta().is_deleted()) else { return plan };
         let query = Query::namespace(namespace.name());
         let mut left = Left::default();
+        // As long as a pod runs, it keeps its network policies, its account and its configuration.
+        let has_pods = !cache.list(&resource::POD, &query).objects.is_empty();
         for resource in contents() {
             let objects = cache.list(resource, &query).objects;
             left.count(resource, &objects);
+            if has_pods && resource != &resource::POD {
+                continue;
+            }
             for object in objects.iter().filter(|it| !it.meta().is_deleted()) {
                 let options = DeleteOptions { propagation: Some("Background"), ..DeleteOptions::default() };
                 plan.writes.push(Write::Delete { key: object.key(), options, tell: None });

@@ -314,9 +314,15 @@ fn a_namespace_is_emptied_before_it_goes() {
     world.settle(|_| ());
     assert_eq!(world.list(&resource::SERVICE_ACCOUNT).len(), 1);
     world.put(&resource::CONFIG_MAP, "n", json!({"metadata": {"name": "held", "finalizers": ["example.com/hold"]}}));
-    world.put(&resource::POD, "n", json!({"metadata": {"name": "p"}}));
+    let pod = world.put(&resource::POD, "n", json!({"metadata": {"name": "p", "finalizers": ["example.com/hold"]}}));
+    world.put(&resource::SECRET, "n", json!({"metadata": {"name": "s"}}));
     world.patch(&namespace.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/hold"]}}));
     world.settle(|_| ());
+    assert!(world.cache.get(&resource::POD, "n", "p").unwrap().meta().is_deleted());
+    assert_eq!((world.list(&resource::SECRET).len(), world.list(&resource::SERVICE_ACCOUNT).len()), (1, 1), "while its pod ends");
+    world.patch(&pod.key(), &json!({"metadata": {"finalizers": null}}));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::SECRET).len(), 0);
     assert_eq!(
         (world.list(&resource::POD).len(), world.list(&resource::CONFIG_MAP).len(), world.list(&resource::NAMESPACE).len()),
         (0, 1, 1)
