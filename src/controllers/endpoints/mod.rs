@@ -10,6 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
@@ -20,6 +21,7 @@ use super::plan::{Controller, Plan, Source, Write};
 use super::pods::{self, Declared, Serving};
 use crate::cache::{Cache, Query};
 use crate::client::DeleteOptions;
+use crate::client::events::EventType;
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 use crate::util::product::Product;
@@ -31,6 +33,8 @@ const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 const ENDPOINTS_MANAGER: &str = "endpoints.kubernetes.io/managed-by";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const OURS: &str = "endpointslice-controller.k8s.io";
+/// How often it is looked whether the node of a pod has come back.
+const LOST: Duration = Duration::from_secs(10);
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Keeps both kinds for every service with a selector.
@@ -120,6 +124,7 @@ impl Controller for EndpointsController {
         let backends: Vec<Backend> =
             pods.into_iter().filter(|it| !pods::has_ended(it)).filter_map(|pod| self.backend(cache, &service, &spec, pod)).collect();
         legacy::plan(cache, self.mapping_prefix().as_deref(), &service, &spec, &backends, &mut plan);
+        let backends = leave_out_lost(cache, &service, &spec, backends, &mut plan);
         slices::plan(cache, self.slice_size, &service, &spec, &backends, &mut plan);
         plan
     }
@@ -173,6 +178,24 @@ impl EndpointsController {
         let name = port.name.clone().unwrap_or_default();
         Some(Port { name, protocol: protocol.to_owned(), number, app_protocol: port.app_protocol.clone(), container_port })
     }
+}
+
+/// Without the pods whose node is gone, for the slices: they are going to be deleted. A service that publishes all keeps them.
+fn leave_out_lost(cache: &Cache, service: &Arc<Object>, spec: &ServiceSpec, mut all: Vec<Backend>, plan: &mut Plan) -> Vec<Backend> {
+    if spec.publish_not_ready_addresses == Some(true) {
+        return all;
+    }
+    let is_there = |it: &Backend| it.node.is_empty() || cache.get(&resource::NODE, "", &it.node).is_some();
+    let of = service.meta().name.to_string();
+    let lost: Vec<_> = all.extract_if(.., |it| !is_there(it)).collect();
+    if !lost.is_empty() {
+        let skipped = lost.iter().map(|it| format!("skipping Pod {} for Service {of}: Node {} Not Found", it.pod.name(), it.node));
+        let skipped = skipped.collect::<Vec<_>>().join(", ");
+        let message = format!("Error updating Endpoint Slices for Service {of}: {skipped}");
+        plan.note(service, EventType::Warning, "FailedToUpdateEndpointSlices", message);
+        plan.look_again(LOST);
+    }
+    all
 }
 
 /// The addresses of a pod, or (`mapped`) of its host, that are of the service's families.

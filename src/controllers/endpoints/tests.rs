@@ -9,7 +9,9 @@ use crate::util::product::KUBERNETES;
 
 fn world(host_ports: bool, slice_size: usize) -> World {
     let endpoints = EndpointsController { product: KUBERNETES, host_ports, slice_size };
-    World::new(vec![Box::new(endpoints), Box::new(MirroringController { slice_size })])
+    let mut world = World::new(vec![Box::new(endpoints), Box::new(MirroringController { slice_size })]);
+    world.put(&resource::NODE, "", json!({"metadata": {"name": "n1"}}));
+    world
 }
 
 fn service(spec: Value) -> Value {
@@ -86,6 +88,28 @@ fn endpoints_by_the_pods_addresses() {
     world.remove(&key);
     world.settle(|_| ());
     assert!(slices(&world).is_empty() && world.list(&resource::ENDPOINTS).is_empty());
+}
+
+#[test]
+fn a_pod_whose_node_is_gone_is_in_no_slice_until_it_is_back() {
+    let mut world = world(false, 100);
+    let spec = json!({"clusterIP": "10.10.10.5", "selector": {"app": "a"}, "ports": [{"port": 80, "protocol": "TCP"}]});
+    let key = world.put(&resource::SERVICE, "default", service(spec)).key();
+    world.put(&resource::POD, "default", pod("one", "10.1.0.1", json!([]), true));
+    let node = ObjectKey::new(&resource::NODE, "", "n1");
+    world.remove(&node);
+    world.settle(|_| ());
+    let served = |world: &World| slices(world)[0]["endpoints"].as_array().map_or(0, Vec::len);
+    assert_eq!((served(&world), endpoints(&world)["subsets"][0]["addresses"][0]["ip"].as_str()), (0, Some("10.1.0.1")));
+    // It is looked for again and again.
+    world.wait();
+    world.put(&resource::NODE, "", json!({"metadata": {"name": "n1"}}));
+    world.settle(|_| ());
+    assert_eq!(served(&world), 1);
+    world.remove(&node);
+    world.patch(&key, &json!({"spec": {"publishNotReadyAddresses": true}}));
+    world.settle(|_| ());
+    assert_eq!(served(&world), 1, "one that publishes all");
 }
 
 #[test]
