@@ -33,6 +33,12 @@ const FLAGS: &[Flag] = &[
     Flag::new("cloud-config", Kind::Text, "", "Ini file with a section [mesos-cloud]"),
     Flag::new("host-port-endpoints", Kind::Bool, "true", "Services lead to the hosts' ports, not to the pods' addresses"),
     Flag::new("max-endpoints-per-slice", Kind::Integer, "100", "How many endpoints are in an EndpointSlice at most, up to 1000"),
+    Flag::new(
+        "mirroring-max-endpoints-per-subset",
+        Kind::Integer,
+        "1000",
+        "How many endpoints of a subset that users wrote themselves are mirrored, in one EndpointSlice, up to 1000",
+    ),
     Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
     Flag::new("node-monitor-grace-period", Kind::Duration, "50s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
@@ -249,7 +255,8 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     Ok(Config {
         product: KUBERNETES,
         host_port_endpoints: values.bool("host-port-endpoints"),
-        max_endpoints_per_slice: slice_size(values.integer("max-endpoints-per-slice")?)?,
+        max_endpoints_per_slice: slice_size(values, "max-endpoints-per-slice")?,
+        mirrored_endpoints_per_subset: slice_size(values, "mirroring-max-endpoints-per-subset")?,
         node_monitor_period: values.duration("node-monitor-period"),
         node_monitor_grace_period: values.duration("node-monitor-grace-period"),
         pod_eviction_timeout: values.duration("pod-eviction-timeout"),
@@ -288,9 +295,10 @@ fn autoscaler(values: &Values) -> anyhow::Result<autoscaler::Config> {
     })
 }
 
-fn slice_size(number: i64) -> anyhow::Result<usize> {
+fn slice_size(values: &Values, flag: &str) -> anyhow::Result<usize> {
+    let number = values.integer::<i64>(flag)?;
     let size = usize::try_from(number).ok().filter(|it| (1..=1000).contains(it));
-    size.with_context(|| format!("--max-endpoints-per-slice: {number} is not between 1 and 1000"))
+    size.with_context(|| format!("--{flag}: {number} is not between 1 and 1000"))
 }
 
 /// # Errors

@@ -57,6 +57,8 @@ pub struct Config {
     pub host_port_endpoints: bool,
     /// `--max-endpoints-per-slice`.
     pub max_endpoints_per_slice: usize,
+    /// `--mirroring-max-endpoints-per-subset`.
+    pub mirrored_endpoints_per_subset: usize,
     /// `--node-monitor-period`.
     pub node_monitor_period: Duration,
     /// `--node-monitor-grace-period`.
@@ -84,6 +86,7 @@ impl Config {
             product,
             host_port_endpoints: true,
             max_endpoints_per_slice: 100,
+            mirrored_endpoints_per_subset: 1000,
             node_monitor_period: Duration::from_secs(5),
             node_monitor_grace_period: Duration::from_secs(50),
             pod_eviction_timeout: Duration::from_secs(300),
@@ -122,7 +125,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
             host_ports: config.host_port_endpoints,
             slice_size: config.max_endpoints_per_slice,
         }),
-        Arc::new(endpoints::MirroringController { slice_size: config.max_endpoints_per_slice }),
+        Arc::new(endpoints::MirroringController { most: config.mirrored_endpoints_per_subset }),
         Arc::new(node::NodeController::new(
             agents,
             config.node_monitor_period,

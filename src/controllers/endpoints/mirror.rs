@@ -19,14 +19,12 @@ const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
 /// What `kubectl apply` keeps concerns the original only.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-/// Endpoints of a subset beyond this are left out.
-const MOST: usize = 1000;
 
 /// Keeps the mirrors.
 #[derive(Debug)]
 pub struct MirroringController {
-    /// `--max-endpoints-per-slice`.
-    pub slice_size: usize,
+    /// `--mirroring-max-endpoints-per-subset`: as many are in a slice, and those of a subset beyond it are left out.
+    pub most: usize,
 }
 
 impl Controller for MirroringController {
@@ -76,7 +74,7 @@ impl MirroringController {
             let of = |field: &str, ready: bool| -> Vec<(bool, &Value)> {
                 subset[field].as_array().into_iter().flatten().map(|it| (ready, it)).collect()
             };
-            for (ready, address) in of("addresses", true).into_iter().chain(of("notReadyAddresses", false)).take(MOST) {
+            for (ready, address) in of("addresses", true).into_iter().chain(of("notReadyAddresses", false)).take(self.most) {
                 let ip = address["ip"].as_str().unwrap_or_default();
                 let identity = address["targetRef"]["uid"].as_str().unwrap_or(ip).to_owned();
                 groups.entry((family(ip), ports.clone())).or_default().endpoints.push((identity, endpoint(address, ready)));
@@ -91,7 +89,7 @@ impl MirroringController {
             all.remove(LAST_APPLIED);
         }
         let form = Form { owner: endpoints, name: endpoints.name(), labels, annotations };
-        form.spread(groups, existing, self.slice_size, plan);
+        form.spread(groups, existing, self.most, plan);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::util::product::KUBERNETES;
 
 fn world(host_ports: bool, slice_size: usize) -> World {
     let endpoints = EndpointsController { product: KUBERNETES, host_ports, slice_size };
-    let mut world = World::new(vec![Box::new(endpoints), Box::new(MirroringController { slice_size })]);
+    let mut world = World::new(vec![Box::new(endpoints), Box::new(MirroringController { most: 1000 })]);
     world.put(&resource::NODE, "", json!({"metadata": {"name": "n1"}}));
     world
 }
@@ -188,6 +188,18 @@ fn many_endpoints_are_spread_over_slices() {
     world.settle(|_| ());
     let changed = world.list(&resource::ENDPOINT_SLICE).iter().filter(|it| !before.contains(&it.revision())).count();
     assert_eq!((changed, sizes(&world)), (1, vec![5, 9, 10, 10]));
+}
+
+#[test]
+fn a_subset_is_mirrored_by_one_slice() {
+    let mut world = world(false, 10);
+    let addresses: Vec<Value> = (0..249).map(|at| json!({"ip": format!("192.0.2.{at}")})).collect();
+    let subsets = json!([{"addresses": addresses, "ports": [{"port": 80, "protocol": "TCP"}]}]);
+    world.put(&resource::SERVICE, "default", service(json!({"ports": [{"port": 80}]})));
+    world.put(&resource::ENDPOINTS, "default", json!({"metadata": {"name": "web"}, "subsets": subsets}));
+    world.settle(|_| ());
+    let sizes: Vec<_> = slices(&world).iter().map(|it| it["endpoints"].as_array().unwrap().len()).collect();
+    assert_eq!(sizes, [249]);
 }
 
 #[test]

@@ -212,6 +212,8 @@ fn classify(error: &Error) -> Kind {
         }
         // Cancelled, unknown, deadline exceeded, too many requests, aborted, unavailable.
         1 | 2 | 4 | 8 | 10 | 14 => Kind::Unreachable,
+        // An internal error of etcd has no cause here. One that has is of the connection, such as the GOAWAY of an etcd that stops.
+        13 if causes(error).next().is_some() => Kind::Unreachable,
         _ => Kind::Other,
     }
 }
@@ -240,7 +242,18 @@ fn describe(error: &Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+
+    #[test]
+    fn a_connection_that_ends_is_no_answer() {
+        let status = |message: &str| tonic::Status::internal(message);
+        assert_eq!(classify(&Error::GRpcStatus(status("etcdserver: corrupt"))), Kind::Other);
+        let mut ended = status("h2 protocol error: http2 error");
+        ended.set_source(Arc::new(std::io::Error::other("connection error received: not a result of an error")));
+        assert_eq!(classify(&Error::GRpcStatus(ended)), Kind::Unreachable);
+    }
 
     #[test]
     fn endpoints() {
