@@ -117,7 +117,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::new(deployment::DeploymentController),
         Arc::new(stateful_set::StatefulSetController),
         Arc::new(daemon_set::DaemonSetController::default()),
-        Arc::new(job::JobController),
+        Arc::<job::JobController>::default(),
         Arc::new(cron_job::CronJobController { zone: TimeZone::system() }),
         Arc::new(ttl::TtlAfterFinished),
         Arc::new(endpoints::EndpointsController {

@@ -1,7 +1,7 @@
 //! The ConfigMap `kube-root-ca.crt` of every namespace: by what certificate its pods know the API server.
 
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::plan::{Controller, Plan, Source, Write, covers, tree};
 use crate::cache::Cache;
@@ -51,8 +51,16 @@ impl Controller for RootCaPublisher {
                 object["metadata"]["name"] = NAME.into();
                 plan.writes.push(Write::Create { resource: &resource::CONFIG_MAP, namespace: namespace.to_owned(), object, tell: None });
             }
-            Some(there) if there.meta().is_deleted() || covers(&tree(&there), &content) => {}
-            Some(there) => plan.writes.push(Write::Patch { key: there.key(), subresource: "", patch: Patch::Merge(content) }),
+            Some(there) if there.meta().is_deleted() => {}
+            Some(there) => {
+                let tree = tree(&there);
+                if tree["data"] != content["data"] || !covers(&tree, &content) {
+                    let others = tree["data"].as_object().into_iter().flatten().map(|it| it.0).filter(|it| *it != "ca.crt");
+                    let mut patch = content.clone();
+                    others.for_each(|it| patch["data"][it] = Value::Null);
+                    plan.writes.push(Write::Patch { key: there.key(), subresource: "", patch: Patch::Merge(patch) });
+                }
+            }
         }
         plan
     }
@@ -74,6 +82,9 @@ mod tests {
         world.patch(&key, &json!({"data": {"ca.crt": "forged"}}));
         world.settle(|_| ());
         assert_eq!(certificate(&world), "PEM");
+        world.patch(&key, &json!({"data": {"another": "x"}}));
+        world.settle(|_| ());
+        assert_eq!(tree(&world.cache.get(&resource::CONFIG_MAP, "n", NAME).unwrap())["data"], json!({"ca.crt": "PEM"}));
         world.remove(&key);
         world.settle(|_| ());
         assert_eq!(certificate(&world), "PEM");

@@ -13,7 +13,7 @@ use crate::object::{Object, ObjectKey, resource};
 
 /// It is midnight.
 fn world() -> World {
-    World::new(vec![Box::new(CronJobController { zone: TimeZone::UTC }), Box::new(JobController), Box::new(GarbageCollector)])
+    World::new(vec![Box::new(CronJobController { zone: TimeZone::UTC }), Box::new(JobController::default()), Box::new(GarbageCollector)])
 }
 
 fn cron_job(spec: Value) -> Value {

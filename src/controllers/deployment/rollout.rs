@@ -1,6 +1,5 @@
 //! The numbers of a rollout: how far the new version may grow and the old ones must shrink. Pure arithmetic on [`Version::replicas`].
 
-use std::cmp::Reverse;
 
 use serde_json::Value;
 
@@ -86,10 +85,10 @@ pub(super) fn scale(limits: Limits, before: i64, new: &mut Option<Version>, old:
     let allowed = if limits.desired > 0 { limits.maximum() } else { 0 };
     let difference = allowed - total(active.iter().map(|it| &**it));
     // The largest first; of those as large the newest when growing, the oldest when shrinking.
-    active.sort_by_key(|it| Reverse(it.was));
-    if difference > 0 {
-        active.sort_by(|a, b| b.was.cmp(&a.was).then_with(|| b.object.meta().created.cmp(&a.object.meta().created)));
-    }
+    active.sort_by(|a, b| {
+        let age = a.object.meta().created.cmp(&b.object.meta().created);
+        b.was.cmp(&a.was).then(if difference > 0 { age.reverse() } else { age })
+    });
     let mut left = difference;
     for version in &mut active {
         // A version that counts from another maximum, such as an adopted one, may have to go the other way.
@@ -199,7 +198,8 @@ mod tests {
             ((20, 0), 10, &[5, 5], &[10, 10]),
             ((10, 5), 15, &[5, 8, 2], &[5, 8, 2]),
             ((15, 5), 15, &[5, 8, 2], &[7, 11, 2]),
-            ((5, 0), 10, &[5, 5], &[2, 3]),
+            ((5, 0), 10, &[5, 5], &[3, 2]),
+            ((3, 2), 14, &[7, 7], &[3, 2]),
             ((0, 3), 13, &[5, 8], &[0, 0]),
             ((6, 0), 5, &[1, 2, 2], &[1, 3, 2]),
         ] {

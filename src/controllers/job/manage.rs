@@ -8,10 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::accounting::Tally;
+use super::failures;
 use super::indexes::Indexes;
 use super::policy::{self, Verdict};
 use super::{Job, TRACKING, is_tracked, let_go};
-use crate::controllers::plan::{Plan, Tell, Write, since};
+use crate::controllers::plan::{Plan, Tell, Write};
 use crate::controllers::pods;
 use crate::object::{Object, resource};
 
@@ -21,9 +22,6 @@ const IGNORED: &str = "batch.kubernetes.io/job-index-ignored-failure-count";
 const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 /// Most pods made or deleted for one job at a time.
 const BURST: usize = 500;
-/// How long after a failure the next pod comes; doubles with every failure in a row.
-const BACKOFF: Duration = Duration::from_secs(10);
-const LONGEST_BACKOFF: Duration = Duration::from_mins(10);
 
 impl Job<'_> {
     /// Plans to make what is missing or to take away what is too much. Returns how many active pods fewer there will be.
@@ -49,7 +47,7 @@ impl Job<'_> {
             return 0;
         }
         if self.number("backoffLimitPerIndex").is_none()
-            && let Some(pause) = self.backoff()
+            && let Some(pause) = self.backoff
         {
             plan.look_again(pause);
             return 0;
@@ -129,27 +127,10 @@ impl Job<'_> {
         open
     }
 
-    /// How much longer to wait after the failures since the last success.
-    fn backoff(&self) -> Option<Duration> {
-        let ends = |succeeded: bool| {
-            let of =
-                move |pod: &&Arc<Object>| if succeeded { pod.field("status.phase") == Some("Succeeded") } else { self.has_failed(pod) };
-            self.pods.iter().filter(of).map(|pod| finished(pod))
-        };
-        let success = ends(true).max();
-        let failures: Vec<Timestamp> = ends(false).filter(|at| success.is_none_or(|success| *at >= success)).collect();
-        self.left(failures.len() as u32, *failures.iter().max()?)
-    }
-
     /// How much longer to wait before the index of a failed pod is tried again.
     fn backoff_after(&self, pod: &Object) -> Option<Duration> {
         let facts = pods::facts(pod);
-        self.left(facts.index_failures + facts.index_ignored + 1, finished(pod))
-    }
-
-    fn left(&self, failures: u32, last: Timestamp) -> Option<Duration> {
-        let pause = BACKOFF.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST_BACKOFF);
-        Some(pause.saturating_sub(since(last, self.now))).filter(|it| !it.is_zero())
+        failures::left(facts.index_failures + facts.index_ignored + 1, finished(pod), self.now)
     }
 
     /// Makes a pod; one for an index counts on from the one that failed at it.
@@ -206,7 +187,7 @@ fn number(pod: &mut Value, job: &str, index: u32) {
 
 /// When a pod ended: when its last container did, or as near to that as is known. One that is being deleted counts from the request: its
 /// `deletionTimestamp` is when its grace period is over.
-fn finished(pod: &Object) -> Timestamp {
+pub(super) fn finished(pod: &Object) -> Timestamp {
     let meta = pod.meta();
     let parse = |text: &str| text.parse::<Timestamp>().ok();
     let requested = || {

@@ -1,15 +1,18 @@
 //! Jobs: pods that run to their end, counted exactly once each (by a finalizer on every pod), until enough have succeeded or too many failed.
 
 mod accounting;
+mod failures;
 mod finish;
 mod indexes;
 mod manage;
 mod policy;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use super::conditions::{Conditions, time};
@@ -21,6 +24,7 @@ use crate::client::Patch;
 use crate::client::events::EventType;
 use crate::object::{Object, ObjectKey, resource};
 use accounting::Tally;
+use failures::Failures;
 
 /// Holds a pod until it has been counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
@@ -33,8 +37,10 @@ const PROBED: Option<&str> = Some("lastProbeTime");
 const SUSPENDED: &str = "Suspended";
 
 /// Keeps the pods of Jobs, and lets go of pods whose jobs have ended.
-#[derive(Debug)]
-pub struct JobController;
+#[derive(Debug, Default)]
+pub struct JobController {
+    failures: Mutex<HashMap<ObjectKey, Failures>>,
+}
 
 impl Controller for JobController {
     fn name(&self) -> &'static str {
@@ -64,7 +70,10 @@ impl Controller for JobController {
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
+        let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else {
+            self.failures.lock().remove(key);
+            return plan;
+        };
         if key.resource == &resource::POD {
             if is_tracked(&object) && is_orphan(cache, &object) {
                 plan.writes.push(let_go(&object));
@@ -72,6 +81,7 @@ impl Controller for JobController {
             return plan;
         }
         if is_finished(&object) {
+            self.failures.lock().remove(key);
             return plan;
         }
         let Some(selector) = owners::selector(&object) else { return plan };
@@ -85,8 +95,30 @@ impl Controller for JobController {
             plan.look_again(Duration::ZERO);
             return plan;
         }
-        Job { object: &object, written: &written, pods, now }.advance(&mut plan);
+        let mut job = Job { object: &object, written: &written, pods, backoff: None, now };
+        job.backoff = self.backoff(key, &job);
+        job.advance(&mut plan);
         plan
+    }
+}
+
+impl JobController {
+    /// How much longer the next pod of a job waits; remembers how its pods have ended.
+    fn backoff(&self, key: &ObjectKey, job: &Job<'_>) -> Option<Duration> {
+        let mut all = self.failures.lock();
+        let mut failures = Failures::of(all.remove(key), &job.object.meta().uid);
+        for pod in &job.pods {
+            if pod.field("status.phase") == Some("Succeeded") {
+                failures.succeeded(manage::finished(pod));
+            } else if job.has_failed(pod) {
+                failures.failed(&pod.meta().uid, manage::finished(pod));
+            }
+        }
+        let left = failures.left(job.now);
+        if !failures.is_empty() {
+            all.insert(key.clone(), failures);
+        }
+        left
     }
 }
 
@@ -133,6 +165,8 @@ struct Job<'a> {
     object: &'a Arc<Object>,
     written: &'a Value,
     pods: Vec<Arc<Object>>,
+    /// How much longer the next pod waits, because of those that have failed.
+    backoff: Option<Duration>,
     now: Timestamp,
 }
 

@@ -16,7 +16,7 @@ use crate::controllers::ttl::TtlAfterFinished;
 use crate::object::{Object, ObjectKey, resource};
 
 fn world() -> World {
-    World::new(vec![Box::new(JobController), Box::new(TtlAfterFinished), Box::new(GarbageCollector)])
+    World::new(vec![Box::new(JobController::default()), Box::new(TtlAfterFinished), Box::new(GarbageCollector)])
 }
 
 /// A job as the API server stores it.
@@ -157,6 +157,12 @@ fn what_counts_as_a_pods_end_is_the_nearest_that_is_known() {
     world.pass(1000);
     let deleted = json!({"metadata": {"deletionGracePeriodSeconds": 3600, "finalizers": [TRACKING, "example.com/its-kubelet"]}});
     assert_eq!(pause_after(&mut world, &deleted), 10, "from the request, not from when its grace is over");
+    let mut world = start(json!({"backoffLimit": 9}));
+    world.pass(1000);
+    for pause in [10, 20] {
+        let gone = json!({"metadata": {"deletionGracePeriodSeconds": 0}});
+        assert_eq!(pause_after(&mut world, &gone), pause, "though nothing is left of the one before");
+    }
     let mut world = start(json!({"backoffLimit": 9}));
     world.pass(1000);
     let at = world.time_in(0);
