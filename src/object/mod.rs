@@ -2,6 +2,7 @@
 //! Pure data: nothing here does I/O.
 
 pub mod constraints;
+pub mod default_class;
 pub mod draft;
 pub mod key;
 pub mod meta;

@@ -58,6 +58,8 @@ pub struct ClaimReference {
 #[serde(from = "Wire<ClaimSpec>")]
 pub struct Claim {
     pub asks: Arc<Request>,
+    /// It says which class it wants, if only that it wants none.
+    pub names_class: bool,
     /// The volume that it names.
     pub volume: Option<Box<str>>,
     pub selected_node: Option<Box<str>>,
@@ -85,6 +87,8 @@ pub struct Class {
     pub provisioner: Box<str>,
     /// `volumeBindingMode` is `WaitForFirstConsumer`.
     pub is_delayed: bool,
+    /// `allowVolumeExpansion`.
+    pub is_expandable: bool,
     /// Labels of nodes for which volumes can be made: all of one term must be there, each with one of its values.
     topologies: Vec<Vec<Topology>>,
 }
@@ -251,8 +255,8 @@ impl WireMeta {
         self.annotations.as_mut()?.remove(annotation)
     }
 
-    fn class(&mut self, named: Option<Box<str>>) -> Box<str> {
-        self.take(CLASS).or(named).unwrap_or_default()
+    fn class(&mut self, named: Option<Box<str>>) -> Option<Box<str>> {
+        self.take(CLASS).or(named)
     }
 }
 
@@ -315,6 +319,7 @@ struct Required {
 struct ClassWire {
     provisioner: Box<str>,
     volume_binding_mode: Option<Box<str>>,
+    allow_volume_expansion: Option<bool>,
     allowed_topologies: Option<Vec<TopologyTerm>>,
 }
 
@@ -347,7 +352,7 @@ impl Mode {
 impl From<Wire<VolumeSpec>> for Volume {
     fn from(Wire { mut metadata, spec, status }: Wire<VolumeSpec>) -> Self {
         Self {
-            class: metadata.class(spec.storage_class_name),
+            class: metadata.class(spec.storage_class_name).unwrap_or_default(),
             capacity: Amounts::quantity(spec.capacity.as_ref()),
             access_modes: spec.access_modes.unwrap_or_default(),
             mode: Mode::of(spec.volume_mode.as_deref()),
@@ -363,8 +368,10 @@ impl From<Wire<VolumeSpec>> for Volume {
 
 impl From<Wire<ClaimSpec>> for Claim {
     fn from(Wire { mut metadata, spec, status }: Wire<ClaimSpec>) -> Self {
+        let class = metadata.class(spec.storage_class_name);
+        let names_class = class.is_some();
         let asks = Request {
-            class: metadata.class(spec.storage_class_name),
+            class: class.unwrap_or_default(),
             size: Amounts::quantity(spec.resources.and_then(|it| it.requests).as_ref()),
             access_modes: spec.access_modes.unwrap_or_default(),
             mode: Mode::of(spec.volume_mode.as_deref()),
@@ -372,6 +379,7 @@ impl From<Wire<ClaimSpec>> for Claim {
         };
         Self {
             asks: Arc::new(asks),
+            names_class,
             volume: spec.volume_name.filter(|it| !it.is_empty()),
             selected_node: metadata.take(SELECTED_NODE),
             is_completed: metadata.take(BIND_COMPLETED).is_some(),
@@ -384,6 +392,7 @@ impl From<ClassWire> for Class {
     fn from(wire: ClassWire) -> Self {
         Self {
             provisioner: wire.provisioner,
+            is_expandable: wire.allow_volume_expansion == Some(true),
             is_delayed: wire.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"),
             topologies: wire.allowed_topologies.unwrap_or_default().into_iter().map(|it| it.match_label_expressions).collect(),
         }

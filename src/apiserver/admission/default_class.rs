@@ -7,7 +7,7 @@ use super::super::registry::json;
 use super::{Operation, Review};
 use crate::cache::Query;
 use crate::object::resource::{INGRESS, INGRESS_CLASS, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
-use crate::object::{Object, ResourceRef};
+use crate::object::{ResourceRef, default_class};
 
 /// What gets a class, and how.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub(super) static STORAGE: Kind = Kind {
     class: &STORAGE_CLASS,
     field: "storageClassName",
     annotation: "volume.beta.kubernetes.io/storage-class",
-    marks: &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"],
+    marks: default_class::STORAGE_MARKS,
 };
 
 pub(super) static INGRESSES: Kind = Kind {
@@ -35,7 +35,7 @@ pub(super) static INGRESSES: Kind = Kind {
     class: &INGRESS_CLASS,
     field: "ingressClassName",
     annotation: "kubernetes.io/ingress.class",
-    marks: &["ingressclass.kubernetes.io/is-default-class"],
+    marks: default_class::INGRESS_MARKS,
 };
 
 pub(super) fn admit(server: &Server, kind: &Kind, review: &Review<'_>, object: &mut Value) {
@@ -49,15 +49,7 @@ pub(super) fn admit(server: &Server, kind: &Kind, review: &Review<'_>, object: &
         return;
     }
     let classes = server.cache.list(kind.class, &Query::default()).objects;
-    let newest =
-        classes.iter().filter(|it| is_default(kind, it)).max_by(|a, b| (&a.meta().created, b.name()).cmp(&(&b.meta().created, a.name())));
-    if let Some(class) = newest {
+    if let Some(class) = default_class::newest(&classes, kind.marks) {
         spec.insert(kind.field.to_owned(), class.name().into());
     }
-}
-
-fn is_default(kind: &Kind, class: &Object) -> bool {
-    let class: Value = serde_json::from_slice(class.body()).unwrap_or_default();
-    let annotations = class.pointer("/metadata/annotations");
-    kind.marks.iter().any(|mark| annotations.and_then(|it| it.get(mark)).is_some_and(|it| it == "true"))
 }

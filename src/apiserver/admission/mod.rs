@@ -1,5 +1,6 @@
 //! Admission: what may change or refuse a write before it is stored, in the order of `--admission-control`.
 
+mod claim_resize;
 mod default_class;
 mod default_tolerations;
 mod in_use;
@@ -61,6 +62,7 @@ enum Plugin {
     DefaultTolerationSeconds,
     DefaultStorageClass,
     StorageObjectInUseProtection,
+    PersistentVolumeClaimResize,
     RuntimeClass,
     DefaultIngressClass,
     ResourceQuota,
@@ -69,7 +71,7 @@ enum Plugin {
 
 /// The plug-ins that are on unless others are named.
 pub const DEFAULT_PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ServiceAccount,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
-                                   StorageObjectInUseProtection,RuntimeClass,DefaultIngressClass,ResourceQuota";
+                                   StorageObjectInUseProtection,PersistentVolumeClaimResize,RuntimeClass,DefaultIngressClass,ResourceQuota";
 
 /// The plug-ins of a server, in order.
 #[derive(Debug, Default)]
@@ -110,6 +112,7 @@ impl Chain {
                 "DefaultTolerationSeconds" => Plugin::DefaultTolerationSeconds,
                 "DefaultStorageClass" => Plugin::DefaultStorageClass,
                 "StorageObjectInUseProtection" => Plugin::StorageObjectInUseProtection,
+                "PersistentVolumeClaimResize" => Plugin::PersistentVolumeClaimResize,
                 "RuntimeClass" => Plugin::RuntimeClass,
                 "DefaultIngressClass" => Plugin::DefaultIngressClass,
                 "ResourceQuota" => Plugin::ResourceQuota,
@@ -142,7 +145,7 @@ impl Chain {
                 Plugin::StorageObjectInUseProtection => in_use::admit(review, object),
                 Plugin::RuntimeClass => runtime_class::admit(server, review, object)?,
                 Plugin::DefaultIngressClass => default_class::admit(server, &default_class::INGRESSES, review, object),
-                Plugin::ResourceQuota | Plugin::AlwaysDeny => {}
+                Plugin::PersistentVolumeClaimResize | Plugin::ResourceQuota | Plugin::AlwaysDeny => {}
             }
         }
         Ok(())
@@ -159,6 +162,7 @@ impl Chain {
                 Plugin::NamespaceLifecycle if review.operation == Operation::Delete => namespace_lifecycle::check(server, review).await?,
                 Plugin::LimitRanger => limit_ranger::validate(server, review, object)?,
                 Plugin::Priority => priority::validate(server, review, object)?,
+                Plugin::PersistentVolumeClaimResize => claim_resize::validate(server, review, object)?,
                 Plugin::ResourceQuota => charge = self.quotas.charge(server, review, object).await?,
                 Plugin::AlwaysDeny => return Err(refuse(review, "admission control is denying all modifications")),
                 Plugin::NamespaceLifecycle

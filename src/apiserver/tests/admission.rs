@@ -68,6 +68,31 @@ async fn claims_and_ingresses_get_the_default_class() {
 }
 
 #[tokio::test]
+async fn claims_grow_where_their_class_lets_them() {
+    let it = start_with(|config| config.admission = vec!["PersistentVolumeClaimResize".to_owned()]).await;
+    let claims = "/api/v1/namespaces/default/persistentvolumeclaims";
+    for (class, expands) in [("fixed", false), ("grows", true)] {
+        let class = json!({"metadata": {"name": class}, "provisioner": "example.com/disks", "allowVolumeExpansion": expands});
+        it.create("/apis/storage.k8s.io/v1/storageclasses", class).await.ok();
+    }
+    for (class, grows) in [("fixed", false), ("missing", false), ("grows", true)] {
+        let mut claim = json!({"metadata": {"name": class}, "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+            "volumeName": "v", "resources": {"requests": {"storage": "1Gi"}}}});
+        it.create(claims, claim.clone()).await.ok();
+        it.patch(&format!("{claims}/{class}/status"), json!({"status": {"phase": "Bound"}})).await.ok();
+        claim["spec"]["resources"]["requests"]["storage"] = "2Gi".into();
+        let grown = it.put(&format!("{claims}/{class}"), claim).await;
+        if grows {
+            assert_eq!(grown.ok()["spec"]["resources"]["requests"]["storage"], "2Gi");
+        } else {
+            let (code, _, message) = grown.failed();
+            assert!(code == 403 && message.ends_with("the storageclass that provisions the pvc must support resize"), "{class}: {message}");
+        }
+    }
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn pods_get_what_their_runtime_class_says() {
     let it = start_with(|config| config.admission = vec!["RuntimeClass".to_owned(), "StorageObjectInUseProtection".to_owned()]).await;
     let classes = "/apis/node.k8s.io/v1/runtimeclasses";

@@ -4,7 +4,7 @@ use k8s_openapi::api::storage::v1::{CSIDriver, CSINode, StorageClass, VolumeAtta
 
 use super::row::{Row, UNSET};
 use super::{AGE, Column, NAME, Printer, named, typed};
-use crate::object::resource;
+use crate::object::{default_class, resource};
 
 pub(super) static PRINTERS: &[Printer] = &[
     Printer {
@@ -52,13 +52,11 @@ pub(super) static PRINTERS: &[Printer] = &[
     },
 ];
 
-/// Classes that claims get that name none.
-const DEFAULT: [&str; 2] = ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
-
 fn class(it: &StorageClass, row: &mut Row<'_>) {
     let name = it.metadata.name.as_deref().unwrap_or_default();
     let annotations = it.metadata.annotations.as_ref();
-    let default = DEFAULT.iter().any(|key| annotations.and_then(|it| it.get(*key)).is_some_and(|it| it == "true"));
+    let annotation = |key: &str| annotations.and_then(|it| it.get(key)).map(String::as_str);
+    let default = default_class::is_marked(annotation, default_class::STORAGE_MARKS);
     row.text(if default { format!("{name} (default)") } else { name.to_owned() });
     row.text(&it.provisioner);
     row.text(it.reclaim_policy.as_deref().unwrap_or("Delete"));

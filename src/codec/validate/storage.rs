@@ -8,6 +8,8 @@ use super::{placement, pod, resources, selector, volume};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
 
+/// The older way for a claim to name its class.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// What a volume has beside its source.
 const VOLUME_FIELDS: [&str; 9] = [
@@ -136,12 +138,16 @@ pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let storage = |object: &At<'_>| Quantity::from_json(object.at("spec").at("resources").at("requests").get("storage")).ok();
     let (was, is) = (storage(old), storage(new));
     let phase = old.at("status").text("phase");
+    let names_class = old.at("metadata").at("annotations").has(CLASS) || old.at("spec").has("storageClassName");
     let (new, old) = (new.at("spec"), old.at("spec"));
-    // A claim may be bound, and ask for more once it is.
+    // A claim may be bound, and ask for more once it is. One that has no class may be given one.
     let fixed = |spec: &At<'_>| {
         let mut fields = spec.value.as_object().cloned().unwrap_or_default();
         if old.text("volumeName").is_empty() {
             fields.remove("volumeName");
+        }
+        if !names_class {
+            fields.remove("storageClassName");
         }
         if phase == "Bound" {
             fields.remove("volumeAttributesClassName");

@@ -1,6 +1,5 @@
 //! The numbers of a rollout: how far the new version may grow and the old ones must shrink. Pure arithmetic on [`Version::replicas`].
 
-
 use serde_json::Value;
 
 use super::version::Version;

@@ -18,6 +18,7 @@ use super::pods;
 use crate::cache::{Cache, Query};
 use crate::client::Patch;
 use crate::client::events::EventType;
+use crate::object::default_class::{self, STORAGE_MARKS};
 use crate::object::storage::{self, BIND_COMPLETED, BOUND_BY_CONTROLLER, Choice};
 use crate::object::{Object, ObjectKey, resource};
 pub use ephemeral::EphemeralController;
@@ -49,7 +50,9 @@ impl Controller for VolumeController {
                 storage::claim(claim).volume.iter().map(|it| ObjectKey::new(&resource::PERSISTENT_VOLUME, "", it)).collect()
             })
             .remembered(),
-            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| waiting(cache, "", |it| *it.asks.class == *class.name())),
+            Source::leading_to(&resource::STORAGE_CLASS, |cache, class| {
+                waiting(cache, "", |it| *it.asks.class == *class.name() || !it.names_class)
+            }),
             Source::leading_to(&resource::POD, |cache, pod| {
                 let waits = |key: &ObjectKey| {
                     let claim = cache.get(key.resource, &key.name.namespace, &key.name.name);
@@ -146,6 +149,12 @@ fn find(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     let volumes = cache.list(&resource::PERSISTENT_VOLUME, &Query::default()).objects;
     if let Some(volume) = storage::best(&volumes, claim, if delayed { Choice::Meant } else { Choice::Any }) {
         return bind(volume, claim, plan);
+    }
+    if !seen.names_class
+        && let Some(default) = default_class::newest(&cache.list(&resource::STORAGE_CLASS, &Query::default()).objects, STORAGE_MARKS)
+    {
+        // There was none when it was made.
+        return plan.merge(claim.key(), &tree(claim), json!({ "spec": { "storageClassName": default.name() } }));
     }
     match class {
         _ if delayed && seen.selected_node.is_none() => {

@@ -67,6 +67,25 @@ fn a_claim_is_bound_and_its_volume_released() {
 }
 
 #[test]
+fn a_default_class_that_comes_later_is_given_to_claims_that_wait_without() {
+    let mut world = world();
+    for (name, more) in [("waits", json!({})), ("none", json!({"storageClassName": ""})), ("other", json!({"storageClassName": "x"}))] {
+        world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim(name, "5Gi", more));
+    }
+    world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("bound", "1Gi", json!({})));
+    world.put(&resource::PERSISTENT_VOLUME, "", volume("v", "1Gi", json!({})));
+    world.settle(|_| ());
+    let annotations = json!({"storageclass.kubernetes.io/is-default-class": "true"});
+    let class = json!({"metadata": {"name": "fast", "annotations": annotations}, "provisioner": "example.com/disk"});
+    world.put(&resource::STORAGE_CLASS, "", class);
+    world.settle(|_| ());
+    let class = |name: &str| seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, name)["spec"]["storageClassName"].take();
+    assert_eq!((class("waits"), class("none"), class("other"), class("bound")), (json!("fast"), json!(""), json!("x"), Value::Null));
+    let asked = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "waits");
+    assert_eq!(asked["metadata"]["annotations"]["volume.kubernetes.io/storage-provisioner"], "example.com/disk");
+}
+
+#[test]
 fn a_claim_stays_while_a_pod_uses_it() {
     let mut world = world();
     let key = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({}))).key();
