@@ -278,10 +278,11 @@ fn verb(method: &Method, route: &Route, query: &Query) -> &'static str {
     }
 }
 
-/// Whether a path that leads here can be asked for this: objects are created in a collection, in one namespace, and changed by name.
+/// Whether a path that leads here can be asked for this: objects are created and deleted in a collection, in one namespace, and changed by
+/// name. All namespaces at once can only be read.
 fn fits(verb: &str, target: &Target) -> bool {
     match verb {
-        "create" => target.name.is_empty() && target.resource.namespaced != target.namespace.is_empty(),
+        "create" | "deletecollection" => target.name.is_empty() && target.resource.namespaced != target.namespace.is_empty(),
         "update" | "patch" => !target.name.is_empty(),
         _ => true,
     }

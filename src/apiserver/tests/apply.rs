@@ -191,6 +191,23 @@ async fn an_autoscaler_is_applied_in_both_versions() {
 }
 
 #[tokio::test]
+async fn who_says_the_same_again_writes_nothing_whoever_wrote_between() {
+    let it = start().await;
+    let path = format!("{CONFIG_MAPS}/c");
+    let applied = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}});
+    it.apply(&path, "fieldManager=m", &applied).await.ok();
+    it.patch(&path, json!({"data": {"b": "2"}})).await.ok();
+    let revision = |object: &Value| object["metadata"]["resourceVersion"].clone();
+    let before = it.get(&path).await.ok();
+    for _ in 0..2 {
+        assert_eq!(revision(&it.apply(&path, "fieldManager=m", &applied).await.ok()), revision(&before), "applied");
+        assert_eq!(revision(&it.patch(&path, json!({"data": {"b": "2"}})).await.ok()), revision(&before), "patched");
+        assert_eq!(revision(&it.put(&path, before.clone()).await.ok()), revision(&before), "put");
+    }
+    it.stop().await;
+}
+
+#[tokio::test]
 async fn what_the_server_makes_is_its_own() {
     let it = start().await;
     for path in [

@@ -32,6 +32,8 @@ async fn methods_and_media_types_that_are_not_served() {
         (Method::TRACE, named),
         (Method::POST, "/api/v1/configmaps"),
         (Method::DELETE, "/api/v1/namespaces"),
+        (Method::DELETE, "/api/v1/configmaps"),
+        (Method::DELETE, "/apis/apps/v1/deployments"),
         (Method::DELETE, "/api/v1/namespaces/default/pods/a/log"),
         (Method::POST, "/apis"),
         (Method::PUT, "/version"),
