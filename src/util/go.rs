@@ -40,6 +40,11 @@ pub fn int_or_string(value: &Value) -> String {
     }
 }
 
+/// `%v` of a time that is written as `2020-01-01T00:00:00Z`.
+pub fn shown_time(text: &str) -> String {
+    text.replace('T', " ").replace('Z', " +0000 UTC")
+}
+
 /// `%q`: a string with quotes around it, what does not print escaped.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);

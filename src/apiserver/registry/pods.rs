@@ -25,6 +25,9 @@ pub(crate) fn create(pod: &mut Value) {
     status.insert("qosClass".to_owned(), class.into());
 }
 
+/// Kept only with a feature of Kubernetes that is off yet.
+const OBSERVED: &str = "observedGeneration";
+
 /// What admission has decided for a pod stays, even if its owner does not repeat it.
 pub(crate) fn update(pod: &mut Value, old: &Value) {
     let spec = json::map(pod, "spec");
@@ -35,12 +38,16 @@ pub(crate) fn update(pod: &mut Value, old: &Value) {
     }
 }
 
-/// The class is decided once; `podIPs` begins with `podIP`.
+/// The class need not be repeated; `podIPs` begins with `podIP`; of which generation it is, no status says yet.
 pub(crate) fn update_status(pod: &mut Value, old: &Value) {
-    let class = json::text(old, "/status/qosClass").to_owned();
-    let class = if class.is_empty() { qos_class(old).to_owned() } else { class };
+    let class = json::text(old, "/status/qosClass");
+    let class = if class.is_empty() { qos_class(old) } else { class };
     let status = json::map(pod, "status");
-    status.insert("qosClass".to_owned(), class.into());
+    json::set_default(status, "qosClass", class);
+    status.remove(OBSERVED);
+    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut) {
+        condition.remove(OBSERVED);
+    }
     let first = status.get("podIPs").and_then(|it| it.pointer("/0/ip")).and_then(Value::as_str).unwrap_or_default().to_owned();
     let single = status.get("podIP").and_then(Value::as_str).unwrap_or_default().to_owned();
     if single.is_empty() && !first.is_empty() {
@@ -139,8 +146,10 @@ mod tests {
         let mut pod = json!({"status": {"podIP": "10.0.0.1"}});
         update_status(&mut pod, &json!({"status": {"qosClass": "Burstable"}}));
         assert_eq!((&pod["status"]["podIPs"], &pod["status"]["qosClass"]), (&json!([{"ip": "10.0.0.1"}]), &json!("Burstable")));
-        let mut pod = json!({"status": {"podIPs": [{"ip": "10.0.0.1"}]}});
+        let mut pod =
+            json!({"status": {"podIPs": [{"ip": "10.0.0.1"}], "observedGeneration": 3, "conditions": [{"observedGeneration": 3}]}});
         update_status(&mut pod, &json!({}));
         assert_eq!(pod["status"]["podIP"], "10.0.0.1");
+        assert_eq!((&pod["status"]["observedGeneration"], &pod["status"]["conditions"]), (&Value::Null, &json!([{}])));
     }
 }

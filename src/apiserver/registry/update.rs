@@ -15,6 +15,7 @@ use super::create::{check_namespace, check_version, create, refuse};
 use super::{Current, accept_fields, json, not_found, pods, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
+use crate::object::resource::POD;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
 use crate::store::{Entry, Expect};
@@ -265,6 +266,7 @@ async fn attempt(
         }
         let causes = match part {
             Part::Resize => codec::validate_resize(&new, &old, pods::qos_class(&new)),
+            Part::EphemeralContainers => codec::validate_ephemeral(&new, &old),
             _ => codec::validate(key.resource, &new, Some(&old)),
         };
         refuse(key, causes)?;
@@ -349,6 +351,8 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
                 json::take_over(merged, Some(new), "status");
             }
             describe(&mut merged, new, strategy::described_by_status(key.resource));
+            // Of a pod that is not looked at.
+            describe(&mut merged, new, if key.resource == &POD { &DELETION[1..] } else { &DELETION });
             *new = merged;
             strategy::update_status(key.resource, new, old);
         }
@@ -383,6 +387,9 @@ fn describe(object: &mut Value, as_in: &Value, fields: &[&str]) {
     }
 }
 
+/// When an object goes, which nobody writes into it.
+const DELETION: [&str; 2] = ["deletionTimestamp", "deletionGracePeriodSeconds"];
+
 /// The metadata that no client changes.
 fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
     let uid = json::text(old, "/metadata/uid");
@@ -404,8 +411,12 @@ fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) ->
         json::take_over(metadata, old.get("metadata"), kept);
     }
     if part != Part::Internal {
-        for kept in ["generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
-            json::take_over(metadata, old.get("metadata"), kept);
+        json::take_over(metadata, old.get("metadata"), "generation");
+        // Whoever says otherwise is refused.
+        for field in DELETION {
+            if let Some(decided) = old.get("metadata").and_then(|it| it.get(field)) {
+                json::set_default(metadata, field, decided.clone());
+            }
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use crate::object::status::Cause;
 
 /// What containers may refer to, and what they may not have in common.
 pub(super) struct Pod<'a> {
+    spec: At<'a>,
     volumes: HashSet<&'a str>,
     host_network: bool,
     /// Seconds.
@@ -22,7 +23,14 @@ pub(super) struct Pod<'a> {
 impl<'a> Pod<'a> {
     pub(super) fn new(volumes: HashSet<&'a str>, spec: &At<'a>) -> Self {
         let grace = spec.number("terminationGracePeriodSeconds").unwrap_or_default();
-        Self { volumes, host_network: spec.flag("hostNetwork"), grace, names: HashSet::new(), host_ports: HashSet::new() }
+        Self {
+            spec: spec.clone(),
+            volumes,
+            host_network: spec.flag("hostNetwork"),
+            grace,
+            names: HashSet::new(),
+            host_ports: HashSet::new(),
+        }
     }
 }
 
@@ -70,12 +78,14 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     if !name.is_empty() && !pod.names.insert(name) {
         it.duplicate("name", out);
     }
+    if role == Role::Ephemeral {
+        return ephemeral(it, pod, out);
+    }
     for key in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
         if !it.has(key) {
             continue;
         }
         match (role, key) {
-            (Role::Ephemeral, _) => it.forbidden(key, "cannot be set for an Ephemeral Container", out),
             (Role::Init, _) if !sidecar => it.forbidden(key, "may not be set for init containers without restartPolicy=Always", out),
             (_, "lifecycle") => {
                 for hook in ["postStart", "preStop"] {
@@ -93,10 +103,34 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
             _ => probe(&it.at(key), key, out),
         }
     }
-    if role == Role::Ephemeral {
-        for key in ["ports", "resources"] {
-            if it.get(key).as_array().is_some_and(|it| !it.is_empty()) || it.get(key).as_object().is_some_and(|it| !it.is_empty()) {
-                it.forbidden(key, "cannot be set for an Ephemeral Container", out);
+}
+
+/// Checks what an ephemeral container may not have, since it is there to look at others.
+fn ephemeral(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
+    const WHY: &str = "cannot be set for an Ephemeral Container";
+    const FIELDS: [&str; 8] =
+        ["ports", "resources", "resizePolicy", "restartPolicy", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
+    let target = it.text("targetContainerName");
+    let is_target = |key| pod.spec.list(key).iter().any(|it| it.get("name").is_some_and(|name| name == target));
+    if !target.is_empty() && !["containers", "initContainers"].into_iter().any(is_target) {
+        out.push(Cause::not_found(it.path("targetContainerName"), target));
+    }
+    for key in FIELDS {
+        let is_nothing = match it.get(key) {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            // Probes and hooks are there even if they are empty.
+            Value::Object(fields) => key == "resources" && fields.is_empty(),
+            _ => false,
+        };
+        if !is_nothing {
+            it.forbidden(key, WHY, out);
+        }
+    }
+    for mount in it.items("volumeMounts") {
+        for key in ["subPath", "subPathExpr"] {
+            if !mount.text(key).is_empty() {
+                mount.forbidden(key, WHY, out);
             }
         }
     }

@@ -7,6 +7,7 @@ use super::names::{self, Faults, IMMUTABLE};
 use super::selector;
 use crate::object::status::Cause;
 use crate::object::{ResourceRef, resource};
+use crate::util::go;
 
 /// The most that all annotations of an object may take, in bytes.
 const ANNOTATIONS: usize = 256 * 1024;
@@ -135,7 +136,10 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     }
     for key in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
         if new.has(key) && new.get(key) != old.get(key) {
-            new.invalid(key, IMMUTABLE, out);
+            match key.ends_with("Timestamp") {
+                true => out.push(Cause::invalid_shown(new.path(key), &go::shown_time(new.text(key)), IMMUTABLE)),
+                false => new.invalid(key, IMMUTABLE, out),
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ mod network;
 mod node;
 mod placement;
 mod pod;
+mod pod_change;
 mod policy;
 mod provision;
 mod rbac;
@@ -60,6 +61,17 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
             update(resource.kind, new, &old, &mut out);
         }
     }
+    out
+}
+
+/// What is wrong with a pod that is to be given ephemeral containers.
+pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
+    let (new, old) = (At::root(new), At::root(old));
+    let mut out = Vec::new();
+    meta::metadata(&POD, &new.at("metadata"), &mut out);
+    meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
+    pod::spec(&new.at("spec"), &mut out);
+    pod_change::ephemeral(&new, &old, &mut out);
     out
 }
 
@@ -142,7 +154,7 @@ fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
 /// Checks what of an object may not change.
 fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
-        "Pod" => pod::update(new, old, out),
+        "Pod" => pod_change::update(new, old, out),
         "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::update(kind, new, old, out),
         "ControllerRevision" => workload::controller_revision_update(new, old, out),
         "Job" => {

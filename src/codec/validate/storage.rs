@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::at::At;
 use super::names::{self, NOT_ZERO};
-use super::{placement, pod, resources, selector, volume};
+use super::{placement, pod_change, resources, selector, volume};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
 
@@ -95,7 +95,7 @@ pub(super) fn persistent_volume_update(new: &At<'_>, old: &At<'_>, out: &mut Vec
     let (after, before) = (Value::Object(sources(&new)), Value::Object(sources(&old)));
     if after != before {
         let mut changes = String::new();
-        pod::differences("spec", &before, &after, &mut changes);
+        pod_change::differences("spec", &before, &after, &mut changes);
         let why = format!("spec.persistentvolumesource is immutable after creation\n{changes}");
         out.push(Cause::forbidden("spec.persistentvolumesource", &why));
     }
@@ -158,7 +158,7 @@ pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let (after, before) = (fixed(&new), fixed(&old));
     if after != before {
         let mut changes = String::new();
-        pod::differences("spec", &before, &after, &mut changes);
+        pod_change::differences("spec", &before, &after, &mut changes);
         let why =
             format!("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}");
         out.push(Cause::forbidden("spec", &why));

@@ -310,7 +310,6 @@ fn changes_of_pods() {
     let deadline = with(&pod(), "/spec/activeDeadlineSeconds", json!(10));
     let tolerant = with(&pod(), "/spec/tolerations", json!([{"key": "a", "operator": "Exists"}]));
     let more = json!([{"key": "a", "operator": "Exists"}, {"key": "b", "operator": "Exists"}]);
-    let debugged = with(&pod(), "/spec/ephemeralContainers", json!([{"name": "e", "image": "i"}]));
     for (old, new, expected) in [
         (pod(), pod(), None),
         (pod(), with(&pod(), "/metadata/labels", json!({"a": "b"})), None),
@@ -338,8 +337,6 @@ fn changes_of_pods() {
             with(&pod(), "/spec/initContainers", json!([{"name": "i", "image": "i"}])),
             Some("spec.initContainers: Forbidden: pod updates may not add or remove containers"),
         ),
-        (pod(), debugged.clone(), None),
-        (debugged, pod(), Some("spec.ephemeralContainers: Forbidden: existing ephemeral containers \"e\" may not be removed\n")),
         (
             pod(),
             with(&pod(), "/spec/nodeName", json!("n")),
