@@ -40,9 +40,8 @@ pub(crate) fn encoded(code: u16, accepted: Accepted, json: Bytes) -> Answer<Resp
     let bytes = match accepted.encoding {
         Encoding::Json => json,
         Encoding::Yaml => {
-            let mut value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Box::new(Status::internal(error)))?;
-            value.sort_all_objects();
-            serde_norway::to_string(&value).map_err(|error| Box::new(Status::internal(error)))?.into()
+            let value: serde_json::Value = serde_json::from_slice(&json).map_err(|error| Box::new(Status::internal(error)))?;
+            codec::yaml::write(&value).into()
         }
     };
     Ok(respond::full(code, accepted.content_type(), bytes))

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Uri;
 use serde::Deserialize;
 
+use crate::codec::yaml;
+
 /// How to reach API servers that are replicas of each other.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
@@ -95,7 +97,8 @@ impl Access {
     /// # Errors
     /// As [`Access::from_file`].
     pub fn parse(text: &str, folder: &Path) -> anyhow::Result<Self> {
-        let file: File = serde_norway::from_str(text)?;
+        let document = yaml::read(text.as_bytes()).map_err(anyhow::Error::msg)?;
+        let file: File = serde_json::from_value(document.value)?;
         let Some(context) = find(&file.contexts, &file.current_context) else {
             bail!("there is no context {:?}, which current-context names", file.current_context);
         };
@@ -217,8 +220,8 @@ struct User {
     client_certificate_data: Option<String>,
     client_key: Option<PathBuf>,
     client_key_data: Option<String>,
-    exec: Option<serde_norway::Value>,
-    auth_provider: Option<serde_norway::Value>,
+    exec: Option<serde_json::Value>,
+    auth_provider: Option<serde_json::Value>,
 }
 
 #[cfg(test)]
@@ -253,7 +256,7 @@ kind: Config
 current-context: dev
 preferences: {}
 contexts:
-- {name: other, context: {cluster: x, user: y}}
+- {name: other, context: {cluster: x, user: z}}
 - {name: dev, context: {cluster: c, user: u, namespace: team}}
 clusters:
 - name: c

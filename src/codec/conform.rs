@@ -1,4 +1,4 @@
-//! Holds whatever serde can read (JSON, YAML, a value) against the schema while it builds the value: one pass, one allocation for what is
+//! Holds whatever serde can read (JSON, a value) against the schema while it builds the value: one pass, one allocation for what is
 //! kept and none for what is not. Wrong shapes end it; unknown and duplicate fields are noted and dropped, and so are zeroes that are as good as none.
 
 use std::borrow::Cow;
@@ -34,7 +34,7 @@ pub(super) fn free<'de, D: Deserializer<'de>>(input: D) -> Result<Conforming, Fa
     walk(&Shape::Any, input, scalar::Spelling::Json)
 }
 
-/// `spelling` tells numbers and booleans of YAML 1.1 from the strings that other readers take them for.
+/// Reads what is to be of this kind; `spelling` says how to speak of it.
 pub(super) fn conform<'de, D: Deserializer<'de>>(
     kind: &'static Type,
     input: D,
@@ -205,6 +205,10 @@ fn zero(shape: &Shape) -> Value {
     }
 }
 
+fn is_whole(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() < i64::MAX as f64
+}
+
 struct Seed<'s, 'w> {
     shape: &'s Shape,
     walk: &'w mut Walk,
@@ -257,9 +261,14 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        let converted = self.walk.spelling == scalar::Spelling::Converted;
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
             Shape::Quantity => self.quantity(&value.to_string()),
+            // The converter takes whole numbers for what they are. A document may hold `-0`.
+            Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_whole(value) && (converted || value == 0.0) => {
+                self.visit_i64(value as i64)
+            }
             shape => self.walk.mismatch(Found::Float(value), shape),
         }
     }
@@ -269,7 +278,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
     }
 
     fn visit_string<E: Error>(self, text: String) -> Result<Value, E> {
-        match scalar::string(self.shape, text, self.walk.spelling) {
+        match scalar::string(self.shape, text) {
             Ok(value) => Ok(value),
             Err(Some(message)) => self.walk.fail(message),
             Err(None) => self.walk.mismatch(Found::String, self.shape),

@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::conform::{self, Conforming, Failure};
 use super::patch::PatchKind;
-use super::protobuf;
 use super::scalar::Spelling;
+use super::{protobuf, yaml};
 use crate::object::schema::{self, Type};
 use crate::object::{ResourceRef, Status};
 use crate::util::go_json;
@@ -18,6 +18,18 @@ pub struct Decoded {
     /// Unknown and duplicate fields, each as Kubernetes words it (`unknown field "spec.foo"`); what a client with `fieldValidation=Warn` is
     /// warned of and one with `Strict` is refused for. Unknown fields are already dropped from `value`.
     pub strict_errors: Vec<String>,
+}
+
+impl Decoded {
+    /// What a client is warned of, each by itself.
+    pub fn warnings(self) -> (Value, Vec<String>) {
+        let apart = |it: &String| match it.strip_prefix(yaml::DUPLICATES) {
+            Some(keys) => keys.split("\n  ").skip(1).map(str::to_owned).collect(),
+            None => vec![it.clone()],
+        };
+        let warnings = self.strict_errors.iter().flat_map(apart).collect();
+        (self.value, warnings)
+    }
 }
 
 /// Decodes an object of this resource from JSON, YAML or protobuf, by `Content-Type`. `apiVersion` and `kind` are filled in if absent.
@@ -50,18 +62,23 @@ pub fn decode_kind(kind: (&str, &str, &str), content_type: &str, body: &Bytes) -
 pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
     // JSON is YAML, but for some escapes; and it is what kubectl sends.
     let mut json = serde_json::Deserializer::from_slice(body);
-    let outcome = match conform::free(&mut json) {
-        Ok(conforming) if json.end().is_ok() => Ok(conforming),
-        _ if nests_too_deep(body) => Err(TOO_DEEP.to_owned()),
-        _ => conform::free(serde_norway::Deserializer::from_slice(body)).map_err(|failure| match failure {
-            Failure::Shape(message) => message,
-            Failure::Syntax(error) => error.to_string(),
-        }),
-    };
-    match outcome {
-        Ok(Conforming { value, strict_errors }) if value.is_object() => Ok(Decoded { value, strict_errors }),
-        Ok(_) => Err(Box::new(Status::bad_request("error decoding YAML: the document is not a mapping"))),
-        Err(why) => Err(Box::new(Status::bad_request(format!("error decoding YAML: {why}")))),
+    if let Ok(Conforming { mut value, strict_errors }) = conform::free(&mut json)
+        && json.end().is_ok()
+        && strict_errors.is_empty()
+        && value.is_object()
+    {
+        yaml::make_whole(&mut value);
+        return Ok(Decoded { value, strict_errors });
+    }
+    let failed = |why: String| Box::new(Status::bad_request(format!("error decoding YAML: {why}")));
+    let document = yaml::read(body).map_err(|why| failed(format!("error converting YAML to JSON: {why}")))?;
+    match document.value {
+        Value::Null => Err(Box::new(Status::bad_request("invalid object type: /, Kind="))),
+        Value::Object(_) => Ok(Decoded { value: document.value, strict_errors: document.duplicates.into_iter().collect() }),
+        other => {
+            let why = go_json::unmarshal(&other, "map[string]interface {}");
+            Err(failed(format!("error unmarshaling JSON: while decoding JSON: {why}")))
+        }
     }
 }
 
@@ -168,17 +185,12 @@ impl<'a> Expected<'a> {
     }
 
     fn yaml(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
-        if nests_too_deep(body) {
-            return Err(self.unrecognized(TOO_DEEP, body));
-        }
-        if body.windows(2).any(|pair| pair == b"<<") {
-            // Merge keys need the whole document; duplicate keys are an error there.
-            let merged = serde_norway::from_slice::<serde_norway::Value>(body).and_then(|mut it| it.apply_merge().map(|()| it));
-            let outcome = merged.map_err(Failure::Syntax).and_then(|it| conform::conform(self.schema, it, Spelling::Yaml));
-            return self.finish(outcome, body, || serde_norway::from_slice(body).unwrap_or_default());
-        }
-        let outcome = conform::conform(self.schema, serde_norway::Deserializer::from_slice(body), Spelling::Yaml);
-        self.finish(outcome, body, || serde_norway::from_slice(body).unwrap_or_default())
+        let document = yaml::read(body).map_err(|why| self.unrecognized(&why, body))?;
+        let value = document.value;
+        let outcome = conform::conform(self.schema, value.clone(), Spelling::Json);
+        let mut decoded = self.finish(outcome, body, || value)?;
+        decoded.strict_errors.splice(0..0, document.duplicates);
+        Ok(decoded)
     }
 
     fn protobuf(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
@@ -293,24 +305,6 @@ const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty
 
 fn unregistered(version: &str, kind: &str) -> String {
     format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
-}
-
-const TOO_DEEP: &str = "yaml: exceeded max depth";
-
-/// Whether brackets may be nested deeper than any object is. The parser takes time that grows with the square of their depth, and notices
-/// only at the end.
-fn nests_too_deep(yaml: &[u8]) -> bool {
-    const DEPTH: usize = 2_000;
-    let (mut depth, mut deepest) = (0usize, 0);
-    for byte in yaml {
-        match byte {
-            b'[' | b'{' => depth += 1,
-            b']' | b'}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        deepest = deepest.max(depth);
-    }
-    deepest > DEPTH
 }
 
 pub(super) fn api_version(group: &str, version: &str) -> String {
@@ -489,27 +483,74 @@ mod tests {
     }
 
     #[test]
-    fn yaml_is_read_as_go_reads_it() {
+    fn yaml_is_json_otherwise_written() {
         let body = "apiVersion: v1\nkind: Pod\nmetadata: {name: a, labels: {1: b}}\nspec:\n  hostNetwork: yes\n  foo: 1\n  foo: 2\n  volumes:\n  - name: v\n    \
-                    secret: {secretName: s, defaultMode: 0644}\n  containers:\n  - name: c\n    tty: off\n    image: \"yes\"\n    image: no\n";
-        let value = decoded(&resource::POD, body).unwrap();
+                    secret: {secretName: s, defaultMode: 0644}\n  containers:\n  - name: c\n    tty: off\n    image: \"yes\"\n    image: \"no\"\n    \
+                    ports: [{containerPort: 080}, {containerPort: 8e1}]\n---\nkind: Service\n";
+        let found = decoded(&resource::POD, body).unwrap();
         assert_eq!(
-            value.value,
+            found.value,
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"1": "b"}}, "spec": {
                 "hostNetwork": true,
                 "volumes": [{"name": "v", "secret": {"secretName": "s", "defaultMode": 420}}],
-                "containers": [{"name": "c", "image": "no"}],
+                "containers": [{"name": "c", "image": "no", "ports": [{"containerPort": 80}, {"containerPort": 80}]}],
             }})
         );
+        let keys = ["line 7: key \"foo\" already set in map", "line 15: key \"image\" already set in map"];
         assert_eq!(
-            value.strict_errors,
-            [r#"unknown field "spec.foo""#, r#"unknown field "spec.foo""#, r#"duplicate field "spec.containers[0].image""#]
+            found.strict_errors,
+            [format!("yaml: unmarshal errors:\n  {}", keys.join("\n  ")), "unknown field \"spec.foo\"".to_owned()]
         );
-        let merged = decoded(&resource::CONFIG_MAP, "metadata: {annotations: &a {x: y}, labels: {<<: *a, z: w}}\n").unwrap();
-        assert_eq!(merged.value["metadata"]["labels"], json!({"z": "w", "x": "y"}));
-        assert!(decoded(&resource::CONFIG_MAP, "a: b\n---\nc: d\n").is_err());
-        assert!(decoded(&resource::CONFIG_MAP, "a: [b\n").is_err());
-        assert!(decoded(&resource::CONFIG_MAP, "data: {a: 1}\n").unwrap_err().contains("cannot unmarshal number"));
+        assert_eq!(found.warnings().1, [keys[0], keys[1], "unknown field \"spec.foo\""]);
+        let merged = decoded(&resource::CONFIG_MAP, "metadata: {annotations: &a {x: w}, labels: {<<: *a, z: w}}\n").unwrap();
+        assert_eq!(merged.value["metadata"]["labels"], json!({"z": "w", "x": "w"}));
+        let head = "the object provided is unrecognized (must be of type ConfigMap): ";
+        for (body, why) in [
+            ("a: [b\n", format!("{head}yaml: line 1: did not find expected ',' or ']' (613a205b620a)")),
+            (
+                "[]",
+                format!(
+                    "{head}couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type {GO_TYPE} (5b5d)"
+                ),
+            ),
+        ] {
+            let status = decode(&resource::CONFIG_MAP, "application/yaml", &Bytes::from_static(body.as_bytes())).unwrap_err();
+            assert_eq!((status.code, status.message), (400, why));
+        }
+        let start = "ConfigMap in version \"v1\" cannot be handled as a ConfigMap: json: cannot unmarshal";
+        for (body, why) in
+            [("data: {a: 1}", "number"), ("data: {a: on}", "bool"), ("data: {a: 012}", "number"), ("immutable: \"true\"", "string")]
+        {
+            assert!(decoded(&resource::CONFIG_MAP, body).unwrap_err().starts_with(&format!("{start} {why} into")), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_applied_is_yaml_whatever_it_looks_like() {
+        let applied = |body: &'static str| decode_applied(&Bytes::from_static(body.as_bytes())).map_err(|it| it.message);
+        for (body, expected) in [
+            ("a: yes\nb: 0644\n", json!({"a": true, "b": 420})),
+            (r#"{"a": 80.0, "b": [8e1], "c": 1.5}"#, json!({"a": 80, "b": [80], "c": 1.5})),
+            ("a: &a {b: c}\nd:\n  <<: *a\n", json!({"a": {"b": "c"}, "d": {"b": "c"}})),
+        ] {
+            assert_eq!(applied(body).unwrap().value, expected);
+        }
+        for body in ["{\"a\": 1, \"a\": 2}", "{a: 1, a: 2}"] {
+            let found = applied(body).unwrap();
+            assert_eq!(found.strict_errors, ["yaml: unmarshal errors:\n  line 1: key \"a\" already set in map"]);
+            assert_eq!(found.value, json!({"a": 2}));
+        }
+        for (body, why) in [
+            ("a: {b", "error decoding YAML: error converting YAML to JSON: yaml: line 1: did not find expected ',' or '}'"),
+            (
+                "[]",
+                "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type \
+                 map[string]interface {}",
+            ),
+            ("", "invalid object type: /, Kind="),
+        ] {
+            assert_eq!(applied(body).unwrap_err(), why);
+        }
     }
 
     #[test]

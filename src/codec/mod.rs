@@ -16,6 +16,7 @@ mod scalar;
 mod table;
 mod validate;
 mod version;
+pub mod yaml;
 
 use std::fmt::Write;
 

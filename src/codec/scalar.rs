@@ -1,4 +1,4 @@
-//! Strings that stand for something: quantities, times, base64, and in YAML the numbers and booleans that other readers leave as strings.
+//! Strings that stand for something: quantities, times, base64.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,32 +8,26 @@ use crate::object::schema::Shape;
 use crate::util::go::{self, TimeLayout};
 use crate::util::quantity::Quantity;
 
-/// Which scalars a document spells without quotes.
+/// What a value is taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
+    /// A document.
     Json,
-    /// As JSON, but the document is no text: an object that was patched, of which Go speaks in other words.
+    /// An object that was patched, of which Go speaks in other words.
     Converted,
-    /// YAML 1.1, as Go's decoder reads it: `yes` and `on` are booleans, `0644` is octal.
-    Yaml,
 }
 
 /// The value of a string in a place of this shape. Quantities and times become what Kubernetes would write for them.
 ///
 /// # Errors
 /// What is wrong with the text, in the words of Go's decoder; `None` if no string can be there.
-pub(super) fn string(shape: &Shape, text: String, spelling: Spelling) -> Result<Value, Option<String>> {
+pub(super) fn string(shape: &Shape, text: String) -> Result<Value, Option<String>> {
     match shape {
         Shape::String | Shape::Any | Shape::IntOrString => Ok(Value::String(text)),
         Shape::Quantity => quantity(&text).map_err(Some),
         Shape::Time => time(&text, TimeLayout::Seconds, "%Y-%m-%dT%H:%M:%SZ"),
         Shape::MicroTime => time(&text, TimeLayout::Microseconds, "%Y-%m-%dT%H:%M:%S.%6fZ"),
         Shape::Bytes => base64(text),
-        Shape::Boolean if spelling == Spelling::Yaml => yaml_bool(&text).map(Value::Bool).ok_or(None),
-        Shape::Int32 if spelling == Spelling::Yaml => {
-            yaml_integer(&text).and_then(|it| i32::try_from(it).ok()).map(Value::from).ok_or(None)
-        }
-        Shape::Int64 if spelling == Spelling::Yaml => yaml_integer(&text).map(Value::from).ok_or(None),
         _ => Err(None),
     }
 }
@@ -81,57 +75,14 @@ fn base64(text: String) -> Result<Value, Option<String>> {
     }
 }
 
-fn yaml_bool(text: &str) -> Option<bool> {
-    match text {
-        "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => Some(true),
-        "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => Some(false),
-        _ => None,
-    }
-}
-
-fn yaml_integer(text: &str) -> Option<i64> {
-    let (negative, digits) = match text.strip_prefix('-') {
-        Some(digits) => (true, digits),
-        None => (false, text.strip_prefix('+').unwrap_or(text)),
-    };
-    let digits = digits.replace('_', "");
-    let (radix, digits) = match digits.as_bytes() {
-        [b'0', b'x', ..] => (16, &digits[2..]),
-        [b'0', b'b', ..] => (2, &digits[2..]),
-        [b'0', b'o', ..] => (8, &digits[2..]),
-        [b'0', _, ..] => (8, &digits[1..]),
-        _ => (10, &*digits),
-    };
-    if digits.starts_with(['+', '-']) {
-        return None;
-    }
-    let value = i64::from_str_radix(digits, radix).ok()?;
-    Some(if negative { -value } else { value })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn yaml_numbers_are_read_as_go_does() {
-        for (text, value) in [
-            ("0644", Some(420)),
-            ("0o644", Some(420)),
-            ("0x1F", Some(31)),
-            ("-1_000", Some(-1000)),
-            ("", None),
-            ("08", None),
-            ("1.5", None),
-        ] {
-            assert_eq!(yaml_integer(text), value, "{text}");
-        }
-    }
-
-    #[test]
     fn strings_are_checked_and_become_canonical() {
         let becomes = |shape, text: &str, canonical: &str| {
-            assert_eq!(string(&shape, text.to_owned(), Spelling::Json), Ok(canonical.into()), "{text}");
+            assert_eq!(string(&shape, text.to_owned()), Ok(canonical.into()), "{text}");
         };
         for (text, canonical) in [("0.5", "500m"), ("0.50", "500m"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("1e3", "1e3"), ("1000", "1k")]
         {
@@ -144,13 +95,12 @@ mod tests {
         becomes(Shape::Time, "9999-12-31T23:59:59.9Z", "9999-12-31T23:59:59Z");
         becomes(Shape::MicroTime, "9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z");
         becomes(Shape::Bytes, "aGk=", "aGk=");
-        let wrong = |shape, text: &str| string(&shape, text.to_owned(), Spelling::Json).unwrap_err().unwrap();
+        let wrong = |shape, text: &str| string(&shape, text.to_owned()).unwrap_err().unwrap();
         assert!(wrong(Shape::Quantity, "1 Gi").starts_with("quantities must match the regular expression"));
         assert!(wrong(Shape::Time, "2024-02-29").starts_with("parsing time \"2024-02-29\" as \"2006-01-02T15:04:05Z07:00\""));
         assert!(wrong(Shape::Time, "").starts_with("parsing time"));
         assert_eq!(wrong(Shape::Bytes, "a$k="), "illegal base64 data at input byte 1");
-        assert_eq!(string(&Shape::Bytes, "aG\nk=".to_owned(), Spelling::Json), Ok("aGk=".into()));
-        assert_eq!(string(&Shape::Boolean, "yes".to_owned(), Spelling::Yaml), Ok(true.into()));
-        assert_eq!(string(&Shape::Boolean, "yes".to_owned(), Spelling::Json), Err(None));
+        assert_eq!(string(&Shape::Bytes, "aG\nk=".to_owned()), Ok("aGk=".into()));
+        assert_eq!(string(&Shape::Boolean, "yes".to_owned()), Err(None));
     }
 }

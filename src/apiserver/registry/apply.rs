@@ -58,12 +58,12 @@ fn check_absence(key: &ObjectKey, part: Part, applied: &Value) -> Answer<()> {
 /// # Errors
 /// 400 for duplicate fields in strict mode.
 pub(super) fn accept(decoded: Decoded, fields: FieldValidation) -> Answer<(Value, Vec<String>)> {
-    let Decoded { value, strict_errors } = decoded;
     match fields {
-        FieldValidation::Strict if !strict_errors.is_empty() => {
-            Err(bad(format!("error strict decoding YAML: {}", strict_errors.join(", "))))
+        FieldValidation::Strict if !decoded.strict_errors.is_empty() => {
+            let why = decoded.strict_errors.join(", ");
+            Err(bad(format!("error strict decoding YAML: error converting YAML to JSON: {why}")))
         }
-        FieldValidation::Ignore => Ok((value, Vec::new())),
-        FieldValidation::Strict | FieldValidation::Warn => Ok((value, strict_errors)),
+        FieldValidation::Ignore => Ok((decoded.value, Vec::new())),
+        FieldValidation::Strict | FieldValidation::Warn => Ok(decoded.warnings()),
     }
 }

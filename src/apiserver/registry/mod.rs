@@ -137,16 +137,15 @@ pub(crate) fn not_found(key: &ObjectKey) -> Box<Status> {
 /// # Errors
 /// 400 for unknown and duplicate fields in strict mode.
 pub(crate) fn accept_fields(decoded: Decoded, fields: FieldValidation) -> Answer<(Value, Vec<String>)> {
-    let Decoded { value, strict_errors } = decoded;
     match fields {
-        _ if strict_errors.is_empty() => Ok((value, strict_errors)),
-        FieldValidation::Ignore => Ok((value, Vec::new())),
-        FieldValidation::Warn => Ok((value, strict_errors)),
-        FieldValidation::Strict => {
+        FieldValidation::Ignore => Ok((decoded.value, Vec::new())),
+        FieldValidation::Strict if !decoded.strict_errors.is_empty() => {
+            let Decoded { value, strict_errors } = decoded;
             let kind = json::text(&value, "/kind").to_owned();
             let version = json::text(&value, "/apiVersion").rsplit('/').next().unwrap_or_default().to_owned();
             let listed = strict_errors.join(", ");
             Err(super::query::bad(format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {listed}")))
         }
+        FieldValidation::Strict | FieldValidation::Warn => Ok(decoded.warnings()),
     }
 }

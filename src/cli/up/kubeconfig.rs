@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::json;
 
+use crate::codec::yaml;
 use crate::util::product::KUBERNETES;
 
 /// Writes the file, whole or not at all.
@@ -22,7 +23,7 @@ pub(super) fn write(path: &Path, server: SocketAddr) -> anyhow::Result<()> {
         "users": [{ "name": name, "user": {} }],
         "current-context": name,
     });
-    let text = serde_norway::to_string(&config).context("the kubeconfig")?;
+    let text = yaml::write(&config);
     let (half, failed) = (path.with_extension("part"), || format!("--kubeconfig: {}", path.display()));
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir).with_context(failed)?;
