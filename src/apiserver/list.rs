@@ -25,6 +25,8 @@ const PIECE: usize = 256 * 1024;
 
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let accepted = call.accepted()?;
+    // A list takes no such time, but what is given has to be one.
+    call.query.integer("timeoutSeconds")?;
     let (mut page, resource) = (select(server, call).await?, call.target.resource);
     if resource.stored_as.is_some() {
         page.objects.iter_mut().for_each(|it| *it = codec::in_version(it, resource));

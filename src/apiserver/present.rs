@@ -1,11 +1,11 @@
-//! The last step of an answer. Everything is made in JSON; people see it indented, and clients that take nothing else get it as protobuf.
+//! The last step of an answer. Everything is made in JSON; people see it indented, and clients that want it otherwise get it as YAML or protobuf.
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, StatusCode};
 
-use super::negotiate::{PROTOBUF, insists_on_protobuf, not_acceptable};
+use super::negotiate::{Encoding, PROTOBUF, accept, insists_on_protobuf, not_acceptable};
 use super::query::Query;
 use super::respond::{self, Body, Response, set};
 use crate::codec;
@@ -17,6 +17,7 @@ pub(crate) enum Presentation {
     AsItIs,
     Indented,
     Protobuf,
+    Yaml,
 }
 
 impl Presentation {
@@ -24,6 +25,9 @@ impl Presentation {
     pub(crate) fn of(headers: &HeaderMap, query: &Query) -> Self {
         if insists_on_protobuf(headers) {
             return Self::Protobuf;
+        }
+        if accept(headers).is_ok_and(|it| it.encoding == Encoding::Yaml) {
+            return Self::Yaml;
         }
         let indented = match query.get("pretty") {
             Some(value) => matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
@@ -45,6 +49,7 @@ impl Presentation {
             Self::Protobuf if streams => frames(response),
             _ if streams || response.headers().contains_key(CONTENT_ENCODING) => response,
             Self::Protobuf => protobuf(response).await,
+            Self::Yaml => yaml(response),
             _ => indented(response),
         }
     }
@@ -102,6 +107,16 @@ async fn protobuf(response: Response) -> Response {
         None if response.status() == StatusCode::OK => return respond::status(&not_acceptable(&["application/json"])),
         None => json,
     });
+    response
+}
+
+/// Objects are in YAML before they come here; not so documents and refusals.
+fn yaml(response: Response) -> Response {
+    let Body::Full(json) = response.body() else { return response };
+    let Ok(value) = serde_json::from_slice(json) else { return response };
+    let text = codec::yaml::write(&value);
+    let mut response = response.map(|_| Body::Full(text.into()));
+    set(&mut response, CONTENT_TYPE, "application/yaml");
     response
 }
 
@@ -203,5 +218,7 @@ mod tests {
         assert_eq!(of("kubectl/v1.33", "*/*", "pretty=1"), Presentation::Indented);
         assert_eq!(of("kubectl/v1.33", "application/json", ""), Presentation::AsItIs);
         assert_eq!(of("curl/8", "application/vnd.kubernetes.protobuf", ""), Presentation::Protobuf);
+        assert_eq!(of("curl/8", "application/yaml", ""), Presentation::Yaml);
+        assert_eq!(of("curl/8", "application/json, application/yaml", "pretty=0"), Presentation::AsItIs);
     }
 }

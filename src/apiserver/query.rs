@@ -22,7 +22,9 @@ impl Query {
             let (key, value) = part.split_once('=').unwrap_or((part, ""));
             (unescape(&key.replace('+', " ")), unescape(&value.replace('+', " ")))
         };
-        Self(text.split('&').filter(|it| !it.is_empty()).map(pair).collect())
+        // Go leaves out what it cannot read.
+        let is_read = |part: &&str| !part.is_empty() && !part.contains(';') && is_escaped(part);
+        Self(text.split('&').filter(is_read).map(pair).collect())
     }
 
     /// The first value of a parameter; `None` if it is absent or empty.
@@ -78,6 +80,12 @@ fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> Box<Status
 
 pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {
     Box::new(Status::bad_request(message))
+}
+
+/// Whether each `%` begins an escape.
+fn is_escaped(text: &str) -> bool {
+    let is_hex = |it: Option<&u8>| it.is_some_and(u8::is_ascii_hexdigit);
+    text.split('%').skip(1).all(|rest| is_hex(rest.as_bytes().first()) && is_hex(rest.as_bytes().get(1)))
 }
 
 /// Resolves `%XX`; what is malformed stays as it is.

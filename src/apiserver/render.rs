@@ -22,7 +22,11 @@ pub(crate) fn object(code: u16, accepted: Accepted, query: &Query, object: &Arc<
             return Err(other_form(object.resource(), why, ""));
         }
         Form::Table => {
-            let metadata = format!("{{\"resourceVersion\":\"{}\"}}", object.revision());
+            // What was only tried is at no version.
+            let metadata = match object.revision() {
+                0 => "{}".to_owned(),
+                revision => format!("{{\"resourceVersion\":\"{revision}\"}}"),
+            };
             codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true, jiff::Timestamp::now())
         }
     };

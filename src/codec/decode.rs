@@ -87,9 +87,11 @@ pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
 /// # Errors
 /// 400 for what is not JSON.
 pub fn decode_patch(kind: PatchKind, body: &Bytes) -> Result<Decoded, Box<Status>> {
-    let mut json = serde_json::Deserializer::from_slice(body);
-    let outcome = conform::free(&mut json).and_then(|conforming| json.end().map(|()| conforming).map_err(Failure::Syntax));
-    match outcome {
+    let read = |body: &[u8]| {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        conform::free(&mut json).and_then(|conforming| json.end().map(|()| conforming).map_err(Failure::Syntax))
+    };
+    match read(body).or_else(|failed| go_json::pair_surrogates(body).map_or(Err(failed), |paired| read(&paired))) {
         Ok(Conforming { value, strict_errors }) => Ok(Decoded { value, strict_errors }),
         Err(Failure::Shape(why)) => Err(Box::new(Status::bad_request(why))),
         Err(Failure::Syntax(error)) => {
@@ -174,13 +176,19 @@ impl<'a> Expected<'a> {
         // As Go reads JSON: what is not UTF-8 becomes U+FFFD.
         let body = &*String::from_utf8_lossy(body);
         let body = body.as_bytes();
-        let mut input = serde_json::Deserializer::from_slice(body);
-        let outcome = conform::conform(self.schema, &mut input, Spelling::Json)
-            .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax))
-            .map_err(|failure| match failure {
-                Failure::Syntax(error) => Failure::Syntax(go_json::syntax_error(body).unwrap_or_else(|| error.to_string())),
-                Failure::Shape(why) => Failure::Shape(why),
-            });
+        let read = |body: &[u8]| {
+            let mut input = serde_json::Deserializer::from_slice(body);
+            conform::conform(self.schema, &mut input, Spelling::Json)
+                .and_then(|conforming| input.end().map(|()| conforming).map_err(Failure::Syntax))
+        };
+        let paired = |failed| match go_json::pair_surrogates(body) {
+            Some(paired) if matches!(failed, Failure::Syntax(_)) => read(&paired),
+            _ => Err(failed),
+        };
+        let outcome = read(body).or_else(paired).map_err(|failure| match failure {
+            Failure::Syntax(error) => Failure::Syntax(go_json::syntax_error(body).unwrap_or_else(|| error.to_string())),
+            Failure::Shape(why) => Failure::Shape(why),
+        });
         self.finish(outcome, body, || serde_json::from_slice(body).unwrap_or_default())
     }
 
@@ -272,8 +280,9 @@ impl<'a> Expected<'a> {
                 None => unregistered(found, kind),
             });
         }
+        let is_same = found == expected || (found, kind) == OLD_EVICTION && self.group == "policy";
         // Options belong to no group: clients send them in the one of the object they are about.
-        if found != expected && self.schema.field("metadata").is_some() {
+        if !is_same && self.schema.field("metadata").is_some() {
             if schema::of_kind(found, kind).is_none() {
                 return unhandled(unregistered(found, kind));
             }
@@ -302,6 +311,9 @@ impl<'a> Expected<'a> {
 
 /// As what Go reads an object at first, to see what it is.
 const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// The one kind that is still taken in an older version, which differs in nothing.
+const OLD_EVICTION: (&str, &str) = ("policy/v1beta1", "Eviction");
 
 fn unregistered(version: &str, kind: &str) -> String {
     format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")

@@ -27,7 +27,7 @@ pub use default::{TEMPLATE_GENERATION, default};
 pub use patch::{PatchKind, patch};
 pub use protobuf::{protobuf, protobuf_event};
 pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
-pub use validate::{SYSTEM_PRIORITIES, validate, validate_ephemeral, validate_resize, validate_version, warnings};
+pub use validate::{SYSTEM_PRIORITIES, validate, validate_ephemeral, validate_resize, validate_version, validate_version_update, warnings};
 pub use version::{convert, in_version};
 
 /// A JSON (or protobuf) answer that is the same for everybody, made once.

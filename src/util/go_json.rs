@@ -24,6 +24,33 @@ pub fn unmarshal(value: &Value, into: &str) -> String {
     format!("json: cannot unmarshal {kind} into Go value of type {into}")
 }
 
+/// JSON in which an escaped half of a character, whose other half is not there, is U+FFFD, as Go reads it; `None` if there is none.
+pub fn pair_surrogates(json: &[u8]) -> Option<Vec<u8>> {
+    let unit = |at: usize| match json.get(at..at + 6)? {
+        [b'\\', b'u', digits @ ..] => u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
+        _ => None,
+    };
+    let (mut out, mut at, mut found) = (Vec::with_capacity(json.len()), 0, false);
+    while at < json.len() {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                found = true;
+                out.extend_from_slice(b"\\ufffd");
+                at += 6;
+                continue;
+            }
+            (Some(_), _) => 6,
+            (None, _) if json[at] == b'\\' => 2,
+            (None, _) => 1,
+        };
+        let end = json.len().min(at + length);
+        out.extend_from_slice(&json[at..end]);
+        at = end;
+    }
+    found.then_some(out)
+}
+
 enum Fault {
     Character(u8, String),
     End,
@@ -239,5 +266,20 @@ fn what_is_wrong_is_told_in_gos_words() {
     assert_eq!(syntax_error(b"\x9e").as_deref(), Some(r"invalid character '\x9e' looking for beginning of value"));
     for text in ["{}", " [1, -0.5e+3, {\"a\": [true, null, \"\\u00e4\"]}, [] ] \n", "0"] {
         assert_eq!(syntax_error(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
+fn halves_of_characters_are_replaced() {
+    let paired = |json: &str| pair_surrogates(json.as_bytes()).map(|it| String::from_utf8(it).unwrap());
+    for (json, expected) in [
+        (r#""\ud800""#, Some(r#""\ufffd""#)),
+        (r#""\udc00\ud83d\ude00""#, Some(r#""\ufffd\ud83d\ude00""#)),
+        (r#""\ud800\n""#, Some(r#""\ufffd\n""#)),
+        (r#""\ud83d\ude00""#, None),
+        (r#""\\ud800""#, None),
+        (r#""\u00e9 \ud8""#, None),
+    ] {
+        assert_eq!(paired(json).as_deref(), expected, "{json}");
     }
 }

@@ -19,7 +19,7 @@ use super::super::registry::update::{Before, Part, modify};
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::RESOURCE_QUOTA;
-use crate::object::{Object, ObjectKey};
+use crate::object::{Object, ObjectKey, ResourceRef};
 use crate::util::quantity::Quantity;
 
 /// The locks of namespaces that have quotas: writes of one server wait here, rather than conflict.
@@ -47,16 +47,28 @@ impl Quotas {
         if concerned.is_empty() {
             return Ok(Charge::default());
         }
-        let added = added(server, review, object);
+        let before = match review.operation {
+            Operation::Update => server.cached(review.key).and_then(|it| serde_json::from_slice(it.body()).ok()).unwrap_or_default(),
+            _ => Value::Null,
+        };
+        let concerned: Vec<_> = concerned
+            .into_iter()
+            .map(|(quota, value)| {
+                // What only now comes into its scope was not counted yet.
+                let counted = if quota::in_scope(&value, resource, &before) { &before } else { &Value::Null };
+                let added = added(resource, object, counted);
+                (quota, value, added)
+            })
+            .collect();
         let lock = self.locks.lock().entry(namespace.to_string()).or_default().clone();
         let _alone = lock.lock().await;
         // One that refuses keeps the others from being charged.
-        for (_, value) in &concerned {
+        for (_, value, added) in &concerned {
             let used = used(server, value).await?;
-            check(review, value, &used, &added, object)?;
+            check(review, value, &used, added, object)?;
         }
         let mut charge = Charge::default();
-        for (quota, value) in &concerned {
+        for (quota, value, added) in &concerned {
             let limits = quota::limits(value);
             let part: Amounts = added.iter().filter(|(what, _)| limits.contains_key(*what)).map(|(what, it)| (what.clone(), *it)).collect();
             if !part.is_empty() && !review.dry_run {
@@ -98,12 +110,11 @@ impl Charge {
 }
 
 /// What the write uses more than what is there now.
-fn added(server: &Server, review: &Review<'_>, object: &Value) -> Amounts {
-    let (resource, now) = (review.key.resource, Timestamp::now());
+fn added(resource: ResourceRef, object: &Value, before: &Value) -> Amounts {
+    let now = Timestamp::now();
     let mut added = quota::usage(resource, object, now);
-    if review.operation == Operation::Update {
-        let before = server.cached(review.key).and_then(|it| serde_json::from_slice(it.body()).ok()).unwrap_or_default();
-        for (what, amount) in quota::usage(resource, &before, now) {
+    if !before.is_null() {
+        for (what, amount) in quota::usage(resource, before, now) {
             if let Some(it) = added.get_mut(&what) {
                 *it -= amount;
             }

@@ -129,10 +129,10 @@ fn exists(server: &Server, key: &ObjectKey, entry: Option<Entry>) -> Box<Status>
 fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
     let metadata = json::metadata(value);
     let stated = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
+    check_namespace(stated("namespace"), namespace)?;
     if stated("resourceVersion").parse::<u64>().is_ok_and(|it| it != 0) {
         return Err(Box::new(Status::failure(500, "", "resourceVersion should not be set on objects to be created")));
     }
-    check_namespace(stated("namespace"), namespace)?;
     let base = stated("generateName").to_owned();
     let generated = stated("name").is_empty() && !base.is_empty();
     for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {

@@ -1,6 +1,6 @@
 //! Pods: what the server decides about them at creation, and the parts of their status that belong together.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::json;
 use crate::util::quantity::Quantity;
@@ -8,6 +8,10 @@ use crate::util::quantity::Quantity;
 pub(crate) fn create(pod: &mut Value) {
     let class = qos_class(pod);
     let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
+    if let Some(Value::Object(affinity)) = pod.pointer("/spec/affinity").cloned() {
+        let affinity = with_own_labels(affinity, json::at(pod, "/metadata/labels"));
+        json::map(pod, "spec").insert("affinity".to_owned(), affinity.into());
+    }
     // As short a time as there is, without leaving it out.
     if json::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|it| it < 0) {
         json::map(pod, "spec").insert("terminationGracePeriodSeconds".to_owned(), 1.into());
@@ -36,6 +40,32 @@ pub(crate) fn update(pod: &mut Value, old: &Value) {
             json::set_default(spec, key, decided.clone());
         }
     }
+}
+
+/// The affinity of a pod with these labels: which values of a label the others are to have, or not to have, may be said by the label's name.
+fn with_own_labels(mut affinity: Map<String, Value>, labels: Option<&Value>) -> Map<String, Value> {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+    for (kind, list) in
+        [("podAffinity", REQUIRED), ("podAffinity", PREFERRED), ("podAntiAffinity", REQUIRED), ("podAntiAffinity", PREFERRED)]
+    {
+        let terms = affinity.get_mut(kind).and_then(|it| it.get_mut(list)).and_then(Value::as_array_mut);
+        for term in terms.into_iter().flatten() {
+            let term = if list == PREFERRED { term.get_mut("podAffinityTerm") } else { Some(term) };
+            let Some(term) = term else { continue };
+            let wanted = [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")].into_iter().flat_map(|(keys, operator)| {
+                let keys = term.get(keys).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+                keys.filter_map(move |key| Some(json!({"key": key, "operator": operator, "values": [labels?.get(key)?]})))
+            });
+            let wanted: Vec<Value> = wanted.collect();
+            // No selector selects nothing, whatever else is said.
+            let Some(Value::Object(selector)) = term.get_mut("labelSelector").filter(|_| !wanted.is_empty()) else { continue };
+            if let Value::Array(all) = selector.entry("matchExpressions").or_insert_with(|| Value::Array(Vec::new())) {
+                all.extend(wanted);
+            }
+        }
+    }
+    affinity
 }
 
 /// The class need not be repeated; `podIPs` begins with `podIP`; of which generation it is, no status says yet.
@@ -117,6 +147,27 @@ mod tests {
         ] {
             assert_eq!(qos_class(&pod(resources.clone())), class, "{resources}");
         }
+    }
+
+    #[test]
+    fn labels_are_matched_by_name() {
+        let pod = |term: Value| {
+            let affinity = json!({"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term.clone()],
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": term}]}});
+            let mut pod = json!({"metadata": {"labels": {"x": "1"}}, "spec": {"containers": [], "affinity": affinity}});
+            create(&mut pod);
+            let made = pod.pointer("/spec/affinity/podAntiAffinity").unwrap().clone();
+            assert_eq!(
+                made["requiredDuringSchedulingIgnoredDuringExecution"][0],
+                made["preferredDuringSchedulingIgnoredDuringExecution"][0]["podAffinityTerm"]
+            );
+            made["requiredDuringSchedulingIgnoredDuringExecution"][0]["labelSelector"].clone()
+        };
+        let made = pod(json!({"matchLabelKeys": ["x", "none"], "mismatchLabelKeys": ["x"], "labelSelector": {"matchLabels": {"a": "b"}}}));
+        let both = json!([{"key": "x", "operator": "In", "values": ["1"]}, {"key": "x", "operator": "NotIn", "values": ["1"]}]);
+        assert_eq!(made, json!({"matchLabels": {"a": "b"}, "matchExpressions": both}));
+        assert_eq!(pod(json!({"matchLabelKeys": ["x"]})), Value::Null);
+        assert_eq!(pod(json!({"labelSelector": {}})), json!({}));
     }
 
     #[test]

@@ -57,6 +57,11 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     if kind != "LoadBalancer" || spec.get("externalTrafficPolicy").is_none_or(|it| it != "Local") {
         drop_kept(spec, old, "healthCheckNodePort");
     }
+    // Where the old type was reached, the new one is not.
+    if kind != "LoadBalancer" && old.is_some_and(|it| self::kind(it) == "LoadBalancer") {
+        json::map(service, "status").insert("loadBalancer".to_owned(), Map::new().into());
+    }
+    let spec = json::map(service, "spec");
     if !with_ports && kind != "LoadBalancer" && old.is_some_and(has_node_ports) {
         drop_node_ports(spec, old.map_or(&[], |it| json::items(it, "/spec/ports")));
     }
@@ -139,6 +144,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_service_that_is_not_balanced_any_more_is_nowhere_reached_by_a_balancer() {
+        let old = json!({"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}}});
+        for (kind, kept) in [("LoadBalancer", true), ("NodePort", false), ("ClusterIP", false)] {
+            let mut service = old.clone();
+            service["spec"]["type"] = kind.into();
+            complete(&mut service, Some(&old));
+            assert_eq!(service["status"] == old["status"], kept, "{kind}");
+            assert!(kept || service["status"] == json!({"loadBalancer": {}}));
+        }
+    }
 
     #[test]
     fn types_bring_their_fields() {

@@ -269,7 +269,8 @@ async fn attempt(
             Part::EphemeralContainers => codec::validate_ephemeral(&new, &old),
             _ => codec::validate(key.resource, &new, Some(&old)),
         };
-        refuse(key, causes)?;
+        let more = options.version.map(|version| codec::validate_version_update(version, &new, &old));
+        refuse(key, causes.into_iter().chain(more.into_iter().flatten()).collect())?;
         if part == Part::Whole {
             options.warnings.set(codec::warnings(key.resource, &new, Some(&old)));
         }

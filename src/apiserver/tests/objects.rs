@@ -348,5 +348,13 @@ async fn accounts_limits_and_quotas() {
     let refused = it.create(PODS, pod("more")).await.failed();
     assert_eq!(refused.2, "pods \"more\" is forbidden: exceeded quota: q, requested: pods=1, used: pods=5, limited: pods=5");
     assert_eq!(it.get("/api/v1/namespaces/default/resourcequotas/q").await.ok()["status"]["used"]["pods"], "5");
+    let scoped = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "t"},
+        "spec": {"hard": {"limits.cpu": "100m"}, "scopes": ["Terminating"]}});
+    it.create("/api/v1/namespaces/default/resourcequotas", scoped).await.ok();
+    let ended = it.patch(&format!("{PODS}/limited"), json!({"spec": {"activeDeadlineSeconds": 10}})).await.failed();
+    assert_eq!(
+        ended.2,
+        "pods \"limited\" is forbidden: exceeded quota: t, requested: limits.cpu=200m, used: limits.cpu=0, limited: limits.cpu=100m"
+    );
     it.stop().await;
 }

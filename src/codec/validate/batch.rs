@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::at::At;
 use super::names::{self, IMMUTABLE};
 use super::workload::mismatch;
-use super::{pod, selector};
+use super::{pod, pod_change, selector};
 use crate::object::status::Cause;
 use crate::util::cron::Schedule;
 
@@ -15,7 +15,7 @@ const RULES: usize = 20;
 /// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
 const CRON_JOB_NAME: usize = 52;
 /// What of its template a job may change until it has first been started.
-const DIRECTIVES: [&str; 4] = ["nodeSelector", "tolerations", "affinity", "schedulingGates"];
+const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"];
 
 pub(super) fn job(job: &At<'_>, out: &mut Vec<Cause>) {
     job_spec(&job.at("spec"), out);
@@ -208,6 +208,7 @@ pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
             for (part, keys) in [("/spec", &DIRECTIVES[..]), ("/metadata", &["labels", "annotations"])] {
                 if let Some(Value::Object(fields)) = template.pointer_mut(part) {
                     fields.retain(|key, _| !keys.contains(&key.as_str()));
+                    pod_change::drop_node_affinity(fields);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::at::At;
-use super::{names, placement, resources, selector};
+use super::{meta, names, placement, resources, selector};
 use crate::object::schema;
 use crate::object::status::Cause;
 
@@ -13,6 +13,29 @@ const SYSTEM: &str = "system-";
 const HIGHEST: i64 = 1_000_000_000;
 /// The priority classes that every cluster has, with their values.
 pub const SYSTEM_PRIORITIES: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("system-cluster-critical", 2_000_000_000)];
+
+pub(super) fn namespace(namespace: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = namespace.at("spec");
+    for finalizer in spec.list("finalizers") {
+        meta::finalizer(&spec.path("finalizers"), finalizer.as_str().unwrap_or_default(), out);
+    }
+}
+
+/// A namespace is terminating once it is deleted, and not before.
+pub(super) fn namespace_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let phase = new.at("status").text("phase");
+    if phase == old.at("status").text("phase") {
+        return;
+    }
+    let (expected, state) = match new.at("metadata").has("deletionTimestamp") {
+        true => ("Terminating", "not empty"),
+        false => ("Active", "empty"),
+    };
+    if phase != expected {
+        let why = format!("may only be '{expected}' if `deletionTimestamp` is {state}");
+        out.push(Cause::invalid(new.at("status").path("Phase"), &phase.into(), &why));
+    }
+}
 
 pub(super) fn priority(class: &At<'_>, out: &mut Vec<Cause>) {
     let name = class.at("metadata").text("name");

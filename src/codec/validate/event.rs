@@ -1,7 +1,7 @@
 //! Events.
 
 use super::at::At;
-use super::names;
+use super::names::{self, IMMUTABLE};
 use crate::object::status::Cause;
 
 /// The longest that names in an event may be, and its text, in bytes.
@@ -54,6 +54,29 @@ pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
 
 fn too_long(event: &At<'_>, key: &str, most: usize, out: &mut Vec<Cause>) {
     out.push(Cause::invalid(event.path(key), &"".into(), &format!("can have at most {most} characters")));
+}
+
+/// What `events.k8s.io` lets change of an event: whether it goes on.
+pub(super) fn strict_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    const FIXED: [&str; 11] = [
+        "involvedObject",
+        "reason",
+        "message",
+        "source",
+        "firstTimestamp",
+        "lastTimestamp",
+        "count",
+        "type",
+        "eventTime",
+        "action",
+        "related",
+    ];
+    new.unchanged(old, &FIXED, out);
+    for (key, called) in [("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance")] {
+        if new.get(key) != old.get(key) {
+            out.push(Cause::invalid(new.path(called), &new.text(key).into(), IMMUTABLE));
+        }
+    }
 }
 
 /// What `events.k8s.io` asks of a new event: nothing of the older form.

@@ -107,14 +107,21 @@ fn finalizers(metadata: &At<'_>, out: &mut Vec<Cause>) {
     let all: Vec<&str> = metadata.list("finalizers").iter().filter_map(Value::as_str).collect();
     for (at, finalizer) in all.iter().enumerate() {
         let faults = names::qualified(finalizer);
-        if faults.is_empty() && !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(finalizer) {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            out.push(Cause::invalid(format!("{path}[{at}]"), &(*finalizer).into(), why));
+        if faults.is_empty() {
+            self::finalizer(&format!("{path}[{at}]"), finalizer, out);
         }
         out.extend(faults.iter().map(|fault| Cause::invalid(&path, &(*finalizer).into(), fault)));
     }
     if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
         metadata.invalid("finalizers", "finalizer orphan and foregroundDeletion cannot be both set", out);
+    }
+}
+
+/// Checks the name of a finalizer.
+pub(super) fn finalizer(path: &str, finalizer: &str, out: &mut Vec<Cause>) {
+    if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        out.push(Cause::invalid(path, &finalizer.into(), why));
     }
 }
 

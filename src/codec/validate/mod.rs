@@ -95,6 +95,15 @@ pub fn validate_version(version: ResourceRef, new: &Value) -> Vec<Cause> {
     out
 }
 
+/// As [`validate_version`], of an object that replaces another.
+pub fn validate_version_update(version: ResourceRef, new: &Value, old: &Value) -> Vec<Cause> {
+    let mut out = Vec::new();
+    if version == &EVENT_V1 {
+        event::strict_update(&At::root(new), &At::root(old), &mut out);
+    }
+    out
+}
+
 /// Checks an object for itself.
 fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
@@ -113,6 +122,7 @@ fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
         "ResourceQuota" => config::resource_quota(new, out),
         "Node" => node::node(new, out),
         "Lease" => node::lease(new, out),
+        "Namespace" => cluster::namespace(new, out),
         "Binding" => node::binding(new, out),
         "PersistentVolume" => storage::persistent_volume(new, out),
         "PersistentVolumeClaim" => storage::claim(new, out),
@@ -167,6 +177,7 @@ fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         "Secret" => config::secret_update(new, old, out),
         "ResourceQuota" => config::resource_quota_update(new, old, out),
         "Node" => node::update(new, old, out),
+        "Namespace" => cluster::namespace_update(new, old, out),
         "PersistentVolume" => storage::persistent_volume_update(new, old, out),
         "PersistentVolumeClaim" => storage::claim_update(new, old, out),
         "RoleBinding" | "ClusterRoleBinding" => rbac::binding_update(new, old, out),

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use serde_json::Value;
+
 use super::at::At;
 use super::names::{self, NOT_ZERO};
 use super::selector;
@@ -72,11 +74,54 @@ fn pod_term(term: &At<'_>, out: &mut Vec<Cause>) {
             selector::label_selector(&term.at(key), out);
         }
     }
+    for namespace in term.list("namespaces") {
+        let faults = names::label(namespace.as_str().unwrap_or_default());
+        out.extend(faults.iter().map(|fault| Cause::invalid(term.path("namespace"), namespace, fault)));
+    }
+    label_keys(term, out);
     let key = term.text("topologyKey");
     if key.is_empty() {
         term.required("topologyKey", "can not be empty", out);
     }
     out.extend(names::qualified(key).iter().map(|fault| Cause::invalid(term.path("topologyKey"), &key.into(), fault)));
+}
+
+/// Checks the labels that a term goes by its pod's own values of. By now they are in its selector, too.
+fn label_keys(term: &At<'_>, out: &mut Vec<Cause>) {
+    const MATCHING: &str = "matchLabelKeys";
+    let selector = term.at("labelSelector");
+    for keys in [MATCHING, "mismatchLabelKeys"] {
+        if !term.list(keys).is_empty() && selector.is_absent() {
+            term.forbidden(keys, "must not be specified when labelSelector is not set", out);
+        } else {
+            labels(term, keys, out);
+        }
+    }
+    let matching: Vec<&str> = term.list(MATCHING).iter().filter_map(Value::as_str).collect();
+    if matching.is_empty() {
+        return;
+    }
+    let mut selected: HashSet<&str> = selector.strings("matchLabels").map(|(key, _)| key).collect();
+    for expression in selector.items("matchExpressions") {
+        let key = expression.text("key");
+        if let Some(at) = matching.iter().position(|it| *it == key).filter(|_| selected.contains(key)) {
+            out.push(Cause::invalid(format!("{}[{at}]", term.path), &key.into(), "exists in both matchLabelKeys and labelSelector"));
+        }
+        selected.insert(key);
+    }
+    let others = term.list("mismatchLabelKeys");
+    for (at, key) in term.list(MATCHING).iter().enumerate().filter(|(_, key)| others.contains(key)) {
+        let path = format!("{}[{at}]", term.path(MATCHING));
+        out.push(Cause::invalid(path, key, "exists in both matchLabelKeys and mismatchLabelKeys"));
+    }
+}
+
+/// Checks a list of keys of labels.
+fn labels(of: &At<'_>, keys: &str, out: &mut Vec<Cause>) {
+    for (at, key) in of.list(keys).iter().enumerate() {
+        let faults = names::qualified(key.as_str().unwrap_or_default());
+        out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", of.path(keys)), key, fault)));
+    }
 }
 
 pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
@@ -122,8 +167,29 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
         if constraint.has("labelSelector") {
             selector::label_selector(&constraint.at("labelSelector"), out);
         }
-        if constraint.number("minDomains").is_some_and(|it| it <= 0) {
-            constraint.invalid("minDomains", NOT_ZERO, out);
+        if let Some(domains) = constraint.number("minDomains") {
+            if domains <= 0 {
+                constraint.invalid("minDomains", NOT_ZERO, out);
+            }
+            if constraint.text("whenUnsatisfiable") != "DoNotSchedule" {
+                let why =
+                    format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", constraint.text("whenUnsatisfiable"));
+                constraint.invalid("minDomains", &why, out);
+            }
+        }
+        if !constraint.list("matchLabelKeys").is_empty() {
+            let selector = constraint.at("labelSelector");
+            if selector.is_absent() {
+                constraint.forbidden("matchLabelKeys", "must not be specified when labelSelector is not set", out);
+            }
+            labels(&constraint, "matchLabelKeys", out);
+            for (at, key) in constraint.list("matchLabelKeys").iter().enumerate() {
+                let text = key.as_str().unwrap_or_default();
+                if selector.at("matchLabels").has(text) || selector.items("matchExpressions").any(|it| it.text("key") == text) {
+                    let path = format!("{}[{at}]", constraint.path("matchLabelKeys"));
+                    out.push(Cause::invalid(path, key, "exists in both matchLabelKeys and labelSelector"));
+                }
+            }
         }
         for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             constraint.one_of(key, &["Honor", "Ignore"], out);

@@ -18,14 +18,19 @@ pub(super) fn creation(pod: &At<'_>, out: &mut Vec<Cause>) {
 
 /// Checks `spec.template` of what makes pods.
 pub(super) fn template(template: &At<'_>, out: &mut Vec<Cause>) {
-    let metadata = template.at("metadata");
-    selector::labels(&metadata, "labels", out);
-    meta::annotations(&metadata, out);
+    template_metadata(template, out);
     let spec = template.at("spec");
     self::spec(&spec, out);
     if !spec.list("ephemeralContainers").is_empty() {
         spec.forbidden("ephemeralContainers", "ephemeral containers not allowed in pod template", out);
     }
+}
+
+/// Checks the metadata of a template, of which Kubernetes leaves the name out where it says what is wrong.
+pub(super) fn template_metadata(template: &At<'_>, out: &mut Vec<Cause>) {
+    let metadata = template.clone().holding(template.get("metadata"));
+    selector::labels(&metadata, "labels", out);
+    meta::annotations(&metadata, out);
 }
 
 /// Checks a pod spec.
@@ -49,11 +54,6 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
             "" => os.required("name", "cannot be empty", out),
             "linux" | "windows" => {}
             name => out.push(Cause::not_supported(os.path.as_str(), name, &["linux", "windows"])),
-        }
-    }
-    for secret in spec.items("imagePullSecrets") {
-        if secret.text("name").is_empty() {
-            secret.required("name", "", out);
         }
     }
     placement::affinity(&spec.at("affinity"), out);

@@ -151,12 +151,7 @@ fn frozen(spec: &At<'_>, old: &At<'_>, gated: bool) -> Value {
     }
     if gated {
         fields.remove(NODE_SELECTOR);
-        if let Some(affinity) = fields.get_mut("affinity").and_then(Value::as_object_mut) {
-            affinity.remove("nodeAffinity");
-            if affinity.is_empty() {
-                fields.remove("affinity");
-            }
-        }
+        drop_node_affinity(&mut fields);
     }
     for key in ["containers", "initContainers"] {
         for container in fields.get_mut(key).and_then(Value::as_array_mut).into_iter().flatten() {
@@ -166,6 +161,16 @@ fn frozen(spec: &At<'_>, old: &At<'_>, gated: bool) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+/// Takes what a pod spec asks of nodes out of its affinity.
+pub(super) fn drop_node_affinity(spec: &mut Map<String, Value>) {
+    if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
+        affinity.remove("nodeAffinity");
+        if affinity.is_empty() {
+            spec.remove("affinity");
+        }
+    }
 }
 
 /// Checks ephemeral containers, which can only be added.

@@ -102,6 +102,32 @@ pub(super) fn persistent_volume_update(new: &At<'_>, old: &At<'_>, out: &mut Vec
     if new.get("volumeMode") != old.get("volumeMode") {
         new.invalid("volumeMode", names::IMMUTABLE, out);
     }
+    let (affinity, before) = (new.get("nodeAffinity"), old.get("nodeAffinity"));
+    if !before.is_null() && affinity != before && *affinity != with_stable_labels(before) {
+        let why = format!("{}, except for updating from beta label to GA", names::IMMUTABLE);
+        out.push(Cause::invalid("nodeAffinity", affinity, &why));
+    }
+}
+
+/// The affinity of a volume by the names that labels of nodes have today.
+fn with_stable_labels(affinity: &Value) -> Value {
+    const NAMES: [(&str, &str); 5] = [
+        ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+        ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+        ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+        ("beta.kubernetes.io/os", "kubernetes.io/os"),
+        ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ];
+    let mut affinity = affinity.clone();
+    let terms = affinity.pointer_mut("/required/nodeSelectorTerms").and_then(Value::as_array_mut);
+    for term in terms.into_iter().flatten() {
+        for requirement in term.get_mut("matchExpressions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some((_, stable)) = NAMES.iter().find(|(beta, _)| requirement["key"] == **beta) {
+                requirement["key"] = (*stable).into();
+            }
+        }
+    }
+    affinity
 }
 
 pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {

@@ -75,7 +75,11 @@ pub(super) fn mismatch(spec: &At<'_>, out: &mut Vec<Cause>) {
 /// Pods that are kept running are always restarted, and have no deadline.
 fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     let template = spec.at("template");
-    pod::template(&template, out);
+    match kind {
+        // What else is wrong its pods are refused for.
+        "StatefulSet" => pod::template_metadata(&template, out),
+        _ => pod::template(&template, out),
+    }
     let pod = template.at("spec");
     if matches!(pod.text("restartPolicy"), "OnFailure" | "Never") {
         out.push(Cause::not_supported(pod.path("restartPolicy"), pod.text("restartPolicy"), &["Always"]));

@@ -1,0 +1,161 @@
+//! What may not change, and what looks wrong and is taken all the same.
+
+use serde_json::{Value, json};
+
+use super::{complaints, pod, with};
+use crate::codec::{validate_ephemeral, validate_version_update};
+use crate::object::resource::{EVENT, EVENT_V1, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, STATEFUL_SET};
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn what_kubernetes_takes_is_taken() {
+    assert_eq!(complaints(&POD, &with(&pod(), "/spec/imagePullSecrets", json!([{}])), None), NOTHING);
+    let template = |spec: Value, labels: Value| {
+        json!({"metadata": {"name": "x"}, "spec": {"serviceName": "s", "selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": labels}, "spec": spec}}})
+    };
+    let odd = json!({"containers": [{"name": "A_", "image": "", "ports": [{"containerPort": 0}], "volumeMounts": [{"name": "none"}]}],
+        "ephemeralContainers": [{"name": "e"}]});
+    assert_eq!(complaints(&STATEFUL_SET, &template(odd, json!({"a": "b"})), None), NOTHING);
+    assert_eq!(complaints(&STATEFUL_SET, &template(json!({}), json!({"a": "b"})), None), NOTHING);
+    let refused = complaints(&STATEFUL_SET, &template(json!({"restartPolicy": "Never"}), json!({"a": "b", "c": " "})), None);
+    assert!(refused[0].starts_with("spec.template.labels: Invalid value: \" \": a valid label must"), "{refused:?}");
+    assert_eq!(refused[1], "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"");
+}
+
+#[test]
+fn a_volume_stays_where_it_is() {
+    let volume = |key: &str, node: &str| {
+        let terms = json!([{"matchExpressions": [{"key": key, "operator": "In", "values": [node]}]}]);
+        json!({"metadata": {"name": "x"}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "local": {"path": "/a"},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}})
+    };
+    let old = volume("beta.kubernetes.io/os", "a");
+    assert_eq!(complaints(&PERSISTENT_VOLUME, &old, Some(&old)), NOTHING);
+    assert_eq!(complaints(&PERSISTENT_VOLUME, &volume("kubernetes.io/os", "a"), Some(&old)), NOTHING);
+    let moved = complaints(&PERSISTENT_VOLUME, &volume("beta.kubernetes.io/os", "b"), Some(&old));
+    assert!(moved[0].starts_with("nodeAffinity: Invalid value: "), "{moved:?}");
+    assert!(moved[0].ends_with(": field is immutable, except for updating from beta label to GA"), "{moved:?}");
+}
+
+#[test]
+fn a_suspended_job_may_go_elsewhere_but_not_with_others() {
+    let job = |affinity: Value| {
+        json!({"metadata": {"name": "x"}, "spec": {"suspend": true, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}},
+            "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}], "affinity": affinity}}}})
+    };
+    let terms = json!([{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]);
+    let nodes = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
+    let old = with(&job(Value::Null), "/spec/template/spec/affinity", Value::Null);
+    assert_eq!(complaints(&JOB, &job(json!({"nodeAffinity": nodes})), Some(&old)), NOTHING);
+    let together = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "a"}]}});
+    assert!(complaints(&JOB, &job(together), Some(&old))[0].starts_with("spec.template: Invalid value"));
+}
+
+#[test]
+fn an_event_of_the_newer_version_only_goes_on() {
+    let event = |reason: &str, count: i64| json!({"metadata": {"name": "x"}, "reason": reason, "reportingComponent": reason, "series": {"count": count}});
+    assert_eq!(validate_version_update(&EVENT, &event("b", 2), &event("a", 2)), []);
+    assert_eq!(validate_version_update(&EVENT_V1, &event("a", 3), &event("a", 2)), []);
+    let told: Vec<String> = validate_version_update(&EVENT_V1, &event("b", 2), &event("a", 2))
+        .iter()
+        .map(|it| format!("{}: {}", it.field, it.message))
+        .collect();
+    let immutable = "Invalid value: \"b\": field is immutable";
+    assert_eq!(told, [format!("reason: {immutable}"), format!("reportingController: {immutable}")]);
+}
+
+#[test]
+fn a_namespace_is_terminating_once_it_is_deleted() {
+    let namespace = |phase: &str, deleted: bool| {
+        let mut namespace = json!({"metadata": {"name": "x"}, "status": {"phase": phase}});
+        if deleted {
+            namespace["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        }
+        namespace
+    };
+    for (old, new, deleted, expected) in [
+        ("Active", "Active", false, None),
+        ("Active", "Terminating", true, None),
+        (
+            "Active",
+            "Terminating",
+            false,
+            Some("status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"),
+        ),
+        (
+            "Terminating",
+            "Active",
+            true,
+            Some("status.Phase: Invalid value: \"Active\": may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        ),
+    ] {
+        let found = complaints(&NAMESPACE, &namespace(new, deleted), Some(&namespace(old, deleted)));
+        assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{old} {new} {deleted}");
+    }
+    let finalized = |name: &str| json!({"metadata": {"name": "x"}, "spec": {"finalizers": [name]}});
+    assert_eq!(complaints(&NAMESPACE, &finalized("kubernetes"), None), NOTHING);
+    let why = "name is neither a standard finalizer name nor is it fully qualified";
+    assert_eq!(complaints(&NAMESPACE, &finalized("foo"), None), [format!("spec.finalizers: Invalid value: \"foo\": {why}")]);
+}
+
+#[test]
+fn labels_that_are_matched_by_name() {
+    let spread =
+        |term: Value| with(&pod(), "/spec/affinity", json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}));
+    let path = "spec.affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution[0]";
+    let in_x = json!({"key": "x", "operator": "In", "values": ["1"]});
+    for (term, expected) in [
+        (json!({"topologyKey": "a", "matchLabelKeys": ["x"], "labelSelector": {"matchExpressions": [in_x]}}), None),
+        (
+            json!({"topologyKey": "a", "matchLabelKeys": ["x"], "labelSelector": {"matchLabels": {"x": "1"}, "matchExpressions": [in_x]}}),
+            Some(format!("{path}[0]: Invalid value: \"x\": exists in both matchLabelKeys and labelSelector")),
+        ),
+        (
+            json!({"topologyKey": "a", "matchLabelKeys": ["x"], "mismatchLabelKeys": ["x"], "labelSelector": {}}),
+            Some(format!("{path}.matchLabelKeys[0]: Invalid value: \"x\": exists in both matchLabelKeys and mismatchLabelKeys")),
+        ),
+        (
+            json!({"topologyKey": "a", "mismatchLabelKeys": ["x"]}),
+            Some(format!("{path}.mismatchLabelKeys: Forbidden: must not be specified when labelSelector is not set")),
+        ),
+    ] {
+        assert_eq!(complaints(&POD, &spread(term.clone()), None), expected.into_iter().collect::<Vec<_>>(), "{term}");
+    }
+    let constraint = |more: Value| {
+        let mut constraint = json!({"maxSkew": 1, "topologyKey": "a", "whenUnsatisfiable": "ScheduleAnyway"});
+        constraint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        with(&pod(), "/spec/topologySpreadConstraints", json!([constraint]))
+    };
+    let path = "spec.topologySpreadConstraints[0]";
+    for (more, expected) in [
+        (
+            json!({"matchLabelKeys": ["x"]}),
+            format!("{path}.matchLabelKeys: Forbidden: must not be specified when labelSelector is not set"),
+        ),
+        (
+            json!({"matchLabelKeys": ["x"], "labelSelector": {"matchLabels": {"x": "1"}}}),
+            format!("{path}.matchLabelKeys[0]: Invalid value: \"x\": exists in both matchLabelKeys and labelSelector"),
+        ),
+        (
+            json!({"minDomains": 1}),
+            format!("{path}.minDomains: Invalid value: 1: can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway"),
+        ),
+    ] {
+        assert_eq!(complaints(&POD, &constraint(more), None), [expected]);
+    }
+}
+
+#[test]
+fn a_debugger_looks_at_a_container_that_is_there() {
+    let debugged =
+        |target: &str| with(&pod(), "/spec/ephemeralContainers", json!([{"name": "e", "image": "i", "targetContainerName": target}]));
+    let mut complete = [pod(), debugged("c"), debugged("none")];
+    complete.iter_mut().for_each(|it| crate::codec::default(&POD, it));
+    let [old, right, wrong] = complete;
+    assert_eq!(validate_ephemeral(&right, &old), []);
+    let told: Vec<_> = validate_ephemeral(&wrong, &old).iter().map(|it| format!("{}: {}", it.field, it.message)).collect();
+    assert_eq!(told, ["spec.ephemeralContainers[0].targetContainerName: Not found: \"none\""]);
+}
