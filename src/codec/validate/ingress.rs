@@ -39,12 +39,14 @@ pub(super) fn ingress(ingress: &At<'_>, out: &mut Vec<Cause>) {
     spec.may("ingressClassName", names::subdomain, out);
 }
 
-/// A new ingress names its class in one way.
+/// A new ingress that names its class in both ways names the same one.
 pub(super) fn creation(ingress: &At<'_>, out: &mut Vec<Cause>) {
     let annotations = ingress.at("metadata").at("annotations");
-    if annotations.has(CLASS_ANNOTATION) && ingress.at("spec").has("ingressClassName") {
-        let value = annotations.get(CLASS_ANNOTATION);
-        out.push(Cause::invalid(annotations.path(CLASS_ANNOTATION), value, "can not be set when the class field is also set"));
+    let (older, newer) = (annotations.get(CLASS_ANNOTATION), ingress.at("spec").get("ingressClassName"));
+    if !older.is_null() && !newer.is_null() && older != newer {
+        // Kubernetes leaves out where the annotations are.
+        let why = "must match `ingressClassName` when both are specified";
+        out.push(Cause::invalid(format!("annotations.{CLASS_ANNOTATION}"), older, why));
     }
 }
 

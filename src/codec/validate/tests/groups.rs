@@ -227,9 +227,15 @@ fn ingresses() {
                     "/metadata",
                     json!({"name": "x", "annotations": {"kubernetes.io/ingress.class": "c"}}),
                 ),
-                &[
-                    "metadata.annotations.kubernetes.io/ingress.class: Invalid value: \"c\": can not be set when the class field is also set",
-                ],
+                &[],
+            ),
+            (
+                with(
+                    &with(&good, "/spec/ingressClassName", "c".into()),
+                    "/metadata",
+                    json!({"name": "x", "annotations": {"kubernetes.io/ingress.class": "d"}}),
+                ),
+                &["annotations.kubernetes.io/ingress.class: Invalid value: \"d\": must match `ingressClassName` when both are specified"],
             ),
         ],
     );
