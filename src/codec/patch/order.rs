@@ -1,6 +1,6 @@
 //! The order of a merged list: what the patch names goes in the patch's order, what only the server has goes between as it stood before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -63,6 +63,29 @@ pub(super) fn arrange(merged: Vec<Value>, wanted: &[Value], before: &[Value], id
     }
     out.extend(others.map(|(.., element)| element));
     Ok(out)
+}
+
+/// The order that counts as that of before where a patch deletes elements of a list and adds others: these take the places of those, at the
+/// end. (Kubernetes does both within the list that it then takes for the old one.)
+pub(super) fn fill_gaps(before: Vec<Value>, patch: &[Value], identity: Identity) -> Result<Vec<Value>, PatchError> {
+    let is_deletion = |it: &&Value| it.get("$patch").is_some_and(|it| it == "delete");
+    let deleted: HashSet<String> = patch.iter().filter(is_deletion).map(|it| identity.of(it)).collect::<Result<_, _>>()?;
+    if deleted.is_empty() {
+        return Ok(before);
+    }
+    let places = before.len();
+    let mut order = before;
+    order.retain(|it| identity.of(it).is_ok_and(|id| !deleted.contains(&id)));
+    let stayed = identity.positions(&order)?;
+    let mut added: Vec<Value> = Vec::new();
+    for element in patch.iter().filter(|it| it.get("$patch").is_none()) {
+        if !stayed.contains_key(&identity.of(element)?) && !added.contains(element) {
+            added.push(element.clone());
+        }
+    }
+    added.truncate(places - order.len());
+    order.extend(added);
+    Ok(order)
 }
 
 /// Checks that the elements of a patch's list come in the order of its `$setElementOrder`, which names them all.

@@ -117,8 +117,10 @@ impl Merger<'_> {
                 return Err(PatchError::Malformed("invalid patch format of setElementOrder list".to_owned()));
             };
             let how = ListMerge::of(self.child(shape, key).0);
+            let mut before = before;
             if let Some(Value::Array(list)) = patch.get(key) {
                 order::check(list, wanted, how.identity())?;
+                before = order::fill_gaps(before, list, how.identity())?;
             }
             match merged.get_mut(key) {
                 Some(Value::Array(list)) if !matches!(how, ListMerge::Replace) => {

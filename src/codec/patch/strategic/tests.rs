@@ -204,6 +204,19 @@ fn what_only_the_server_has_keeps_its_place() {
         }
         assert_eq!(names(&patched(&json!({"containers": list(current)}), &value).unwrap()), expected, "{current} {patch} {order}");
     }
+    // What is added takes the places of what is deleted, as far as there are any.
+    for (current, added, deleted, expected) in [
+        ("sb", "a", "b", "sa"),
+        ("bs", "ca", "b", "sca"),
+        ("sbt", "ac", "b", "stac"),
+        ("bst", "ac", "b", "stac"),
+        ("ast", "ab", "s", "atb"),
+    ] {
+        let mut patch = json!({"containers": list(added), "$setElementOrder/containers": list(added)});
+        let deletions = deleted.chars().map(|it| json!({"name": it.to_string(), "$patch": "delete"}));
+        patch["containers"].as_array_mut().unwrap().extend(deletions);
+        assert_eq!(names(&patched(&json!({"containers": list(current)}), &patch).unwrap()), expected, "{current} {added} {deleted}");
+    }
 }
 
 #[test]
