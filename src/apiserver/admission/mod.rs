@@ -32,7 +32,7 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Review<'a> {
     pub(crate) operation: Operation,
-    /// The name is empty for an object whose name is yet to be made up.
+    /// With what is known of the name, as long as that is yet to be made up.
     pub(crate) key: &'a ObjectKey,
     pub(crate) subresource: &'a str,
     pub(crate) dry_run: bool,

@@ -58,13 +58,17 @@ pub(crate) async fn create(
         let now = json::text(&value, "/metadata/creationTimestamp");
         codec::apply::track((stated, None), None, &value, &options.writer(resource, "", now))
     };
-    let mut key = ObjectKey::new(resource, namespace, json::text(&value, "/metadata/name"));
+    let mut key = ObjectKey::new(resource, namespace, provisional_name(&value));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     server.admission.admit(server, &review, &mut value).await?;
+    if json::text(&value, "/metadata/name").is_empty() {
+        key = make_up_name(&key, &mut value);
+    }
     strategy::create(resource, &mut value, unlabelled);
     codec::default(resource, &mut value);
     refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
     options.warnings.set(codec::warnings(resource, &value, None));
+    let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     let charge = server.admission.validate(server, &review, &value).await?;
     let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
         Ok(claims) => claims,
@@ -84,11 +88,7 @@ pub(crate) async fn create(
                 claims.settle(server, object.revision()).await;
                 return Ok(object);
             }
-            Err(_) if generated => {
-                let name = generate(json::text(&value, "/metadata/generateName"));
-                json::metadata(&mut value).insert("name".to_owned(), name.clone().into());
-                key = ObjectKey::new(resource, namespace, &name);
-            }
+            Err(_) if generated => key = make_up_name(&key, &mut value),
             Err(entry) => {
                 claims.abandon(server).await;
                 charge.refund(server).await;
@@ -125,7 +125,21 @@ fn exists(server: &Server, key: &ObjectKey, entry: Option<Entry>) -> Box<Status>
     Box::new(status)
 }
 
-/// Fills in the metadata that only the server sets. True if the name was made up.
+/// What an object is called until it has got its name: whatever refuses it says the same of each that its author tries to create.
+fn provisional_name(value: &Value) -> &str {
+    let names = ["/metadata/name", "/metadata/generateName"].map(|it| json::text(value, it));
+    names.into_iter().find(|it| !it.is_empty()).unwrap_or("Unknown")
+}
+
+/// Makes up a name for an object that states only how it begins; one that does not state that has none.
+fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
+    let base = json::text(value, "/metadata/generateName");
+    let name = if base.is_empty() { String::new() } else { generate(base) };
+    json::metadata(value).insert("name".to_owned(), name.as_str().into());
+    ObjectKey::new(like.resource, &like.name.namespace, &name)
+}
+
+/// Fills in the metadata that only the server sets. True if the name is to be made up.
 fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
     let metadata = json::metadata(value);
     let stated = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -133,13 +147,9 @@ fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer
     if stated("resourceVersion").parse::<u64>().is_ok_and(|it| it != 0) {
         return Err(Box::new(Status::failure(500, "", "resourceVersion should not be set on objects to be created")));
     }
-    let base = stated("generateName").to_owned();
-    let generated = stated("name").is_empty() && !base.is_empty();
+    let generated = stated("name").is_empty() && !stated("generateName").is_empty();
     for key in ["resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "uid", "creationTimestamp"] {
         metadata.remove(key);
-    }
-    if generated {
-        metadata.insert("name".to_owned(), generate(&base).into());
     }
     if namespace.is_empty() {
         metadata.remove("namespace");
@@ -222,7 +232,10 @@ mod tests {
         let mut value =
             json!({"metadata": {"generateName": "web-", "uid": "mine", "creationTimestamp": null, "selfLink": "/x", "labels": {"a": "b"}}});
         assert!(complete(&POD, "default", &mut value).unwrap());
-        assert!(json::text(&value, "/metadata/name").starts_with("web-"));
+        assert_eq!(provisional_name(&value), "web-");
+        let key = make_up_name(&ObjectKey::new(&POD, "default", "web-"), &mut value);
+        assert_eq!(&*key.name.name, json::text(&value, "/metadata/name"));
+        assert!(key.name.name.starts_with("web-"));
         assert_eq!(json::text(&value, "/metadata/name").len(), 9);
         assert_eq!(json::text(&value, "/metadata/uid").len(), 36);
         assert_eq!(json::text(&value, "/metadata/namespace"), "default");

@@ -30,6 +30,13 @@ async fn pods_have_the_priority_of_their_class() {
         unknown,
         (403, "Forbidden".to_owned(), "pods \"unknown\" is forbidden: no PriorityClass with name none was found".to_owned())
     );
+    // Refused before it has a name: the same is said of all that are tried.
+    let mut unnamed = with("", "priorityClassName", "none".into());
+    unnamed["metadata"] = json!({"generateName": "web-"});
+    let refused = it.create(PODS, unnamed.clone()).await.failed();
+    assert_eq!(refused.2, "pods \"web-\" is forbidden: no PriorityClass with name none was found");
+    unnamed["metadata"] = json!({});
+    assert!(it.create(PODS, unnamed).await.failed().2.starts_with("pods \"Unknown\" is forbidden"));
     assert_eq!(it.create(PODS, with("odd", "priority", 3.into())).await.failed().0, 403);
     // A client that writes its manifest again does not know what was added.
     let mut again = usual.clone();
