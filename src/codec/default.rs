@@ -1,6 +1,7 @@
 //! Defaults: what an absent field means, written into the object so that every reader sees it. Those that depend on no other field are data
 //! (`object::schema`); the others are here, a function a type.
 
+mod off;
 mod plan;
 
 use serde_json::{Map, Value, json};
@@ -16,9 +17,15 @@ type Fields = Map<String, Value>;
 /// What fills in the defaults that depend on other fields of an object.
 type Computed = fn(&mut Fields);
 
-/// Fills in the defaults of an object, those of its status included. Doing it twice changes nothing.
+/// Fills in the defaults of an object, those of its status included, and drops what is not kept of it. Doing it twice changes nothing.
 pub fn default(resource: ResourceRef, value: &mut Value) {
     fill_in(resource, value, Fill::Everything);
+}
+
+/// Fills in the defaults of an object as its author stated it, who owns what is stated even where it is not kept so: fields of features
+/// that are off, and `[]` where null is written. Whether there is any of that, for [`default`] to see to.
+pub fn default_stated(resource: ResourceRef, value: &mut Value) -> bool {
+    fill_in(resource, value, Fill::Stated)
 }
 
 /// Writes only what Kubernetes writes of fields that have neither a value nor a default: what decoding takes for nothing and drops.
@@ -28,48 +35,65 @@ pub(super) fn zeroes(resource: ResourceRef, value: &mut Value) {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fill {
+    Stated,
     Everything,
     Zeroes,
 }
 
-fn fill_in(resource: ResourceRef, value: &mut Value, what: Fill) {
-    if let Value::Object(map) = value {
-        object(resource.schema, map, what);
-    }
+/// True if something was left that is not kept.
+fn fill_in(resource: ResourceRef, value: &mut Value, what: Fill) -> bool {
+    if let Value::Object(map) = value { object(resource.schema, map, what) } else { false }
 }
 
-fn fill(below: &Below, value: &mut Value, what: Fill) {
+fn fill(below: &Below, value: &mut Value, what: Fill) -> bool {
     match (below, value) {
         (Below::Object(name), Value::Object(map)) => object(name, map, what),
-        (Below::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| fill(inner, item, what)),
-        (Below::Map(inner), Value::Object(map)) => map.values_mut().for_each(|item| fill(inner, item, what)),
-        _ => {}
+        (Below::List(inner), Value::Array(items)) => items.iter_mut().fold(false, |left, item| fill(inner, item, what) | left),
+        (Below::Map(inner), Value::Object(map)) => map.values_mut().fold(false, |left, item| fill(inner, item, what) | left),
+        _ => false,
     }
 }
 
 /// The plain defaults of an object and its zeroes, then the computed defaults, which build on them, then what it holds.
-fn object(name: &str, map: &mut Fields, what: Fill) {
-    let Some(plan) = plan::of(name) else { return };
-    for (field, default) in plan.plain.iter().filter(|_| what == Fill::Everything) {
+fn object(name: &str, map: &mut Fields, what: Fill) -> bool {
+    let Some(plan) = plan::of(name) else { return false };
+    let mut left = false;
+    match what {
+        Fill::Stated => left = plan.off.iter().any(|it| map.contains_key(*it)),
+        Fill::Everything => {
+            off::drop(name, map);
+            plan.off.iter().for_each(|it| drop(map.remove(*it)));
+        }
+        Fill::Zeroes => {}
+    }
+    for (field, default) in plan.plain.iter().filter(|_| what != Fill::Zeroes) {
         if is_absent(field, map.get(field.name)) {
             map.insert(field.name.to_owned(), default.clone());
         }
     }
     for (field, zero) in &plan.zeroes {
-        // What holds nothing is null, where it is written at all.
-        let holds = matches!(field.shape, Shape::List(_) | Shape::Map(_));
-        if map.get(field.name).is_none_or(|it| it.is_null() || holds && is_zero(it)) {
-            map.insert(field.name.to_owned(), (*zero).clone());
+        match map.get(field.name) {
+            Some(value) if !value.is_null() => {
+                // What holds nothing is null, where it is written at all.
+                let is_empty = matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(value);
+                match what {
+                    _ if !is_empty => continue,
+                    Fill::Stated => left = true,
+                    Fill::Everything | Fill::Zeroes => drop(map.insert(field.name.to_owned(), (*zero).clone())),
+                }
+            }
+            _ => drop(map.insert(field.name.to_owned(), (*zero).clone())),
         }
     }
-    if let Some(computed) = plan.computed.filter(|_| what == Fill::Everything) {
+    if let Some(computed) = plan.computed.filter(|_| what != Fill::Zeroes) {
         computed(map);
     }
     for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
         if let Some(below) = plan.below(name) {
-            fill(below, value, what);
+            left |= fill(below, value, what);
         }
     }
+    left
 }
 
 fn is_absent(field: &Field, value: Option<&Value>) -> bool {
@@ -438,6 +462,36 @@ mod tests {
                 "terminationGracePeriodSeconds": 30, "enableServiceLinks": true,
             })
         );
+    }
+
+    #[test]
+    fn what_is_off_is_owned_but_not_kept() {
+        let spec = json!({"resources": {"limits": {"cpu": "1"}}, "resourceClaims": [{"name": "x"}],
+            "volumes": [{"name": "i", "image": {"reference": "x"}}, {"name": "p", "projected": {"sources": [{"clusterTrustBundle": {"path": "p"}}]}}],
+            "containers": [
+                {"name": "a", "lifecycle": {"stopSignal": "SIGTERM"}, "volumeMounts": [{"name": "i"}], "resources": {"claims": [{"name": "x"}]}},
+                {"name": "b", "lifecycle": {"stopSignal": "SIGTERM", "preStop": {}}, "volumeMounts": [{"name": "i"}, {"name": "p"}]}]});
+        let mut pod = json!({ "spec": spec });
+        assert!(default_stated(&resource::POD, &mut pod));
+        assert_eq!(pod["spec"]["volumes"][0], json!({"name": "i", "image": {"reference": "x"}}));
+        default(&resource::POD, &mut pod);
+        assert!(!default_stated(&resource::POD, &mut pod.clone()));
+        let spec = &pod["spec"];
+        assert_eq!((spec.get("resources"), spec.get("resourceClaims")), (None, None));
+        assert_eq!(spec["volumes"], json!([{"name": "p", "projected": {"sources": [{}], "defaultMode": 420}}]));
+        let (a, b) = (&spec["containers"][0], &spec["containers"][1]);
+        assert_eq!((a.get("lifecycle"), a.get("volumeMounts"), &a["resources"]), (None, None, &json!({})));
+        assert_eq!((&b["lifecycle"], &b["volumeMounts"]), (&json!({"preStop": {}}), &json!([{"name": "p", "mountPath": ""}])));
+    }
+
+    #[test]
+    fn an_empty_list_is_stated_but_kept_as_null() {
+        let mut role = json!({"rules": []});
+        assert!(default_stated(&resource::ROLE, &mut role));
+        assert_eq!(role["rules"], json!([]));
+        default(&resource::ROLE, &mut role);
+        assert_eq!(role["rules"], Value::Null);
+        assert!(!default_stated(&resource::ROLE, &mut role) && role["rules"].is_null());
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 pub use decode::{Decoded, conform, conform_converted, decode, decode_applied, decode_kind, decode_patch};
-pub use default::{TEMPLATE_GENERATION, default};
+pub use default::{TEMPLATE_GENERATION, default, default_stated};
 pub use patch::{PatchKind, patch};
 pub use protobuf::{protobuf, protobuf_event};
 pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};

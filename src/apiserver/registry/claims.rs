@@ -12,16 +12,33 @@ const NEWER: &str = "dataSourceRef";
 pub(crate) fn settle_source(new: &mut Value, old: Option<&Value>) {
     let names = |value: &Value, key: &str| value.pointer("/spec").and_then(|it| it.get(key)).is_some_and(|it| !it.is_null());
     let had_source = old.is_some_and(|it| names(it, OLDER) || names(it, NEWER));
+    drop_off(json::map(new, "spec"), |key| old.is_some_and(|it| names(it, key)));
     let (older, newer) = (names(new, OLDER), names(new, NEWER));
     let spec = json::map(new, "spec");
     match (older, newer) {
         (true, false) if !had_source && !is_known(&spec[OLDER]) => drop(spec.remove(OLDER)),
         (true, false) => copy(spec, OLDER, NEWER),
-        (false, true) if spec[NEWER].get("namespace").and_then(Value::as_str).unwrap_or_default().is_empty() => copy(spec, NEWER, OLDER),
+        (false, true) if !is_elsewhere(&spec[NEWER]) => copy(spec, NEWER, OLDER),
         _ => {}
     }
 }
 
+/// Drops what is of features that are off, unless the claim had it: a source in another namespace, and a class of attributes. Templates of claims keep them.
+fn drop_off(spec: &mut Map<String, Value>, had: impl Fn(&str) -> bool) {
+    const CLASS: &str = "volumeAttributesClassName";
+    if !had(CLASS) {
+        spec.remove(CLASS);
+    }
+    if !had(NEWER) && spec.get(NEWER).is_some_and(is_elsewhere) {
+        spec.remove(NEWER);
+    }
+}
+
+fn is_elsewhere(source: &Value) -> bool {
+    !source.get("namespace").and_then(Value::as_str).unwrap_or_default().is_empty()
+}
+
+/// What the older field may name.
 fn is_known(source: &Value) -> bool {
     let text = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or_default();
     matches!((text("apiGroup"), text("kind")), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
@@ -46,10 +63,7 @@ mod tests {
         for (spec, expected) in [
             (json!({ OLDER: claim }), json!({ OLDER: claim, NEWER: claim })),
             (json!({ NEWER: other }), json!({ OLDER: other, NEWER: other })),
-            (
-                json!({ NEWER: {"kind": "Other", "name": "o", "namespace": "n"} }),
-                json!({ NEWER: {"kind": "Other", "name": "o", "namespace": "n"} }),
-            ),
+            (json!({ NEWER: {"kind": "Other", "name": "o", "namespace": "n"}, "volumeAttributesClassName": "c" }), json!({})),
             (json!({ OLDER: other }), json!({})),
             (json!({ OLDER: claim, NEWER: other }), json!({ OLDER: claim, NEWER: other })),
             (json!({}), json!({})),
@@ -62,5 +76,9 @@ mod tests {
         let mut new = old.clone();
         settle_source(&mut new, Some(&old));
         assert_eq!(new["spec"][NEWER], other, "what is there stays");
+        let old = json!({ "spec": { NEWER: {"kind": "Other", "name": "o", "namespace": "n"} } });
+        let mut new = old.clone();
+        settle_source(&mut new, Some(&old));
+        assert_eq!(new, old);
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         strategy::sign(target.resource, &mut value, &call.user);
         if target.resource != target.resource.storage() {
-            codec::default(target.resource, &mut value);
+            codec::default_stated(target.resource, &mut value);
             codec::convert(&mut value, target.resource, target.resource.storage());
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
@@ -50,7 +50,7 @@ pub(crate) async fn create(
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
     let unlabelled = json::at(&value, "/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
-    codec::default(resource, &mut value);
+    let is_kept = !codec::default_stated(resource, &mut value);
     let stated = codec::apply::take(&mut value);
     let managers = if options.applies {
         stated.as_ref().map(Managers::from)
@@ -58,6 +58,9 @@ pub(crate) async fn create(
         let now = json::text(&value, "/metadata/creationTimestamp");
         codec::apply::track((stated, None), None, &value, &options.writer(resource, "", now))
     };
+    if !is_kept {
+        codec::default(resource, &mut value);
+    }
     let mut key = ObjectKey::new(resource, namespace, provisional_name(&value));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     server.admission.admit(server, &review, &mut value).await?;

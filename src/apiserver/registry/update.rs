@@ -94,10 +94,10 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let (mut value, warnings) = accept_fields(decoded, options.fields)?;
         check_identity(&key, &mut value)?;
         if version != key.resource {
-            codec::default(version, &mut value);
+            codec::default_stated(version, &mut value);
             codec::convert(&mut value, version, key.resource);
         }
-        codec::default(key.resource, &mut value);
+        codec::default_stated(key.resource, &mut value);
         let part = Part::of(&call.target.subresource);
         let creates = part == Part::Whole && strategy::creates_on_update(key.resource);
         let make = |before: Option<&Before<'_>>| {
@@ -241,9 +241,7 @@ async fn attempt(
     let stated = codec::apply::take(&mut new);
     check_revision(key, &new, object)?;
     prepare(key, part, &mut new, &old)?;
-    if part != Part::Internal {
-        codec::default(key.resource, &mut new);
-    }
+    let is_kept = part == Part::Internal || !codec::default_stated(key.resource, &mut new);
     let managers = match part {
         Part::Internal => held.clone(),
         _ if options.applies => stated.as_ref().map(Managers::from),
@@ -255,6 +253,10 @@ async fn attempt(
             codec::apply::track((stated, held.clone()), Some(&old), &new, &writer)
         }
     };
+    // What the object had of features that are off it keeps.
+    if !is_kept && !codec::default_stated(key.resource, &mut old.clone()) {
+        codec::default(key.resource, &mut new);
+    }
     let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
     if part != Part::Internal {
         server.admission.admit(server, &review, &mut new).await?;

@@ -14,6 +14,8 @@ pub(super) struct Plan {
     /// What is written in fields that have neither a value nor a default.
     pub(super) zeroes: Vec<(&'static Field, &'static Value)>,
     pub(super) computed: Option<Computed>,
+    /// The fields of features that are off.
+    pub(super) off: Vec<&'static str>,
     /// The fields below which there is something to do, ordered by name.
     below: Vec<(&'static str, Below)>,
 }
@@ -29,7 +31,8 @@ static PLANS: LazyLock<ByName<Plan>> = LazyLock::new(|| {
     let own = |kind: &'static Type| {
         let plain = kind.fields.iter().filter_map(|field| Some((field, serde_json::from_str(field.default?).unwrap_or_default())));
         let zeroes = kind.fields.iter().filter(|it| it.default.is_none()).filter_map(|field| Some((field, field.zero()?)));
-        let plan = Plan { plain: plain.collect(), zeroes: zeroes.collect(), computed: computed(kind.name), below: Vec::new() };
+        let off = kind.fields.iter().filter(|it| it.off).map(|it| it.name).collect();
+        let plan = Plan { plain: plain.collect(), zeroes: zeroes.collect(), computed: computed(kind.name), off, below: Vec::new() };
         (kind.name, plan)
     };
     let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| plan.is_something()).collect();
@@ -69,7 +72,7 @@ pub(super) fn of(name: &str) -> Option<&'static Plan> {
 
 impl Plan {
     fn is_something(&self) -> bool {
-        !self.plain.is_empty() || !self.zeroes.is_empty() || self.computed.is_some()
+        !self.plain.is_empty() || !self.zeroes.is_empty() || self.computed.is_some() || !self.off.is_empty()
     }
 
     pub(super) fn below(&self, field: &str) -> Option<&Below> {

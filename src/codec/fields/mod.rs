@@ -74,21 +74,21 @@ impl Set {
         });
     }
 
-    /// Every path, each as the list of its elements.
+    /// Every path, each as the list of its elements, in the order in which Kubernetes tells of them: those that end at a node come before
+    /// those that go on.
     pub(super) fn paths(&self) -> Vec<Vec<&str>> {
         fn walk<'a>(node: &'a Node, path: &mut Vec<&'a str>, out: &mut Vec<Vec<&'a str>>) {
-            for (element, child) in elements(node) {
+            let mut below: Vec<(&str, &Node)> = elements(node).map(|(element, child)| (element.as_str(), child)).collect();
+            below.sort_unstable_by_key(|(element, _)| *element);
+            out.extend(below.iter().filter(|(_, child)| is_end(child)).map(|(element, _)| [path.as_slice(), &[*element]].concat()));
+            for (element, child) in below {
                 path.push(element);
-                if is_end(child) {
-                    out.push(path.clone());
-                }
                 walk(child, path, out);
                 path.pop();
             }
         }
         let mut out = Vec::new();
         walk(&self.0, &mut Vec::new(), &mut out);
-        out.sort_unstable();
         out
     }
 }

@@ -141,7 +141,7 @@ fn downward(of: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn projected(volume: &At<'_>, of: &At<'_>, out: &mut Vec<Cause>) {
-    let kinds = present(of, &["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle"]);
+    let kinds = present(of, &["secret", "configMap", "downwardAPI", "serviceAccountToken"]);
     for extra in kinds.iter().skip(1) {
         of.forbidden(extra, "may not specify more than 1 volume type per source", out);
     }

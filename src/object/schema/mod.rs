@@ -61,6 +61,8 @@ pub struct Field {
     pub patch_merge: bool,
     /// `x-kubernetes-patch-strategy: retainKeys`.
     pub retain_keys: bool,
+    /// Of a feature that Kubernetes has, but serves only when told to: what is stated of it is read, owned, and not kept.
+    pub off: bool,
 }
 
 /// What a value looks like.

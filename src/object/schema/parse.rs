@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` and `apiextensions/v1` to `meta.v1` and `apiextensions.v1`.
-//! `kept` marks an optional field without Go's `omitempty`, which is written although it is zero. In the facts a field has no number and no shape (it has them from
-//! `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
+//! `kept` marks an optional field without Go's `omitempty`, which is written although it is zero, and `off` one of a feature that is off. In the facts a field has
+//! no number and no shape (it has them from `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
 
 use std::collections::HashMap;
 
@@ -110,6 +110,7 @@ fn field(line: &'static str, names: &HashMap<&str, &'static str>, enums: &Enums)
         patch_key: None,
         patch_merge: false,
         retain_keys: false,
+        off: false,
     };
     words.for_each(|word| attribute(&mut field, word));
     field.declared_default = field.default;
@@ -164,6 +165,8 @@ fn attribute(field: &mut Field, word: &'static str) {
         }
         ("retain", _) => field.retain_keys = true,
         ("kept", _) => field.omitempty = false,
+        ("off", _) => field.off = true,
+        ("nullable", _) => field.nullable = true,
         _ => unreachable!("the schema says {word:?} of {}", field.name),
     }
 }

@@ -25,6 +25,7 @@ fn lookup(name: &str) -> Option<&'static Type> {
         patch_key: None,
         patch_merge: false,
         retain_keys: false,
+        off: false,
     };
     let list = |of| Shape::List(Box::new(of));
     TYPES
