@@ -16,7 +16,7 @@ use super::fairness::{Origin, Seat};
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
 use super::present::Presentation;
-use super::query::{Answer, Query, Way, WriteOptions, bad};
+use super::query::{Answer, Query, Warnings, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
 use crate::codec;
@@ -32,6 +32,7 @@ pub(crate) struct Call {
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    pub(crate) warnings: Warnings,
 }
 
 impl Call {
@@ -54,7 +55,7 @@ impl Call {
     /// 422 for values that Kubernetes refuses.
     pub(crate) fn write_options(&self, way: Way) -> Answer<WriteOptions> {
         let options = WriteOptions::parse(&self.query, negotiate::user_agent(&self.headers), way)?;
-        Ok(WriteOptions { version: Some(self.target.resource), ..options })
+        Ok(WriteOptions { version: Some(self.target.resource), warnings: self.warnings.clone(), ..options })
     }
 
     pub(crate) fn content_type(&self) -> &str {
@@ -115,9 +116,12 @@ impl Server {
                 let response = match route {
                     Route::Target(target) => {
                         auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
-                        let served = target.resource;
-                        let answer = self.dispatch(verb, Call { user, target, query, headers: parts.headers, body }).await;
-                        deprecate(served, answer)
+                        let warnings = Warnings::default();
+                        warnings.add(deprecation(target.resource));
+                        let call = Call { user, target, query, headers: parts.headers, body, warnings: warnings.clone() };
+                        let mut response = self.dispatch(verb, call).await.unwrap_or_else(|status| respond::status(&status));
+                        respond::warn(&mut response, &warnings.take());
+                        response
                     }
                     other => {
                         auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
@@ -251,14 +255,10 @@ async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     Ok(gzip::compress(&call.headers, call.answer(200, &object)?))
 }
 
-/// Tells who uses a resource that it is deprecated, whatever the answer.
-fn deprecate(resource: ResourceRef, answer: Answer<Response>) -> Response {
-    let mut response = answer.unwrap_or_else(|status| respond::status(&status));
-    if !resource.deprecated.is_empty() {
-        let warning = format!("{} {} is deprecated in {}", resource.api_version(), resource.kind, resource.deprecated);
-        respond::warn(&mut response, &[warning]);
-    }
-    response
+/// What everybody is told who uses a resource that is deprecated.
+fn deprecation(resource: ResourceRef) -> Option<String> {
+    let since = resource.deprecated;
+    (!since.is_empty()).then(|| format!("{} {} is deprecated in {since}", resource.api_version(), resource.kind))
 }
 
 /// What the request does, as authorisation names it.

@@ -156,17 +156,22 @@ pub(crate) struct WriteOptions {
     pub(crate) applies: bool,
     /// An apply takes fields from their owners.
     pub(crate) force: bool,
+    /// Those of the request.
     pub(crate) warnings: Warnings,
 }
 
-/// What the client is to be told of an object that it writes, though it is written.
+/// What a client is to be told of its request beside the answer, be that a refusal; each thing once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// What was to be told of an earlier attempt no longer is.
-    pub(crate) fn set(&self, warnings: Vec<String>) {
-        *self.0.lock() = warnings;
+    pub(crate) fn add(&self, warnings: impl IntoIterator<Item = String>) {
+        for warning in warnings {
+            let mut all = self.0.lock();
+            if !all.contains(&warning) {
+                all.push(warning);
+            }
+        }
     }
 
     pub(crate) fn take(&self) -> Vec<String> {

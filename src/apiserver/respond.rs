@@ -90,14 +90,6 @@ pub(crate) fn moved(to: &str) -> Response {
     response
 }
 
-/// An answer, be it a refusal, with what is odd about what the client sent and about what it made of an object.
-pub(crate) fn warned(answer: super::query::Answer<Response>, sent: &[String], made: &[String]) -> Response {
-    let mut response = answer.unwrap_or_else(|refusal| status(&refusal));
-    warn(&mut response, sent);
-    warn(&mut response, made);
-    response
-}
-
 /// Tells the client something without failing it; as much as fits the heads that clients read.
 pub(crate) fn warn(response: &mut Response, warnings: &[String]) {
     const TOTAL: usize = 4096;

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::handler::Call;
-use super::super::query::{Answer, FieldValidation, Way, bad};
-use super::super::respond::{self, Response};
+use super::super::query::{Answer, FieldValidation, Way, WriteOptions, bad};
+use super::super::respond::Response;
 use super::create::check_namespace;
 use super::update::{Before, Part, check_identity, modify_or_create};
 use super::{json, not_found};
@@ -18,7 +18,7 @@ use crate::object::{ObjectKey, Status};
 pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     call.accepted()?;
     let (options, key) = (call.write_options(Way::Apply)?, call.key());
-    let (applied, warnings) = accept(codec::decode_applied(&call.body)?, options.fields)?;
+    let applied = accept(codec::decode_applied(&call.body)?, &options)?;
     check_namespace(json::text(&applied, "/metadata/namespace"), &key.name.namespace)?;
     let part = Part::of(&call.target.subresource);
     let make = |before: Option<&Before<'_>>| {
@@ -32,10 +32,7 @@ pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         Ok(merged)
     };
     let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
-    let mut response = call.answer(code, &object)?;
-    respond::warn(&mut response, &warnings);
-    respond::warn(&mut response, &options.warnings.take());
-    Ok(response)
+    call.answer(code, &object)
 }
 
 /// # Errors
@@ -57,13 +54,17 @@ fn check_absence(key: &ObjectKey, part: Part, applied: &Value) -> Answer<()> {
 ///
 /// # Errors
 /// 400 for duplicate fields in strict mode.
-pub(super) fn accept(decoded: Decoded, fields: FieldValidation) -> Answer<(Value, Vec<String>)> {
-    match fields {
+pub(super) fn accept(decoded: Decoded, options: &WriteOptions) -> Answer<Value> {
+    match options.fields {
         FieldValidation::Strict if !decoded.strict_errors.is_empty() => {
             let why = decoded.strict_errors.join(", ");
             Err(bad(format!("error strict decoding YAML: error converting YAML to JSON: {why}")))
         }
-        FieldValidation::Ignore => Ok((decoded.value, Vec::new())),
-        FieldValidation::Strict | FieldValidation::Warn => Ok(decoded.warnings()),
+        FieldValidation::Ignore => Ok(decoded.value),
+        FieldValidation::Strict | FieldValidation::Warn => {
+            let (value, warnings) = decoded.warnings();
+            options.warnings.add(warnings);
+            Ok(value)
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
     Box::pin(async move {
         let options = call.write_options(Way::Create)?;
         let decoded = codec::decode(&BINDING, call.content_type(), &call.body)?;
-        let (mut binding, warnings) = accept_fields(decoded, options.fields)?;
+        let mut binding = accept_fields(decoded, &options)?;
         check_namespace(json::text(&binding, "/metadata/namespace"), &call.target.namespace)?;
         let named = json::text(&binding, "/metadata/name");
         let name = if call.target.name.is_empty() { named } else { &call.target.name };
@@ -44,9 +44,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
             place(&key, before.value, &binding)
         };
         modify(server, &key, Part::Internal, &options, &change).await?;
-        let mut response = respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") });
-        respond::warn(&mut response, &warnings);
-        Ok(response)
+        Ok(respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }))
     })
 }
 

@@ -1,6 +1,5 @@
 //! Creating an object.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -11,7 +10,7 @@ use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::{accept_fields, json, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
@@ -24,7 +23,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         call.accepted()?;
         let (target, options) = (&call.target, call.write_options(Way::Create)?);
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
-        let (mut value, warnings) = accept_fields(decoded, options.fields)?;
+        let mut value = accept_fields(decoded, &options)?;
         strategy::sign(target.resource, &mut value, &call.user);
         if target.resource != target.resource.storage() {
             codec::default_stated(target.resource, &mut value);
@@ -32,8 +31,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
         check_version(target.resource, &key, &mut value)?;
-        let outcome = create(server, key.resource, &target.namespace, value, &options).await;
-        Ok(respond::warned(outcome.and_then(|it| call.answer(201, &it)), &warnings, &options.warnings.take()))
+        call.answer(201, &create(server, key.resource, &target.namespace, value, &options).await?)
     })
 }
 
@@ -67,10 +65,14 @@ pub(crate) async fn create(
     if json::text(&value, "/metadata/name").is_empty() {
         key = make_up_name(&key, &mut value);
     }
-    strategy::create(resource, &mut value, unlabelled);
+    options.warnings.add(strategy::create(resource, &mut value, unlabelled));
     codec::default(resource, &mut value);
-    refuse(&key, check_name(&key).into_iter().chain(codec::validate(resource, &value, None)).collect())?;
-    options.warnings.set(codec::warnings(resource, &value, None));
+    let mut causes = codec::validate(resource, &value, None);
+    if !causes.iter().any(|it| it.field == "metadata.name") {
+        causes.extend(check_name(&key));
+    }
+    refuse(&key, causes)?;
+    options.warnings.add(codec::warnings(resource, &value, None));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     let charge = server.admission.validate(server, &review, &value).await?;
     let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
@@ -202,12 +204,10 @@ fn check_name(key: &ObjectKey) -> Option<Cause> {
 
 /// # Errors
 /// 422 if there is a cause.
-pub(crate) fn refuse(key: &ObjectKey, mut causes: Vec<Cause>) -> Answer<()> {
+pub(crate) fn refuse(key: &ObjectKey, causes: Vec<Cause>) -> Answer<()> {
     if causes.is_empty() {
         return Ok(());
     }
-    let mut seen = HashSet::with_capacity(causes.len());
-    causes.retain(|cause| seen.insert(cause.clone()));
     Err(Box::new(Status::invalid(key.resource, &key.name.name, causes)))
 }
 

@@ -97,11 +97,11 @@ impl Options {
     }
 
     /// What whoever does not say what becomes of dependents may not expect.
-    fn warnings(&self, resource: ResourceRef) -> Vec<String> {
+    fn warning(&self, resource: ResourceRef) -> Option<String> {
         let asked = self.propagation_policy.is_some() || self.orphan_dependents.is_some();
         let warning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
                        propagationPolicy=Orphan to suppress this warning";
-        (resource == &JOB && !asked).then(|| warning.to_owned()).into_iter().collect()
+        (resource == &JOB && !asked).then(|| warning.to_owned())
     }
 
     /// # Errors
@@ -138,17 +138,14 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
     Box::pin(async move {
         call.accepted()?;
         let (options, key) = (Options::parse(call)?, call.key());
-        let outcome = delete(server, &key, &options, options.is_dry_run()?).await;
-        let answer = outcome.and_then(|deleted| {
-            if deleted.gone && !answers_with_object(key.resource) {
-                let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
-                return Ok(respond::status(&status));
-            }
-            // The older way to ask for a cascade is told that it has only begun.
-            let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
-            call.answer(code, &deleted.object)
-        });
-        Ok(respond::warned(answer, &options.warnings(key.resource), &[]))
+        call.warnings.add(options.warning(key.resource));
+        let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
+        if deleted.gone && !answers_with_object(key.resource) {
+            return Ok(respond::status(&Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid)));
+        }
+        // The older way to ask for a cascade is told that it has only begun.
+        let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
+        call.answer(code, &deleted.object)
     })
 }
 
@@ -177,6 +174,7 @@ const AT_A_TIME: usize = 16;
 pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         let (accepted, options) = (call.accepted()?, Options::parse(call)?);
+        call.warnings.add(options.warning(call.target.resource));
         let dry_run = options.is_dry_run()?;
         let page = list::select(server, call).await?;
         let deleting: Vec<_> = page.objects.iter().map(|object| delete_one(server, object.key(), &options, dry_run)).collect();
@@ -190,8 +188,7 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
                 Err(status) => return Err(status),
             }
         }
-        let answer = render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted));
-        Ok(respond::warned(answer, &options.warnings(call.target.resource), &[]))
+        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted))
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
     Box::pin(async move {
         let mut write = call.write_options(Way::Create)?;
         let decoded = codec::decode_kind(("policy", "v1", "Eviction"), call.content_type(), &call.body)?;
-        let (mut eviction, _) = accept_fields(decoded, write.fields)?;
+        let mut eviction = accept_fields(decoded, &write)?;
         let key = call.key();
         check_namespace(json::text(&eviction, "/metadata/namespace"), &key.name.namespace)?;
         if json::text(&eviction, "/metadata/name") != &*key.name.name {

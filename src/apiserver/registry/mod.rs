@@ -1,5 +1,6 @@
 //! Reads and writes of single objects: the one read-modify-write loop over the store, and what each kind adds to it.
 
+mod app_armor;
 mod apply;
 pub(crate) mod binding;
 pub(crate) mod certificates;
@@ -25,7 +26,7 @@ use serde_json::Value;
 
 use super::Server;
 use super::feed::Freshness;
-use super::query::{Answer, FieldValidation};
+use super::query::{Answer, FieldValidation, WriteOptions};
 use super::respond::store_status;
 use crate::codec::Decoded;
 use crate::codec::apply::Managers;
@@ -132,20 +133,25 @@ pub(crate) fn not_found(key: &ObjectKey) -> Box<Status> {
     Box::new(Status::not_found(key.resource, &key.name.name))
 }
 
-/// Takes a decoded body as strictly as the client wishes; returns the warnings it gets.
+/// Takes a decoded body as strictly as the client wishes.
 ///
 /// # Errors
 /// 400 for unknown and duplicate fields in strict mode.
-pub(crate) fn accept_fields(decoded: Decoded, fields: FieldValidation) -> Answer<(Value, Vec<String>)> {
-    match fields {
-        FieldValidation::Ignore => Ok((decoded.value, Vec::new())),
-        FieldValidation::Strict if !decoded.strict_errors.is_empty() => {
+pub(crate) fn accept_fields(decoded: Decoded, options: &WriteOptions) -> Answer<Value> {
+    match options.fields {
+        _ if decoded.strict_errors.is_empty() => Ok(decoded.value),
+        FieldValidation::Ignore => Ok(decoded.value),
+        FieldValidation::Warn => {
+            let (value, warnings) = decoded.warnings();
+            options.warnings.add(warnings);
+            Ok(value)
+        }
+        FieldValidation::Strict => {
             let Decoded { value, strict_errors } = decoded;
             let kind = json::text(&value, "/kind").to_owned();
             let version = json::text(&value, "/apiVersion").rsplit('/').next().unwrap_or_default().to_owned();
             let listed = strict_errors.join(", ");
             Err(super::query::bad(format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {listed}")))
         }
-        FieldValidation::Strict | FieldValidation::Warn => Ok(decoded.warnings()),
     }
 }

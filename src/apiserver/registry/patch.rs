@@ -4,14 +4,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::super::Server;
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
-use super::super::query::{Answer, FieldValidation, Way};
-use super::super::respond::{self, Response};
+use super::super::query::{Answer, FieldValidation, Way, WriteOptions};
+use super::super::respond::Response;
 use super::apply;
 use super::update::{Before, Part, check_identity, modify};
 use crate::codec::{self, Decoded, PatchKind};
@@ -21,25 +20,24 @@ use crate::util::go;
 
 const MANAGED_FIELDS: &[u8] = b"managedFields";
 
-/// A patch, and what it gives cause to warn of.
+/// A patch, and how it is to be taken.
 #[derive(Debug)]
-pub(super) struct Patch {
+pub(super) struct Patch<'a> {
     kind: PatchKind,
     body: Value,
     /// Fields that the patch itself has twice.
     duplicates: Vec<String>,
-    fields: FieldValidation,
-    warnings: Mutex<Vec<String>>,
+    options: &'a WriteOptions,
 }
 
-impl Patch {
+impl<'a> Patch<'a> {
     /// The body of a request.
     ///
     /// # Errors
     /// 400 for what is not JSON.
-    pub(super) fn read(call: &Call, kind: PatchKind, fields: FieldValidation) -> Answer<Self> {
+    pub(super) fn read(call: &Call, kind: PatchKind, options: &'a WriteOptions) -> Answer<Self> {
         let Decoded { value: body, strict_errors: duplicates } = codec::decode_patch(kind, &call.body)?;
-        Ok(Self { kind, body, duplicates, fields, warnings: Mutex::default() })
+        Ok(Self { kind, body, duplicates, options })
     }
 
     /// What `current` becomes, an object of this version.
@@ -60,19 +58,14 @@ impl Patch {
         let decoded = conform(version, patched).map_err(refuse)?;
         let mut faults = self.duplicates.clone();
         faults.extend(decoded.strict_errors);
-        match self.fields {
+        match self.options.fields {
             FieldValidation::Strict if !faults.is_empty() => {
                 return Err(refuse(format!("strict decoding error: {}", faults.join(", "))));
             }
             FieldValidation::Ignore => {}
-            FieldValidation::Strict | FieldValidation::Warn => *self.warnings.lock() = faults,
+            FieldValidation::Strict | FieldValidation::Warn => self.options.warnings.add(faults),
         }
         Ok(decoded.value)
-    }
-
-    /// What the client is to be warned of, once the patch has been made.
-    pub(super) fn warnings(self) -> Vec<String> {
-        self.warnings.into_inner()
     }
 }
 
@@ -85,7 +78,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             return apply::serve(server, call).await;
         }
         let (version, options, key) = (call.target.resource, call.write_options(Way::Patch)?, call.key());
-        let patch = Patch::read(call, kind, options.fields)?;
+        let patch = Patch::read(call, kind, &options)?;
         let about_managers = call.body.windows(MANAGED_FIELDS.len()).any(|it| it == MANAGED_FIELDS);
         let change = |before: &Before<'_>| {
             let mut shown = if about_managers { Cow::Owned(before.whole()) } else { Cow::Borrowed(before.value) };
@@ -97,7 +90,6 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             codec::convert(&mut value, version, key.resource);
             Ok(value)
         };
-        let outcome = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await;
-        Ok(respond::warned(outcome.and_then(|it| call.answer(200, &it)), &patch.warnings(), &options.warnings.take()))
+        call.answer(200, &modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?)
     })
 }

@@ -2,10 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::json;
+use super::{app_armor, json};
 use crate::util::quantity::Quantity;
 
-pub(crate) fn create(pod: &mut Value) {
+/// Completes a pod about to be created; tells what its author should know.
+pub(crate) fn create(pod: &mut Value) -> Vec<String> {
     let class = qos_class(pod);
     let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
     if let Some(Value::Object(affinity)) = pod.pointer("/spec/affinity").cloned() {
@@ -27,6 +28,7 @@ pub(crate) fn create(pod: &mut Value) {
         );
     }
     status.insert("qosClass".to_owned(), class.into());
+    app_armor::complete(pod)
 }
 
 /// Kept only with a feature of Kubernetes that is off yet.

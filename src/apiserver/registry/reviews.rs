@@ -7,7 +7,7 @@ use super::super::auth::User;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::render;
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::super::tokens::Refusal;
 use super::create::check_namespace;
 use super::{accept_fields, json};
@@ -22,7 +22,7 @@ use crate::object::{ResourceRef, Status};
 pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     let (accepted, options, resource) = (call.accepted()?, call.write_options(Way::Create)?, call.target.resource);
     let decoded = codec::decode(resource, call.content_type(), &call.body)?;
-    let (mut review, warnings) = accept_fields(decoded, options.fields)?;
+    let mut review = accept_fields(decoded, &options)?;
     check_namespace(json::text(&review, "/metadata/namespace"), &call.target.namespace)?;
     let causes = check(resource, &call.target.namespace, &review);
     if !causes.is_empty() {
@@ -32,9 +32,7 @@ pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     codec::default(resource, &mut review);
     review["status"] = if resource == &TOKEN_REVIEW { whose(server, &review).await? } else { answer(resource, &call.user, &review)? };
     sign(call, &options, &mut review);
-    let mut response = render::encoded(201, accepted, review.to_string().into())?;
-    respond::warn(&mut response, &warnings);
-    Ok(response)
+    render::encoded(201, accepted, review.to_string().into())
 }
 
 /// Whose token it is.

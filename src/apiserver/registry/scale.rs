@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
 use super::super::query::{Answer, Way, bad};
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::super::{Server, render};
 use super::patch::Patch;
 use super::update::{Before, Part, check_uid, modify};
@@ -22,7 +22,7 @@ const KIND: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
 pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let object = server.read(&call.key(), None).await?;
-    answer(call, &of(&value(&object)?), &[])
+    answer(call, &of(&value(&object)?))
 }
 
 /// PUT.
@@ -30,14 +30,14 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
     Box::pin(async move {
         let (options, key) = (call.write_options(Way::Update)?, call.key());
         let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
-        let (scale, warnings) = accept_fields(decoded, options.fields)?;
+        let scale = accept_fields(decoded, &options)?;
         check_name(call, &scale)?;
         let change = |before: &Before<'_>| {
             check_uid(server, &key, &scale, Some(before))?;
             with(key.resource, before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
-        answer(call, &of(&value(&object)?), &warnings)
+        answer(call, &of(&value(&object)?))
     })
 }
 
@@ -49,21 +49,21 @@ pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             return apply(server, call).await;
         }
         let options = call.write_options(Way::Patch)?;
-        let patch = Patch::read(call, kind, options.fields)?;
+        let patch = Patch::read(call, kind, &options)?;
         let change = |before: &Before<'_>| {
             let scale = patch.on(&SCALE, &of(before.value))?;
             check_name(call, &scale)?;
             with(key.resource, before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
-        answer(call, &of(&value(&object)?), &patch.warnings())
+        answer(call, &of(&value(&object)?))
     })
 }
 
 /// Server-side apply: of the object, as far as the scale states something of it.
 async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let (options, key) = (call.write_options(Way::Apply)?, call.key());
-    let (scale, warnings) = super::apply::accept(codec::decode_applied(&call.body)?, options.fields)?;
+    let scale = super::apply::accept(codec::decode_applied(&call.body)?, &options)?;
     codec::apply::check(&SCALE, &scale)?;
     check_name(call, &scale)?;
     let applied = applied_to(key.resource, &scale);
@@ -73,7 +73,7 @@ async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
         codec::apply::apply(Some((before.value, before.managers)), &applied, &writer, options.force)
     };
     let object = modify(server, &key, Part::Scale, &options, &change).await?;
-    answer(call, &of(&value(&object)?), &warnings)
+    answer(call, &of(&value(&object)?))
 }
 
 /// What an applied scale states of the object.
@@ -97,11 +97,9 @@ fn check_name(call: &Call, scale: &Value) -> Answer<()> {
     Err(bad(format!("the name of the object ({stated}) does not match the name on the URL ({asked})")))
 }
 
-fn answer(call: &Call, scale: &Value, warnings: &[String]) -> Answer<Response> {
+fn answer(call: &Call, scale: &Value) -> Answer<Response> {
     let object = Object::from_wire(&SCALE, scale.to_string().into()).map_err(|error| Box::new(Status::internal(error)))?;
-    let mut response = render::object(200, call.accepted()?, &call.query, &object)?;
-    respond::warn(&mut response, warnings);
-    Ok(response)
+    render::object(200, call.accepted()?, &call.query, &object)
 }
 
 fn value(object: &Object) -> Answer<Value> {

@@ -8,14 +8,14 @@ use crate::codec;
 use crate::object::ResourceRef;
 use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, POD, PRIORITY_CLASS};
 
-/// Completes an object about to be created. `unlabelled`: its author gave it no labels.
-pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) {
+/// Completes an object about to be created; tells what its author should know. `unlabelled`: its author gave it no labels.
+pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) -> Vec<String> {
     // A node registers with its status; of everything else the status is its controller's.
     if resource.subresource("status").is_some() && resource.plural != "nodes" {
         *json::map(new, "status") = Map::new();
     }
     match (resource.group, resource.plural) {
-        ("", "pods") => pods::create(new),
+        ("", "pods") => return pods::create(new),
         ("", "services") => services::complete(new, None),
         ("", "namespaces") => namespaces::create(new),
         ("", "persistentvolumes") => {
@@ -30,6 +30,7 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) {
         ("batch", "jobs") => label_job(new, unlabelled),
         _ => {}
     }
+    Vec::new()
 }
 
 /// When the phase of a volume last became another.

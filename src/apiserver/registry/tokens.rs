@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
 use super::super::render;
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::super::tokens::{Account, Named, Term};
 use super::create::check_namespace;
 use super::{accept_fields, json};
@@ -30,7 +30,7 @@ const EXTENDED: i64 = 365 * 24 * 3600;
 pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let (accepted, options) = (call.accepted()?, call.write_options(Way::Create)?);
     let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
-    let (mut request, mut warnings) = accept_fields(decoded, options.fields)?;
+    let mut request = accept_fields(decoded, &options)?;
     let (key, tokens) = (call.key(), server.tokens()?);
     let (namespace, name) = (&key.name.namespace, &key.name.name);
     check_namespace(json::text(&request, "/metadata/namespace"), namespace)?;
@@ -64,7 +64,7 @@ pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response
     bind(server, &mut bound, request.pointer("/spec/boundObjectRef").filter(|it| !it.is_null())).await?;
     let longest = tokens.config.longest.and_then(|it| i64::try_from(it.as_secs()).ok());
     if let Some(longest) = longest.filter(|it| seconds > *it) {
-        warnings.push(format!("requested expiration of {seconds} seconds shortened to {longest} seconds"));
+        call.warnings.add([format!("requested expiration of {seconds} seconds shortened to {longest} seconds")]);
         seconds = longest;
     }
     let for_us = audiences.iter().all(|it| tokens.config.audiences.contains(it));
@@ -86,9 +86,7 @@ pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response
     spec.entry("boundObjectRef").or_insert(Value::Null);
     let until = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
     request["status"] = json!({"token": token, "expirationTimestamp": json::time(until)});
-    let mut response = render::encoded(201, accepted, request.to_string().into())?;
-    respond::warn(&mut response, &warnings);
-    Ok(response)
+    render::encoded(201, accepted, request.to_string().into())
 }
 
 /// Looks up what the token is to be bound to.

@@ -10,7 +10,7 @@ use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::create::{check_namespace, check_version, create, refuse};
 use super::{Current, accept_fields, json, not_found, pods, strategy};
 use crate::codec;
@@ -91,7 +91,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         call.accepted()?;
         let (version, options, key) = (call.target.resource, call.write_options(Way::Update)?, call.key());
         let decoded = codec::decode(version, call.content_type(), &call.body)?;
-        let (mut value, warnings) = accept_fields(decoded, options.fields)?;
+        let mut value = accept_fields(decoded, &options)?;
         check_identity(&key, &mut value)?;
         if version != key.resource {
             codec::default_stated(version, &mut value);
@@ -110,8 +110,8 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             }
             Ok(value)
         };
-        let outcome = modify_or_create(server, &key, part, &options, &make).await;
-        Ok(respond::warned(outcome.and_then(|(code, it)| call.answer(code, &it)), &warnings, &options.warnings.take()))
+        let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
+        call.answer(code, &object)
     })
 }
 
@@ -274,7 +274,7 @@ async fn attempt(
         let more = options.version.map(|version| codec::validate_version_update(version, &new, &old));
         refuse(key, causes.into_iter().chain(more.into_iter().flatten()).collect())?;
         if part == Part::Whole {
-            options.warnings.set(codec::warnings(key.resource, &new, Some(&old)));
+            options.warnings.add(codec::warnings(key.resource, &new, Some(&old)));
         }
     }
     if new == old && managers == held {

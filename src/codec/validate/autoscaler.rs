@@ -58,8 +58,9 @@ fn metric(metric: &At<'_>, out: &mut Vec<Cause>) {
         metric.required("type", "must specify a metric source type", out);
     }
     let described = KINDS.iter().find(|(it, _)| *it == kind).map(|it| it.1);
+    let unknown = |out: &mut Vec<Cause>| out.push(Cause::not_supported(metric.path("type"), kind, &KINDS.map(|it| it.0)));
     if described.is_none() {
-        out.push(Cause::not_supported(metric.path("type"), kind, &KINDS.map(|it| it.0)));
+        unknown(out);
     }
     let sources = KINDS.iter().filter(|(_, field)| metric.has(field)).count();
     for (_, field) in KINDS.iter().filter(|(_, field)| metric.has(field)) {
@@ -68,8 +69,11 @@ fn metric(metric: &At<'_>, out: &mut Vec<Cause>) {
             metric.forbidden(field, "must populate the given metric source only", out);
         }
     }
-    if let Some(field) = described.filter(|it| !metric.has(it)) {
-        metric.required(field, "must populate information for the given metric source", out);
+    match described {
+        Some(field) if !metric.has(field) => metric.required(field, "must populate information for the given metric source", out),
+        Some(_) => {}
+        // Kubernetes says so before and after.
+        None => unknown(out),
     }
 }
 

@@ -188,9 +188,17 @@ fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let waiting = old.at("spec").flag("suspend") && !old.at("status").has("startTime");
     let (new, old) = (new.at("spec"), old.at("spec"));
-    if !new.has("selector") {
-        new.required("selector", "", out);
-        mismatch(&new, out);
+    let unselected = |out: &mut Vec<Cause>| {
+        if !new.has("selector") {
+            new.required("selector", "", out);
+            mismatch(&new, out);
+        }
+    };
+    unselected(out);
+    // Kubernetes looks at the spec twice; there is nothing to see where nothing was.
+    if !out.is_empty() {
+        job_spec(&new, out);
+        unselected(out);
     }
     let elastic = new.text("completionMode") == "Indexed" && new.get("completions") == new.get("parallelism");
     if new.get("completions") != old.get("completions") && !elastic {

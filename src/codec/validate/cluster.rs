@@ -67,12 +67,11 @@ pub(super) fn priority_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) 
 pub(super) fn runtime(class: &At<'_>, out: &mut Vec<Cause>) {
     class.faults("handler", names::label(class.text("handler")), out);
     let overhead = class.at("overhead");
-    if overhead.has("podFixed") {
-        resources::amounts(&overhead, "podFixed", out);
-    }
+    resources::overhead(&overhead, overhead.get("podFixed"), out);
     let scheduling = class.at("scheduling");
     selector::labels(&scheduling, "nodeSelector", out);
-    placement::tolerations(&scheduling, out);
+    // Kubernetes names them twice.
+    placement::tolerations(&scheduling.at("tolerations").holding(scheduling.value), out);
 }
 
 pub(super) fn runtime_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {

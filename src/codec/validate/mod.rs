@@ -3,6 +3,7 @@
 //!
 //! An object is decoded and defaulted before it gets here, so shapes are right and defaults are filled in.
 
+mod annotated;
 mod at;
 mod autoscaler;
 mod batch;
@@ -52,6 +53,10 @@ pub fn validate(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<
 
 fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause> {
     let mut out = Vec::new();
+    if let Some(old) = &old {
+        // Kubernetes does this for all kinds, and then for each.
+        meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
+    }
     meta::metadata(resource, &new.at("metadata"), &mut out);
     object(resource.kind, new, &mut out);
     match old {
@@ -81,7 +86,7 @@ pub fn validate_resize(new: &Value, old: &Value, class: &str) -> Vec<Cause> {
     let mut out = Vec::new();
     meta::metadata(&POD, &new.at("metadata"), &mut out);
     meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
-    pod::spec(&new.at("spec"), &mut out);
+    pod::pod(&new, &mut out);
     resize::resize(&new, &old, class, &mut out);
     out
 }
@@ -107,7 +112,7 @@ pub fn validate_version_update(version: ResourceRef, new: &Value, old: &Value) -
 /// Checks an object for itself.
 fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
-        "Pod" => pod::spec(&new.at("spec"), out),
+        "Pod" => pod::pod(new, out),
         "PodTemplate" => pod::template(&new.at("template"), out),
         "ReplicationController" | "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::workload(kind, new, out),
         "ControllerRevision" => workload::controller_revision(new, out),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::at::At;
 use super::container::{Pod, Role, container};
 use super::names;
-use super::{meta, placement, resources, security, selector, volume};
+use super::{annotated, meta, placement, resources, security, selector, volume};
 use crate::object::status::Cause;
 
 /// Checks what only a pod about to be created must not have.
@@ -14,23 +14,36 @@ pub(super) fn creation(pod: &At<'_>, out: &mut Vec<Cause>) {
     if !spec.list("ephemeralContainers").is_empty() {
         spec.forbidden("ephemeralContainers", "cannot be set on create", out);
     }
+    annotated::deletion_cost(&pod.at("metadata"), out);
+    annotated::agree(&pod.at("metadata"), &spec, out);
+}
+
+/// Checks a pod for itself.
+pub(super) fn pod(pod: &At<'_>, out: &mut Vec<Cause>) {
+    let spec = pod.at("spec");
+    annotated::annotations(&pod.at("metadata"), &spec, out);
+    self::spec(&spec, out);
 }
 
 /// Checks `spec.template` of what makes pods.
 pub(super) fn template(template: &At<'_>, out: &mut Vec<Cause>) {
-    template_metadata(template, out);
+    let metadata = template_metadata(template, out);
     let spec = template.at("spec");
+    annotated::deletion_cost(&metadata, out);
+    annotated::annotations(&metadata, &spec, out);
     self::spec(&spec, out);
+    annotated::agree(&metadata, &spec, out);
     if !spec.list("ephemeralContainers").is_empty() {
         spec.forbidden("ephemeralContainers", "ephemeral containers not allowed in pod template", out);
     }
 }
 
 /// Checks the metadata of a template, of which Kubernetes leaves the name out where it says what is wrong.
-pub(super) fn template_metadata(template: &At<'_>, out: &mut Vec<Cause>) {
+pub(super) fn template_metadata<'a>(template: &At<'a>, out: &mut Vec<Cause>) -> At<'a> {
     let metadata = template.clone().holding(template.get("metadata"));
     selector::labels(&metadata, "labels", out);
     meta::annotations(&metadata, out);
+    metadata
 }
 
 /// Checks a pod spec.
@@ -87,9 +100,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
             }
         }
     }
-    if spec.has("overhead") {
-        resources::amounts(spec, "overhead", out);
-    }
+    resources::overhead(&spec.at("overhead"), spec.get("overhead"), out);
 }
 
 /// The longest list of search domains, with the spaces between them.

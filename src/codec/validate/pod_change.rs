@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
+use super::annotated;
 use super::at::At;
 use super::names::{self, IMMUTABLE};
 use crate::object::status::Cause;
@@ -18,6 +19,7 @@ const NODE_SELECTOR: &str = "nodeSelector";
 
 /// Checks a pod that replaces another, or its status.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    annotated::update(new, old, out);
     if new.get("spec") != old.get("spec") {
         spec(&new.at("spec"), &old.at("spec"), out);
     }

@@ -65,6 +65,10 @@ pub(super) fn class_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 
 pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
     let spec = attachment.at("spec");
+    if spec.text("attacher").is_empty() {
+        // Kubernetes misses it twice.
+        spec.required("attacher", "", out);
+    }
     spec.must_be("attacher", names::driver, out);
     spec.faults("nodeName", names::subdomain(spec.text("nodeName")), out);
     let source = spec.at("source");

@@ -121,6 +121,14 @@ fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option
     amount_of(&path, name, value, out)
 }
 
+/// Checks what pods take beyond their containers, which Kubernetes looks at as at the limits of one.
+pub(super) fn overhead(of: &At<'_>, amounts: &Value, out: &mut Vec<Cause>) {
+    let limits = of.at("limits");
+    for (name, value) in amounts.as_object().into_iter().flatten() {
+        entry(&limits, name, value, out);
+    }
+}
+
 /// Checks amounts that bound what containers can have.
 fn container_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     let map = of.at(key);

@@ -8,6 +8,8 @@ use super::at::At;
 use super::names;
 use crate::object::status::Cause;
 
+/// As messages call it.
+const APP_ARMOR: &str = "AppArmor";
 /// The longest name of a kernel parameter.
 const SYSCTL: usize = 253;
 
@@ -51,7 +53,7 @@ fn is_sysctl(name: &str) -> bool {
 }
 
 fn profiles(context: &At<'_>, out: &mut Vec<Cause>) {
-    for (key, name) in [("seccompProfile", "seccomp"), ("appArmorProfile", "AppArmor")] {
+    for (key, name) in [("seccompProfile", "seccomp"), ("appArmorProfile", APP_ARMOR)] {
         if context.has(key) {
             profile(&context.at(key), key, name, out);
         }
@@ -64,10 +66,26 @@ fn profile(profile: &At<'_>, key: &str, name: &str, out: &mut Vec<Cause>) {
         _ => profile.one_of("type", &["Localhost", "RuntimeDefault", "Unconfined"], out),
     }
     match (profile.text("type"), profile.has("localhostProfile")) {
+        ("Localhost", true) if name == APP_ARMOR => loaded(profile, out),
         ("Localhost", false) => profile.required("localhostProfile", &format!("must be set when {name} type is Localhost"), out),
         ("Localhost", true) => profile.may("localhostProfile", names::local_path, out),
+        (kind, true) if name == APP_ARMOR && !matches!(kind, "RuntimeDefault" | "Unconfined") => {}
         (_, true) => profile.invalid("localhostProfile", &format!("can only be set when {name} type is Localhost"), out),
         (_, false) => {}
+    }
+}
+
+/// Checks the name of a profile that the node has.
+fn loaded(profile: &At<'_>, out: &mut Vec<Cause>) {
+    const LONGEST: usize = 4095;
+    let name = profile.text("localhostProfile");
+    if name.trim() != name {
+        profile.invalid("localhostProfile", "must not be padded with whitespace", out);
+    } else if name.is_empty() {
+        profile.required("localhostProfile", &format!("must be set when {APP_ARMOR} type is Localhost"), out);
+    }
+    if name.len() > LONGEST {
+        out.push(Cause::too_long(profile.path("localhostProfile"), LONGEST));
     }
 }
 

@@ -77,7 +77,7 @@ fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     let template = spec.at("template");
     match kind {
         // What else is wrong its pods are refused for.
-        "StatefulSet" => pod::template_metadata(&template, out),
+        "StatefulSet" => drop(pod::template_metadata(&template, out)),
         _ => pod::template(&template, out),
     }
     let pod = template.at("spec");

@@ -111,6 +111,7 @@ fn autoscalers() {
                 metric(json!({"type": "Odd"})),
                 &[
                     "spec.metrics[0].type: Unsupported value: \"Odd\": supported values: \"ContainerResource\", \"External\", \"Object\", \"Pods\", \"Resource\"",
+                    "spec.metrics[0].type: Unsupported value: \"Odd\": supported values: \"ContainerResource\", \"External\", \"Object\", \"Pods\", \"Resource\"",
                 ],
             ),
             (
@@ -425,6 +426,21 @@ fn events_in_the_newer_form() {
 
 #[test]
 fn settings_of_the_cluster() {
+    let takes = |amounts: Value| json!({"metadata": {"name": "r"}, "handler": "h", "overhead": {"podFixed": amounts}});
+    check(
+        &RUNTIME_CLASS,
+        &[
+            (takes(json!({"cpu": "1", "memory": "1Gi"})), &[]),
+            (
+                takes(json!({"cpu": "-1", "foo": "1"})),
+                &[
+                    "overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+                    "overhead.limits[foo]: Invalid value: foo: must be a standard resource type or fully qualified",
+                    "overhead.limits[foo]: Invalid value: foo: must be a standard resource for containers",
+                ],
+            ),
+        ],
+    );
     let class = |name: &str, value: i64| json!({"metadata": {"name": name}, "value": value});
     let reserved = "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: ";
     check(
