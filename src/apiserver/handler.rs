@@ -1,6 +1,5 @@
 //! One request: where it leads, whether it may, and what answers it. Knows nothing of sockets.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +7,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Method};
-use parking_lot::RwLock;
 use tokio::sync::oneshot;
 
 use super::auth::{self, Attributes, User};
 use super::fairness::{Origin, Seat};
+use super::metrics::Subject;
 use super::negotiate::{self, Accepted};
 use super::path::{self, Route, Target};
 use super::present::Presentation;
@@ -21,7 +20,6 @@ use super::respond::{self, Body, Response};
 use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
-use crate::telemetry::metrics::{self, Counter, Histogram};
 use crate::util::duration::{self, DurationError};
 
 /// A request for objects, with everything known of it.
@@ -63,38 +61,6 @@ impl Call {
     }
 }
 
-/// Requests answered, by verb, resource and code.
-#[derive(Debug)]
-pub(crate) struct Metrics {
-    registry: metrics::Registry,
-    /// What has been counted before: to look it up by name takes longer than many a request.
-    known: RwLock<HashMap<Counted, (Counter, Histogram)>>,
-}
-
-/// Verb, resource and code.
-type Counted = (&'static str, &'static str, u16);
-
-impl Metrics {
-    pub(crate) fn new(registry: &metrics::Registry) -> Self {
-        Self { registry: registry.clone(), known: RwLock::default() }
-    }
-
-    fn count(&self, what: Counted, took: Duration) {
-        let known = self.known.read().get(&what).cloned();
-        let (total, duration) = known.unwrap_or_else(|| self.known.write().entry(what).or_insert_with(|| self.make(what)).clone());
-        total.inc();
-        duration.observe(took.as_secs_f64());
-    }
-
-    fn make(&self, (verb, resource, code): Counted) -> (Counter, Histogram) {
-        const BOUNDS: &[f64] = &[0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 5.0, 10.0, 30.0, 60.0];
-        let (help, labels) = ("Requests answered.", &["verb", "resource", "code"]);
-        let total = self.registry.counter("apiserver_request_total", help, labels, &[verb, resource, &code.to_string()]);
-        let (help, labels) = ("Time to the answer's head.", &["verb", "resource"]);
-        (total, self.registry.histogram("apiserver_request_duration_seconds", help, BOUNDS, labels, &[verb, resource]))
-    }
-}
-
 /// Who takes nothing of an answer for so long has given up its seat.
 const READS_ON: Duration = Duration::from_secs(1);
 
@@ -107,7 +73,9 @@ impl Server {
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let verb = verb(&parts.method, &route, &query);
         let presentation = Presentation::of(&parts.headers, &query);
-        let plural = if let Route::Target(target) = &route { target.resource.plural } else { "" };
+        let target = if let Route::Target(target) = &route { Some(target) } else { None };
+        let subject = Subject::of(verb, &parts.method, target, &query, &parts.headers);
+        let _under_way = self.requests.begin(subject);
         let answer = async {
             let user = auth::authenticate(&parts.headers)?;
             let deadline = started + self.patience(verb, &query)?;
@@ -134,7 +102,7 @@ impl Server {
         };
         let response = answer.await.unwrap_or_else(|status| respond::status(&status));
         let response = presentation.apply(response, verb == "watch").await;
-        self.requests.count((verb, plural, response.status().as_u16()), started.elapsed());
+        self.requests.count(subject, response.status().as_u16(), started.elapsed());
         response
     }
 

@@ -17,6 +17,7 @@ mod list;
 mod list_options;
 mod local;
 mod logs;
+mod metrics;
 mod negotiate;
 mod past;
 mod path;
@@ -48,7 +49,7 @@ use crate::client::Transport;
 use crate::object::Status;
 use crate::store::Store;
 use crate::supervise::Supervisor;
-use crate::telemetry::metrics;
+use crate::telemetry::metrics::Registry;
 use crate::util::cidr::Cidr;
 use crate::util::product::Product;
 
@@ -84,7 +85,7 @@ pub struct Config {
     pub tokens: tokens::Config,
     /// Other API servers use the same store: share the service `kubernetes` with them.
     pub shared: bool,
-    pub metrics: metrics::Registry,
+    pub metrics: Registry,
 }
 
 /// How long clients may take, and be kept waiting.
@@ -125,7 +126,7 @@ impl Config {
             timeouts: Timeouts::default(),
             tokens: tokens::Config::new(product),
             shared: false,
-            metrics: metrics::Registry::default(),
+            metrics: Registry::default(),
         }
     }
 }
@@ -154,7 +155,7 @@ pub(crate) struct Server {
     underway: underway::Underway,
     /// What bodies that are being received take up together.
     receiving: serve::Receiving,
-    requests: handler::Metrics,
+    requests: metrics::Metrics,
     /// Set at the start: the key may be in the store.
     tokens: OnceLock<tokens::Tokens>,
 }
@@ -190,7 +191,7 @@ impl ApiServer {
             fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
             underway: underway::Underway::default(),
             receiving: serve::Receiving::default(),
-            requests: handler::Metrics::new(&config.metrics),
+            requests: metrics::Metrics::new(&config.metrics),
             tokens: OnceLock::new(),
             addresses,
             store,

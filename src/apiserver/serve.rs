@@ -61,6 +61,8 @@ async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(server.config.max_streams).keep_alive_interval(PING_EVERY);
     http2.max_header_list_size(HEADERS_LIMIT);
+    // Who gives up many requests at once keeps its others and its watches. Go's server bears as many.
+    http2.max_pending_accept_reset_streams(4 * server.config.max_streams as usize);
     let asked = AtomicBool::new(false);
     let service = hyper::service::service_fn(|request| {
         asked.store(true, Ordering::Relaxed);

@@ -120,7 +120,7 @@ fn matters(source: &Source, object: &Object, gone: bool, before: &mut HashMap<Ob
         return true;
     }
     let now = matters(object);
-    before.insert(object.key(), now) != Some(now)
+    before.insert(object.key(), now).map_or(source.heeds_new, |last| last != now)
 }
 
 fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mut HashMap<ObjectKey, Vec<ObjectKey>>) -> Vec<ObjectKey> {

@@ -46,17 +46,19 @@ pub struct Source {
     pub remember: bool,
     /// What of an object matters, as one number: changes that leave it as it was wake nobody.
     pub matters: Option<fn(&Object) -> u64>,
+    /// Whether a new object wakes somebody, too, and not only its changes and its end.
+    pub heeds_new: bool,
 }
 
 impl Source {
     /// Every object of a resource, for itself.
     pub fn own(resource: ResourceRef) -> Self {
-        Self { resource, query: Query::default(), keys: |_, object| vec![object.key()], remember: false, matters: None }
+        Self { resource, query: Query::default(), keys: |_, object| vec![object.key()], remember: false, matters: None, heeds_new: true }
     }
 
     /// Every object of a resource, for the keys it leads to.
     pub fn leading_to(resource: ResourceRef, keys: fn(&Cache, &Object) -> Vec<ObjectKey>) -> Self {
-        Self { resource, query: Query::default(), keys, remember: false, matters: None }
+        Self { resource, query: Query::default(), keys, remember: false, matters: None, heeds_new: true }
     }
 
     /// Also wakes the keys that the object led to before.
@@ -69,6 +71,11 @@ impl Source {
     pub fn when(mut self, matters: fn(&Object) -> u64) -> Self {
         self.matters = Some(matters);
         self
+    }
+
+    /// As [`Source::when`], and nobody is woken by new objects.
+    pub fn changed(self, matters: fn(&Object) -> u64) -> Self {
+        Self { heeds_new: false, ..self.when(matters) }
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node;
 use parking_lot::Mutex;
+use serde_json::json;
 
 use super::plan::{Controller, Plan, Source, Write};
 use super::pods;
 use crate::cache::{Cache, Query};
-use crate::client::DeleteOptions;
+use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
 /// Removes them.
@@ -131,7 +132,14 @@ fn unplaced(cache: &Cache, key: &ObjectKey) -> Plan {
     let pod = cache.get(key.resource, &key.name.namespace, &key.name.name);
     let pod = pod.filter(|it| it.meta().is_deleted() && it.field("spec.nodeName").is_some_and(str::is_empty));
     // One that only waits for finalizers is past this.
-    plan.writes.extend(pod.filter(|it| it.meta().deletion_grace_seconds != Some(0)).map(|it| remove(&it)));
+    let Some(pod) = pod.filter(|it| it.meta().deletion_grace_seconds != Some(0)) else { return plan };
+    if pods::has_ended(&pod) || pod.meta().finalizers.is_empty() {
+        plan.writes.push(remove(&pod));
+    } else {
+        // Who holds it is told first that nothing will come of it.
+        let patch = json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "phase": "Failed" } });
+        plan.writes.push(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) });
+    }
     plan
 }
 
@@ -142,7 +150,6 @@ fn remove(pod: &Object) -> Write {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
     use crate::controllers::simulation::World;

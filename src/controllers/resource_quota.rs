@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::fingerprint::fingerprint;
 use super::plan::{Controller, Plan, Source, Write, tree};
 use super::pods;
 use crate::apiserver::quota;
@@ -32,8 +33,13 @@ impl Controller for ResourceQuotaController {
     }
 
     fn sources(&self) -> Vec<Source> {
-        let quotas = Source::leading_to(&resource::RESOURCE_QUOTA, |_, quota| if is_told(quota) { Vec::new() } else { vec![quota.key()] });
-        let others = counted().map(|it| Source::leading_to(it, freed));
+        // What the API server adds to a quota's use is no news.
+        let quotas = Source::own(&resource::RESOURCE_QUOTA).when(limits);
+        let others = counted().map(|it| {
+            let source = Source::leading_to(it, freed);
+            // What is new has been counted when it was admitted. To count again while others are under way would lose those.
+            if can_use_less(it) { source.changed(used_by) } else { source }
+        });
         std::iter::once(quotas).chain(others).collect()
     }
 
@@ -51,25 +57,32 @@ impl Controller for ResourceQuotaController {
             plan.look_again(UNDER_WAY);
         }
         let hard = value["spec"]["hard"].clone();
-        value["status"] = serde_json::json!({ "hard": hard, "used": quota::shown(&used) });
+        value["status"] = json!({ "hard": hard, "used": quota::shown(&used) });
         plan.writes.push(Write::Replace { key: object.key(), subresource: "status", object: value });
         plan
     }
 }
 
-/// Whether the status was written for what the quota limits now: then only what goes is news.
-fn is_told(quota: &Object) -> bool {
-    quota::recorded(&tree(quota)).is_some()
+/// What a quota limits, and whether its status was written for that.
+fn limits(quota: &Object) -> u64 {
+    let quota = tree(quota);
+    fingerprint(&json!([quota["spec"], quota::recorded(&quota).is_some()]))
+}
+
+/// Whether objects of a kind may come to use less, or more, while they are there.
+fn can_use_less(kind: ResourceRef) -> bool {
+    kind == &resource::SERVICE || kind == &resource::PERSISTENT_VOLUME_CLAIM
+}
+
+fn used_by(object: &Object) -> u64 {
+    let used = quota::usage(object.resource(), &tree(object), Timestamp::UNIX_EPOCH);
+    fingerprint(&Value::Object(quota::shown(&used)))
 }
 
 /// The quotas that an object no longer counts in.
 fn freed(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
     let there = cache.get(object.resource(), object.namespace(), object.name()).is_some_and(|it| it.meta().uid == object.meta().uid);
-    let changes_use = match object.resource().kind {
-        "Pod" => pods::has_ended(object),
-        "Service" | "PersistentVolumeClaim" => true,
-        _ => false,
-    };
+    let changes_use = can_use_less(object.resource()) || object.resource() == &resource::POD && pods::has_ended(object);
     if there && !changes_use {
         return Vec::new();
     }
@@ -80,7 +93,6 @@ fn freed(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
 
     use super::*;
     use crate::controllers::simulation::World;

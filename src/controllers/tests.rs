@@ -308,6 +308,31 @@ fn the_highest_revision_there_can_be_is_the_last() {
 }
 
 #[test]
+fn whatever_its_templates_metadata_a_deployment_makes_one_version() {
+    for metadata in [
+        json!(null),
+        json!({}),
+        json!({"labels": null}),
+        json!({"labels": {}, "annotations": {}}),
+        json!({"creationTimestamp": null}),
+        json!({"labels": {"pod-template-hash": "abc"}}),
+        json!({"labels": {"app": "a", "pod-template-hash": "abc"}}),
+        json!({"annotations": {"a": "b"}}),
+    ] {
+        let mut world = World::new(workloads());
+        let mut it = deployment(2, json!(1), json!(0));
+        it["spec"]["template"]["metadata"] = metadata.clone();
+        it["spec"]["selector"] = json!({"matchExpressions": [{"key": "other", "operator": "DoesNotExist"}]});
+        let key = world.put(&resource::DEPLOYMENT, "default", it).key();
+        world.complete(|world| assert!(world.list(&resource::REPLICA_SET).len() <= 1, "{metadata}"));
+        assert_eq!((world.list(&resource::REPLICA_SET).len(), world.list(&resource::POD).len()), (1, 2), "{metadata}");
+        world.patch(&key, &json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i:2"}]}}}}));
+        world.complete(|world| assert!(world.list(&resource::REPLICA_SET).len() <= 2, "{metadata}"));
+        assert_eq!(world.list(&resource::POD).len(), 2, "{metadata}");
+    }
+}
+
+#[test]
 fn a_namespace_is_emptied_before_it_goes() {
     let mut world = World::new(vec![Box::new(NamespaceController), Box::new(ServiceAccountController)]);
     let namespace = world.put(&resource::NAMESPACE, "", json!({"metadata": {"name": "n"}, "spec": {"finalizers": ["kubernetes"]}}));

@@ -145,7 +145,7 @@ async fn what_an_apply_must_be() {
     let stale = it.apply(&path, "fieldManager=a", applied(json!({"name": "a", "resourceVersion": "1"}))).await.failed();
     assert_eq!((stale.0, stale.1.as_str()), (409, "Conflict"));
     let stale = it.apply(&path, "fieldManager=a", twice.replace("\"a\"}", "\"a\", \"resourceVersion\": \"1\"}")).await;
-    assert_eq!((stale.code, &stale.headers["warning"]), (409, &"299 - \"duplicate field \\\"data.x\\\"\"".parse().unwrap()));
+    assert_eq!((stale.code, &stale.headers["warning"]), (409, &"299 - \"line 1: key \\\"x\\\" already set in map\"".parse().unwrap()));
     let newest =
         applied(json!({"name": "a", "resourceVersion": created["metadata"]["resourceVersion"], "uid": created["metadata"]["uid"]}));
     assert!(it.apply(&path, "fieldManager=a", newest).await.ok().get("data").is_none());

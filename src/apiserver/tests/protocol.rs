@@ -263,3 +263,25 @@ async fn who_does_not_read_loses_its_seat() {
     assert_eq!(ask("quiet").await.status(), 200);
     it.stop().await;
 }
+
+#[tokio::test]
+async fn requests_are_counted_as_dashboards_ask_for_them() {
+    let it = start().await;
+    it.create(&format!("{CONFIG_MAPS}?dryRun=All"), config_map("a")).await.ok();
+    it.apply(&format!("{CONFIG_MAPS}/a"), "fieldManager=m", json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}))
+        .await
+        .ok();
+    get(&it, "/apis/apps/v1/deployments", &[]).await;
+    get(&it, "/apis/apps/v1/namespaces/default/deployments/none/status", &[]).await;
+    let metrics = get(&it, "/metrics", &[]).await.text;
+    for labels in [
+        r#"code="201",component="apiserver",dry_run="All",group="",resource="configmaps",scope="resource",subresource="",verb="POST",version="v1""#,
+        r#"code="201",component="apiserver",dry_run="",group="",resource="configmaps",scope="resource",subresource="",verb="APPLY",version="v1""#,
+        r#"code="200",component="apiserver",dry_run="",group="apps",resource="deployments",scope="cluster",subresource="",verb="LIST",version="v1""#,
+        r#"code="404",component="apiserver",dry_run="",group="apps",resource="deployments",scope="resource",subresource="status",verb="GET",version="v1""#,
+    ] {
+        assert!(metrics.contains(&format!("apiserver_request_total{{{labels}}} 1\n")), "{labels} in {metrics}");
+    }
+    assert!(metrics.contains("apiserver_current_inflight_requests{request_kind=\"mutating\"} 0\n"), "{metrics}");
+    it.stop().await;
+}

@@ -188,6 +188,47 @@ async fn http_2_with_prior_knowledge() {
     it.stop().await;
 }
 
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_many_requests_keeps_its_connection() {
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
+    let it = start().await;
+    let mut stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    sent.extend(frame(SETTINGS, 0, 0, &[]));
+    for id in (1..200).step_by(2) {
+        // `GET http:/`, as HPACK's table has it; then CANCEL.
+        sent.extend(frame(HEADERS, 0x5, id, &[0x82, 0x86, 0x84]));
+        sent.extend(frame(RST_STREAM, 0, id, &8_u32.to_be_bytes()));
+    }
+    sent.extend(frame(PING, 0, 0, b"are you?"));
+    stream.write_all(&sent).await.unwrap();
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        stream.read_exact(&mut payload).await.unwrap();
+        assert_ne!(head[3], GOAWAY, "{}", String::from_utf8_lossy(&payload));
+        if (head[3], head[4]) == (PING, 1) && payload == b"are you?" {
+            break;
+        }
+    }
+    drop(stream);
+    it.stop().await;
+}
+
 /// The next message of a server, which are short here.
 async fn message(stream: &mut TcpStream) -> (u8, Vec<u8>) {
     let mut head = [0; 2];

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::fingerprint::fingerprint;
 use super::plan::{Controller, Failure, Plan, Source, Write, tree};
 use super::{owners, pods};
 use crate::cache::Cache;
@@ -85,7 +84,7 @@ struct Rollout<'a> {
 impl<'a> Rollout<'a> {
     fn of(object: &'a Arc<Object>, sets: Vec<Arc<Object>>) -> Self {
         let written = tree(object);
-        let template = fingerprint(&written["spec"]["template"]);
+        let template = version::of_template(written["spec"]["template"].clone());
         let mut old: Vec<Version> = sets.into_iter().map(Version::of).collect();
         old.sort_by(|a, b| (&a.object.meta().created, a.object.name()).cmp(&(&b.object.meta().created, b.object.name())));
         let new = old.iter().position(|it| it.is_of(template)).map(|at| old.remove(at));

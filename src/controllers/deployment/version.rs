@@ -93,17 +93,13 @@ impl From<Wire> for Facts {
     fn from(set: Wire) -> Self {
         let number = |text: Option<String>| text.and_then(|it| it.parse().ok());
         let Annotations { revision, desired, maximum } = set.metadata.annotations;
-        let mut template = set.spec.template;
-        if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
-            labels.remove(HASH_LABEL);
-        }
         Self {
             replicas: set.spec.replicas.unwrap_or(1),
             status: set.status,
             revision: number(revision).unwrap_or_default(),
             desired: number(desired),
             maximum: number(maximum),
-            template: fingerprint(&template),
+            template: of_template(set.spec.template),
         }
     }
 }
@@ -192,6 +188,24 @@ impl Limits {
 /// Annotations of a deployment that its newest version gets.
 fn inherited(annotations: &Map<String, Value>) -> Map<String, Value> {
     annotations.iter().filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// The fingerprint of a template, a deployment's or the one that a version was made with: what only versions have does not count, nor where
+/// a user has copied it from one. If the two were not told by the same measure, there would be another version, and another, for ever.
+pub(super) fn of_template(mut template: Value) -> u64 {
+    if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(HASH_LABEL);
+        }
+        metadata.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|it| !it.is_empty()));
+        if metadata.is_empty() {
+            template["metadata"] = Value::Null;
+        }
+    }
+    if let Some(fields) = template.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    fingerprint(&template)
 }
 
 /// The name of the ReplicaSet for a template.

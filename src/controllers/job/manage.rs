@@ -70,7 +70,8 @@ impl Job<'_> {
         let succeeded = tally.succeeded(self);
         match self.number("completions") {
             Some(completions) => (completions - succeeded).clamp(0, parallelism),
-            None if succeeded > 0 => active.min(parallelism),
+            // What runs is left to its end.
+            None if succeeded > 0 => active,
             None => parallelism,
         }
     }
