@@ -11,7 +11,7 @@ use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
-use super::{accept_fields, json, strategy};
+use super::{accept_fields, json, owners, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
 use crate::object::status::Cause;
@@ -24,6 +24,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let (target, options) = (&call.target, call.write_options(Way::Create)?);
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
         let mut value = accept_fields(decoded, &options)?;
+        options.warnings.add(owners::merge(&mut value, owners::Found::Sent));
         strategy::sign(target.resource, &mut value, &call.user);
         if target.resource != target.resource.storage() {
             codec::default_stated(target.resource, &mut value);

@@ -11,6 +11,7 @@ pub(crate) mod delete;
 pub(crate) mod eviction;
 pub(crate) mod json;
 pub(crate) mod namespaces;
+mod owners;
 pub(crate) mod patch;
 pub(crate) mod pods;
 pub(crate) mod reviews;

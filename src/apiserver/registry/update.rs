@@ -12,7 +12,7 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
 use super::create::{check_namespace, check_version, create, refuse};
-use super::{Current, accept_fields, json, not_found, pods, strategy};
+use super::{Current, accept_fields, json, not_found, owners, pods, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
 use crate::object::resource::POD;
@@ -92,6 +92,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         let (version, options, key) = (call.target.resource, call.write_options(Way::Update)?, call.key());
         let decoded = codec::decode(version, call.content_type(), &call.body)?;
         let mut value = accept_fields(decoded, &options)?;
+        options.warnings.add(owners::merge(&mut value, owners::Found::Sent));
         check_identity(&key, &mut value)?;
         if version != key.resource {
             codec::default_stated(version, &mut value);
@@ -260,6 +261,7 @@ async fn attempt(
     let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
     if part != Part::Internal {
         server.admission.admit(server, &review, &mut new).await?;
+        let doubled = owners::merge(&mut new, owners::Found::Admitted);
         if matches!(part, Part::Status | Part::Approval) {
             strategy::date_status(key.resource, &mut new, &old);
         }
@@ -274,6 +276,7 @@ async fn attempt(
         let more = options.version.map(|version| codec::validate_version_update(version, &new, &old));
         refuse(key, causes.into_iter().chain(more.into_iter().flatten()).collect())?;
         if part == Part::Whole {
+            options.warnings.add(doubled);
             options.warnings.add(codec::warnings(key.resource, &new, Some(&old)));
         }
     }

@@ -12,6 +12,11 @@ use crate::util::cron::Schedule;
 /// The most pods of an indexed job at a time, and the most rules about their failures.
 const PARALLELISM: i64 = 100_000;
 const RULES: usize = 20;
+/// The longest name of another controller.
+const MANAGER: usize = 63;
+/// From so many completions on, there is a limit to how many of them may fail.
+const MANY: i64 = 100_000;
+const FAILED_OF_MANY: i64 = 10_000;
 /// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
 const CRON_JOB_NAME: usize = 52;
 /// What of its template a job may change until it has first been started.
@@ -41,6 +46,9 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
     indexed(spec, out);
     spec.may("managedBy", domain_path, out);
+    if spec.text("managedBy").len() > MANAGER {
+        out.push(Cause::too_long(spec.path("managedBy"), MANAGER));
+    }
     let policy = spec.at("podFailurePolicy");
     if !policy.is_absent() {
         failure_policy(spec, &policy, out);
@@ -63,6 +71,13 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
 /// Checks how a new job finds its pods: as the server has it, unless its author took that over.
 pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     let spec = job.at("spec");
+    if let Some(last) = spec.number("completions").filter(|it| *it > 0 && spec.text("completionMode") == "Indexed") {
+        // By this name its last pod is to be found.
+        let name = format!("{}-{}", job.at("metadata").text("name"), last - 1);
+        if !names::label(&name).is_empty() {
+            job.at("metadata").invalid("name", &format!("will not able to create pod with invalid DNS label: {name}"), out);
+        }
+    }
     let selector = spec.at("selector");
     if spec.flag("manualSelector") {
         if selector.is_absent() {
@@ -92,6 +107,18 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
     if !indexed && spec.has("backoffLimitPerIndex") {
         spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
     }
+    if spec.has("backoffLimitPerIndex") && spec.number("completions").is_some_and(|it| it > MANY) {
+        match spec.number("maxFailedIndexes") {
+            None => spec.required("maxFailedIndexes", &format!("must be specified when completions is above {MANY}"), out),
+            Some(most) if most > FAILED_OF_MANY => {
+                let why = format!(
+                    "must be less than or equal to {FAILED_OF_MANY} when completions are above {MANY} and used with backoff limit per index"
+                );
+                spec.invalid("maxFailedIndexes", &why, out);
+            }
+            Some(_) => {}
+        }
+    }
     if let Some(most) = spec.number("maxFailedIndexes") {
         if !spec.has("backoffLimitPerIndex") {
             spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
@@ -118,7 +145,56 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::required(rule.path.as_str(), "at least one of succeededCount or succeededIndexes must be specified"));
         }
         rule.not_negative(&["succeededCount"], out);
+        let completions = spec.number("completions").unwrap_or_default();
+        let listed = rule.get("succeededIndexes").as_str().map(|it| indexes(it, completions));
+        if let Some(Err(why)) = &listed {
+            rule.invalid("succeededIndexes", &format!("error parsing succeededIndexes: {why}"), out);
+        }
+        let count = rule.number("succeededCount").unwrap_or_default();
+        if count > completions {
+            let why = format!("must be less than or equal to {completions} (the number of specified completions)");
+            rule.invalid("succeededCount", &why, out);
+        }
+        if let Some(Ok(listed)) = listed.filter(|it| it.as_ref().is_ok_and(|it| count > *it)) {
+            let why = format!("must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)");
+            rule.invalid("succeededCount", &why, out);
+        }
     }
+}
+
+/// How many indexes there are in a list such as `0,2-4` of those of a job.
+///
+/// # Errors
+/// Why it is no such list.
+pub(super) fn indexes(text: &str, completions: i64) -> Result<i64, String> {
+    let index = |text: &str| match text.parse::<i64>() {
+        Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
+        Ok(it) if it >= completions => Err(format!("too large index: {text:?}")),
+        Ok(it) => Ok(it),
+    };
+    let rises = |from: i64, to: i64| {
+        if from < to { Ok(()) } else { Err(format!("non-increasing order, previous: {from}, current: {to}")) }
+    };
+    let (mut last, mut count) = (None, 0);
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, end) = match part.split('-').collect::<Vec<_>>()[..] {
+            [one] => (index(one)?, None),
+            [first, end] => (index(first)?, Some(index(end)?)),
+            _ => {
+                let why = "violates the requirement that an index interval can have at most two parts separated by '-'";
+                return Err(format!("the fragment {part:?} {why}"));
+            }
+        };
+        if let Some(end) = end {
+            rises(first, end)?;
+        }
+        if let Some(last) = last {
+            rises(last, first)?;
+        }
+        count += end.unwrap_or(first) - first + 1;
+        last = Some(end.unwrap_or(first));
+    }
+    Ok(count)
 }
 
 fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
@@ -244,7 +320,7 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
             spec.invalid("timeZone", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
         }
         // A host may have no data of time zones at all; then the controller tells of it.
-        Some(zone) if !jiff::tz::db().is_definitively_empty() && jiff::tz::db().get(zone).is_err() => {
+        Some(zone) if !jiff::tz::db().is_definitively_empty() && !jiff::tz::db().get(zone).is_ok_and(|it| it.iana_name() == Some(zone)) => {
             spec.invalid("timeZone", &format!("unknown time zone {zone}"), out);
         }
         Some(_) => {}

@@ -63,8 +63,20 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
         Role::Main if it.has("restartPolicy") => it.forbidden("restartPolicy", "may not be set for non-init containers", out),
         Role::Main | Role::Ephemeral => {}
     }
-    for policy in it.items("resizePolicy") {
+    if it.at("securityContext").text("procMount") == "Unmasked" && pod.spec.get("hostUsers") != &Value::Bool(false) {
+        it.at("securityContext").invalid("procMount", "`hostUsers` must be false to use `Unmasked`", out);
+    }
+    let policies = it.list("resizePolicy");
+    for (at, policy) in it.items("resizePolicy").enumerate() {
         let name = policy.text("resourceName");
+        if policies[..at].iter().any(|it| it["resourceName"] == name) {
+            let message = format!("Duplicate value: {name}");
+            out.push(Cause { message, ..Cause::duplicate(policy.path.as_str(), &Value::Null) });
+        }
+        if policy.text("restartPolicy") == "RestartContainer" && pod.spec.text("restartPolicy") == "Never" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            out.push(Cause::invalid(it.path("resizePolicy"), &"RestartContainer".into(), why));
+        }
         if !matches!(name, "cpu" | "memory") {
             let message = format!("Unsupported value: {name}: supported values: \"cpu\", \"memory\"");
             out.push(Cause { message, ..Cause::not_supported(it.path("resizePolicy"), name, &[]) });

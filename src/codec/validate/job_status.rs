@@ -37,6 +37,13 @@ impl Change<'_> {
     fn check(&self, out: &mut Vec<Cause>) {
         let (new, old) = (&self.new, &self.old);
         new.not_negative(&["active", "succeeded", "failed", "ready", "terminating"], out);
+        if let (Some(listed), Some(completions)) = (new.get("completedIndexes").as_str(), self.spec.number("completions"))
+            && self.differ(&["completedIndexes"])
+            && let Err(why) = super::batch::indexes(listed, completions)
+        {
+            new.invalid("completedIndexes", &format!("error parsing completedIndexes: {why}"), out);
+        }
+        self.check_uncounted(out);
         self.check_end(out);
         self.check_counts(out);
         for (kind, rival) in [(WILL_COMPLETE, FAILED), (WILL_COMPLETE, WILL_FAIL)] {
@@ -52,6 +59,22 @@ impl Change<'_> {
             refuse(new, &format!("cannot disable the terminal {kind}=True condition"), out);
         }
         self.check_course(out);
+    }
+
+    /// A pod that is not counted yet is told of once.
+    fn check_uncounted(&self, out: &mut Vec<Cause>) {
+        let uncounted = self.new.at("uncountedTerminatedPods");
+        let mut seen = std::collections::HashSet::new();
+        for key in ["succeeded", "failed"] {
+            for (at, uid) in uncounted.list(key).iter().enumerate() {
+                let path = format!("{}[{at}]", uncounted.path(key));
+                if uid == "" {
+                    out.push(Cause::invalid(path, uid, "must not be empty"));
+                } else if !seen.insert(uid.as_str()) {
+                    out.push(Cause::duplicate(path, uid));
+                }
+            }
+        }
     }
 
     /// What has to be there when a job ends.

@@ -10,6 +10,7 @@ mod batch;
 mod cluster;
 mod config;
 mod container;
+mod counts;
 mod event;
 mod ingress;
 mod job_status;
@@ -170,7 +171,11 @@ fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
 fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
         "Pod" => pod_change::update(new, old, out),
-        "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::update(kind, new, old, out),
+        "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => {
+            workload::update(kind, new, old, out);
+            counts::update(kind, new, old, out);
+        }
+        "ReplicationController" | "PodDisruptionBudget" => counts::update(kind, new, old, out),
         "ControllerRevision" => workload::controller_revision_update(new, old, out),
         "Job" => {
             batch::job_update(new, old, out);

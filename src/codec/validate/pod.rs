@@ -14,6 +14,9 @@ pub(super) fn creation(pod: &At<'_>, out: &mut Vec<Cause>) {
     if !spec.list("ephemeralContainers").is_empty() {
         spec.forbidden("ephemeralContainers", "cannot be set on create", out);
     }
+    if spec.has("nodeName") && !spec.list("schedulingGates").is_empty() {
+        spec.forbidden("nodeName", "cannot be set until all schedulingGates have been cleared", out);
+    }
     annotated::deletion_cost(&pod.at("metadata"), out);
     annotated::agree(&pod.at("metadata"), &spec, out);
 }
@@ -61,6 +64,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     dns(spec, out);
     selector::labels(spec, "nodeSelector", out);
     security::pod(&spec.at("securityContext"), out);
+    security::host(spec, out);
     if spec.has("os") {
         let os = spec.at("os");
         match os.text("name") {

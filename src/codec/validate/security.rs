@@ -41,6 +41,42 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
     context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
     profiles(context, out);
     context.one_of("supplementalGroupsPolicy", &["Merge", "Strict"], out);
+    context.one_of("seLinuxChangePolicy", &["Recursive"], out);
+}
+
+/// Checks what a pod shares with its host against what it sets for itself.
+pub(super) fn host(spec: &At<'_>, out: &mut Vec<Cause>) {
+    const LINUX: &str = "windows options cannot be set for a linux pod";
+    let context = spec.at("securityContext");
+    if spec.get("hostUsers") == &Value::Bool(false) {
+        // Kubernetes writes two of them so.
+        for (key, called) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+            if spec.flag(key) {
+                spec.forbidden(called, "when `pod.Spec.HostUsers` is false", out);
+            }
+        }
+    }
+    if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        out.push(Cause::invalid(context.path("shareProcessNamespace"), &true.into(), why));
+    }
+    for sysctl in context.items("sysctls") {
+        let name = sysctl.text("name").replace('/', ".");
+        let of_ipc = name == "kernel.sem" || ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|it| name.starts_with(it));
+        for (shared, of_it) in [("hostNetwork", name.starts_with("net.")), ("hostIPC", of_ipc)] {
+            if of_it && spec.flag(shared) {
+                sysctl.invalid("name", &format!("may not be specified when '{shared}' is true"), out);
+            }
+        }
+    }
+    if spec.at("os").text("name") == "linux" {
+        let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|it| spec.items(it));
+        for context in std::iter::once(context).chain(containers.map(|it| it.at("securityContext"))) {
+            if context.has("windowsOptions") {
+                context.forbidden("windowsOptions", LINUX, out);
+            }
+        }
+    }
 }
 
 fn is_sysctl(name: &str) -> bool {

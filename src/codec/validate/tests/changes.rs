@@ -159,3 +159,102 @@ fn a_debugger_looks_at_a_container_that_is_there() {
     let told: Vec<_> = validate_ephemeral(&wrong, &old).iter().map(|it| format!("{}: {}", it.field, it.message)).collect();
     assert_eq!(told, ["spec.ephemeralContainers[0].targetContainerName: Not found: \"none\""]);
 }
+
+#[test]
+fn what_a_pod_shares_with_its_host() {
+    let of = |fields: Value| {
+        let mut pod = pod();
+        pod["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        pod
+    };
+    let unmasked = with(&pod(), "/spec/containers/0/securityContext", json!({"procMount": "Unmasked"}));
+    let resized = |policies: Value| with(&pod(), "/spec/containers/0/resizePolicy", policies);
+    let policy = |restart: &str| json!({"resourceName": "cpu", "restartPolicy": restart});
+    for (pod, expected) in [
+        (of(json!({"hostUsers": false})), vec![]),
+        (of(json!({"hostUsers": false, "hostNetwork": true})), vec!["spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false"]),
+        (
+            of(json!({"shareProcessNamespace": true, "hostPID": true})),
+            vec![
+                "spec.securityContext.shareProcessNamespace: Invalid value: true: ShareProcessNamespace and HostPID cannot both be enabled",
+            ],
+        ),
+        (
+            of(json!({"hostIPC": true, "securityContext": {"sysctls": [{"name": "kernel.shm_rmid_forced"}, {"name": "net.x"}]}})),
+            vec![
+                "spec.securityContext.sysctls[0].name: Invalid value: \"kernel.shm_rmid_forced\": may not be specified when 'hostIPC' is true",
+            ],
+        ),
+        (
+            of(json!({"os": {"name": "linux"}, "securityContext": {"windowsOptions": {}}})),
+            vec!["spec.securityContext.windowsOptions: Forbidden: windows options cannot be set for a linux pod"],
+        ),
+        (
+            of(json!({"nodeName": "n", "schedulingGates": [{"name": "a/b"}]})),
+            vec!["spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"],
+        ),
+        (with(&unmasked, "/spec/hostUsers", json!(false)), vec![]),
+        (
+            unmasked,
+            vec!["spec.containers[0].securityContext.procMount: Invalid value: \"Unmasked\": `hostUsers` must be false to use `Unmasked`"],
+        ),
+        (resized(json!([policy("NotRequired"), policy("NotRequired")])), vec!["spec.containers[0].resizePolicy[1]: Duplicate value: cpu"]),
+        (
+            with(&resized(json!([policy("RestartContainer")])), "/spec/restartPolicy", json!("Never")),
+            vec![
+                "spec.containers[0].resizePolicy: Invalid value: \"RestartContainer\": must be 'NotRequired' when `restartPolicy` is 'Never'",
+            ],
+        ),
+    ] {
+        assert_eq!(complaints(&POD, &pod, None), expected, "{pod}");
+    }
+}
+
+#[test]
+fn indexes_of_jobs() {
+    let job = |fields: Value| {
+        let mut job = json!({"metadata": {"name": "x"}, "spec": {"completionMode": "Indexed", "completions": 3, "template": {
+            "metadata": {"labels": {}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
+        job["spec"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        job
+    };
+    let ends = |rule: Value| job(json!({"successPolicy": {"rules": [rule]}}));
+    let path = "spec.successPolicy.rules[0]";
+    let long = "a".repeat(60);
+    for (job, expected) in [
+        (ends(json!({"succeededIndexes": "0,1-2", "succeededCount": 3})), None),
+        (
+            ends(json!({"succeededIndexes": "x"})),
+            Some(format!(
+                "{path}.succeededIndexes: Invalid value: \"x\": error parsing succeededIndexes: cannot convert string to integer for index: \"x\""
+            )),
+        ),
+        (
+            ends(json!({"succeededIndexes": "2,1"})),
+            Some(format!(
+                "{path}.succeededIndexes: Invalid value: \"2,1\": error parsing succeededIndexes: non-increasing order, previous: 2, current: 1"
+            )),
+        ),
+        (
+            ends(json!({"succeededIndexes": "0-5"})),
+            Some(format!("{path}.succeededIndexes: Invalid value: \"0-5\": error parsing succeededIndexes: too large index: \"5\"")),
+        ),
+        (
+            ends(json!({"succeededIndexes": "0-1", "succeededCount": 3})),
+            Some(format!(
+                "{path}.succeededCount: Invalid value: 3: must be less than or equal to 2 (the number of indexes in the specified \
+                 succeededIndexes field)"
+            )),
+        ),
+        (
+            job(json!({"completions": 200_000, "parallelism": 1, "backoffLimitPerIndex": 1})),
+            Some("spec.maxFailedIndexes: Required value: must be specified when completions is above 100000".to_owned()),
+        ),
+        (
+            with(&job(json!({"completions": 100_000, "parallelism": 1})), "/metadata/name", long.clone().into()),
+            Some(format!("metadata.name: Invalid value: \"{long}\": will not able to create pod with invalid DNS label: {long}-99999")),
+        ),
+    ] {
+        assert_eq!(complaints(&JOB, &job, None), expected.into_iter().collect::<Vec<_>>(), "{job}");
+    }
+}

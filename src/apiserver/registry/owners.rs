@@ -1,0 +1,58 @@
+//! References to owners: one that is there twice is one.
+
+use serde_json::Value;
+
+use super::json;
+
+/// When something was found in an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As a client sent it.
+    Sent,
+    /// As it was to be stored.
+    Admitted,
+}
+
+/// Takes equal references out of an object, but for the first. Gives what its client is to be told of that.
+pub(crate) fn merge(object: &mut Value, found: Found) -> Option<String> {
+    let references = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut)?;
+    if references.len() < 2 {
+        return None;
+    }
+    let (mut kept, mut doubles) = (Vec::with_capacity(references.len()), Vec::new());
+    for reference in std::mem::take(references) {
+        if kept.contains(&reference) {
+            doubles.push(json::text(&reference, "/uid").to_owned());
+        } else {
+            kept.push(reference);
+        }
+    }
+    *references = kept;
+    let when = if found == Found::Admitted { " after mutating admission happens" } else { "" };
+    (!doubles.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such \
+             requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            doubles.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn equal_references_are_one() {
+        let (a, b) = (json!({"kind": "X", "name": "a", "uid": "u"}), json!({"kind": "X", "name": "b", "uid": "u"}));
+        let mut object = json!({"metadata": {"ownerReferences": [a, b, a]}});
+        let told = merge(&mut object, Found::Sent).unwrap();
+        assert!(told.starts_with(".metadata.ownerReferences contains duplicate entries; API server dedups"), "{told}");
+        assert!(told.ends_with("duplicate UID(s) observed: u"), "{told}");
+        assert_eq!(object["metadata"]["ownerReferences"], json!([a, b]));
+        assert_eq!(merge(&mut object, Found::Admitted), None);
+        assert_eq!(merge(&mut json!({}), Found::Admitted), None);
+    }
+}
