@@ -15,10 +15,7 @@ use super::respond::{Body, Response, set};
 const FROM: usize = 128 * 1024;
 
 pub(crate) fn compress(headers: &HeaderMap, mut response: Response) -> Response {
-    let asked = headers
-        .get(ACCEPT_ENCODING)
-        .and_then(|it| it.to_str().ok())
-        .is_some_and(|it| it.split(',').any(|coding| coding.split(';').next().is_some_and(|name| name.trim() == "gzip")));
+    let asked = headers.get(ACCEPT_ENCODING).and_then(|it| it.to_str().ok()).is_some_and(|it| it.split(',').any(is_asked));
     if !asked || matches!(response.body(), Body::Full(bytes) if bytes.len() < FROM) {
         return response;
     }
@@ -30,6 +27,13 @@ pub(crate) fn compress(headers: &HeaderMap, mut response: Response) -> Response 
     set(&mut response, CONTENT_ENCODING, "gzip");
     set(&mut response, VARY, "Accept-Encoding");
     response
+}
+
+/// Whether a coding is ours, and one that the client takes at all.
+fn is_asked(coding: &str) -> bool {
+    let mut parts = coding.split(';').map(str::trim);
+    let is_refusal = |it: &str| it.strip_prefix("q=").and_then(|it| it.parse::<f32>().ok()) == Some(0.0);
+    parts.next() == Some("gzip") && !parts.any(is_refusal)
 }
 
 type Chunks = futures_util::stream::BoxStream<'static, io::Result<Bytes>>;
@@ -87,5 +91,7 @@ mod tests {
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked, text);
         assert!(matches!(compress(&headers, respond::json(200, Bytes::from("x"))).body(), Body::Full(_)));
+        headers.insert(ACCEPT_ENCODING, "br, gzip;q=0".parse().unwrap());
+        assert!(matches!(compress(&headers, respond::json(200, text)).body(), Body::Full(_)));
     }
 }

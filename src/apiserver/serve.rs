@@ -37,6 +37,8 @@ const RECEIVING_LIMIT: usize = 256 * 1024 * 1024;
 const HEADERS: usize = 500;
 /// What the headers of a request over HTTP/2 may take up, in bytes. Over HTTP/1.1 they must fit into the buffer that they are read into.
 const HEADERS_LIMIT: u32 = 1 << 20;
+/// So many times the streams of a connection a client may give up at once, before anybody has looked at them: as Go's servers bear.
+const RESETS: usize = 4;
 /// How often a client of HTTP/2 has to show that it is still there.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
@@ -61,8 +63,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, peer: SocketAddr) {
     let mut http2 = builder.http2();
     http2.timer(TokioTimer::new()).max_concurrent_streams(server.config.max_streams).keep_alive_interval(PING_EVERY);
     http2.max_header_list_size(HEADERS_LIMIT);
-    // Who gives up many requests at once keeps its others and its watches. Go's server bears as many.
-    http2.max_pending_accept_reset_streams(4 * server.config.max_streams as usize);
+    http2.max_pending_accept_reset_streams(RESETS * server.config.max_streams as usize);
     let asked = AtomicBool::new(false);
     let service = hyper::service::service_fn(|request| {
         asked.store(true, Ordering::Relaxed);

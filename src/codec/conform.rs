@@ -117,7 +117,11 @@ impl Walk {
             };
         }
         let dot = if path.is_empty() { "" } else { "." };
-        self.strict_errors.push(format!("{what} field \"{path}{dot}{field}\""));
+        let error = format!("{what} field \"{path}{dot}{field}\"");
+        // What nobody knows is told of once.
+        if what != "unknown" || !self.strict_errors.contains(&error) {
+            self.strict_errors.push(error);
+        }
     }
 }
 
@@ -327,6 +331,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
 fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entries: A) -> Result<Value, A::Error> {
     let (mut map, mut zeroes, mut later) = (Map::new(), false, Vec::new());
+    let mut nulls: Vec<&str> = Vec::new();
     let outer = walk.owner.replace(kind);
     while let Some(key) = entries.next_key_seed(FieldSeed(kind))? {
         match key {
@@ -335,9 +340,25 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
                 let value = entries.next_value_seed(Seed { shape: &field.shape, walk: &mut *walk })?;
                 walk.path.pop();
                 zeroes |= field.leaves_out(&value);
-                // A null is no value; only what may hold anything may hold it too.
-                let kept = if value.is_null() { map.contains_key(field.name) } else { map.insert(field.name.to_owned(), value).is_some() };
-                if kept {
+                let mut is_known = nulls.contains(&field.name);
+                if value.is_null() {
+                    // It is no value, and takes one away that was there before.
+                    is_known |= map.remove(field.name).is_some();
+                    nulls.push(field.name);
+                } else {
+                    match map.entry(field.name) {
+                        Entry::Vacant(entry) => drop(entry.insert(value)),
+                        Entry::Occupied(mut entry) => {
+                            is_known = true;
+                            match (entry.get_mut(), value) {
+                                // Go reads the second into the first.
+                                (Value::Object(all), Value::Object(more)) => all.extend(more),
+                                (slot, value) => *slot = value,
+                            }
+                        }
+                    }
+                }
+                if is_known {
                     walk.strict("duplicate", field.name);
                 }
             }

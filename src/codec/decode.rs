@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn unknown_and_duplicate_fields_are_dropped_and_told() {
         let body = r#"{"spec": {"foo": {"bar": [1]}, "containers": [{"name": "a", "imagee": "b", "name": "c"}, {"env": [{"valu": "x"}]}]},
-            "metadata": {"labels": {"a": "1", "a": "2"}}, "spec": null, "x": 1}"#;
+            "metadata": {"labels": {"a": "1", "a": "2"}}, "status": null, "status": {}, "x": 1, "x": 2}"#;
         let decoded = decoded(&resource::POD, body).unwrap();
         assert_eq!(
             decoded.strict_errors,
@@ -454,7 +454,7 @@ mod tests {
                 r#"duplicate field "spec.containers[0].name""#,
                 r#"unknown field "spec.containers[1].env[0].valu""#,
                 r#"duplicate field "metadata.labels.a""#,
-                r#"duplicate field "spec""#,
+                r#"duplicate field "status""#,
                 r#"unknown field "x""#,
             ]
         );
@@ -464,8 +464,18 @@ mod tests {
                 "kind": "Pod", "apiVersion": "v1",
                 "spec": {"containers": [{"name": "c"}, {"env": [{}]}]},
                 "metadata": {"labels": {"a": "2"}},
+                "status": {},
             })
         );
+        for (body, data) in [
+            (r#"{"data": {"a": "b"}, "data": {"c": "d"}}"#, json!({"a": "b", "c": "d"})),
+            (r#"{"data": {"a": "b"}, "data": null}"#, Value::Null),
+            (r#"{"data": null, "data": {"a": "b"}}"#, json!({"a": "b"})),
+        ] {
+            let decoded = super::decode(&resource::CONFIG_MAP, "", &Bytes::from_static(body.as_bytes())).unwrap();
+            assert_eq!(decoded.value["data"], data, "{body}");
+            assert_eq!(decoded.strict_errors, ["duplicate field \"data\""], "{body}");
+        }
     }
 
     #[test]

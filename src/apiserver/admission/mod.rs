@@ -5,6 +5,7 @@ mod default_class;
 mod default_tolerations;
 mod in_use;
 mod limit_ranger;
+mod mountable;
 mod namespace_lifecycle;
 mod priority;
 mod resource_quota;

@@ -2,24 +2,35 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use serde_json::{Value, json};
 
 use super::super::Server;
 use super::super::query::Answer;
 use super::super::registry::json;
-use super::{Review, refuse};
+use super::{Operation, Review, mountable, refuse};
 use crate::cache::{Event, Query};
-use crate::object::ObjectKey;
-use crate::object::resource::SERVICE_ACCOUNT;
+use crate::object::resource::{POD, SERVICE_ACCOUNT};
 use crate::object::selector::FieldSelector;
+use crate::object::{Object, ObjectKey};
 
 /// The account `default` of a new namespace is made by a controller: pods made at once wait for it this long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value) -> Answer<()> {
-    // A mirror pod shows what a node runs of its own accord.
-    if !review.creates("pods") || pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
+    if review.operation == Operation::Update && review.key.resource == &POD && review.subresource == "ephemeralcontainers" {
+        let name = json::text(pod, "/spec/serviceAccountName");
+        let account = server.cache.get(&SERVICE_ACCOUNT, &review.key.name.namespace, name);
+        // The others have been looked at.
+        let added = json!({"spec": {"ephemeralContainers": json::items(pod, "/spec/ephemeralContainers")}});
+        return account.map_or(Ok(()), |account| check_secrets(review, &account, &added));
+    }
+    if !review.creates("pods") {
         return Ok(());
+    }
+    // A mirror pod shows what a node runs of its own accord.
+    if pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
+        return mountable::mirror_refusal(pod).map_or(Ok(()), |why| Err(refuse(review, why)));
     }
     let spec = json::map(pod, "spec");
     let older = spec.get("serviceAccount").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -38,17 +49,22 @@ pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value)
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         return Err(refuse(review, &why));
     };
-    let secrets = account.typed::<k8s_openapi::api::core::v1::ServiceAccount>().ok().and_then(|it| it.image_pull_secrets.clone());
+    let secrets = account.typed::<ServiceAccount>().ok().and_then(|it| it.image_pull_secrets.clone());
     if let Some(secrets) = secrets.filter(|it| !it.is_empty())
         && json::items(pod, "/spec/imagePullSecrets").is_empty()
     {
         let secrets = serde_json::to_value(secrets).unwrap_or_default();
         json::map(pod, "spec").insert("imagePullSecrets".to_owned(), secrets);
     }
-    Ok(())
+    check_secrets(review, &account, pod)
 }
 
-async fn wait_for(server: &Server, namespace: &str, name: &str) -> Option<std::sync::Arc<crate::object::Object>> {
+fn check_secrets(review: &Review<'_>, account: &Object, pod: &Value) -> Answer<()> {
+    let why = account.typed::<ServiceAccount>().ok().and_then(|it| mountable::refusal(it, pod));
+    why.map_or(Ok(()), |why| Err(refuse(review, &why)))
+}
+
+async fn wait_for(server: &Server, namespace: &str, name: &str) -> Option<std::sync::Arc<Object>> {
     let query = Query { namespace: Some(namespace.to_owned()), fields: FieldSelector::equal("metadata.name", name), ..Query::default() };
     let mut watch = server.cache.watch(&SERVICE_ACCOUNT, query, 0).ok()?;
     let added = async {

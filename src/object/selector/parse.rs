@@ -113,7 +113,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A list in parentheses. A missing element, as in `(a,)`, is the empty value.
+    /// A list in parentheses. A missing element, as in `(a,)` and in `()`, is the empty value.
     fn values(&mut self) -> Result<Vec<String>, String> {
         match self.take() {
             (Token::Open, _) => {}
@@ -121,11 +121,7 @@ impl<'a> Parser<'a> {
         }
         let mut values = Vec::new();
         match self.peek() {
-            (Token::Close, _) => {
-                self.at += 1;
-                return Ok(values);
-            }
-            (Token::Word | Token::Comma, _) => {}
+            (Token::Word | Token::Comma | Token::Close, _) => {}
             (_, found) => return Err(format!("found '{found}', expected: ',', ')' or identifier")),
         }
         loop {
@@ -207,6 +203,8 @@ mod tests {
             ("a notin (,x)", "a notin (,x)"),
             ("a in (x,)", "a in (,x)"),
             ("a in (,)", "a="),
+            ("a in ()", "a="),
+            ("a notin ()", "a!="),
             ("in in (in,notin)", "in in (in,notin)"),
             ("notin", "notin"),
             ("a>1,b<2", "a>1,b<2"),
@@ -233,7 +231,6 @@ mod tests {
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
             ("!a=b", "found '=', expected: ',' or 'end of string'"),
             ("!", "unable to parse requirement: found '', expected: identifier"),
-            ("a in ()", "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"),
             ("a>x", "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer"),
             (
                 "a=-b",
