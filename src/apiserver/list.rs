@@ -38,16 +38,19 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
 /// These objects as a list, in the form that was agreed on.
 pub(crate) fn answer(call: &Call, accepted: Accepted, objects: Vec<Arc<Object>>, metadata: &str) -> Answer<Response> {
     let resource = call.target.resource;
-    match (accepted.form, accepted.encoding) {
-        (Form::Table, _) => {
+    match accepted.form {
+        Form::Table => {
             let table = codec::table(resource, &objects, render::include(&call.query)?, metadata, true, jiff::Timestamp::now());
-            render::encoded(200, accepted, table)
+            render::encoded(200, accepted, render::in_version(accepted, table))
         }
-        (Form::Partial, _) => {
+        Form::Partial => {
             Err(render::other_form(resource, "you requested PartialObjectMetadata, but the requested object is a list", "List"))
         }
-        (_, Encoding::Yaml) => render::encoded(200, accepted, Pieces::new(resource, accepted.form, metadata, objects).all()),
-        (_, Encoding::Json) => Ok(stream(accepted, Pieces::new(resource, accepted.form, metadata, objects))),
+        _ if accepted.older || accepted.encoding == Encoding::Yaml => {
+            let whole = Pieces::new(resource, accepted.form, metadata, objects).all();
+            render::encoded(200, accepted, render::in_version(accepted, whole))
+        }
+        _ => Ok(stream(accepted, Pieces::new(resource, accepted.form, metadata, objects))),
     }
 }
 

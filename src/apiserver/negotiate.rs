@@ -33,6 +33,8 @@ pub(crate) enum Form {
 pub(crate) struct Accepted {
     pub(crate) encoding: Encoding,
     pub(crate) form: Form,
+    /// The form is to be of `meta.k8s.io/v1beta1`, which differs in nothing but its name.
+    pub(crate) older: bool,
 }
 
 impl Accepted {
@@ -136,7 +138,7 @@ fn parse(clause: &str) -> Option<Accepted> {
         Some("PartialObjectMetadataList") if known => Form::Partials,
         Some(_) => return None,
     };
-    Some(Accepted { encoding, form })
+    Some(Accepted { encoding, form, older: form != Form::Whole && version == Some("v1beta1") })
 }
 
 /// Whether the client asks for discovery in its aggregated form.

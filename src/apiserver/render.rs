@@ -30,7 +30,26 @@ pub(crate) fn object(code: u16, accepted: Accepted, query: &Query, object: &Arc<
             codec::table(object.resource(), std::slice::from_ref(object), include(query)?, &metadata, true, jiff::Timestamp::now())
         }
     };
-    encoded(code, accepted, bytes)
+    encoded(code, accepted, in_version(accepted, bytes))
+}
+
+/// A form of objects (not one of them as a whole), in the version of it that was agreed on.
+pub(crate) fn in_version(accepted: Accepted, form: Bytes) -> Bytes {
+    const NEWER: &[u8] = br#""apiVersion":"meta.k8s.io/v1""#;
+    const OLDER: &[u8] = br#""apiVersion":"meta.k8s.io/v1beta1""#;
+    if !accepted.older {
+        return form;
+    }
+    // Within texts there are no quotes that are not escaped.
+    let mut out = Vec::with_capacity(form.len());
+    let mut rest = &form[..];
+    while let Some(at) = rest.windows(NEWER.len()).position(|it| it == NEWER) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(OLDER);
+        rest = &rest[at + NEWER.len()..];
+    }
+    out.extend_from_slice(rest);
+    out.into()
 }
 
 /// The refusal of a form that these objects do not have. Kubernetes names its own type of them.
@@ -87,4 +106,15 @@ pub(crate) fn list_head(resource: ResourceRef, form: Form, metadata: &str) -> St
             resource.api_version()
         ),
     }
+}
+
+#[test]
+fn older_forms_differ_by_name() {
+    let bytes = Bytes::from_static(br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","x":"\"apiVersion\":\"meta.k8s.io/v1\""}"#);
+    let accepted = |older| Accepted { older, ..Accepted::default() };
+    assert_eq!(in_version(accepted(false), bytes.clone()), bytes);
+    assert_eq!(
+        in_version(accepted(true), bytes),
+        &br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1beta1","x":"\"apiVersion\":\"meta.k8s.io/v1\""}"#[..]
+    );
 }

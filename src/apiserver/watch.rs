@@ -12,7 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::feed::Freshness;
 use super::handler::Call;
 use super::list::selection;
-use super::negotiate::{Encoding, Form, STREAM_TYPES, not_acceptable};
+use super::negotiate::{Accepted, Encoding, Form, STREAM_TYPES, not_acceptable};
 use super::query::{Answer, bad};
 use super::respond::{self, Body, Response};
 use super::websocket::Watching;
@@ -40,7 +40,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let mut frames = Frames {
         source: None,
         resource,
-        form: accepted.form,
+        accepted,
         include,
         first_row: true,
         bookmarks,
@@ -110,7 +110,7 @@ struct Frames {
     /// `None` once the watch has ended.
     source: Option<cache::Watch>,
     resource: ResourceRef,
-    form: Form,
+    accepted: Accepted,
     include: IncludeObject,
     /// Only the first table carries the columns.
     first_row: bool,
@@ -138,7 +138,7 @@ impl Frames {
                 biased;
                 () = self.shutdown.cancelled() => return None,
                 () = self.alarm.as_mut() => None,
-                news = news(source, self.form == Form::Whole && self.resource.stored_as.is_none()) => Some(news),
+                news = news(source, self.accepted.form == Form::Whole && self.resource.stored_as.is_none()) => Some(news),
             };
             match news {
                 Some(Ok(News::Frames(frames))) => frames.into_iter().for_each(|frame| self.push(frame)),
@@ -173,12 +173,16 @@ impl Frames {
             Event::Bookmark(revision) => return self.initial_end(*revision),
         };
         let object = codec::in_version(object, self.resource);
-        let bytes = match self.form {
+        let bytes = match self.accepted.form {
             Form::Table => self.table(std::slice::from_ref(&object), object.revision()),
             Form::Partial | Form::Partials => render::partial(&object),
             Form::Whole => object.body().clone(),
         };
-        self.ready.push_back(frame(kind, &bytes));
+        self.ready.push_back(frame(kind, &self.in_version(bytes)));
+    }
+
+    fn in_version(&self, form: Bytes) -> Bytes {
+        if self.accepted.form == Form::Whole { form } else { render::in_version(self.accepted, form) }
     }
 
     fn table(&mut self, objects: &[Arc<Object>], revision: Revision) -> Bytes {
@@ -193,10 +197,10 @@ impl Frames {
     }
 
     fn push_bookmark(&mut self, revision: Revision, initial_end: bool) {
-        let bytes = if self.form == Form::Table {
+        let bytes = if self.accepted.form == Form::Table {
             self.table(&[], revision)
         } else {
-            let (kind, api_version) = match self.form {
+            let (kind, api_version) = match self.accepted.form {
                 Form::Partial | Form::Partials => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
                 _ => (self.resource.kind, self.resource.api_version()),
             };
@@ -204,7 +208,7 @@ impl Frames {
             let metadata = format!(r#"{{"resourceVersion":"{revision}","creationTimestamp":null{annotations}}}"#);
             format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata}}}"#).into()
         };
-        self.ready.push_back(frame("BOOKMARK", &bytes));
+        self.ready.push_back(frame("BOOKMARK", &self.in_version(bytes)));
     }
 
     /// The last thing a client hears if history does not reach back to where it is.
