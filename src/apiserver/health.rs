@@ -23,40 +23,62 @@ impl Health {
 
 /// A store that does not answer for this long is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-const ALWAYS: &[&str] = &["ping", "etcd"];
-const READINESS: &[&str] = &["ping", "etcd", "informer-sync", "poststarthook/bootstrap", "shutdown"];
+/// What has been done before a server is ready, as Kubernetes calls what it has of it.
+const STARTED: [&str; 7] = [
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/start-service-ip-repair-controllers",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/bootstrap-controller",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+];
+
+/// What is checked, and by what names.
+fn checks(endpoint: &str) -> Option<impl Iterator<Item = &'static str> + Clone> {
+    let (before, after): (&[&str], &[&str]) = match endpoint {
+        "healthz" | "livez" => (&["ping", "log", "etcd"], &[]),
+        "readyz" => (&["ping", "log", "etcd", "etcd-readiness", "informer-sync"], &["shutdown"]),
+        _ => return None,
+    };
+    Some(before.iter().copied().chain(STARTED).chain(after.iter().copied()))
+}
 
 pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Option<Response> {
-    let path = path.trim_matches('/');
-    let (endpoint, check) = path.split_once('/').unwrap_or((path, ""));
-    let checks = match endpoint {
-        "healthz" | "livez" => ALWAYS,
-        "readyz" => READINESS,
-        _ => return page(server, path),
-    };
-    if !check.is_empty() {
-        let known = checks.iter().find(|it| **it == check)?;
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let (endpoint, check) = path.split_once('/').map_or((path, None), |(endpoint, check)| (endpoint, Some(check)));
+    let Some(checks) = checks(endpoint) else { return page(server, path.trim_end_matches('/')) };
+    if let Some(check) = check {
+        let known = checks.clone().find(|it| *it == check)?;
         return Some(match run(server, known).await {
             Ok(()) => respond::text(200, "ok"),
             Err(why) => respond::text(500, format!("internal server error: {why}\n")),
         });
     }
-    let (mut lines, mut failed) = (String::new(), Vec::new());
-    for name in checks {
-        if query.all("exclude").any(|it| it == *name) {
+    let mut excluded: Vec<&str> = query.all("exclude").collect();
+    let (mut lines, mut failed) = (String::new(), false);
+    for name in checks.clone() {
+        if excluded.contains(&name) {
+            excluded.retain(|it| *it != name);
             lines.push_str(&format!("[+]{name} excluded: ok\n"));
         } else if let Err(why) = run(server, name).await {
             tracing::warn!("the check {name} of {endpoint} failed: {why}");
             lines.push_str(&format!("[-]{name} failed: reason withheld\n"));
-            failed.push(*name);
+            failed = true;
         } else {
             lines.push_str(&format!("[+]{name} ok\n"));
         }
     }
-    Some(match (failed.is_empty(), query.has("verbose")) {
-        (false, _) => respond::text(500, format!("{lines}{endpoint} check failed\n")),
-        (true, true) => respond::text(200, format!("{lines}{endpoint} check passed\n")),
-        (true, false) => respond::text(200, "ok"),
+    if !excluded.is_empty() {
+        excluded.sort_unstable();
+        excluded.dedup();
+        let names = excluded.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(",");
+        lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
+    }
+    Some(match (failed, query.has("verbose")) {
+        (true, _) => respond::text(500, format!("{lines}{endpoint} check failed\n")),
+        (false, true) => respond::text(200, format!("{lines}{endpoint} check passed\n")),
+        (false, false) => respond::text(200, "ok"),
     })
 }
 
@@ -74,8 +96,10 @@ pub(crate) async fn store(server: &Server) -> Result<(), String> {
 
 async fn run(server: &Server, check: &str) -> Result<(), String> {
     match check {
-        "etcd" => store(server).await,
-        "informer-sync" | "poststarthook/bootstrap" if !server.health.ready.load(Ordering::Relaxed) => Err("not finished".to_owned()),
+        "etcd" | "etcd-readiness" => store(server).await,
+        _ if (check == "informer-sync" || STARTED.contains(&check)) && !server.health.ready.load(Ordering::Relaxed) => {
+            Err("not finished".to_owned())
+        }
         "shutdown" if server.tasks.shutdown().is_cancelled() => Err("process is shutting down".to_owned()),
         _ => Ok(()),
     }
@@ -116,8 +140,8 @@ fn page(server: &Server, path: &str) -> Option<Response> {
                 let prefix = if resource.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", resource.group) };
                 paths.extend([prefix.clone(), format!("{prefix}/{}", resource.version)]);
             }
-            paths.extend(ALWAYS.iter().flat_map(|check| [format!("/healthz/{check}"), format!("/livez/{check}")]));
-            paths.extend(READINESS.iter().map(|check| format!("/readyz/{check}")));
+            let of = |endpoint: &'static str| checks(endpoint).into_iter().flatten().map(move |check| format!("/{endpoint}/{check}"));
+            paths.extend(["healthz", "livez", "readyz"].into_iter().flat_map(of));
             paths.sort();
             paths.dedup();
             Some(indented(&serde_json::json!({ "paths": paths })))

@@ -24,6 +24,19 @@ async fn http_1_on_a_socket() {
     assert!(version.starts_with("HTTP/1.1 200 OK\r\n") && version.contains("\"minor\": \"33\""), "{version}");
     let ready = raw(&it, b"GET /readyz?verbose HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(ready.contains("[+]etcd ok\n") && ready.ends_with("readyz check passed\n"), "{ready}");
+    let odd = raw(&it, b"GET /livez?verbose&exclude=etcd&exclude=b&exclude=a HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    assert!(odd.contains("[+]log ok\n[+]etcd excluded: ok\n[+]poststarthook/generic-apiserver-start-informers ok\n"), "{odd}");
+    assert!(odd.ends_with("warn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nlivez check passed\n"), "{odd}");
+    for (path, found) in [
+        ("/readyz/etcd", true),
+        ("/livez/poststarthook/start-system-namespaces-controller", true),
+        ("/livez/shutdown", false),
+        ("/readyz/", false),
+        ("/healthz/etcd/", false),
+    ] {
+        let answer = raw(&it, format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 200 OK\r\n"), found, "{path}: {answer}");
+    }
     let missing = raw(&it, b"GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(missing.contains(" 404 ") && missing.ends_with("404 page not found\n"), "{missing}");
     it.stop().await;
