@@ -91,6 +91,24 @@ impl Resource {
         self.allows("watch") && self.stored_as.is_none()
     }
 
+    /// Whether who deletes an object of it is shown the last of it, rather than that it is gone.
+    pub fn shows_deleted(&self) -> bool {
+        matches!(
+            (self.group, self.plural),
+            (
+                "",
+                "namespaces"
+                    | "persistentvolumeclaims"
+                    | "persistentvolumes"
+                    | "pods"
+                    | "podtemplates"
+                    | "resourcequotas"
+                    | "serviceaccounts"
+                    | "services"
+            ) | ("storage.k8s.io", "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments")
+        )
+    }
+
     pub fn allows(&self, verb: &str) -> bool {
         self.verbs.contains(&verb)
     }

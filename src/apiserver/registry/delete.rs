@@ -140,31 +140,13 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let (options, key) = (Options::parse(call)?, call.key());
         call.warnings.add(options.warning(key.resource));
         let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
-        if deleted.gone && !answers_with_object(key.resource) {
+        if deleted.gone && !key.resource.shows_deleted() {
             return Ok(respond::status(&Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid)));
         }
         // The older way to ask for a cascade is told that it has only begun.
         let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
         call.answer(code, &deleted.object)
     })
-}
-
-/// Whether who deletes an object of this kind is shown the last of it.
-fn answers_with_object(resource: ResourceRef) -> bool {
-    matches!(
-        (resource.group, resource.plural),
-        (
-            "",
-            "namespaces"
-                | "persistentvolumeclaims"
-                | "persistentvolumes"
-                | "pods"
-                | "podtemplates"
-                | "resourcequotas"
-                | "serviceaccounts"
-                | "services"
-        ) | ("storage.k8s.io", "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments")
-    )
 }
 
 /// How many objects of a collection are deleted at a time.

@@ -91,7 +91,29 @@ pub(super) fn document(json: &Value) -> Vec<u8> {
         message.named(1, Some(definitions), schema);
         message
     });
+    document.list(12, json.get("security"), |requirement| {
+        let mut message = Message::default();
+        message.named(1, Some(requirement), |scopes| {
+            let mut message = Message::default();
+            message.strings(1, Some(scopes));
+            message
+        });
+        message
+    });
+    document.optional(13, json.get("securityDefinitions"), |definitions| {
+        let mut message = Message::default();
+        message.named(1, Some(definitions), |it| api_key(it).chosen(2));
+        message
+    });
     document.0
+}
+
+fn api_key(json: &Value) -> Message {
+    let mut key = Message::default();
+    for (number, field) in [(1, "type"), (2, "name"), (3, "in"), (4, "description")] {
+        key.string(number, json.get(field));
+    }
+    key
 }
 
 fn info(json: &Value) -> Message {
@@ -110,7 +132,7 @@ fn any(json: &Value) -> Message {
 
 fn path_item(json: &Value) -> Message {
     let mut item = Message::default();
-    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (8, "patch")] {
+    for (number, method) in [(2, "get"), (3, "put"), (4, "post"), (5, "delete"), (6, "options"), (7, "head"), (8, "patch")] {
         item.optional(number, json.get(method), operation);
     }
     item.list(9, json.get("parameters"), parameter);
@@ -130,6 +152,7 @@ fn operation(json: &Value) -> Message {
         message.named(1, Some(responses), response);
         message
     });
+    operation.strings(10, json.get("schemes"));
     operation.extensions(13, json);
     operation
 }

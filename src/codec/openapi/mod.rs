@@ -2,6 +2,7 @@
 //! v2. Rendered from the registry and the schema when first asked for.
 
 mod gnostic;
+mod parameters;
 mod paths;
 mod schemas;
 
@@ -72,7 +73,7 @@ pub fn document(group: &str, version: &str) -> Option<&'static Document> {
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": API_VERSION},
             "paths": paths::paths(resources, Dialect::V3),
-            "components": {"schemas": schemas::schemas(resources, Dialect::V3)},
+            "components": {"schemas": schemas::schemas(resources, Dialect::V3), "securitySchemes": security()},
         }))
     }))
 }
@@ -96,7 +97,14 @@ fn v2() -> Value {
         "info": {"title": "Kubernetes", "version": API_VERSION},
         "paths": paths::paths(&resources, Dialect::V2),
         "definitions": schemas::schemas(&resources, Dialect::V2),
+        "securityDefinitions": security(),
+        "security": [{"BearerToken": []}],
     })
+}
+
+/// How clients say who they are.
+fn security() -> Value {
+    json!({"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header", "description": "A token, after the word Bearer."}})
 }
 
 /// `api/v1`, or `apis/apps/v1`.
@@ -161,9 +169,52 @@ mod tests {
             let patch = &document["paths"][format!("/{path}{collection}/{}/{{name}}", resource.plural)]["patch"];
             let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
             assert_eq!(patch["x-kubernetes-group-version-kind"], kind);
-            assert!(patch["parameters"].as_array().unwrap().iter().any(|it| it["name"] == "fieldValidation"));
+            let names: Vec<&Value> = patch["parameters"].as_array().unwrap().iter().map(|it| &it["name"]).collect();
+            assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
             assert_eq!(document["components"]["schemas"][resource.schema]["x-kubernetes-group-version-kind"], json!([kind]));
         }
+    }
+
+    #[test]
+    fn operations_say_what_generators_make_of_them() {
+        let core = read(document("", "v1").unwrap());
+        let at = |path: &str| &core["paths"][format!("/api/v1{path}")];
+        let names = |of: &Value| -> Vec<String> {
+            let all = of["parameters"].as_array().into_iter().flatten();
+            all.map(|it| format!("{} {}", it["in"].as_str().unwrap(), it["name"].as_str().unwrap())).collect()
+        };
+        for (path, method, id, action) in [
+            ("/namespaces/{namespace}/pods", "post", "createCoreV1NamespacedPod", "post"),
+            ("/namespaces/{namespace}/pods", "delete", "deleteCoreV1CollectionNamespacedPod", "deletecollection"),
+            ("/pods", "get", "listCoreV1PodForAllNamespaces", "list"),
+            ("/watch/pods", "get", "watchCoreV1PodListForAllNamespaces", "watchlist"),
+            ("/watch/nodes/{name}", "get", "watchCoreV1Node", "watch"),
+            ("/namespaces/{namespace}/pods/{name}/exec", "post", "connectCoreV1PostNamespacedPodExec", "connect"),
+            ("/nodes/{name}/proxy/{path}", "head", "connectCoreV1HeadNodeProxyWithPath", "connect"),
+            ("/namespaces/{namespace}/pods/{name}/log", "get", "readCoreV1NamespacedPodLog", "get"),
+        ] {
+            let operation = &at(path)[method];
+            assert_eq!((&operation["operationId"], &operation["x-kubernetes-action"]), (&id.into(), &action.into()), "{path}");
+        }
+        assert_eq!(at("/")["get"]["operationId"], "getCoreV1APIResources");
+        let rbac = read(document("rbac.authorization.k8s.io", "v1").unwrap());
+        let roles = &rbac["paths"]["/apis/rbac.authorization.k8s.io/v1/roles"]["get"];
+        assert_eq!(
+            (&roles["operationId"], &roles["tags"][0]),
+            (&json!("listRbacAuthorizationV1RoleForAllNamespaces"), &json!("rbacAuthorization_v1"))
+        );
+        // What all operations of a path are told stands beside them.
+        let pod = at("/namespaces/{namespace}/pods/{name}");
+        assert_eq!(names(pod), ["path name", "path namespace", "query pretty"]);
+        assert_eq!((names(&pod["get"]), names(&pod["put"]).len()), (Vec::new(), 3));
+        assert_eq!(names(at("/namespaces/{namespace}/pods/{name}/portforward")), ["path name", "path namespace", "query ports"]);
+        let pods = "#/components/schemas/io.k8s.api.core.v1.Pod";
+        assert_eq!(pod["put"]["requestBody"], json!({"required": true, "content": {"*/*": {"schema": {"$ref": pods}}}}));
+        assert_eq!(pod["delete"]["responses"]["202"]["content"]["application/yaml"]["schema"]["$ref"], pods);
+        let v2 = read(v2_json());
+        let put = &v2["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["put"];
+        assert_eq!(put["parameters"][0]["in"], "body");
+        assert_eq!((&put["consumes"], put["produces"].as_array().map(Vec::len)), (&json!(["*/*"]), Some(3)));
     }
 
     #[test]

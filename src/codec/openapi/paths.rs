@@ -2,46 +2,34 @@
 
 use serde_json::{Map, Value, json};
 
-use super::schemas::{DELETE_OPTIONS, PATCH};
+use super::parameters::{APPLY, DELETE, DELETE_MANY, LIST, LOG, OF_PATHS, Parameter, READ, WRITE, of_connection, parameter};
+use super::schemas::{DELETE_OPTIONS, PATCH, RESOURCE_LIST, STATUS, WATCH_EVENT};
 use super::{Dialect, group_version_kind, list_of, prefix, reference};
 use crate::codec::decode::api_version;
 use crate::object::schema;
 use crate::object::{ResourceRef, resource::Subresource};
 
-/// A query parameter: name, type, description.
-type Parameter = (&'static str, &'static str, &'static str);
-
-const PRETTY: Parameter = ("pretty", "string", "If true, the answer is indented.");
-const DRY_RUN: Parameter = ("dryRun", "string", "All: check the request in full, but store nothing.");
-const FIELD_MANAGER: Parameter = ("fieldManager", "string", "Who makes the change, for the record of who owns which field.");
-const FIELD_VALIDATION: Parameter =
-    ("fieldValidation", "string", "What to do about unknown and duplicate fields: Ignore them, Warn of them, or refuse them (Strict).");
-const FORCE: Parameter = ("force", "boolean", "With server-side apply: take over fields that others own.");
-const WRITE: &[Parameter] = &[PRETTY, DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION];
-const APPLY: &[Parameter] = &[PRETTY, DRY_RUN, FIELD_MANAGER, FIELD_VALIDATION, FORCE];
-const READ: &[Parameter] = &[PRETTY];
-const DELETE: &[Parameter] = &[
-    PRETTY,
-    DRY_RUN,
-    ("gracePeriodSeconds", "integer", "How long the object has to end; 0 is at once."),
-    ("orphanDependents", "boolean", "Old form of propagationPolicy."),
-    ("propagationPolicy", "string", "What becomes of the objects it owns: Orphan, Background or Foreground."),
+const JSON: &str = "application/json";
+/// What bodies there are.
+const BODIES: &[&str] = &[JSON, "application/yaml", "application/vnd.kubernetes.protobuf"];
+const STREAMS: &[&str] = &[
+    JSON,
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
 ];
-const LIST: &[Parameter] = &[
-    PRETTY,
-    ("allowWatchBookmarks", "boolean", "With watch: send events that only tell how far the watch has come."),
-    ("continue", "string", "Where the previous page ended."),
-    ("fieldSelector", "string", "Only objects with these field values."),
-    ("labelSelector", "string", "Only objects with these labels."),
-    ("limit", "integer", "How many objects a page has at most."),
-    ("resourceVersion", "string", "Which version of the list is asked for."),
-    ("resourceVersionMatch", "string", "How resourceVersion is meant: Exact or NotOlderThan."),
-    ("sendInitialEvents", "boolean", "With watch: begin with an event for each object there is."),
-    ("timeoutSeconds", "integer", "How long a list or watch may take."),
-    ("watch", "boolean", "Answer with a stream of the changes from resourceVersion on."),
+const TEXT: &[&str] = &["text/plain", JSON, "application/yaml", "application/vnd.kubernetes.protobuf"];
+const ANY: &[&str] = &["*/*"];
+const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 /// What an operation does, in the terms of the API's conventions.
+#[derive(Clone, Copy)]
 struct Action {
     method: &'static str,
     /// `x-kubernetes-action`.
@@ -50,29 +38,47 @@ struct Action {
     id: &'static str,
     says: &'static str,
     parameters: &'static [Parameter],
+    /// With what codes it succeeds.
+    codes: &'static [(&'static str, &'static str)],
 }
 
-const fn action(
-    method: &'static str,
-    name: &'static str,
-    id: &'static str,
-    says: &'static str,
-    parameters: &'static [Parameter],
-) -> Action {
-    Action { method, name, id, says, parameters }
-}
+const OK: (&str, &str) = ("200", "OK");
+const CREATED: (&str, &str) = ("201", "Created");
+const ACCEPTED: (&str, &str) = ("202", "Accepted");
 
 /// By verb.
 fn action_of(verb: &str) -> Option<Action> {
-    Some(match verb {
-        "list" => action("get", "list", "list", "list or watch", LIST),
-        "create" => action("post", "post", "create", "create", WRITE),
-        "deletecollection" => action("delete", "deletecollection", "delete", "delete a collection of", LIST),
-        "get" => action("get", "get", "read", "read", READ),
-        "update" => action("put", "put", "replace", "replace", WRITE),
-        "patch" => action("patch", "patch", "patch", "change part of", APPLY),
-        "delete" => action("delete", "delete", "delete", "delete", DELETE),
-        _ => return None,
+    let action = |method, name, id, says, parameters, codes| Some(Action { method, name, id, says, parameters, codes });
+    match verb {
+        "list" => action("get", "list", "list", "list or watch", LIST, &[OK]),
+        "create" => action("post", "post", "create", "create", WRITE, &[OK, CREATED, ACCEPTED]),
+        "deletecollection" => action("delete", "deletecollection", "delete", "delete a collection of", DELETE_MANY, &[OK]),
+        "get" => action("get", "get", "read", "read", READ, &[OK]),
+        "update" => action("put", "put", "replace", "replace", WRITE, &[OK, CREATED]),
+        "patch" => action("patch", "patch", "patch", "change part of", APPLY, &[OK, CREATED]),
+        "delete" => action("delete", "delete", "delete", "delete", DELETE, &[OK, ACCEPTED]),
+        "watch" => action("get", "watch", "watch", "watch", LIST, &[OK]),
+        "watchlist" => action("get", "watchlist", "watch", "watch", LIST, &[OK]),
+        _ => None,
+    }
+}
+
+/// The ways to connect to a part: with these verbs, and to what other programs serve with all there are.
+fn connections(part: &Subresource) -> impl Iterator<Item = Action> + use<'_> {
+    let is_proxy = part.name == "proxy";
+    let methods = part
+        .verbs
+        .iter()
+        .filter_map(|verb| action_of(verb))
+        .map(|it| it.method)
+        .chain(["head", "options"].into_iter().filter(move |_| is_proxy));
+    methods.map(|method| Action {
+        method,
+        name: "connect",
+        id: "connect",
+        says: "connect to",
+        parameters: of_connection(part.kind.2),
+        codes: &[OK],
     })
 }
 
@@ -84,6 +90,17 @@ enum Place<'a> {
     Everywhere,
     Item,
     Part(&'a Subresource),
+    /// What is behind a part.
+    Behind(&'a Subresource),
+}
+
+/// An operation without its parameters, and those.
+struct Operation {
+    method: &'static str,
+    value: Value,
+    /// Of v2, where a body is one of the parameters.
+    body: Option<Value>,
+    parameters: Vec<Parameter>,
 }
 
 /// The path items of these resources, by path.
@@ -92,123 +109,168 @@ pub(super) fn paths(resources: &[ResourceRef], dialect: Dialect) -> Value {
     for resource in resources {
         let base = format!("/{}", prefix(resource.group, resource.version));
         let scope = if resource.namespaced { "/namespaces/{namespace}" } else { "" };
-        let collection = format!("{base}{scope}/{}", resource.plural);
+        let (everywhere, collection) = (format!("/{}", resource.plural), format!("{scope}/{}", resource.plural));
         let item = format!("{collection}/{{name}}");
-        let mut add = |path: String, place: Place<'_>, verbs: &[&str]| {
-            let operations: Map<String, Value> = verbs
-                .iter()
-                .filter_map(|verb| action_of(verb))
-                .map(|action| (action.method.to_owned(), operation(resource, place, &action, dialect)))
-                .collect();
+        let mut add = |path: String, place: Place<'_>, actions: &mut dyn Iterator<Item = Action>| {
+            let operations: Vec<Operation> = actions.map(|action| operation(resource, place, &action, &path, dialect)).collect();
             if !operations.is_empty() {
-                let mut path_item = operations;
-                path_item.insert("parameters".to_owned(), path_parameters(&path, dialect));
-                paths.insert(path, Value::Object(path_item));
+                paths.insert(format!("{base}{path}"), path_item(operations, dialect));
             }
         };
-        let having = |verbs: &[&'static str]| -> Vec<&'static str> { verbs.iter().copied().filter(|verb| resource.allows(verb)).collect() };
-        add(collection.clone(), Place::Collection, &having(&["list", "create", "deletecollection"]));
-        add(item.clone(), Place::Item, &having(&["get", "update", "patch", "delete"]));
+        let having = |verbs: &'static [&'static str]| verbs.iter().filter(|verb| resource.allows(verb)).filter_map(|verb| action_of(verb));
+        add(collection.clone(), Place::Collection, &mut having(&["list", "create", "deletecollection"]));
+        add(item.clone(), Place::Item, &mut having(&["get", "update", "patch", "delete"]));
         if resource.namespaced {
-            add(format!("{base}/{}", resource.plural), Place::Everywhere, &having(&["list"]));
+            add(everywhere.clone(), Place::Everywhere, &mut having(&["list"]));
         }
         for part in resource.subresources {
-            add(format!("{item}/{}", part.name), Place::Part(part), part.verbs);
+            let path = format!("{item}/{}", part.name);
+            if !is_connected(part) {
+                add(path, Place::Part(part), &mut part.verbs.iter().filter_map(|verb| action_of(verb)));
+                continue;
+            }
+            add(path.clone(), Place::Part(part), &mut connections(part));
+            if part.name == "proxy" {
+                add(format!("{path}/{{path}}"), Place::Behind(part), &mut connections(part));
+            }
         }
+        if resource.allows("watch") {
+            add(format!("/watch{collection}"), Place::Collection, &mut action_of("watchlist").into_iter());
+            add(format!("/watch{item}"), Place::Item, &mut action_of("watch").into_iter());
+            if resource.namespaced {
+                add(format!("/watch{everywhere}"), Place::Everywhere, &mut action_of("watchlist").into_iter());
+            }
+        }
+        paths.entry(format!("{base}/")).or_insert_with(|| json!({"get": discovery(resource, dialect)}));
     }
     Value::Object(paths)
 }
 
-fn operation(resource: ResourceRef, place: Place<'_>, action: &Action, dialect: Dialect) -> Value {
-    let kind = if let Place::Part(part) = place { part.kind } else { (resource.group, resource.version, resource.kind) };
+fn is_connected(part: &Subresource) -> bool {
+    part.kind.2.ends_with("Options")
+}
+
+/// Operations of one path, and what all of them are told.
+fn path_item(operations: Vec<Operation>, dialect: Dialect) -> Value {
+    let mut shared: Vec<Parameter> = operations.first().map(|it| it.parameters.clone()).unwrap_or_default();
+    shared.retain(|it| operations.iter().all(|operation| operation.parameters.contains(it)));
+    let show = |mut parameters: Vec<Parameter>| {
+        parameters.sort_unstable();
+        parameters.iter().map(|it| parameter(it, dialect)).collect::<Vec<Value>>()
+    };
+    let mut item = Map::new();
+    for Operation { method, mut value, body, parameters } in operations {
+        let own = parameters.into_iter().filter(|it| !shared.contains(it)).collect();
+        let own: Vec<Value> = body.into_iter().chain(show(own)).collect();
+        if !own.is_empty() {
+            value["parameters"] = own.into();
+        }
+        item.insert(method.to_owned(), value);
+    }
+    if !shared.is_empty() {
+        item.insert("parameters".to_owned(), show(shared).into());
+    }
+    Value::Object(item)
+}
+
+fn operation(resource: ResourceRef, place: Place<'_>, action: &Action, path: &str, dialect: Dialect) -> Operation {
+    let part = if let Place::Part(part) | Place::Behind(part) = place { Some(part) } else { None };
+    let kind = part.map_or((resource.group, resource.version, resource.kind), |it| it.kind);
     let body = schema::of_kind(&api_version(kind.0, kind.1), kind.2).map(|it| it.name);
-    let connects = kind.2.ends_with("Options");
-    let answer = match (action.name, body) {
-        ("list", _) => Some(list_of(resource.schema)),
-        ("delete" | "deletecollection", _) if !connects => Some(super::schemas::STATUS.to_owned()),
+    let is_log = part.is_some_and(|it| it.name == "log");
+    let answer = match action.name {
+        "connect" => None,
+        _ if is_log => None,
+        "list" => Some(list_of(resource.schema)),
+        "watch" | "watchlist" => Some(WATCH_EVENT.to_owned()),
+        // Of a namespace Kubernetes says so, and shows it.
+        "delete" if resource.shows_deleted() && resource.plural != "namespaces" => body.map(str::to_owned),
+        "delete" | "deletecollection" => Some(STATUS.to_owned()),
         _ => body.map(str::to_owned),
     };
     let request = match action.name {
-        _ if connects => None,
         "post" | "put" => body,
         "patch" => Some(PATCH),
         "delete" | "deletecollection" => Some(DELETE_OPTIONS),
         _ => None,
     };
-    let mut parameters: Vec<Value> = action.parameters.iter().map(|it| query_parameter(it, dialect)).collect();
-    let consumes: &[&str] = match action.name {
-        "patch" => &[
-            "application/json-patch+json",
-            "application/merge-patch+json",
-            "application/strategic-merge-patch+json",
-            "application/apply-patch+yaml",
-        ],
-        _ => &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"],
+    let consumes = if action.name == "patch" { PATCHES } else { ANY };
+    let produces = match action.name {
+        "connect" => ANY,
+        _ if is_log => TEXT,
+        "list" | "watch" | "watchlist" => STREAMS,
+        _ => BODIES,
     };
-    let mut operation = json!({
+    let mut value = json!({
         "description": describe(resource, place, action),
         "operationId": operation_id(resource, place, action),
         "tags": [tag(resource)],
+        "responses": responses(answer.as_deref(), action.codes, produces, dialect),
+        "x-kubernetes-action": action.name,
+        "x-kubernetes-group-version-kind": group_version_kind(kind),
     });
-    let required = action.name != "delete" && action.name != "deletecollection";
-    if dialect == Dialect::V2 {
-        if let Some(request) = request {
-            parameters.push(json!({"name": "body", "in": "body", "required": required, "schema": reference(request, dialect)}));
-            operation["consumes"] = consumes.into();
+    let is_required = request != Some(DELETE_OPTIONS);
+    let mut in_parameters = None;
+    match (dialect, request) {
+        (Dialect::V2, request) => {
+            in_parameters = request.map(|it| {
+                let mut body = json!({"name": "body", "in": "body", "schema": reference(it, dialect)});
+                require(&mut body, is_required);
+                body
+            });
+            value["consumes"] = consumes.into();
+            value["produces"] = produces.into();
+            value["schemes"] = json!(["https"]);
         }
-        operation["produces"] = json!(["application/json"]);
-    } else if let Some(request) = request {
-        let content: Map<String, Value> =
-            consumes.iter().map(|it| ((*it).to_owned(), json!({"schema": reference(request, dialect)}))).collect();
-        operation["requestBody"] = json!({"required": required, "content": content});
+        (Dialect::V3, Some(request)) => {
+            let content: Map<_, _> = consumes.iter().map(|it| ((*it).to_owned(), json!({"schema": reference(request, dialect)}))).collect();
+            value["requestBody"] = json!({ "content": content });
+            require(&mut value["requestBody"], is_required);
+        }
+        (Dialect::V3, None) => {}
     }
-    operation["parameters"] = parameters.into();
-    operation["responses"] = responses(answer.as_deref(), action, dialect);
-    operation["x-kubernetes-action"] = if connects { "connect" } else { action.name }.into();
-    operation["x-kubernetes-group-version-kind"] = group_version_kind(kind);
-    operation
+    let told = if is_log { LOG } else { action.parameters };
+    let in_path = OF_PATHS.iter().filter(|it| path.contains(&format!("{{{}}}", it.name)));
+    Operation { method: action.method, value, body: in_parameters, parameters: told.iter().chain(in_path).copied().collect() }
 }
 
-fn responses(answer: Option<&str>, action: &Action, dialect: Dialect) -> Value {
+fn require(what: &mut Value, is_required: bool) {
+    if is_required {
+        what["required"] = true.into();
+    }
+}
+
+/// What a group and version has.
+fn discovery(resource: ResourceRef, dialect: Dialect) -> Value {
+    let mut value = json!({
+        "description": "get the resources there are",
+        "operationId": format!("get{}{}APIResources", capital(&group_word(resource)), capital(resource.version)),
+        "tags": [tag(resource)],
+        "responses": responses(Some(RESOURCE_LIST), &[OK], BODIES, dialect),
+    });
+    if dialect == Dialect::V2 {
+        value["consumes"] = BODIES.into();
+        value["produces"] = BODIES.into();
+        value["schemes"] = json!(["https"]);
+    }
+    value
+}
+
+fn responses(answer: Option<&str>, codes: &[(&str, &str)], produces: &[&str], dialect: Dialect) -> Value {
     let schema = answer.map_or_else(|| json!({"type": "string"}), |it| reference(it, dialect));
+    let content: Map<_, _> = produces.iter().map(|it| ((*it).to_owned(), json!({ "schema": schema }))).collect();
     let response = |says: &str| match dialect {
         Dialect::V2 => json!({"description": says, "schema": schema}),
-        Dialect::V3 => json!({"description": says, "content": {"application/json": {"schema": schema}}}),
+        Dialect::V3 => json!({"description": says, "content": content}),
     };
-    let mut responses = json!({"200": response("OK")});
-    if matches!(action.name, "post" | "put" | "patch") {
-        responses["201"] = response("Created");
-    }
-    if matches!(action.name, "post" | "delete") {
-        responses["202"] = response("Accepted");
-    }
-    responses["401"] = json!({"description": "Unauthorized"});
-    responses
-}
-
-fn query_parameter((name, kind, says): &Parameter, dialect: Dialect) -> Value {
-    match dialect {
-        Dialect::V2 => json!({"name": name, "in": "query", "description": says, "type": kind, "uniqueItems": true}),
-        Dialect::V3 => json!({"name": name, "in": "query", "description": says, "schema": {"type": kind, "uniqueItems": true}}),
-    }
-}
-
-fn path_parameters(path: &str, dialect: Dialect) -> Value {
-    [("namespace", "The namespace of the object."), ("name", "The name of the object.")]
-        .into_iter()
-        .filter(|(name, _)| path.contains(&format!("{{{name}}}")))
-        .map(|(name, says)| match dialect {
-            Dialect::V2 => json!({"name": name, "in": "path", "required": true, "description": says, "type": "string", "uniqueItems": true}),
-            Dialect::V3 => {
-                json!({"name": name, "in": "path", "required": true, "description": says, "schema": {"type": "string", "uniqueItems": true}})
-            }
-        })
-        .collect()
+    let mut responses: Map<_, _> = codes.iter().map(|(code, says)| ((*code).to_owned(), response(says))).collect();
+    responses.insert("401".to_owned(), json!({"description": "Unauthorized"}));
+    Value::Object(responses)
 }
 
 fn describe(resource: ResourceRef, place: Place<'_>, action: &Action) -> String {
     match place {
-        Place::Part(part) => format!("{} {} of the specified {}", action.says, part.name, resource.kind),
+        Place::Part(part) | Place::Behind(part) => format!("{} {} of the specified {}", action.says, part.name, resource.kind),
         Place::Item => format!("{} the specified {}", action.says, resource.kind),
         Place::Collection if action.name == "post" => format!("create a {}", resource.kind),
         Place::Collection | Place::Everywhere => format!("{} objects of kind {}", action.says, resource.kind),
@@ -220,9 +282,13 @@ fn capital(word: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// `core`, or the first part of the group's name.
-fn group_word(resource: ResourceRef) -> &'static str {
-    if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap_or_default() }
+/// `core`, or what the group's name is before `.k8s.io`, in one word.
+fn group_word(resource: ResourceRef) -> String {
+    let mut parts = resource.group.trim_end_matches(".k8s.io").split('.');
+    match parts.next() {
+        None | Some("") => "core".to_owned(),
+        Some(first) => parts.fold(first.to_owned(), |word, part| word + &capital(part)),
+    }
 }
 
 fn tag(resource: ResourceRef) -> String {
@@ -231,12 +297,18 @@ fn tag(resource: ResourceRef) -> String {
 
 /// Such as `patchCoreV1NamespacedPodStatus`: what client generators make method names of.
 fn operation_id(resource: ResourceRef, place: Place<'_>, action: &Action) -> String {
-    let collection = if action.name == "deletecollection" { "Collection" } else { "" };
-    let (scope, after) = match place {
-        Place::Everywhere => ("", "ForAllNamespaces".to_owned()),
-        Place::Part(part) => (if resource.namespaced { "Namespaced" } else { "" }, capital(part.name)),
-        _ => (if resource.namespaced { "Namespaced" } else { "" }, String::new()),
+    let how = match action.name {
+        "deletecollection" => "Collection".to_owned(),
+        "connect" => capital(action.method),
+        _ => String::new(),
     };
-    let group = capital(group_word(resource));
-    format!("{}{group}{}{collection}{scope}{}{after}", action.id, capital(resource.version), resource.kind)
+    let list = if action.name == "watchlist" { "List" } else { "" };
+    let (scope, after) = match place {
+        Place::Everywhere => (false, format!("{list}ForAllNamespaces")),
+        Place::Part(part) => (resource.namespaced, capital(part.name)),
+        Place::Behind(part) => (resource.namespaced, format!("{}WithPath", capital(part.name))),
+        Place::Collection | Place::Item => (resource.namespaced, list.to_owned()),
+    };
+    let (group, version, scope) = (capital(&group_word(resource)), capital(resource.version), if scope { "Namespaced" } else { "" });
+    format!("{}{group}{version}{how}{scope}{}{after}", action.id, resource.kind)
 }

@@ -9,23 +9,32 @@ use crate::codec::decode::api_version;
 use crate::object::schema::{self, Field, Merge, Shape, Type};
 use crate::object::{ResourceRef, resource};
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 pub(super) const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 pub(super) const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 pub(super) const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
+pub(super) const RESOURCE_LIST: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
+pub(super) const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const QUANTITY: &str = "io.k8s.apimachinery.pkg.api.resource.Quantity";
 const INT_OR_STRING: &str = "io.k8s.apimachinery.pkg.util.intstr.IntOrString";
+const TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Time";
+const MICRO_TIME: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime";
+/// The one field that holds a [`FIELDS`].
+const FIELDS_V1: &str = "fieldsV1";
 const FIELDS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1";
 const RAW: &str = "io.k8s.apimachinery.pkg.runtime.RawExtension";
 
 /// The schemas of these resources and their lists, and of all they refer to, by name.
 pub(super) fn schemas(resources: &[ResourceRef], dialect: Dialect) -> Value {
     let mut names = BTreeSet::new();
-    for name in [STATUS, DELETE_OPTIONS, LIST_META] {
-        reach(name, &mut names);
+    reach(RESOURCE_LIST, &mut names);
+    if resources.iter().any(|it| it.allows("list")) {
+        reach(LIST_META, &mut names);
     }
-    let mut all: Vec<(String, Value)> = scalars(dialect);
+    if resources.iter().any(|it| it.allows("watch")) {
+        [STATUS, DELETE_OPTIONS, PATCH, WATCH_EVENT].into_iter().for_each(|name| reach(name, &mut names));
+    }
+    let mut all: Vec<(String, Value)> = Vec::new();
     for resource in resources {
         reach(resource.schema, &mut names);
         if resource.allows("list") {
@@ -37,6 +46,7 @@ pub(super) fn schemas(resources: &[ResourceRef], dialect: Dialect) -> Value {
             }
         }
     }
+    all.extend(scalars(dialect).into_iter().filter(|(name, _)| names.contains(name.as_str())));
     all.extend(names.iter().filter_map(|name| schema::get(name)).map(|kind| (kind.name.to_owned(), object(kind, dialect))));
     all.sort_by(|(a, _), (b, _)| a.cmp(b));
     Value::Object(all.into_iter().collect())
@@ -47,13 +57,19 @@ fn reach(name: &'static str, into: &mut BTreeSet<&'static str>) {
         match shape {
             Shape::Object(name) => Some(name),
             Shape::List(inner) | Shape::Map(inner) => of(inner),
+            Shape::Quantity => Some(QUANTITY),
+            Shape::IntOrString => Some(INT_OR_STRING),
+            Shape::Time => Some(TIME),
+            Shape::MicroTime => Some(MICRO_TIME),
+            Shape::Any => Some(RAW),
             _ => None,
         }
     }
     if into.insert(name)
         && let Some(kind) = schema::get(name)
     {
-        kind.fields.iter().filter_map(|field| of(&field.shape)).for_each(|name| reach(name, into));
+        let of = |field: &Field| if field.name == FIELDS_V1 { Some(FIELDS) } else { of(&field.shape) };
+        kind.fields.iter().filter_map(of).for_each(|name| reach(name, into));
     }
 }
 
@@ -72,9 +88,9 @@ fn scalars(dialect: Dialect) -> Vec<(String, Value)> {
     vec![
         (QUANTITY.to_owned(), described(quantity, "An amount: a number, with an optional suffix such as m, k, M, G, Ki, Mi or Gi.")),
         (INT_OR_STRING.to_owned(), described(int_or_string, "A number or a string.")),
-        (format!("{META}.Time"), described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it.")),
+        (TIME.to_owned(), described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it.")),
         (
-            format!("{META}.MicroTime"),
+            MICRO_TIME.to_owned(),
             described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it, with microseconds."),
         ),
         (PATCH.to_owned(), described(json!({"type": "object"}), "A change to an object.")),
@@ -92,9 +108,9 @@ fn list(resource: ResourceRef, dialect: Dialect) -> Value {
         "required": ["items"],
         "properties": {
             "apiVersion": string("The group and version of the kind."),
-            "items": {"type": "array", "description": "The objects.", "items": referring(reference(resource.schema, dialect), dialect)},
+            "items": {"type": "array", "description": "The objects.", "items": part(&Shape::Object(resource.schema), &[], dialect)},
             "kind": string("What this is a list of, with List behind it."),
-            "metadata": referring(reference(LIST_META, dialect), dialect),
+            "metadata": part(&Shape::Object(LIST_META), &[], dialect),
         },
         "x-kubernetes-group-version-kind": [group_version_kind((resource.group, resource.version, &kind))],
     })
@@ -113,11 +129,11 @@ fn object(kind: &Type, dialect: Dialect) -> Value {
     if !kind.fields.is_empty() {
         schema.insert("properties".to_owned(), kind.fields.iter().map(|it| (it.name.to_owned(), property(it, dialect))).collect());
     }
-    if kind.name == DELETE_OPTIONS {
-        // Clients send them in the group and version of what they delete.
+    if matches!(kind.name, DELETE_OPTIONS | WATCH_EVENT) {
+        // They are in the group and version of what they are about.
         let mut versions: Vec<(&str, &str)> = resource::ALL.iter().map(|it| (it.group, it.version)).collect();
         versions.dedup();
-        let kinds = versions.into_iter().map(|(group, version)| group_version_kind((group, version, "DeleteOptions"))).collect();
+        let kinds = versions.into_iter().map(|(group, version)| group_version_kind((group, version, kind.short_name()))).collect();
         schema.insert("x-kubernetes-group-version-kind".to_owned(), kinds);
     } else if let Some(api_version) = kind.api_version {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -131,7 +147,7 @@ fn object(kind: &Type, dialect: Dialect) -> Value {
 
 fn property(field: &Field, dialect: Dialect) -> Value {
     let mut schema = match (&field.shape, field.name) {
-        (Shape::Any, "fieldsV1") => referring(reference(FIELDS, dialect), dialect),
+        (Shape::Any, FIELDS_V1) => referring(reference(FIELDS, dialect), dialect),
         (shape, _) => self::shape(shape, field.allowed, dialect),
     };
     let Some(map) = schema.as_object_mut() else { return schema };
@@ -219,8 +235,8 @@ fn shape(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
         Shape::Bytes => json!({"type": "string", "format": "byte"}),
         Shape::Quantity => named(QUANTITY),
         Shape::IntOrString => named(INT_OR_STRING),
-        Shape::Time => named(&format!("{META}.Time")),
-        Shape::MicroTime => named(&format!("{META}.MicroTime")),
+        Shape::Time => named(TIME),
+        Shape::MicroTime => named(MICRO_TIME),
         Shape::Any => named(RAW),
         Shape::Object(name) => named(name),
         Shape::List(inner) => json!({"type": "array", "items": part(inner, allowed, dialect)}),
