@@ -2,6 +2,7 @@
 //!
 //! What is read is made into JSON first, as Kubernetes does; from there on it is treated like any other JSON.
 
+mod lenient;
 mod read;
 mod resolve;
 mod write;

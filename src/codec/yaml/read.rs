@@ -7,6 +7,7 @@ use std::rc::Rc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput};
 use serde_json::{Map, Number, Value};
 
+use super::lenient;
 use super::resolve::{self, MERGE_TAG, Scalar};
 use crate::util::go;
 
@@ -26,9 +27,20 @@ pub const DUPLICATES: &str = "yaml: unmarshal errors:";
 /// # Errors
 /// What is wrong with it, in the words of Go's reader.
 pub fn read(body: &[u8]) -> Result<Document, String> {
-    let text = decoded(body).map_err(|why| format!("yaml: {why}"))?;
-    let mut reader = Reader { text: &text, parser: Parser::new_from_str(&text), anchors: HashMap::new() };
-    let root = reader.document().map_err(|why| format!("yaml: {why}"))?;
+    let mut text = decoded(body).map_err(|why| format!("yaml: {why}"))?;
+    let mut patience = PATIENCE;
+    let root = loop {
+        let mut reader = Reader { text: &text, parser: Parser::new_from_str(&text), anchors: HashMap::new(), fault: None };
+        let (root, fault) = (reader.document(), reader.fault);
+        let mended = fault.filter(|_| patience >= text.len()).and_then(|it| lenient::mended(&text, &it));
+        match (root, mended) {
+            (Err(_), Some(mended)) => {
+                patience -= text.len();
+                text = Cow::Owned(mended);
+            }
+            (root, _) => break root.map_err(|why| format!("yaml: {why}"))?,
+        }
+    };
     let mut maker = Maker::default();
     let value = match &root {
         Some(root) => maker.value(root, 0)?,
@@ -38,6 +50,9 @@ pub fn read(body: &[u8]) -> Result<Document, String> {
     let duplicates = (!lines.is_empty()).then(|| format!("{DUPLICATES}{lines}"));
     Ok(Document { value, duplicates })
 }
+
+/// How many bytes may be read anew for what can be put right.
+const PATIENCE: usize = 4 * 1024 * 1024;
 
 /// The deepest that lists and maps may be in each other, as in JSON.
 const DEPTH: usize = 128;
@@ -65,13 +80,19 @@ struct Reader<'a> {
     parser: Parser<'a, StrInput<'a>>,
     /// What has a name, by the number that the parser gives it.
     anchors: HashMap<usize, Rc<Node>>,
+    /// What the parser stopped at.
+    fault: Option<ScanError>,
 }
 
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Result<(Event<'a>, Span), String> {
         match self.parser.next_event() {
             Some(Ok(event)) => Ok(event),
-            Some(Err(error)) => Err(self.described(&error)),
+            Some(Err(error)) => {
+                let why = self.described(&error);
+                self.fault = Some(error);
+                Err(why)
+            }
             None => Ok((Event::StreamEnd, Span::default())),
         }
     }
@@ -123,10 +144,9 @@ impl<'a> Reader<'a> {
             },
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|it| format!("{}{}", it.handle, it.suffix));
-                // That one says nothing but that the text needs no quotes.
-                let unspecific = tag.as_deref() == Some("!");
-                let plain = unspecific || style == ScalarStyle::Plain && tag.is_none();
-                (anchor, Kind::Scalar { text: text.into_owned(), tag: tag.filter(|_| !unspecific), plain })
+                let plain = style == ScalarStyle::Plain && tag.is_none();
+                // That one says only that it is a text.
+                (anchor, Kind::Scalar { text: text.into_owned(), tag: tag.filter(|it| it != "!"), plain })
             }
             Event::SequenceStart(anchor, _) => {
                 let mut items = Vec::new();
@@ -412,6 +432,10 @@ mod tests {
             ("a: |\n  b\n  c\nd: >-\n  e\n  f", json!({"a": "b\nc\n", "d": "e f"})),
             ("a: 18446744073709551615\nb: 1e30\nc: 1.5", json!({"a": u64::MAX, "b": 1e30, "c": 1.5})),
             ("- 1\n- - 2", json!([1, [2]])),
+            ("a: ! 1", json!({"a": "1"})),
+            ("a: {\nb: c,\n  d: [\ne, f\n]\n}\ng: h", json!({"a": {"b": "c", "d": ["e", "f"]}, "g": "h"})),
+            ("a:\n  b: \"c\nd\n\n   e\nf\"\n  g: 'h\n\n i'", json!({"a": {"b": "c d\ne f", "g": "h\ni"}})),
+            ("a:\tb\nc:\t\td", json!({"a": "b", "c": "d"})),
         ] {
             assert_eq!(value(text), expected, "{text}");
         }
@@ -445,6 +469,12 @@ mod tests {
             found.duplicates.unwrap(),
             "yaml: unmarshal errors:\n  line 2: key 1 already set in map\n  line 3: key \"a\" already set in map"
         );
+    }
+
+    #[test]
+    fn to_put_things_right_takes_no_longer_than_they_are_worth() {
+        let lines = format!("a: {{\n{}}}", "b: c,\n".repeat(100_000));
+        assert!(read(lines.as_bytes()).is_err());
     }
 
     #[test]

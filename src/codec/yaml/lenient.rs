@@ -1,0 +1,49 @@
+//! What YAML forbids by now and the reader of Kubernetes lets pass: lines within brackets or quotes that begin left of what they are in, and
+//! tabs behind a colon. There it means nothing how far a line is indented, so that the text can be put right.
+
+use saphyr_parser::ScanError;
+
+/// The text without the first thing of the kind, if that is what is wrong with it.
+pub(super) fn mended(text: &str, error: &ScanError) -> Option<String> {
+    let at = error.marker();
+    match error.info() {
+        "invalid indentation" | "invalid indentation in flow construct" => indented(text, at.line()),
+        // Told is where the text begins. All lines before the one that is meant are part of it, too.
+        "invalid indentation in quoted scalar" => {
+            let lines = text.split('\n').enumerate().skip(at.line());
+            let line = lines.filter(|(_, it)| !it.trim().is_empty()).find(|(_, it)| indentation(it) < at.col())?.0 + 1;
+            indented(text, line)
+        }
+        "':' must be followed by a valid YAML whitespace" => {
+            let start = line_start(text, at.line())?;
+            let end = start + text[start..].char_indices().nth(at.col())?.0;
+            let blanks = text[..end].trim_end_matches([' ', '\t']).len().max(start);
+            let spaces = " ".repeat(end - blanks);
+            (text[blanks..end] != spaces).then(|| [&text[..blanks], &spaces, &text[end..]].concat())
+        }
+        _ => None,
+    }
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+fn deepest(text: &str) -> usize {
+    text.split('\n').map(indentation).max().unwrap_or_default()
+}
+
+/// Where a line begins; they count from one.
+fn line_start(text: &str, line: usize) -> Option<usize> {
+    match line.checked_sub(2) {
+        None => Some(0),
+        Some(before) => text.match_indices('\n').nth(before).map(|(at, _)| at + 1),
+    }
+}
+
+/// With this line indented deeper than any.
+fn indented(text: &str, line: usize) -> Option<String> {
+    let start = line_start(text, line)?;
+    let spaces = " ".repeat(deepest(text) + 1 - indentation(text[start..].split('\n').next()?));
+    Some([&text[..start], &spaces, &text[start..]].concat())
+}
