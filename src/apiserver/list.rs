@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use base64::{DecodeError, Engine};
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
+use base64::{DecodeError, Engine, alphabet};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
@@ -124,7 +124,9 @@ impl Token {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+        // As Go reads it: what the last letter says too much does not matter.
+        const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+        let bytes = LENIENT.decode(text).map_err(|error| {
             let at = if let DecodeError::InvalidByte(at, _) = error { at } else { text.len() / 4 * 4 };
             format!("illegal base64 data at input byte {at}")
         })?;
@@ -309,6 +311,7 @@ mod tests {
             ("", "unexpected end of JSON input"),
             ("x", "illegal base64 data at input byte 0"),
             ("a*", "illegal base64 data at input byte 1"),
+            ("zzz", "invalid character '\\xcf' looking for beginning of value"),
             ("nonsense", "invalid character '\\x9e' looking for beginning of value"),
             ("e30", "server does not recognize this encoded version "),
             (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1"}"#), "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),

@@ -117,11 +117,11 @@ async fn what_an_apply_must_be() {
             "Operation cannot be fulfilled on configmaps \"a\": uid mismatch: the provided object specified uid x, and no existing object was found",
         ),
         (json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}), 400, "invalid object type: /v1, Kind=Secret"),
+        (Value::Null, 400, "invalid object type: /, Kind="),
         (
             json!([]),
             400,
-            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type \
-             map[string]interface {}",
+            "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal array into Go value of type map[string]interface {}",
         ),
         (
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "date": {}}),
