@@ -131,8 +131,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     let base = before.map_or_else(|| Value::Object(Map::new()), |it| in_version(it.clone(), storage, version));
     let mut merged = merge::merge(kind, base, applied);
     if let Some(last) = last.as_mut().filter(|_| !as_last) {
-        // What is stated to be empty has to be there again afterwards.
-        merged = merge::merge(kind, drop_unapplied(merged, last, applied, &mut entries, version), applied);
+        merged = drop_unapplied(merged, last, applied, &mut entries, version);
     }
     // Owners are asked about what is written down, not about what it comes to: `1000` is not `1k`, nor an item without its defaults one with them.
     let written = in_version(merged.clone(), version, storage);
@@ -149,8 +148,6 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
         }
     }
     disown(&mut entries, &mut versions);
-    // What has been left without anything in it is gone, too.
-    disown(&mut entries, &mut Versions::new(storage, before, &merged));
     let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
     // Who states what is there already is not noted to have done anything.
     if !changed {
