@@ -43,6 +43,11 @@ impl Call {
         render::object(code, self.accepted()?, &self.query, &codec::in_version(object, self.target.resource))
     }
 
+    /// A refusal in the name of the resource that was asked for.
+    pub(crate) fn named(&self, status: Box<Status>) -> Box<Status> {
+        Box::new(status.renamed(self.target.resource.storage(), self.target.resource))
+    }
+
     pub(crate) fn accepted(&self) -> Answer<Accepted> {
         negotiate::accept(&self.headers)
     }
@@ -219,7 +224,7 @@ impl Server {
 async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     call.accepted()?;
     let revision = call.query.revision("resourceVersion")?;
-    let object = server.read(&call.key(), revision).await?;
+    let object = server.read(&call.key(), revision).await.map_err(|it| call.named(it))?;
     Ok(gzip::compress(&call.headers, call.answer(200, &object)?))
 }
 

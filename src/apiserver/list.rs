@@ -104,7 +104,7 @@ const VERSION: &str = "meta.k8s.io/v1";
 #[serde(default)]
 struct Token {
     v: String,
-    /// -1: whatever is newest.
+    /// Less than nothing: whatever is newest.
     rv: i64,
     /// Where the next chunk begins: just behind the last object sent.
     start: String,
@@ -135,8 +135,8 @@ impl Token {
         match &token {
             Self { v, .. } if v != VERSION => Err(format!("server does not recognize this encoded version {v}")),
             Self { rv: 0, .. } => Err(format!("incorrect encoded start resourceVersion (version {VERSION})")),
-            Self { rv: ..=-2, .. } => Err("its resourceVersion is negative".to_owned()),
             Self { start, .. } if start.is_empty() => Err(format!("encoded start key empty (version {VERSION})")),
+            Self { start, .. } if !is_clean(start) => Err(start.clone()),
             _ => Ok(token),
         }
     }
@@ -147,6 +147,11 @@ impl Token {
             _ => Name::new("", &self.start),
         }
     }
+}
+
+/// Whether a place in a list is one of the names there, and leads nowhere else.
+fn is_clean(start: &str) -> bool {
+    start.strip_prefix('/').unwrap_or(start).split('/').all(|it| !matches!(it, "" | "." | ".."))
 }
 
 /// Which state of the resource a list shows.
@@ -167,7 +172,7 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
         Some(_) if call.query.get("resourceVersion").is_some_and(|it| it != "0") => {
             return Err(bad("specifying resource version is not allowed when using continue"));
         }
-        Some(Token { rv: -1, .. }) => State::Fresh(Freshness::Newest),
+        Some(Token { rv: ..0, .. }) => State::Fresh(Freshness::Newest),
         Some(token) => State::Exactly(token.rv.unsigned_abs()),
         None => state(call, limit)?,
     };
@@ -179,11 +184,11 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
     let (start, most) = (token.as_ref().map(|it| it.start(resource)), if limit == 0 { usize::MAX } else { limit });
     let page = match server.cache.page(resource, &query, start.as_ref(), most, at) {
         Ok(page) => page,
-        Err(expired) => {
+        Err(_) => {
             let stored = past::page(server, resource, &query, start.as_ref(), most, at.unwrap_or_default()).await?;
             stored.ok_or_else(|| match &token {
                 Some(token) => continue_expired(token),
-                None => Box::new(Status::expired(format!("The resourceVersion for the provided list is too old: {expired}"))),
+                None => Box::new(Status::expired("The resourceVersion for the provided list is too old.")),
             })?
         }
     };
@@ -287,8 +292,8 @@ fn stream(accepted: Accepted, mut pieces: Pieces) -> Response {
 }
 
 /// A list of these objects as one document: what deleting a collection answers.
-pub(crate) fn document(resource: ResourceRef, form: Form, revision: Revision, objects: Vec<Arc<Object>>) -> Bytes {
-    Pieces::new(resource, form, &format!("{{\"resourceVersion\":\"{revision}\"}}"), objects).all()
+pub(crate) fn document(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Bytes {
+    Pieces::new(resource, form, metadata, objects).all()
 }
 
 #[cfg(test)]
@@ -316,6 +321,7 @@ mod tests {
             ("e30", "server does not recognize this encoded version "),
             (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1"}"#), "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
             (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1}"#), "encoded start key empty (version meta.k8s.io/v1)"),
+            (&URL_SAFE_NO_PAD.encode(r#"{"v":"meta.k8s.io/v1","rv":1,"start":"../x"}"#), "../x"),
         ] {
             let status = Token::decode(bad).unwrap_err();
             assert_eq!((status.code, status.message), (400, format!("invalid continue token: continue key is not valid: {why}")));
@@ -327,7 +333,7 @@ mod tests {
         for count in [0, 1, 2, 5000] {
             let objects: Vec<_> = (0..count).map(|n| pod("a", &format!("p{n}"))).collect();
             for form in [Form::Whole, Form::Partials] {
-                let bytes = document(&POD, form, 3, objects.clone());
+                let bytes = document(&POD, form, "{\"resourceVersion\":\"3\"}", objects.clone());
                 let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
                 assert_eq!(value["items"].as_array().unwrap().len(), count);
                 assert!(form == Form::Partials || value["items"].as_array().unwrap().iter().all(|it| it.get("kind").is_none()));

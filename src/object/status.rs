@@ -127,6 +127,18 @@ impl Status {
         Self::failure(404, "NotFound", format!("{} {name:?} not found", resource.qualified())).about(resource, name)
     }
 
+    /// The same of a resource in another version, if that is of another group.
+    #[must_use]
+    pub fn renamed(mut self, from: ResourceRef, to: ResourceRef) -> Self {
+        if from.group != to.group
+            && let Some(details) = self.details.as_mut().filter(|it| it.kind == from.plural && it.group == from.group)
+        {
+            (details.group, details.kind) = (to.group.to_owned(), to.plural.to_owned());
+            self.message = self.message.replacen(&from.qualified().to_string(), &to.qualified().to_string(), 1);
+        }
+        self
+    }
+
     pub fn already_exists(resource: ResourceRef, name: &str) -> Self {
         Self::failure(409, "AlreadyExists", format!("{} {name:?} already exists", resource.qualified())).about(resource, name)
     }

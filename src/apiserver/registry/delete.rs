@@ -17,7 +17,7 @@ use super::super::respond::{self, Response};
 use super::super::{Server, list, render};
 use super::{json, namespaces};
 use crate::codec;
-use crate::object::resource::JOB;
+use crate::object::resource::{JOB, NAMESPACE};
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 use crate::store::Expect;
@@ -139,7 +139,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         call.accepted()?;
         let (options, key) = (Options::parse(call)?, call.key());
         call.warnings.add(options.warning(key.resource));
-        let deleted = delete(server, &key, &options, options.is_dry_run()?).await?;
+        let deleted = delete(server, &key, &options, options.is_dry_run()?).await.map_err(|it| call.named(it))?;
         if deleted.gone && !key.resource.shows_deleted() {
             return Ok(respond::status(&Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid)));
         }
@@ -152,7 +152,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
 /// How many objects of a collection are deleted at a time.
 const AT_A_TIME: usize = 16;
 
-/// DELETE of a collection: answers what it deleted.
+/// DELETE of a collection: answers what was in it.
 pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         let (accepted, options) = (call.accepted()?, Options::parse(call)?);
@@ -161,16 +161,12 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
         let page = list::select(server, call).await?;
         let deleting: Vec<_> = page.objects.iter().map(|object| delete_one(server, object.key(), &options, dry_run)).collect();
         let outcomes: Vec<_> = futures_util::stream::iter(deleting).buffered(AT_A_TIME).collect().await;
-        let mut deleted = Vec::with_capacity(outcomes.len());
-        for outcome in outcomes {
-            match outcome {
-                Ok(it) => deleted.push(codec::in_version(&it.object, call.target.resource)),
-                // Somebody else was faster.
-                Err(status) if status.is("NotFound") => {}
-                Err(status) => return Err(status),
-            }
+        // Somebody else may have been faster.
+        if let Some(refused) = outcomes.into_iter().filter_map(Result::err).find(|it| !it.is("NotFound")) {
+            return Err(refused);
         }
-        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, page.revision, deleted))
+        let found = page.objects.iter().map(|it| codec::in_version(it, call.target.resource)).collect();
+        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, &page.metadata(), found))
     })
 }
 
@@ -232,6 +228,10 @@ pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, 
 pub(super) fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answer<()> {
     let Some(preconditions) = &options.preconditions else { return Ok(()) };
     let refuse = |what: &str, asked: &str, is: &str, how: &str| {
+        if key.resource == &NAMESPACE {
+            let why = format!("Precondition failed: {what} in precondition: {asked}, {what} in object meta: {is}");
+            return Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)));
+        }
         let why = format!(
             "the {what} in the precondition ({asked}) does not match the {what} in record ({is}). The object might have been {how}"
         );

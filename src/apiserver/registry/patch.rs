@@ -90,6 +90,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             codec::convert(&mut value, version, key.resource);
             Ok(value)
         };
-        call.answer(200, &modify(server, &key, Part::of(&call.target.subresource), &options, &change).await?)
+        let outcome = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await;
+        call.answer(200, &outcome.map_err(|it| call.named(it))?)
     })
 }

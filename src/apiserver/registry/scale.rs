@@ -72,8 +72,18 @@ async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
         let writer = options.writer(key.resource, Part::Scale.subresource(), &now);
         codec::apply::apply(Some((before.value, before.managers)), &applied, &writer, options.force)
     };
-    let object = modify(server, &key, Part::Scale, &options, &change).await?;
+    let object = modify(server, &key, Part::Scale, &options, &change).await.map_err(|status| as_of_scale(*status, key.resource))?;
     answer(call, &of(&value(&object)?))
+}
+
+/// Conflicts name owners by the version of the scale.
+fn as_of_scale(mut status: Status, resource: ResourceRef) -> Box<Status> {
+    let (from, to) = (format!("using {}", resource.api_version()), format!("using {}", SCALE.api_version()));
+    status.message = status.message.replace(&from, &to);
+    for cause in status.details.iter_mut().flat_map(|it| &mut it.causes) {
+        cause.message = cause.message.replace(&from, &to);
+    }
+    Box::new(status)
 }
 
 /// What an applied scale states of the object.

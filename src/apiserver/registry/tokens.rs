@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::super::Server;
+use super::super::admission::{Operation, Review};
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
 use super::super::render;
@@ -41,6 +42,8 @@ pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response
             vec![Cause::invalid("metadata.name", &stated.into(), "must match the service account name if specified")],
         ));
     }
+    let review = Review { operation: Operation::Create, key: &key, subresource: "token", dry_run: options.dry_run };
+    server.admission.admit(server, &review, &mut request).await?;
     let account = server.current(&key).await?.object;
 
     let audiences: Vec<String> = json::items(&request, "/spec/audiences").iter().filter_map(|it| it.as_str().map(str::to_owned)).collect();
