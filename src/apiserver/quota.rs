@@ -117,7 +117,10 @@ pub(crate) fn usage(kind: ResourceRef, object: &Value, now: Timestamp) -> Amount
         }
         "persistentvolumeclaims" => {
             used.insert("persistentvolumeclaims".to_owned(), one);
-            let storage = object.pointer("/spec/resources/requests/storage").and_then(|it| Quantity::from_json(it).ok());
+            let read = |pointer| object.pointer(pointer).and_then(|it| Quantity::from_json(it).ok());
+            // A change of its size that failed may still hold more than it asks for by now.
+            let (asked, held) = (read("/spec/resources/requests/storage"), read("/status/allocatedResources/storage"));
+            let storage = asked.map(|it| held.map_or(it, |held| it.max(held)));
             if let Some(amount) = storage {
                 used.insert(STORAGE.to_owned(), amount);
             }
@@ -289,6 +292,11 @@ mod tests {
                     "count/persistentvolumeclaims": "1", "persistentvolumeclaims": "1", "requests.storage": "5Gi",
                     "fast.storageclass.storage.k8s.io/persistentvolumeclaims": "1", "fast.storageclass.storage.k8s.io/requests.storage": "5Gi",
                 }),
+            ),
+            (
+                &PERSISTENT_VOLUME_CLAIM,
+                json!({"spec": {"resources": {"requests": {"storage": "1Gi"}}}, "status": {"allocatedResources": {"storage": "3Gi"}}}),
+                json!({"count/persistentvolumeclaims": "1", "persistentvolumeclaims": "1", "requests.storage": "3Gi"}),
             ),
             (&DEPLOYMENT, json!({}), json!({"count/deployments.apps": "1"})),
         ] {

@@ -19,7 +19,7 @@ use super::super::registry::update::{Before, Part, modify};
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::RESOURCE_QUOTA;
-use crate::object::{Object, ObjectKey, ResourceRef};
+use crate::object::{Object, ObjectKey};
 use crate::util::quantity::Quantity;
 
 /// The locks of namespaces that have quotas: writes of one server wait here, rather than conflict.
@@ -47,30 +47,19 @@ impl Quotas {
         if concerned.is_empty() {
             return Ok(Charge::default());
         }
-        let before = match review.operation {
-            Operation::Update => server.cached(review.key).and_then(|it| serde_json::from_slice(it.body()).ok()).unwrap_or_default(),
-            _ => Value::Null,
-        };
-        let concerned: Vec<_> = concerned
-            .into_iter()
-            .map(|(quota, value)| {
-                // What only now comes into its scope was not counted yet.
-                let counted = if quota::in_scope(&value, resource, &before) { &before } else { &Value::Null };
-                let added = added(resource, object, counted);
-                (quota, value, added)
-            })
-            .collect();
+        let usage = Usage::of(server, review, object);
         let lock = self.locks.lock().entry(namespace.to_string()).or_default().clone();
         let _alone = lock.lock().await;
         // One that refuses keeps the others from being charged.
-        for (_, value, added) in &concerned {
+        for (_, value) in &concerned {
             let used = used(server, value).await?;
-            check(review, value, &used, added, object)?;
+            check(review, value, &used, &usage.added(review, value), object)?;
         }
         let mut charge = Charge::default();
-        for (quota, value, added) in &concerned {
+        for (quota, value) in &concerned {
             let limits = quota::limits(value);
-            let part: Amounts = added.iter().filter(|(what, _)| limits.contains_key(*what)).map(|(what, it)| (what.clone(), *it)).collect();
+            let mut part = usage.added(review, value);
+            part.retain(|what, _| limits.contains_key(what));
             if !part.is_empty() && !review.dry_run {
                 match record(server, review, quota, &part, object).await {
                     Ok(()) => charge.0.push((quota.key(), part)),
@@ -109,19 +98,35 @@ impl Charge {
     }
 }
 
-/// What the write uses more than what is there now.
-fn added(resource: ResourceRef, object: &Value, before: &Value) -> Amounts {
-    let now = Timestamp::now();
-    let mut added = quota::usage(resource, object, now);
-    if !before.is_null() {
-        for (what, amount) in quota::usage(resource, before, now) {
-            if let Some(it) = added.get_mut(&what) {
-                *it -= amount;
+/// What an object uses, and what it used before the write, if it was there.
+struct Usage {
+    now: Amounts,
+    before: Option<(Value, Amounts)>,
+}
+
+impl Usage {
+    fn of(server: &Server, review: &Review<'_>, object: &Value) -> Self {
+        let (resource, now) = (review.key.resource, Timestamp::now());
+        let before = (review.operation == Operation::Update).then(|| {
+            let before = server.cached(review.key).and_then(|it| serde_json::from_slice(it.body()).ok()).unwrap_or_default();
+            let used = quota::usage(resource, &before, now);
+            (before, used)
+        });
+        Self { now: quota::usage(resource, object, now), before }
+    }
+
+    /// What the write uses more of a quota that it is in the scope of: all of it, if the object was not in that before.
+    fn added(&self, review: &Review<'_>, quota: &Value) -> Amounts {
+        let mut added = self.now.clone();
+        let before = self.before.as_ref().filter(|(it, _)| quota::in_scope(quota, review.key.resource, it));
+        for (what, amount) in before.map(|it| &it.1).into_iter().flatten() {
+            if let Some(it) = added.get_mut(what) {
+                *it -= *amount;
             }
         }
+        added.retain(|_, amount| *amount > Quantity::ZERO);
+        added
     }
-    added.retain(|_, amount| *amount > Quantity::ZERO);
-    added
 }
 
 /// What is used of a quota; counted here if its controller has not done so yet.

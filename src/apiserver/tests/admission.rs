@@ -121,3 +121,17 @@ async fn pods_get_what_their_runtime_class_says() {
     assert_eq!(claim["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
     it.stop().await;
 }
+
+#[tokio::test]
+async fn a_quota_counts_what_comes_into_its_scope() {
+    let it = start_with(|config| config.admission = vec!["ResourceQuota".to_owned()]).await;
+    let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "2", "limits.cpu": "100m"}, "scopes": ["Terminating"]}});
+    it.create("/api/v1/namespaces/default/resourcequotas", quota).await.ok();
+    let mut large = pod("p");
+    large["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": "200m"}});
+    it.create(PODS, large).await.ok();
+    let refused = it.patch(&format!("{PODS}/p"), json!({"spec": {"activeDeadlineSeconds": 10}})).await.failed();
+    let why = "exceeded quota: q, requested: limits.cpu=200m, used: limits.cpu=0, limited: limits.cpu=100m";
+    assert_eq!(refused, (403, "Forbidden".to_owned(), format!("pods \"p\" is forbidden: {why}")));
+    it.stop().await;
+}
