@@ -266,11 +266,12 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
         let converted = self.walk.spelling == scalar::Spelling::Converted;
+        let is_negative_zero = value == 0.0 && value.is_sign_negative();
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
             Shape::Quantity => self.quantity(&value.to_string()),
             // The converter takes whole numbers for what they are. A document may hold `-0`.
-            Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_whole(value) && (converted || value == 0.0) => {
+            Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_whole(value) && (converted || is_negative_zero) => {
                 self.visit_i64(value as i64)
             }
             shape => self.walk.mismatch(Found::Float(value), shape),

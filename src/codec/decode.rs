@@ -358,6 +358,10 @@ mod tests {
                 "json: cannot unmarshal number 1.5 into Go struct field DeploymentSpec.spec.replicas of type int32",
             ),
             (
+                json!({"spec": {"replicas": 0.0}}),
+                "json: cannot unmarshal number 0.0 into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
                 json!({"metadata": {"labels": {"a": 1}}}),
                 "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
             ),

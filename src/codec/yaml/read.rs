@@ -124,11 +124,8 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(None),
                 (Event::Nothing | Event::StreamStart | Event::DocumentStart(_), _) => {}
-                first => {
-                    let node = self.node(first, 0)?;
-                    self.next()?;
-                    return Ok(Some(node));
-                }
+                // What comes after it does not matter.
+                first => return self.node(first, 0).map(Some),
             }
         }
     }
@@ -423,6 +420,7 @@ mod tests {
             ("a: b\n---\nc: d", json!({"a": "b"})),
             ("---\n---\na: b", json!(null)),
             ("a: b\n...\n", json!({"a": "b"})),
+            ("{a: b} c", json!({"a": "b"})),
             ("", json!(null)),
             ("# nothing", json!(null)),
             ("\u{feff}a: b", json!({"a": "b"})),
