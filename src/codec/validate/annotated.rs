@@ -21,7 +21,8 @@ pub(super) fn annotations(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>
     if annotations.has(MIRROR) && spec.text("nodeName").is_empty() {
         out.push(invalid(MIRROR, annotations.text(MIRROR), "must set spec.nodeName if mirror pod annotation is set"));
     }
-    for (key, profile) in metadata.strings("annotations").filter(|(key, _)| *key == SECCOMP_OF_POD || key.starts_with(SECCOMP)) {
+    let of_pod = metadata.strings("annotations").filter(|(key, _)| *key == SECCOMP_OF_POD);
+    for (key, profile) in of_pod.chain(metadata.strings("annotations").filter(|(key, _)| key.starts_with(SECCOMP))) {
         let faults = match profile.strip_prefix("localhost/") {
             Some(path) => names::local_path(path),
             None if matches!(profile, "runtime/default" | "docker/default" | "unconfined") => continue,
@@ -103,6 +104,8 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     if is_price(&before) {
+        // Kubernetes asks twice.
+        deletion_cost(&new_metadata, out);
         deletion_cost(&new_metadata, out);
     }
     annotations(&new_metadata, &new.at("spec"), out);
