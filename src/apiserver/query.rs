@@ -52,7 +52,7 @@ impl Query {
     /// # Errors
     /// 400 if the value is not an integer.
     pub(crate) fn integer(&self, key: &str) -> Answer<Option<i64>> {
-        let parse = |text: &str| text.parse().map_err(|error| bad(not_a_number("ParseInt", text, &error)));
+        let parse = |text: &str| text.parse().map_err(|error| not_a_number("ParseInt", text, &error));
         self.get(key).map(parse).transpose()
     }
 
@@ -70,12 +70,12 @@ impl Query {
 }
 
 /// In the words of Go's `strconv`.
-pub(crate) fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> String {
+fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> Box<Status> {
     let why = match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
         _ => "invalid syntax",
     };
-    format!("strconv.{function}: parsing {}: {why}", go::quote(text))
+    bad(format!("strconv.{function}: parsing {}: {why}", go::quote(text)))
 }
 
 pub(crate) fn bad(message: impl Into<String>) -> Box<Status> {

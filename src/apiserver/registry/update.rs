@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, WriteOptions, bad, not_a_number};
+use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
 use super::create::{check_namespace, check_version, create, refuse};
 use super::{Current, accept_fields, json, not_found, owners, pods, strategy};
@@ -332,8 +332,10 @@ fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> 
         text => match text.parse::<u64>() {
             Ok(revision) if revision == current.revision() => Ok(()),
             Ok(_) => Err(Box::new(Status::modified(key.resource, &key.name.name))),
-            // Kubernetes takes it for a fault of its own.
-            Err(error) => Err(Box::new(Status::failure(500, "", not_a_number("ParseUint", text, &error)))),
+            Err(_) => {
+                let cause = Cause::invalid("metadata.resourceVersion", &Value::from(text), "is not a resource version of this server");
+                Err(Box::new(Status::invalid(key.resource, &key.name.name, vec![cause])))
+            }
         },
     }
 }
