@@ -311,13 +311,18 @@ fn daemon_set(set: &mut Fields) {
     }
 }
 
-/// The range and the first of the ranges are the same.
+/// A node's ranges begin with the one that older clients know; if they do not, that is the only one.
 fn node_spec(spec: &mut Fields) {
-    if let Some(first) = spec.get("podCIDRs").and_then(|it| it.get(0)).cloned() {
-        set(spec, "podCIDR", first);
-    } else if !text(spec, "podCIDR").is_empty() {
-        let range = spec["podCIDR"].clone();
-        set(spec, "podCIDRs", vec![range]);
+    let first = spec.get("podCIDRs").and_then(|it| it.get(0)?.as_str()).unwrap_or_default();
+    let single = text(spec, "podCIDR");
+    if single == first {
+        return;
+    }
+    let (first, single) = (Value::from(first), Value::from(single));
+    if single == "" {
+        spec.insert("podCIDR".to_owned(), first);
+    } else {
+        spec.insert("podCIDRs".to_owned(), vec![single].into());
     }
 }
 
@@ -591,6 +596,16 @@ mod tests {
                 &resource::NODE,
                 json!({"spec": {"podCIDR": "10.0.0.0/24"}}),
                 json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
+            ),
+            (
+                &resource::NODE,
+                json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.1.0/24"]}}),
+                json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}}),
+            ),
+            (
+                &resource::NODE,
+                json!({"spec": {"podCIDRs": ["10.0.1.0/24", "fd00::/64"]}}),
+                json!({"spec": {"podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.1.0/24", "fd00::/64"]}}),
             ),
             (
                 &resource::NODE,

@@ -1,7 +1,7 @@
 //! Annotations that say how a pod is run: most of them are older than the fields that say the same.
 
 use super::at::At;
-use super::names;
+use super::{container, names};
 use crate::object::status::Cause;
 
 /// Before the name of a container.
@@ -33,7 +33,7 @@ pub(super) fn annotations(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>
     }
     for (key, profile) in metadata.strings("annotations") {
         let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
-        if !containers(spec).any(|it| it.text("name") == container) {
+        if !container::all(spec).any(|it| it.text("name") == container) {
             out.push(invalid(key, container, "container not found"));
         }
         if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {
@@ -71,14 +71,14 @@ pub(super) fn agree(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     let context = spec.at("securityContext");
     let (seccomp, app_armor) = (context.at("seccompProfile"), context.at("appArmorProfile"));
     compare(&seccomp, &seccomp, SECCOMP_OF_POD, "seccomp", DEFAULTS, out);
-    for container in containers(spec) {
+    for container in container::all(spec) {
         let own = container.at("securityContext").at("seccompProfile");
         compare(&own, &own, &format!("{SECCOMP}{}", container.text("name")), "seccomp", DEFAULTS, out);
     }
     if spec.at("os").text("name") == "windows" {
         return;
     }
-    for container in containers(spec) {
+    for container in container::all(spec) {
         let own = container.at("securityContext").at("appArmorProfile");
         let profile = if own.is_absent() { &app_armor } else { &own };
         compare(&own, profile, &format!("{APP_ARMOR}{}", container.text("name")), "apparmor", DEFAULT, out);
@@ -126,9 +126,4 @@ fn is_price(annotations: &At<'_>) -> bool {
         .get(DELETION_COST)
         .as_str()
         .is_none_or(|it| it.parse::<i32>().is_ok() && !it.starts_with('+') && (it == "0" || !it.starts_with('0')))
-}
-
-fn containers<'a>(spec: &At<'a>) -> impl Iterator<Item = At<'a>> + use<'a> {
-    let spec = spec.clone();
-    ["initContainers", "containers", "ephemeralContainers"].into_iter().flat_map(move |it| spec.items(it))
 }

@@ -60,6 +60,11 @@ impl<'a> At<'a> {
         self.value.is_null()
     }
 
+    /// The value itself as a text.
+    pub(super) fn as_text(&self) -> &'a str {
+        self.value.as_str().unwrap_or_default()
+    }
+
     pub(super) fn text(&self, key: &str) -> &'a str {
         self.get(key).as_str().unwrap_or_default()
     }
@@ -87,6 +92,11 @@ impl<'a> At<'a> {
     /// The entries of a map field, sorted by key.
     pub(super) fn entries(&self, key: &str) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
         self.get(key).as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The fields of the value itself, sorted by name.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + use<'a> {
+        self.value.as_object().into_iter().flatten().map(|(key, value)| (key.as_str(), value))
     }
 
     /// The entries of a map of strings, sorted by key.

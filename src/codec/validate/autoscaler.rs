@@ -2,7 +2,7 @@
 
 use super::at::At;
 use super::names::{self, POSITIVE};
-use super::{resources, selector};
+use super::resources;
 use crate::object::status::Cause;
 
 /// The longest that a decision may be put off, and the longest that a policy may look back, in seconds.
@@ -97,7 +97,6 @@ fn source(kind: &str, source: &At<'_>, out: &mut Vec<Cause>) {
                 "" => metric.required("name", "must specify a metric name", out),
                 name => metric.faults("name", names::path_segment(name), out),
             }
-            selector::label_selector(&metric.at("selector"), out);
         }
     }
     self::target(&target, out);

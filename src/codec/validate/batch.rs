@@ -5,25 +5,35 @@ use serde_json::Value;
 use super::at::At;
 use super::names::{self, IMMUTABLE};
 use super::workload::mismatch;
-use super::{pod, pod_change, selector};
+use super::{indexes, pod, pod_change, selector};
 use crate::object::status::Cause;
 use crate::util::cron::Schedule;
 
-/// The most pods of an indexed job at a time, and the most rules about their failures.
+/// The most pods of an indexed job at a time, and the most that may fail; and the most rules about it.
 const PARALLELISM: i64 = 100_000;
 const RULES: usize = 20;
+/// The longest text of indexes that make a success.
+const SUCCEEDED_INDEXES: usize = 64 * 1024;
 /// The longest name of another controller.
 const MANAGER: usize = 63;
-/// From so many completions on, there is a limit to how many of them may fail.
+/// Of jobs with more completions than this that count failures for each, fewer may run at a time and fail.
 const MANY: i64 = 100_000;
-const FAILED_OF_MANY: i64 = 10_000;
+const OF_MANY: i64 = 10_000;
 /// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
 const CRON_JOB_NAME: usize = 52;
 /// What of its template a job may change until it has first been started.
 const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"];
 
 pub(super) fn job(job: &At<'_>, out: &mut Vec<Cause>) {
-    job_spec(&job.at("spec"), out);
+    let spec = job.at("spec");
+    job_spec(&spec, out);
+    let selector = spec.at("selector");
+    if !selector.is_absent() {
+        selector::label_selector(&selector, out);
+        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
+            mismatch(&spec, out);
+        }
+    }
 }
 
 fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
@@ -59,13 +69,6 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         "Always" => pod.required("restartPolicy", r#"valid values: "OnFailure", "Never""#, out),
         _ => pod.one_of("restartPolicy", &["OnFailure", "Never"], out),
     }
-    let selector = spec.at("selector");
-    if !selector.is_absent() {
-        selector::label_selector(&selector, out);
-        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
-            mismatch(spec, out);
-        }
-    }
 }
 
 /// Checks how a new job finds its pods: as the server has it, unless its author took that over.
@@ -79,15 +82,34 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     let selector = spec.at("selector");
-    if spec.flag("manualSelector") {
-        if selector.is_absent() {
-            spec.required("selector", "", out);
-            mismatch(&spec, out);
+    if spec.flag("manualSelector") && selector.is_absent() {
+        spec.required("selector", "", out);
+        mismatch(&spec, out);
+    }
+    if spec.flag("manualSelector") || selector.is_absent() {
+        return;
+    }
+    let (metadata, of_pods) = (job.at("metadata"), spec.at("template").at("metadata"));
+    let labels = of_pods.at("labels");
+    for (key, from) in GENERATED_LABELS {
+        let wanted = metadata.text(from);
+        if labels.text(key) != wanted {
+            let shown = selector::show_labels(&of_pods, "labels");
+            out.push(Cause::invalid_shown(labels.entry_path(key), &shown, &format!("must be '{wanted}'")));
         }
-    } else if selector.count("matchLabels") > 1 || !selector.list("matchExpressions").is_empty() {
+    }
+    if selector.count("matchLabels") > 1 || !selector.list("matchExpressions").is_empty() {
         out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "`selector` not auto-generated"));
     }
 }
+
+/// The labels by which a job finds its pods, and what of its metadata they are.
+const GENERATED_LABELS: [(&str, &str); 4] = [
+    ("controller-uid", "uid"),
+    ("job-name", "name"),
+    ("batch.kubernetes.io/controller-uid", "uid"),
+    ("batch.kubernetes.io/job-name", "name"),
+];
 
 /// A name with a domain before it.
 fn domain_path(text: &str) -> names::Faults {
@@ -108,15 +130,13 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
     }
     if spec.has("backoffLimitPerIndex") && spec.number("completions").is_some_and(|it| it > MANY) {
-        match spec.number("maxFailedIndexes") {
-            None => spec.required("maxFailedIndexes", &format!("must be specified when completions is above {MANY}"), out),
-            Some(most) if most > FAILED_OF_MANY => {
-                let why = format!(
-                    "must be less than or equal to {FAILED_OF_MANY} when completions are above {MANY} and used with backoff limit per index"
-                );
-                spec.invalid("maxFailedIndexes", &why, out);
-            }
-            Some(_) => {}
+        if !spec.has("maxFailedIndexes") {
+            spec.required("maxFailedIndexes", &format!("must be specified when completions is above {MANY}"), out);
+        }
+        for key in ["parallelism", "maxFailedIndexes"].into_iter().filter(|key| spec.number(key).is_some_and(|it| it > OF_MANY)) {
+            let why =
+                format!("must be less than or equal to {OF_MANY} when completions are above {MANY} and used with backoff limit per index");
+            spec.invalid(key, &why, out);
         }
     }
     if let Some(most) = spec.number("maxFailedIndexes") {
@@ -129,6 +149,9 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         if spec.number("completions").is_some_and(|all| most > all) {
             spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
         }
+        if indexed && most > PARALLELISM {
+            spec.invalid("maxFailedIndexes", &format!("must be less than or equal to {PARALLELISM}"), out);
+        }
     }
     let success = spec.at("successPolicy");
     if success.is_absent() {
@@ -137,7 +160,11 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
     if !indexed {
         return spec.invalid("successPolicy", "requires indexed completion mode", out);
     }
-    if success.list("rules").is_empty() {
+    let rules = success.list("rules").len();
+    if rules > RULES {
+        out.push(Cause::too_many(success.path("rules"), rules, RULES));
+    }
+    if rules == 0 {
         success.required("rules", "at least one rules must be specified when the successPolicy is specified", out);
     }
     for rule in success.items("rules") {
@@ -146,7 +173,10 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
         rule.not_negative(&["succeededCount"], out);
         let completions = spec.number("completions").unwrap_or_default();
-        let listed = rule.get("succeededIndexes").as_str().map(|it| indexes(it, completions));
+        if rule.text("succeededIndexes").len() > SUCCEEDED_INDEXES {
+            out.push(Cause::too_long(rule.path("succeededIndexes"), SUCCEEDED_INDEXES));
+        }
+        let listed = rule.get("succeededIndexes").as_str().map(|it| indexes::count(it, completions));
         if let Some(Err(why)) = &listed {
             rule.invalid("succeededIndexes", &format!("error parsing succeededIndexes: {why}"), out);
         }
@@ -160,41 +190,6 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
             rule.invalid("succeededCount", &why, out);
         }
     }
-}
-
-/// How many indexes there are in a list such as `0,2-4` of those of a job.
-///
-/// # Errors
-/// Why it is no such list.
-pub(super) fn indexes(text: &str, completions: i64) -> Result<i64, String> {
-    let index = |text: &str| match text.parse::<i64>() {
-        Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
-        Ok(it) if it >= completions => Err(format!("too large index: {text:?}")),
-        Ok(it) => Ok(it),
-    };
-    let rises = |from: i64, to: i64| {
-        if from < to { Ok(()) } else { Err(format!("non-increasing order, previous: {from}, current: {to}")) }
-    };
-    let (mut last, mut count) = (None, 0);
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (first, end) = match part.split('-').collect::<Vec<_>>()[..] {
-            [one] => (index(one)?, None),
-            [first, end] => (index(first)?, Some(index(end)?)),
-            _ => {
-                let why = "violates the requirement that an index interval can have at most two parts separated by '-'";
-                return Err(format!("the fragment {part:?} {why}"));
-            }
-        };
-        if let Some(end) = end {
-            rises(first, end)?;
-        }
-        if let Some(last) = last {
-            rises(last, first)?;
-        }
-        count += end.unwrap_or(first) - first + 1;
-        last = Some(end.unwrap_or(first));
-    }
-    Ok(count)
 }
 
 fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
@@ -330,7 +325,16 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         "" => spec.required("concurrencyPolicy", "", out),
         _ => spec.one_of("concurrencyPolicy", &["Allow", "Forbid", "Replace"], out),
     }
-    job_spec(&spec.at("jobTemplate").at("spec"), out);
+    let job = spec.at("jobTemplate").at("spec");
+    job_spec(&job, out);
+    let selector = job.at("selector");
+    if !selector.is_absent() {
+        out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "`selector` will be auto-generated"));
+    }
+    if job.flag("manualSelector") {
+        let cause = Cause::not_supported(job.path("manualSelector"), "", &["nil", "false"]);
+        out.push(Cause { message: cause.message.replacen("\"\"", "true", 1), ..cause });
+    }
 }
 
 pub(super) fn cron_job_name(metadata: &At<'_>, out: &mut Vec<Cause>) {

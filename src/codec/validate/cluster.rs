@@ -6,6 +6,7 @@ use super::at::At;
 use super::{meta, names, placement, resources, selector};
 use crate::object::schema;
 use crate::object::status::Cause;
+use crate::util::go;
 
 /// Names that begin so are the cluster's own.
 const SYSTEM: &str = "system-";
@@ -72,6 +73,15 @@ pub(super) fn runtime(class: &At<'_>, out: &mut Vec<Cause>) {
     selector::labels(&scheduling, "nodeSelector", out);
     // Kubernetes names them twice.
     placement::tolerations(&scheduling.at("tolerations").holding(scheduling.value), out);
+    let tolerations = scheduling.list("tolerations");
+    for (at, toleration) in scheduling.items("tolerations").enumerate().filter(|(at, it)| tolerations[..*at].contains(it.value)) {
+        let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|key| go::quote(toleration.text(key)));
+        // Where the seconds are in the server's memory is not told.
+        let shown =
+            format!("core.Toleration{{Key:{key}, Operator:{operator}, Value:{value}, Effect:{effect}, TolerationSeconds:(*int64)(nil)}}");
+        let message = format!("Duplicate value: {shown}");
+        out.push(Cause { message, ..Cause::duplicate(toleration.path, &tolerations[at]) });
+    }
 }
 
 pub(super) fn runtime_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
@@ -90,11 +100,7 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::invalid_shown(spec.path("request"), &bytes(given.as_deref()), "PEM block type must be CERTIFICATE REQUEST"));
     }
     usages(&spec, out);
-    match spec.text("signerName").split_once('/') {
-        _ if spec.text("signerName").is_empty() => spec.required("signerName", "", out),
-        Some((domain, path)) if domain.contains('.') && names::subdomain(domain).is_empty() && !path.is_empty() => {}
-        _ => spec.invalid("signerName", "must be a fully qualified domain and path of the form 'example.com/signer-name'", out),
-    }
+    signer(&spec, out);
     if spec.number("expirationSeconds").is_some_and(|it| it < CERTIFICATE_LIFE) {
         let why = "may not specify a duration less than 600 seconds (10 minutes)";
         spec.invalid("expirationSeconds", why, out);
@@ -110,6 +116,29 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
                 out.push(Cause::not_supported(condition.path("status"), condition.text("status"), &["True"]));
             }
             _ => {}
+        }
+    }
+}
+
+/// Checks the name of who is to sign: a domain, and a path whose parts are divided by dots.
+fn signer(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let name = spec.text("signerName");
+    if name == "kubernetes.io/legacy-unknown" {
+        return spec.invalid("signerName", "the legacy signerName is not allowed via this API version", out);
+    }
+    let (domain, path) = match name.split('/').collect::<Vec<_>>()[..] {
+        _ if name.is_empty() => return spec.required("signerName", "", out),
+        [domain, path] => (domain, path),
+        _ => return spec.invalid("signerName", "must be a fully qualified domain and path of the form 'example.com/signer-name'", out),
+    };
+    let mut refuse = |part: &str, why: &str| out.push(Cause::invalid(spec.path("signerName"), &part.into(), why));
+    let rules: [(&str, fn(&str) -> names::Faults); 2] = [(domain, names::label), (path, names::subdomain)];
+    for (at, (part, rule)) in rules.into_iter().enumerate() {
+        if let Some((label, faults)) = part.split('.').map(|it| (it, rule(it))).find(|it| !it.1.is_empty()) {
+            faults.iter().for_each(|fault| refuse(part, &format!("validating label {label:?}: {fault}")));
+        }
+        if at == 0 && !domain.contains('.') {
+            refuse(domain, "should be a domain with at least two segments separated by dots");
         }
     }
 }

@@ -181,7 +181,13 @@ fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
 /// Which of several requirements is wrong is not told.
 fn quota_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
     let all = selector.at("matchExpressions");
+    const FIXED: [&str; 5] = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
     for requirement in selector.items("matchExpressions") {
+        if FIXED.contains(&requirement.text("scopeName")) && requirement.text("operator") != "Exists" {
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                       ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            out.push(Cause::invalid(all.path("operator"), requirement.get("operator"), why));
+        }
         let none = requirement.list("values").is_empty();
         match requirement.text("operator") {
             "In" | "NotIn" if none => {

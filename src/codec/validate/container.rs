@@ -1,6 +1,6 @@
 //! Containers: what they run, and what they are given.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -8,11 +8,12 @@ use super::at::At;
 use super::names::{self, Faults, POSITIVE};
 use super::{resources, security};
 use crate::object::status::Cause;
+use crate::util::quantity::Quantity;
 
 /// What containers may refer to, and what they may not have in common.
 pub(super) struct Pod<'a> {
     spec: At<'a>,
-    volumes: HashSet<&'a str>,
+    volumes: HashMap<&'a str, Backing>,
     host_network: bool,
     /// Seconds.
     grace: i64,
@@ -21,7 +22,7 @@ pub(super) struct Pod<'a> {
 }
 
 impl<'a> Pod<'a> {
-    pub(super) fn new(volumes: HashSet<&'a str>, spec: &At<'a>) -> Self {
+    pub(super) fn new(volumes: HashMap<&'a str, Backing>, spec: &At<'a>) -> Self {
         let grace = spec.number("terminationGracePeriodSeconds").unwrap_or_default();
         Self {
             spec: spec.clone(),
@@ -32,6 +33,20 @@ impl<'a> Pod<'a> {
             host_ports: HashSet::new(),
         }
     }
+}
+
+/// What is behind a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backing {
+    /// A claim, which may be of a device.
+    Claim,
+    Files,
+}
+
+/// The containers of a pod, of every role.
+pub(super) fn all<'a>(spec: &At<'a>) -> impl Iterator<Item = At<'a>> + use<'a> {
+    let [first, second, third] = ["initContainers", "containers", "ephemeralContainers"].map(|it| spec.items(it));
+    first.chain(second).chain(third)
 }
 
 /// Which of a pod's lists a container is in.
@@ -174,7 +189,7 @@ fn ports(container: &At<'_>, role: Role, pod: &mut Pod<'_>, out: &mut Vec<Cause>
         }
         port.faults("hostPort", names::port_number(host), out);
         if pod.host_network && host != number {
-            port.invalid("containerPort", "must match `hostPort` when `hostNetwork` is true", out);
+            port.invalid("hostPort", "must match `containerPort` when `hostNetwork` is true", out);
         }
         // Init containers run before the others, so they may share ports with them.
         if role == Role::Main {
@@ -228,7 +243,8 @@ fn value_from(from: &At<'_>, has_value: bool, out: &mut Vec<Cause>) {
             "fieldRef" => field_reference(&it, &FIELD_PATHS, out),
             "resourceFieldRef" => resource_reference(&it, out),
             _ => {
-                it.must("name", names::subdomain, out);
+                let name = it.text("name");
+                out.extend(names::subdomain(name).iter().map(|fault| Cause::invalid(it.path("name"), &name.into(), fault)));
                 it.must("key", names::config_key, out);
             }
         }
@@ -249,9 +265,12 @@ pub(super) fn field_reference(reference: &At<'_>, supported: &[&str], out: &mut 
         return reference.required("fieldPath", "", out);
     }
     let subscript = path.strip_suffix("']").and_then(|it| it.split_once("['"));
+    let mut qualified = |key: &str| {
+        out.extend(names::qualified(key).iter().map(|fault| Cause::invalid(reference.path.as_str(), &key.into(), fault)));
+    };
     match subscript {
-        Some(("metadata.labels", key)) => reference.faults("fieldPath", names::qualified(key), out),
-        Some(("metadata.annotations", key)) => reference.faults("fieldPath", names::qualified(&key.to_lowercase()), out),
+        Some(("metadata.labels", key)) => qualified(key),
+        Some(("metadata.annotations", key)) => qualified(&key.to_lowercase()),
         Some(_) => reference.invalid("fieldPath", "does not support subscript", out),
         None if FIELD_PATHS.contains(&path) || OTHER_FIELDS.contains(&path) => reference.one_of("fieldPath", supported, out),
         None => reference.invalid("fieldPath", &format!("error converting fieldPath: field label not supported: {path}"), out),
@@ -260,56 +279,131 @@ pub(super) fn field_reference(reference: &At<'_>, supported: &[&str], out: &mut 
 
 /// Checks a reference to a resource limit or request of a container.
 pub(super) fn resource_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
-    match reference.text("resource") {
+    let name = reference.text("resource");
+    match name {
         "" => reference.required("resource", "", out),
-        name if name.starts_with("limits.hugepages-") || name.starts_with("requests.hugepages-") => {}
+        _ if is_of_huge_pages(name) => {}
         _ => reference.one_of("resource", &RESOURCE_FIELDS, out),
     }
+    let Ok(divisor) = Quantity::from_json(reference.get("divisor")).map(|it| it.to_string()) else { return };
+    let kind = name.split_once('.').map_or(name, |(_, kind)| kind);
+    let (supported, of): (&[&str], _) = match kind {
+        "cpu" => (&DIVISORS_OF_CPU, "1m and 1 are supported with the cpu resource"),
+        "memory" | "ephemeral-storage" => (&DIVISORS, if kind == "memory" { "memory" } else { "local ephemeral storage" }),
+        _ if is_of_huge_pages(name) => (&DIVISORS, "hugepages"),
+        _ => return,
+    };
+    if divisor == "0" || supported.contains(&divisor.as_str()) {
+        return;
+    }
+    let why = match kind {
+        "cpu" => format!("only divisor's values {of}"),
+        _ => format!("only divisor's values {} are supported with the {of} resource", DIVISORS.join(", ")),
+    };
+    out.push(Cause::invalid(reference.path("divisor"), &name.into(), &why));
+}
+
+const DIVISORS_OF_CPU: [&str; 2] = ["1m", "1"];
+/// In the order in which Kubernetes lists them.
+const DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
+
+fn is_of_huge_pages(resource: &str) -> bool {
+    resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-")
 }
 
 fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
-    let privileged = container.at("securityContext").flag("privileged");
+    let (mounts, devices) = (container.list("volumeMounts"), container.list("volumeDevices"));
+    // Of what lies in no mount but in all of them Kubernetes does not say in which.
+    let all = container.at("volumeMounts");
     let mut paths = HashSet::new();
     for mount in container.items("volumeMounts") {
-        refers_to_volume(&mount, pod, out);
+        backing(&mount, pod, out);
         let path = mount.text("mountPath");
         if path.is_empty() {
             mount.required("mountPath", "", out);
-        } else if !paths.insert(path) {
+        }
+        if !paths.insert(path) {
             mount.invalid("mountPath", "must be unique", out);
         }
-        mount.may("subPath", names::local_path, out);
-        mount.may("subPathExpr", names::local_path, out);
+        is_elsewhere(&mount, ("mountPath", "devicePath"), devices, "volumeDevices", out);
+        let at = all.clone().holding(mount.value);
+        at.may("subPath", names::local_path, out);
         if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
             mount.invalid("subPathExpr", "subPathExpr and subPath are mutually exclusive", out);
         }
-        mount.one_of("mountPropagation", &["Bidirectional", "HostToContainer", "None"], out);
-        if mount.text("mountPropagation") == "Bidirectional" && !privileged {
-            mount.forbidden("mountPropagation", "Bidirectional mount propagation is available only to privileged containers", out);
-        }
+        at.may("subPathExpr", names::local_path, out);
+        propagation(&at, container.at("securityContext").flag("privileged"), out);
     }
+    let (mut names, mut paths) = (HashSet::new(), HashSet::new());
     for device in container.items("volumeDevices") {
-        refers_to_volume(&device, pod, out);
+        if !names.insert(device.text("name")) {
+            device.invalid("name", "must be unique", out);
+        }
+        if backing(&device, pod, out) == Some(Backing::Files) {
+            let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+            device.invalid("name", why, out);
+        }
         let path = device.text("devicePath");
         if path.is_empty() {
             device.required("devicePath", "", out);
-        } else if names::has_parent(path) {
-            device.invalid("devicePath", "can not contain backsteps ('..')", out);
-        } else if !paths.insert(path) {
+        }
+        if paths.contains(path) {
             device.invalid("devicePath", "must be unique", out);
         }
+        if names::has_parent(path) {
+            device.invalid("devicePath", "can not contain backsteps ('..')", out);
+        } else {
+            paths.insert(path);
+        }
+        is_elsewhere(&device, ("devicePath", "mountPath"), mounts, "volumeMounts", out);
     }
 }
 
-fn refers_to_volume(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
-    match it.text("name") {
-        "" => {
-            it.required("name", "", out);
-            out.push(Cause::not_found(it.path("name"), ""));
-        }
-        name if !pod.volumes.contains(name) => out.push(Cause::not_found(it.path("name"), name)),
-        _ => {}
+/// What is mounted is not also a device, nor the other way round. `own` and `other` are what the paths of the two are called.
+fn is_elsewhere(it: &At<'_>, (own, other): (&str, &str), others: &[Value], list: &str, out: &mut Vec<Cause>) {
+    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if others.iter().any(|of| text(of, "name") == it.text("name")) {
+        it.invalid("name", &format!("must not already exist in {list}"), out);
     }
+    // Of what is there several times Kubernetes looks at the last.
+    let is_last = |at: usize| !others[at + 1..].iter().any(|of| of.get("name") == others[at].get("name"));
+    if others.iter().enumerate().any(|(at, of)| text(of, other) == it.text(own) && is_last(at)) {
+        let why = format!("must not already exist as a path in {list}");
+        out.push(Cause::invalid(it.path(own), &it.text(own).into(), &why));
+    }
+}
+
+fn propagation(mount: &At<'_>, is_privileged: bool, out: &mut Vec<Cause>) {
+    let propagation = mount.text("mountPropagation");
+    mount.one_of("mountPropagation", &["Bidirectional", "HostToContainer", "None"], out);
+    if propagation == "Bidirectional" && !is_privileged {
+        mount.forbidden("mountPropagation", "Bidirectional mount propagation is available only to privileged containers", out);
+    }
+    const READ_ONLY: &str = "recursiveReadOnly";
+    match mount.text(READ_ONLY) {
+        "Enabled" | "IfPossible" => {
+            if !mount.flag("readOnly") {
+                mount.forbidden(READ_ONLY, "may only be specified when readOnly is true", out);
+            }
+            if !matches!(propagation, "" | "None") {
+                mount.forbidden(READ_ONLY, "may only be specified when mountPropagation is None or not specified", out);
+            }
+        }
+        _ => mount.one_of(READ_ONLY, &["Disabled", "Enabled", "IfPossible"], out),
+    }
+}
+
+/// What is behind the volume that is named; none if there is no such volume, which is told.
+fn backing(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) -> Option<Backing> {
+    let name = it.text("name");
+    if name.is_empty() {
+        it.required("name", "", out);
+    }
+    let found = pod.volumes.get(name).copied();
+    if found.is_none() {
+        out.push(Cause::not_found(it.path("name"), name));
+    }
+    found
 }
 
 fn probe(probe: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
@@ -348,7 +442,9 @@ fn handler(of: &At<'_>, kinds: &[&'static str], out: &mut Vec<Cause>) {
             port_reference(&it, "port", out);
             it.one_of("scheme", &["HTTP", "HTTPS"], out);
             for header in it.items("httpHeaders") {
-                header.faults("name", names::header_name(header.text("name")), out);
+                let name = header.text("name");
+                let faults = names::header_name(name);
+                out.extend(faults.iter().map(|fault| Cause::invalid(it.path("httpHeaders"), &name.into(), fault)));
             }
         }
         "tcpSocket" => port_reference(&it, "port", out),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::at::At;
+use super::indexes;
 use crate::object::status::Cause;
 
 /// How a job ends, and what is true before it has.
@@ -37,12 +38,6 @@ impl Change<'_> {
     fn check(&self, out: &mut Vec<Cause>) {
         let (new, old) = (&self.new, &self.old);
         new.not_negative(&["active", "succeeded", "failed", "ready", "terminating"], out);
-        if let (Some(listed), Some(completions)) = (new.get("completedIndexes").as_str(), self.spec.number("completions"))
-            && self.differ(&["completedIndexes"])
-            && let Err(why) = super::batch::indexes(listed, completions)
-        {
-            new.invalid("completedIndexes", &format!("error parsing completedIndexes: {why}"), out);
-        }
         self.check_uncounted(out);
         self.check_end(out);
         self.check_counts(out);
@@ -124,11 +119,23 @@ impl Change<'_> {
     fn check_counts(&self, out: &mut Vec<Cause>) {
         let new = &self.new;
         let count = |key: &str| new.number(key).unwrap_or_default();
+        let completions = self.spec.number("completions");
+        let per_index = self.spec.has("backoffLimitPerIndex");
+        for key in
+            ["completedIndexes", "failedIndexes"].into_iter().filter(|it| self.differ(&[it]) && (per_index || *it != "failedIndexes"))
+        {
+            let fault = completions.and_then(|it| indexes::count(new.text(key), it).err());
+            fault.into_iter().for_each(|why| new.invalid(key, &format!("error parsing {key}: {why}"), out));
+        }
         if self.differ(&["completedIndexes"]) && !new.text("completedIndexes").is_empty() && self.spec.text("completionMode") != "Indexed" {
             new.invalid("completedIndexes", "cannot set non-empty completedIndexes when non-indexed completion mode", out);
         }
         if self.differ(&["failedIndexes"]) && new.has("failedIndexes") && !self.spec.has("backoffLimitPerIndex") {
             new.invalid("failedIndexes", "cannot set non-null failedIndexes when backoffLimitPerIndex is null", out);
+        }
+        let both = completions.and_then(|it| indexes::common(new.text("completedIndexes"), new.text("failedIndexes"), it));
+        if let Some(index) = both.filter(|_| self.differ(&["completedIndexes", "failedIndexes"])) {
+            new.invalid("failedIndexes", &format!("failedIndexes and completedIndexes overlap at index: {index}"), out);
         }
         let ended = is(new, COMPLETE) || is(new, FAILED);
         if (self.turned(&[COMPLETE, FAILED]) || self.differ(&["terminating"])) && ended && count("terminating") > 0 {

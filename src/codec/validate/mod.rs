@@ -12,6 +12,7 @@ mod config;
 mod container;
 mod counts;
 mod event;
+mod indexes;
 mod ingress;
 mod job_status;
 mod meta;
@@ -29,7 +30,9 @@ mod resources;
 mod security;
 mod selector;
 mod service;
+mod status;
 mod storage;
+mod system;
 mod volume;
 mod warn;
 mod workload;
@@ -65,6 +68,9 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
         Some(old) => {
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
             update(resource.kind, new, &old, &mut out);
+            if new.get("status") != old.get("status") {
+                status::update(resource.kind, &new.at("status"), &old.at("status"), &mut out);
+            }
         }
     }
     out

@@ -145,6 +145,13 @@ pub(super) fn ip(text: &str) -> Faults {
     vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
+/// An address in a field from the time when the parts of one could have zeroes before them.
+pub(super) fn older_ip(text: &str) -> Faults {
+    let part = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()) && it.parse::<u64>().is_ok_and(|it| it < 256);
+    let is_sloppy = text.split('.').count() == 4 && text.split('.').all(part);
+    if is_sloppy { Faults::new() } else { ip(text) }
+}
+
 /// Where in a volume a file may be put.
 pub(super) fn local_path(text: &str) -> Faults {
     if text.starts_with('/') {
@@ -180,6 +187,12 @@ mod tests {
         assert_eq!(port_name("http-1"), Faults::new());
         assert_eq!(percent("25%"), Faults::new());
         assert_eq!(ip("::1"), Faults::new());
+        for text in ["01.1.001.0", "10.0.00.1", "::1"] {
+            assert_eq!(older_ip(text), Faults::new(), "{text}");
+        }
+        for text in ["01.1.1", "256.1.1.1", "1..1.1", "1.1.1.+1", "x"] {
+            assert_eq!(older_ip(text), ip(text), "{text}");
+        }
     }
 
     #[test]

@@ -29,6 +29,11 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     let spec = node.at("spec");
+    let ranges = spec.list("podCIDRs");
+    let is_six = |it: &serde_json::Value| it.as_str().is_some_and(|it| it.contains(':'));
+    if ranges.len() > 2 || ranges.len() == 2 && is_six(&ranges[0]) == is_six(&ranges[1]) {
+        spec.invalid_texts("podCIDRs", "may specify no more than one CIDR for each IP family", out);
+    }
     for (at, range) in spec.list("podCIDRs").iter().enumerate() {
         if range.as_str().unwrap_or_default().parse::<Cidr>().is_err() {
             out.push(Cause::invalid(format!("{}[{at}]", spec.path("podCIDRs")), range, names::NOT_CIDR));
@@ -36,12 +41,22 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     }
     let status = node.at("status");
     for key in ["capacity", "allocatable"] {
-        resources::amounts(&status, key, out);
+        for (name, value) in status.entries(key) {
+            resources::amount_of(&status.at(key).path(name), name, value, out);
+        }
     }
 }
 
 /// What a node is called by others is given once.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let mut seen = HashSet::new();
+    for address in new.at("status").items("addresses") {
+        if !seen.insert((address.text("type"), address.text("address"))) {
+            let [kind, text] = ["type", "address"].map(|key| go::quote(address.text(key)));
+            let message = format!("Duplicate value: core.NodeAddress{{Type:{kind}, Address:{text}}}");
+            out.push(Cause { message, ..Cause::duplicate(address.path.as_str(), address.value) });
+        }
+    }
     let (new, old) = (new.at("spec"), old.at("spec"));
     for (key, path, called) in [("providerID", "providerID", "providerID"), ("podCIDR", "podCIDRs", "podCIDR")] {
         if !old.text(key).is_empty() && new.text(key) != old.text(key) {

@@ -149,8 +149,8 @@ pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
-    let mut seen = HashSet::new();
-    for constraint in spec.items("topologySpreadConstraints") {
+    const KEY: &str = "topologySpreadConstraints";
+    for (at, constraint) in spec.items(KEY).enumerate() {
         if constraint.number("maxSkew").unwrap_or_default() <= 0 {
             constraint.invalid("maxSkew", NOT_ZERO, out);
         }
@@ -159,13 +159,10 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
             key => constraint.faults("topologyKey", names::qualified(key), out),
         }
         constraint.one_of("whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], out);
-        let pair = (constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));
-        if !seen.insert(pair) {
-            let shown = format!("{{{}, {}}}", pair.0, pair.1);
+        let pair = ["topologyKey", "whenUnsatisfiable"].map(|it| constraint.get(it));
+        if spec.items(KEY).skip(at + 1).any(|it| ["topologyKey", "whenUnsatisfiable"].map(|key| it.get(key)) == pair) {
+            let shown = format!("{{{}, {}}}", constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));
             out.push(Cause::duplicate(format!("{}.{{topologyKey, whenUnsatisfiable}}", constraint.path), &shown.into()));
-        }
-        if constraint.has("labelSelector") {
-            selector::label_selector(&constraint.at("labelSelector"), out);
         }
         if let Some(domains) = constraint.number("minDomains") {
             if domains <= 0 {
@@ -176,6 +173,9 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
                     format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {}", constraint.text("whenUnsatisfiable"));
                 constraint.invalid("minDomains", &why, out);
             }
+        }
+        for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            constraint.one_of(key, &["Honor", "Ignore"], out);
         }
         if !constraint.list("matchLabelKeys").is_empty() {
             let selector = constraint.at("labelSelector");
@@ -191,8 +191,8 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
                 }
             }
         }
-        for key in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
-            constraint.one_of(key, &["Honor", "Ignore"], out);
+        if constraint.has("labelSelector") {
+            selector::label_selector(&constraint.at("labelSelector"), out);
         }
     }
 }

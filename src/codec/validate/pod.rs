@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::at::At;
 use super::container::{Pod, Role, container};
 use super::names;
-use super::{annotated, meta, placement, resources, security, selector, volume};
+use super::{annotated, meta, placement, resources, security, selector, system, volume};
 use crate::object::status::Cause;
 
 /// Checks what only a pod about to be created must not have.
@@ -65,14 +65,6 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     selector::labels(spec, "nodeSelector", out);
     security::pod(&spec.at("securityContext"), out);
     security::host(spec, out);
-    if spec.has("os") {
-        let os = spec.at("os");
-        match os.text("name") {
-            "" => os.required("name", "cannot be empty", out),
-            "linux" | "windows" => {}
-            name => out.push(Cause::not_supported(os.path.as_str(), name, &["linux", "windows"])),
-        }
-    }
     placement::affinity(&spec.at("affinity"), out);
     placement::tolerations(spec, out);
     placement::spread(spec, out);
@@ -87,6 +79,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::duplicate(gate.path.as_str(), &name));
         }
     }
+    system::host_processes(spec, out);
     for key in ["serviceAccountName", "nodeName", "priorityClassName", "runtimeClassName"] {
         spec.may(key, names::subdomain, out);
     }
@@ -97,7 +90,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     spec.one_of("preemptionPolicy", &["Never", "PreemptLowerPriority"], out);
     for alias in spec.items("hostAliases") {
-        alias.faults("ip", names::ip(alias.text("ip")), out);
+        alias.faults("ip", names::older_ip(alias.text("ip")), out);
         for (at, name) in alias.list("hostnames").iter().enumerate() {
             for fault in names::subdomain(name.as_str().unwrap_or_default()) {
                 out.push(Cause::invalid(format!("{}[{at}]", alias.path("hostnames")), name, &fault));
@@ -105,6 +98,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     resources::overhead(&spec.at("overhead"), spec.get("overhead"), out);
+    system::system(spec, out);
 }
 
 /// The longest list of search domains, with the spaces between them.

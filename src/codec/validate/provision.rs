@@ -1,6 +1,6 @@
 //! Kinds of storage, and the drivers behind them.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::Value;
 
@@ -40,17 +40,35 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
         "" => class.required("volumeBindingMode", "", out),
         _ => class.one_of("volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], out),
     }
+    topologies(class, out);
+}
+
+fn topologies(class: &At<'_>, out: &mut Vec<Cause>) {
+    // Kubernetes begins with as many empty ones as there are terms, so that an empty one is always a duplicate.
+    let mut known = vec![BTreeMap::new(); class.list("allowedTopologies").len()];
     for term in class.items("allowedTopologies") {
         let mut keys = HashSet::new();
+        let mut own: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
         for requirement in term.items("matchLabelExpressions") {
             if requirement.list("values").is_empty() {
                 requirement.required("values", "", out);
             }
+            let mut values = HashSet::new();
+            for value in requirement.items("values") {
+                if !values.insert(value.as_text()) {
+                    out.push(Cause::duplicate(value.path, value.value));
+                }
+            }
+            own.insert(requirement.text("key"), values);
             requirement.faults("key", names::qualified(requirement.text("key")), out);
             if !keys.insert(requirement.text("key")) {
                 requirement.duplicate("key", out);
             }
         }
+        if known.contains(&own) {
+            out.push(Cause::duplicate(term.path("matchLabelExpressions"), &"".into()));
+        }
+        known.push(own);
     }
 }
 
@@ -129,10 +147,14 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
             _ => {}
         }
         driver.at("allocatable").not_negative(&["count"], out);
-        for key in driver.list("topologyKeys") {
+        let keys = driver.list("topologyKeys");
+        for (at, key) in keys.iter().enumerate() {
             let faults = names::qualified(key.as_str().unwrap_or_default());
             if key == "" {
                 out.push(Cause::required(driver.path.as_str(), ""));
+            }
+            if keys[..at].contains(key) {
+                out.push(Cause::duplicate(driver.path.as_str(), key));
             }
             out.extend(faults.iter().map(|fault| Cause::invalid(driver.path.as_str(), key, fault)));
         }

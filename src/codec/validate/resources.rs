@@ -90,9 +90,11 @@ pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
     let mut limited: Vec<(&str, Quantity)> = Vec::new();
     for (name, value) in resources.entries("limits") {
         limited.extend(entry(&limits, name, value, out).map(|it| (name, it)));
+        whole_pages(&limits, name, value, out);
     }
     for (name, value) in resources.entries("requests") {
         let Some(requested) = entry(&requests, name, value, out) else { continue };
+        whole_pages(&requests, name, value, out);
         let limit = limited.iter().find(|(it, _)| *it == name).map(|(_, limit)| *limit);
         let exact = is_extended(name) || is_huge_pages(name);
         let bound = match limit {
@@ -115,6 +117,16 @@ pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
+/// Checks that pages of a size add up to what is asked for.
+fn whole_pages(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) {
+    let Some(size) = name.strip_prefix("hugepages-") else { return };
+    let Ok(amount) = Quantity::from_json(value) else { return };
+    let size = size.parse::<Quantity>().ok().filter(|it| *it > Quantity::ZERO && it.is_integer());
+    if size.is_none_or(|it| amount.value() % it.value() != 0) {
+        out.push(Cause::invalid(of.entry_path(name), &show(amount), &format!("{amount} is not positive integer multiple of {name}")));
+    }
+}
+
 fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
     let path = of.entry_path(name);
     self::name(&path, name, (is_of_containers, "must be a standard resource for containers"), out);
@@ -123,9 +135,8 @@ fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option
 
 /// Checks what pods take beyond their containers, which Kubernetes looks at as at the limits of one.
 pub(super) fn overhead(of: &At<'_>, amounts: &Value, out: &mut Vec<Cause>) {
-    let limits = of.at("limits");
-    for (name, value) in amounts.as_object().into_iter().flatten() {
-        entry(&limits, name, value, out);
+    if !amounts.is_null() {
+        requirements(&of.clone().holding(&serde_json::json!({ "limits": amounts })), out);
     }
 }
 

@@ -46,7 +46,6 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
 
 /// Checks what a pod shares with its host against what it sets for itself.
 pub(super) fn host(spec: &At<'_>, out: &mut Vec<Cause>) {
-    const LINUX: &str = "windows options cannot be set for a linux pod";
     let context = spec.at("securityContext");
     if spec.get("hostUsers") == &Value::Bool(false) {
         // Kubernetes writes two of them so.
@@ -66,14 +65,6 @@ pub(super) fn host(spec: &At<'_>, out: &mut Vec<Cause>) {
         for (shared, of_it) in [("hostNetwork", name.starts_with("net.")), ("hostIPC", of_ipc)] {
             if of_it && spec.flag(shared) {
                 sysctl.invalid("name", &format!("may not be specified when '{shared}' is true"), out);
-            }
-        }
-    }
-    if spec.at("os").text("name") == "linux" {
-        let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|it| spec.items(it));
-        for context in std::iter::once(context).chain(containers.map(|it| it.at("securityContext"))) {
-            if context.has("windowsOptions") {
-                context.forbidden("windowsOptions", LINUX, out);
             }
         }
     }

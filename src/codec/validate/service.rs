@@ -273,6 +273,9 @@ fn endpoint_ports(of: &At<'_>, number_required: bool, out: &mut Vec<Cause>) {
             "" => port.required("protocol", "", out),
             _ => port.one_of("protocol", &PROTOCOLS, out),
         }
+        if let Some(text) = port.get("appProtocol").as_str() {
+            port.faults("appProtocol", names::qualified(text), out);
+        }
     }
 }
 

@@ -76,9 +76,10 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
         None => out.push(Cause::required("spec", "must specify a volume type")),
         Some(first) => volume::source(&spec.at(first), first, out),
     }
-    if spec.has("csi") && spec.at("csi").text("volumeHandle").is_empty() {
-        spec.at("csi").required("volumeHandle", "", out);
+    if names::has_parent(spec.at("local").text("path")) {
+        spec.at("local").invalid("path", "must not contain '..'", out);
     }
+    driven(&spec.at("csi"), out);
     for extra in kinds {
         spec.forbidden(extra, "may not specify more than 1 volume type", out);
     }
@@ -87,6 +88,23 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
         placement::node_selector(&required, out);
     } else if spec.has("local") {
         spec.required("nodeAffinity", "Local volume requires node affinity", out);
+    }
+}
+
+/// Checks a volume of a driver, and the secrets for it.
+fn driven(volume: &At<'_>, out: &mut Vec<Cause>) {
+    if volume.is_absent() {
+        return;
+    }
+    if volume.text("volumeHandle").is_empty() {
+        volume.required("volumeHandle", "", out);
+    }
+    for key in ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"] {
+        let secret = volume.at(key);
+        if !secret.is_absent() {
+            secret.must("name", names::subdomain, out);
+            secret.must("namespace", names::label, out);
+        }
     }
 }
 
@@ -100,7 +118,7 @@ pub(super) fn persistent_volume_update(new: &At<'_>, old: &At<'_>, out: &mut Vec
         out.push(Cause::forbidden("spec.persistentvolumesource", &why));
     }
     if new.get("volumeMode") != old.get("volumeMode") {
-        new.invalid("volumeMode", names::IMMUTABLE, out);
+        out.push(Cause::invalid("volumeMode", new.get("volumeMode"), names::IMMUTABLE));
     }
     let (affinity, before) = (new.get("nodeAffinity"), old.get("nodeAffinity"));
     if !before.is_null() && affinity != before && *affinity != with_stable_labels(before) {
@@ -131,11 +149,15 @@ fn with_stable_labels(affinity: &Value) -> Value {
 }
 
 pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {
-    let spec = object.at("spec");
+    claim_spec(&object.at("spec"), out);
+}
+
+/// Checks what a claim asks for.
+pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     if spec.list("accessModes").is_empty() {
         spec.required("accessModes", "at least 1 access mode is required", out);
     }
-    access_modes(&spec, out);
+    access_modes(spec, out);
     if spec.has("selector") {
         selector::label_selector(&spec.at("selector"), out);
     }
@@ -158,7 +180,19 @@ pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid(source.path.as_str(), &kind.into(), why));
         }
     }
+    let (older, newer) = (spec.at("dataSource"), spec.at("dataSourceRef"));
+    if older.is_absent() || newer.is_absent() {
+        return;
+    }
+    if !newer.text("namespace").is_empty() {
+        out.push(Cause::invalid_shown(spec.path.as_str(), DATA_SOURCE, "may not be specified when dataSourceRef.namespace is specified"));
+    } else if ["apiGroup", "kind", "name"].iter().any(|it| older.get(it) != newer.get(it)) {
+        out.push(Cause::invalid_shown(spec.path.as_str(), DATA_SOURCE, "must match dataSourceRef"));
+    }
 }
+
+/// The field as Go shows it, which says where in the server's memory the field lies that it is in.
+const DATA_SOURCE: &str = "field.Path{name:\"dataSource\", index:\"\", parent:(*field.Path)(nil)}";
 
 pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let storage = |object: &At<'_>| Quantity::from_json(object.at("spec").at("resources").at("requests").get("storage")).ok();

@@ -98,6 +98,7 @@ fn policies_of_jobs() {
         let template = json!({"metadata": labels, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
         spec["template"] = template;
         spec["selector"] = json!({"matchLabels": {"a": "b"}});
+        spec["manualSelector"] = true.into();
         json!({ "spec": spec })
     };
     let failing = |rule: Value| job(json!({"podFailurePolicy": {"rules": [rule]}}));

@@ -10,6 +10,7 @@ fn specs() {
     let set = |pointer: &str, value: Value| with(&pod(), pointer, value);
     let container = |key: &str, value: Value| with(&pod(), &format!("/spec/containers/0/{key}"), value);
     let probe = |probe: Value| container("livenessProbe", probe);
+    let missing = "spec.containers[0].volumeMounts[0].name: Not found: \"v\"";
     check(
         &resource::POD,
         &[
@@ -93,7 +94,7 @@ fn specs() {
             ),
             (
                 container("volumeMounts", json!([{"name": "v", "mountPath": "/w", "subPath": "/a"}])),
-                &["spec.containers[0].volumeMounts[0].subPath: Invalid value: \"/a\": must be a relative path"],
+                &["spec.containers[0].volumeMounts.subPath: Invalid value: \"/a\": must be a relative path"],
             ),
             (
                 set("/spec/volumes", json!([{"name": "v", "emptyDir": {}}, {"name": "v", "emptyDir": {}}])),
@@ -101,13 +102,19 @@ fn specs() {
             ),
             (
                 set("/spec/volumes/0", json!({"name": "v", "emptyDir": {}, "hostPath": {"path": "/a"}})),
-                &["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"],
+                &["spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type", missing],
             ),
-            (set("/spec/volumes/0", json!({"name": "v", "hostPath": {"path": ""}})), &["spec.volumes[0].hostPath.path: Required value"]),
-            (set("/spec/volumes/0", json!({"name": "v", "configMap": {}})), &["spec.volumes[0].configMap.name: Required value"]),
+            (
+                set("/spec/volumes/0", json!({"name": "v", "hostPath": {"path": ""}})),
+                &["spec.volumes[0].hostPath.path: Required value", missing],
+            ),
+            (set("/spec/volumes/0", json!({"name": "v", "configMap": {}})), &["spec.volumes[0].configMap.name: Required value", missing]),
             (
                 set("/spec/volumes/0", json!({"name": "v", "secret": {"secretName": "s", "defaultMode": 512}})),
-                &["spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive"],
+                &[
+                    "spec.volumes[0].secret.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal), both inclusive",
+                    missing,
+                ],
             ),
             (probe(json!({})), &["spec.containers[0].livenessProbe: Required value: must specify a handler type"]),
             (
@@ -187,7 +194,7 @@ fn specs() {
     let host = with(&set("/spec/hostNetwork", json!(true)), "/spec/containers/0/ports", json!([{"containerPort": 80, "hostPort": 81}]));
     assert_eq!(
         complaints(&resource::POD, &host, None),
-        ["spec.containers[0].ports[0].containerPort: Invalid value: 80: must match `hostPort` when `hostNetwork` is true"]
+        ["spec.containers[0].ports[0].hostPort: Invalid value: 81: must match `containerPort` when `hostNetwork` is true"]
     );
     assert_eq!(complaints(&resource::POD, &set("/spec/volumes/0", json!({"name": "v"})), None), Vec::<String>::new(), "a default");
 }

@@ -51,7 +51,7 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
             annotations(new, &CLASS, &mut out);
             claim(&spec, &mut out);
         }
-        "Ingress" if old.is_none() && new.at("metadata").at("annotations").has(INGRESS_CLASS) => {
+        "Ingress" if old.is_none() && new.at("metadata").at("annotations").has(INGRESS_CLASS) && !spec.has("ingressClassName") => {
             out.push(format!("annotation {INGRESS_CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"));
         }
         "EndpointSlice" if old.is_none() && new.text("addressType") == "FQDN" => {

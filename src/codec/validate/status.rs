@@ -1,0 +1,63 @@
+//! What a status may say beside its counts, whoever writes it. Of one that stays as it is nothing is told.
+
+use super::at::At;
+use super::names;
+use crate::object::status::Cause;
+
+/// Checks a status that has changed.
+pub(super) fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    match kind {
+        "Pod" => addresses(new, old, out),
+        "Ingress" => balancer(&new.at("loadBalancer"), out),
+        "PersistentVolumeClaim" => resizing(new, out),
+        _ => {}
+    }
+}
+
+/// A pod has an address of each family at most.
+fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    for (key, field) in [("podIPs", "PodIP"), ("hostIPs", "HostIP")] {
+        if new.get(key) == old.get(key) {
+            continue;
+        }
+        let texts: Vec<&str> = new.items(key).map(|it| it.text("ip")).collect();
+        if key == "hostIPs" && texts.first().is_some_and(|it| *it != new.text("hostIP")) {
+            let path = new.items(key).next().map(|it| it.path("ip")).unwrap_or_default();
+            out.push(Cause::invalid(path, &texts[0].into(), "must be equal to `hostIP`"));
+        }
+        for it in new.items(key).filter(|it| !old.list(key).contains(it.value)) {
+            let faults = names::older_ip(it.text("ip"));
+            out.extend(faults.iter().map(|fault| Cause::invalid(it.path.as_str(), &it.text("ip").into(), fault)));
+        }
+        let is_six = |text: &str| text.contains(':');
+        if texts.len() > 2 || texts.len() == 2 && is_six(texts[0]) == is_six(texts[1]) {
+            let shown: Vec<String> = texts.iter().map(|it| format!("core.{field}{{IP:{it:?}}}")).collect();
+            let shown = format!("[]core.{field}{{{}}}", shown.join(", "));
+            out.push(Cause::invalid_shown(new.path(key), &shown, "may specify no more than one IP for each IP family"));
+        }
+    }
+}
+
+/// Where requests from outside reach an ingress.
+fn balancer(status: &At<'_>, out: &mut Vec<Cause>) {
+    for point in status.items("ingress") {
+        point.may("ip", names::older_ip, out);
+        point.may("hostname", names::subdomain, out);
+        if !point.text("hostname").is_empty() && names::older_ip(point.text("hostname")).is_empty() {
+            point.invalid("hostname", "must be a DNS name, not an IP address", out);
+        }
+    }
+}
+
+/// How far changes of a claim's size are.
+fn resizing(status: &At<'_>, out: &mut Vec<Cause>) {
+    const STATES: [&str; 5] =
+        ["ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"];
+    for (name, state) in status.strings("allocatedResourceStatuses") {
+        if !STATES.contains(&state) {
+            // Kubernetes shows what it is the state of.
+            let cause = Cause::not_supported(status.path("allocatedResourceStatus"), name, &STATES);
+            out.push(Cause { message: cause.message.replacen(&format!("{name:?}"), name, 1), ..cause });
+        }
+    }
+}
