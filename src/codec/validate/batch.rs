@@ -27,11 +27,15 @@ const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"]
 pub(super) fn job(job: &At<'_>, out: &mut Vec<Cause>) {
     let spec = job.at("spec");
     job_spec(&spec, out);
+    job_selector(&spec, out);
+}
+
+fn job_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
     let selector = spec.at("selector");
     if !selector.is_absent() {
         selector::label_selector(&selector, out);
         if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
-            mismatch(&spec, out);
+            mismatch(spec, out);
         }
     }
 }
@@ -269,6 +273,7 @@ pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     // Kubernetes looks at the spec twice; there is nothing to see where nothing was.
     if !out.is_empty() {
         job_spec(&new, out);
+        job_selector(&new, out);
         unselected(out);
     }
     let elastic = new.text("completionMode") == "Indexed" && new.get("completions") == new.get("parallelism");

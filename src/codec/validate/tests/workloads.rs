@@ -126,7 +126,8 @@ fn workloads_and_jobs() {
         complaints(&resource::JOB, &odd, old).iter().map(|it| it.split(':').next().unwrap_or_default().to_owned()).collect()
     };
     let once = ["spec.template.labels", "spec.template.annotations", "spec.template.metadata.labels"];
-    assert_eq!(paths(None), once);
+    let lacks = ["spec.template.metadata.labels[job-name]", "spec.template.metadata.labels[batch.kubernetes.io/job-name]"];
+    assert_eq!(paths(None), [&once[..], &lacks].concat());
     assert_eq!(paths(Some(&odd)), [once, once].concat());
     let changed = complaints(&resource::JOB, &with(&job, "/spec/template/spec/containers/0/image", json!("j")), Some(&job));
     assert!(
