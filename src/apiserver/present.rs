@@ -10,6 +10,7 @@ use super::query::Query;
 use super::respond::{self, Body, Response, set};
 use crate::codec;
 use crate::object::Status;
+use crate::util::go;
 
 /// In which dress JSON goes out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Presentation {
             return Self::Yaml;
         }
         let indented = match query.get("pretty") {
-            Some(value) => matches!(value, "1" | "t" | "T" | "true" | "TRUE" | "True"),
+            Some(value) => go::is_true(value),
             None => {
                 let agent = headers.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
                 [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|it| agent.starts_with(it))

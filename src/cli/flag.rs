@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use crate::util::duration;
+use crate::util::{duration, go};
 
 /// A flag of a subcommand.
 #[derive(Clone, Copy, Debug)]
@@ -197,7 +197,7 @@ impl Values {
 
     pub fn bool(&self, name: &str) -> bool {
         self.check(name, Some(Kind::Bool));
-        matches!(self.text(name).as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True")
+        go::is_true(&self.text(name))
     }
 
     /// The parts of every occurrence, empty ones left out.

@@ -1,6 +1,11 @@
-//! Values as Go prints them: Kubernetes' error messages quote values in this form, and people's scripts read those.
+//! Values as Go prints them: Kubernetes' error messages quote values in this form, and people's scripts read those. And what Go takes for true.
 
 use serde_json::Value;
+
+/// Whether a text is one of those that `strconv.ParseBool` takes for true.
+pub fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
 
 /// `%v` of a decoded JSON value: `map[image:nginx name:web ports:[80 443]]`, keys sorted.
 pub fn print(value: &Value) -> String {

@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::Value;
 
 use super::super::registry::json;
+use crate::util::go;
 
 const LIMITED: &str = "kubernetes.io/enforce-mountable-secrets";
 /// The lists of containers of a pod, and how they are called.
@@ -13,7 +14,7 @@ const LISTS: [(&str, &str); 3] =
 /// Why a pod may not run under an account that is limited to the secrets that it names, if it is.
 pub(super) fn refusal(account: &ServiceAccount, pod: &Value) -> Option<String> {
     let annotated = account.metadata.annotations.as_ref()?.get(LIMITED)?;
-    if !matches!(annotated.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True") {
+    if !go::is_true(annotated) {
         return None;
     }
     let own = account.metadata.name.as_deref().unwrap_or_default();

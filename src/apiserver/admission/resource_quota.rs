@@ -48,17 +48,17 @@ impl Quotas {
             return Ok(Charge::default());
         }
         let usage = Usage::of(server, review, object);
+        let concerned: Vec<_> = concerned.into_iter().map(|(quota, value)| (quota, usage.added(review, &value), value)).collect();
         let lock = self.locks.lock().entry(namespace.to_string()).or_default().clone();
         let _alone = lock.lock().await;
         // One that refuses keeps the others from being charged.
-        for (_, value) in &concerned {
+        for (_, added, value) in &concerned {
             let used = used(server, value).await?;
-            check(review, value, &used, &usage.added(review, value), object)?;
+            check(review, value, &used, added, object)?;
         }
         let mut charge = Charge::default();
-        for (quota, value) in &concerned {
-            let limits = quota::limits(value);
-            let mut part = usage.added(review, value);
+        for (quota, mut part, value) in concerned {
+            let limits = quota::limits(&value);
             part.retain(|what, _| limits.contains_key(what));
             if !part.is_empty() && !review.dry_run {
                 match record(server, review, quota, &part, object).await {
