@@ -31,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) warnings: Warnings,
+    /// Held as long as the call is: a write that its client has given up on still counts as under way.
+    _seat: Option<Arc<Seat>>,
 }
 
 impl Call {
@@ -85,13 +87,14 @@ impl Server {
             let user = auth::authenticate(&parts.headers)?;
             let deadline = started + self.patience(verb, &query)?;
             let work = async {
-                let seat = self.fairness.admit(origin, &user, &parts.method, &parts.headers, &route).await?;
+                let seat = self.fairness.admit(origin, &user, &parts.method, &parts.headers, &route).await?.map(Arc::new);
                 let response = match route {
                     Route::Target(target) => {
                         auth::authorize(&user, Attributes::Resource { verb, target: &target })?;
                         let warnings = Warnings::default();
                         warnings.add(deprecation(target.resource));
-                        let call = Call { user, target, query, headers: parts.headers, body, warnings: warnings.clone() };
+                        let (headers, seat) = (parts.headers, seat.clone());
+                        let call = Call { user, target, query, headers, body, warnings: warnings.clone(), _seat: seat };
                         let mut response = self.dispatch(verb, call).await.unwrap_or_else(|status| respond::status(&status));
                         respond::warn(&mut response, &warnings.take());
                         response
@@ -125,7 +128,7 @@ impl Server {
     }
 
     /// A streamed answer keeps its seat until it is through, but no longer than a request may take, and only as long as it is being read.
-    fn keep(&self, seat: Option<Seat>, response: Response, deadline: Instant) -> Response {
+    fn keep(&self, seat: Option<Arc<Seat>>, response: Response, deadline: Instant) -> Response {
         let Some(seat) = seat else { return response };
         response.map(|body| match body {
             Body::Full(bytes) => Body::Full(bytes),

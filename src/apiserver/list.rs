@@ -108,11 +108,14 @@ struct Token {
     rv: i64,
     /// Where the next chunk begins: just behind the last object sent.
     start: String,
+    /// How many objects there are from `start` on, if they were counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<usize>,
 }
 
 impl Token {
-    fn new(revision: i64, last: &Name) -> Self {
-        Self { v: VERSION.to_owned(), rv: revision, start: format!("{last}\0") }
+    fn new(revision: i64, last: &Name, left: Option<usize>) -> Self {
+        Self { v: VERSION.to_owned(), rv: revision, start: format!("{last}\0"), left }
     }
 
     fn encode(&self) -> String {
@@ -192,8 +195,11 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
             })?
         }
     };
-    let next = page.objects.last().filter(|_| page.more).map(|last| Token::new(page.revision.cast_signed(), &last.meta().name).encode());
-    Ok(Page { objects: page.objects, revision: page.revision, next, remaining: page.remaining.filter(|it| *it > 0) })
+    let left = token.and_then(|it| it.left).filter(|_| query.is_unselective()).map(|it| it.saturating_sub(page.objects.len()));
+    let remaining = page.remaining.or(left).filter(|it| *it > 0);
+    let next = |last: &Arc<Object>| Token::new(page.revision.cast_signed(), &last.meta().name, remaining).encode();
+    let next = page.objects.last().filter(|_| page.more).map(next);
+    Ok(Page { objects: page.objects, revision: page.revision, next, remaining })
 }
 
 fn state(call: &Call, limit: usize) -> Answer<State> {
@@ -216,7 +222,7 @@ fn continue_expired(token: &Token) -> Box<Status> {
          token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
          returned and now may show up in the list.",
     );
-    let fresh = Token { v: token.v.clone(), rv: -1, start: token.start.clone() };
+    let fresh = Token { v: token.v.clone(), rv: -1, start: token.start.clone(), left: None };
     status.metadata.insert("continue".to_owned(), fresh.encode().into());
     Box::new(status)
 }
@@ -308,10 +314,10 @@ mod tests {
 
     #[test]
     fn tokens_are_checked() {
-        let token = Token::new(7, &Name::new("", "n1"));
+        let token = Token::new(7, &Name::new("", "n1"), Some(3));
         assert_eq!(Token::decode(&token.encode()).unwrap(), token);
         assert_eq!(token.start(&NODE), Name::new("", "n1\0"));
-        assert_eq!(Token::new(7, &Name::new("a", "b")).start(&POD), Name::new("a", "b\0"));
+        assert_eq!(Token::new(7, &Name::new("a", "b"), None).start(&POD), Name::new("a", "b\0"));
         for (bad, why) in [
             ("", "unexpected end of JSON input"),
             ("x", "illegal base64 data at input byte 0"),

@@ -153,8 +153,7 @@ pub(crate) struct Server {
     pub(crate) addresses: Vec<SocketAddr>,
     fairness: fairness::Fairness,
     underway: underway::Underway,
-    /// What bodies that are being received take up together.
-    receiving: serve::Receiving,
+    bodies: Arc<serve::Bodies>,
     requests: metrics::Metrics,
     /// Set at the start: the key may be in the store.
     tokens: OnceLock<tokens::Tokens>,
@@ -190,7 +189,7 @@ impl ApiServer {
             kubelets: logs::Kubelets::new(config.kubelet_timeout),
             fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
             underway: underway::Underway::default(),
-            receiving: serve::Receiving::default(),
+            bodies: Arc::default(),
             requests: metrics::Metrics::new(&config.metrics),
             tokens: OnceLock::new(),
             addresses,

@@ -10,7 +10,8 @@ use crate::store::StoreError;
 /// So many keys are read at a time.
 const CHUNK: usize = 500;
 
-/// As [`Cache::page`](crate::cache::Cache::page), but `None` if the store has forgotten the revision too.
+/// As [`Cache::page`](crate::cache::Cache::page), but `None` if the store has forgotten the revision too. What remains behind the page is not
+/// counted: the store would have to read it.
 ///
 /// # Errors
 /// If the store does not answer.
@@ -26,32 +27,28 @@ pub(crate) async fn page(
     let namespace = query.namespace.as_deref().filter(|it| resource.namespaced && !it.is_empty());
     let prefix = namespace.map_or_else(|| all.clone(), |it| format!("{all}{it}/"));
     let mut next = start.map(|it| format!("{all}{it}")).unwrap_or_default();
-    let counts = query.labels.is_empty() && query.fields.is_empty();
-    let (mut page, mut behind) = (Page { revision: at, ..Page::default() }, 0);
+    let mut page = Page { revision: at, ..Page::default() };
     loop {
-        let found = match server.store.range(&prefix, &next, CHUNK, at).await {
+        // One behind the page shows that there are more.
+        let wanted = limit.saturating_sub(page.objects.len()).saturating_add(1);
+        let chunk = if query.is_unselective() { CHUNK.min(wanted) } else { CHUNK };
+        let found = match server.store.range(&prefix, &next, chunk, at).await {
             Ok(found) => found,
             Err(StoreError::Compacted { .. }) => return Ok(None),
             Err(error) => return Err(store_status(error)),
         };
-        for entry in &found.entries {
-            let full = page.objects.len() == limit;
-            // Where all match, those behind the page are only counted.
-            if full && counts {
-                behind += 1;
-                continue;
-            }
-            match feed::parse(server, &entry.key, &entry.value, entry.revision).filter(|it| query.matches(it)) {
-                Some(_) if full => behind += 1,
-                found => page.objects.extend(found),
-            }
+        let objects = found.entries.iter().filter_map(|it| feed::parse(server, &it.key, &it.value, it.revision));
+        page.objects.extend(objects.filter(|it| query.matches(it)).take(wanted));
+        if page.objects.len() > limit {
+            page.objects.truncate(limit);
+            page.more = true;
+            return Ok(Some(page));
         }
-        page.more = behind > 0;
         match found.entries.last() {
-            Some(last) if found.more && (counts || !page.more) => next = format!("{}\0", last.key),
+            Some(last) if found.more => next = format!("{}\0", last.key),
             _ => break,
         }
     }
-    page.remaining = (counts || !page.more).then_some(behind);
+    page.remaining = Some(0);
     Ok(Some(page))
 }

@@ -31,8 +31,10 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
 /// … once so much of them was read.
 const READ_LIMIT: usize = 32 * 1024 * 1024;
-/// What all bodies together may take up while they are received.
-const RECEIVING_LIMIT: usize = 256 * 1024 * 1024;
+/// What all bodies together may take up, from their first byte to the end of their requests.
+const BODIES_LIMIT: usize = 256 * 1024 * 1024;
+/// Smaller bodies count only while they are received: as many as there can be requests at a time take up little.
+const SMALL_BODY: usize = 64 * 1024;
 /// The most headers of a request, as of Go's servers; whoever acts for somebody else names all of their groups in headers.
 const HEADERS: usize = 500;
 /// What the headers of a request over HTTP/2 may take up, in bytes. Over HTTP/1.1 they must fit into the buffer that they are read into.
@@ -97,7 +99,7 @@ async fn answer(server: &Arc<Server>, mut request: http::Request<Incoming>, orig
             None => response,
         };
     }
-    let body = match tokio::time::timeout(server.config.timeouts.request, collect(body, &server.receiving)).await {
+    let body = match tokio::time::timeout(server.config.timeouts.request, collect(body, &server.bodies)).await {
         Ok(Ok(body)) => body,
         Ok(Err(refused)) => return respond::status(&refused),
         Err(_) => return respond::status(&Status::failure(504, "Timeout", "Timeout: the request's body did not arrive in time")),
@@ -106,10 +108,10 @@ async fn answer(server: &Arc<Server>, mut request: http::Request<Incoming>, orig
 }
 
 /// A whole body. One that is too large is read on for a while: many clients look for an answer only once they have sent all.
-async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Status> {
+async fn collect(mut body: Incoming, bodies: &Arc<Bodies>) -> Result<Bytes, Status> {
     // Most bodies come in one piece, which is taken as it is.
     let (mut first, mut collected, mut size) = (Bytes::new(), BytesMut::new(), 0);
-    let mut room = Room { receiving, bytes: 0 };
+    let mut room = Room { bodies: bodies.clone(), bytes: 0 };
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| Status::bad_request(format!("the request body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -132,30 +134,43 @@ async fn collect(mut body: Incoming, receiving: &Receiving) -> Result<Bytes, Sta
         let message = format!("Request entity too large: limit is {BODY_LIMIT}");
         return Err(Status::failure(413, "RequestEntityTooLarge", message));
     }
-    Ok(if first.is_empty() { collected.freeze() } else { first })
+    let body = if first.is_empty() { collected.freeze() } else { first };
+    Ok(if size > SMALL_BODY { Bytes::from_owner(Counted { body, _room: room }) } else { body })
 }
 
-/// What the bodies that are being received take up.
+/// What the bodies of requests take up together, in bytes.
 #[derive(Debug, Default)]
-pub(crate) struct Receiving(AtomicUsize);
+pub(crate) struct Bodies(AtomicUsize);
 
 /// One body's part of it.
-struct Room<'a> {
-    receiving: &'a Receiving,
+struct Room {
+    bodies: Arc<Bodies>,
     bytes: usize,
 }
 
-impl Room<'_> {
-    /// Whether there is room for so much more.
-    fn take(&mut self, bytes: usize) -> bool {
-        self.bytes += bytes;
-        self.receiving.0.fetch_add(bytes, Ordering::Relaxed) <= RECEIVING_LIMIT
+/// A body that takes up its room until its last owner drops it.
+struct Counted {
+    body: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
     }
 }
 
-impl Drop for Room<'_> {
+impl Room {
+    /// Whether there is room for so much more.
+    fn take(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        self.bodies.0.fetch_add(bytes, Ordering::Relaxed) <= BODIES_LIMIT
+    }
+}
+
+impl Drop for Room {
     fn drop(&mut self) {
-        self.receiving.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.bodies.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

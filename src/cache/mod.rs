@@ -83,7 +83,7 @@ pub struct Page {
     pub revision: Revision,
     /// Whether there are matching objects behind the last.
     pub more: bool,
-    /// How many; only counted for a query without selectors.
+    /// How many. Counted with the first chunk of a list without selectors; to count again for each chunk would take as long as the list is.
     pub remaining: Option<usize>,
 }
 
@@ -133,6 +133,11 @@ impl Query {
             && self.fields.matches(object)
     }
 
+    /// Whether it has no selector.
+    pub fn is_unselective(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
     /// The one namespace that matching objects can be in.
     fn namespace_wanted(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|it| !it.is_empty()).or_else(|| self.fields.value_of("metadata.namespace"))
@@ -156,17 +161,8 @@ impl Cache {
         Listing { objects: page.objects, revision: page.revision }
     }
 
-    /// The list as it was at a revision still in the history.
-    ///
-    /// # Errors
-    /// If it is no longer.
-    pub fn list_at(&self, resource: ResourceRef, query: &Query, revision: Revision) -> Result<Listing, Expired> {
-        let page = self.page(resource, query, None, usize::MAX, Some(revision))?;
-        Ok(Listing { objects: page.objects, revision: page.revision })
-    }
-
-    /// At most `limit` of the list, those whose names are `start` or behind it, as of a revision (`None`: now): for chunked lists, in time
-    /// that depends on the chunk and not on the list.
+    /// At most `limit` of the list, those whose names are `start` or behind it, as of a revision (`None`: now): for chunked lists. Takes time
+    /// for the chunk and, where the revision is past, for the history since then; counting what remains of one namespace takes time for that.
     ///
     /// # Errors
     /// If the revision is no longer in the history.

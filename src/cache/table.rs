@@ -289,14 +289,14 @@ impl State {
         }
         let mut matching = candidates.filter(|object| query.matches(object));
         let objects: Vec<_> = matching.by_ref().take(limit).cloned().collect();
-        // Taking from what is exhausted already costs nothing.
-        let (more, remaining) = match objects.len() < limit {
-            true => (false, Some(0)),
-            false if query.labels.is_empty() && query.fields.is_empty() => {
-                let count = matching.count();
-                (count > 0, Some(count))
-            }
-            false => (matching.next().is_some(), None),
+        let more = objects.len() == limit && matching.next().is_some();
+        let remaining = match start {
+            _ if !more => Some(0),
+            None if query.is_unselective() => Some(match query.namespace_wanted() {
+                None if past.is_empty() => self.rows.len() - objects.len(),
+                _ => 1 + matching.count(),
+            }),
+            _ => None,
         };
         Page { objects, revision, more, remaining }
     }

@@ -58,7 +58,7 @@ enum Step {
 impl Watch {
     pub(super) fn new(table: Arc<Table>, progress: Arc<Progress>, query: Query, after: Revision) -> Result<Self, Expired> {
         let interest = Interest::of(table.resource, &query);
-        let plain = interest == Interest::All && query.labels.is_empty() && query.fields.is_empty();
+        let plain = interest == Interest::All && query.is_unselective();
         let now = progress.get();
         let (mut taken, mut seen) = (VecDeque::new(), 0);
         let concerns = |entry: &&Arc<Entry>| entry.seen_by(&query).is_some();

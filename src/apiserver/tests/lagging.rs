@@ -10,16 +10,19 @@ use futures_util::stream::BoxStream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use super::super::Config;
+use super::sockets::raw;
 use super::{CONFIG_MAPS, Fixture, PODS, config_map, pod, serve, start, start_with};
 use crate::object::Revision;
 use crate::store::embedded::Embedded;
 use crate::store::{Batch, Entry, Expect, Outcome, Page, Result, Store};
 
-/// A store whose changes are held back, as long as nothing is written through it.
+/// A store whose changes are held back, as long as nothing is written through it. Its writes can be held back, too.
 #[derive(Debug)]
 struct Lagging {
     store: Arc<Embedded>,
     held: watch::Sender<bool>,
+    hanging: watch::Sender<bool>,
 }
 
 impl Store for Lagging {
@@ -32,7 +35,12 @@ impl Store for Lagging {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>> {
-        self.store.put(key, value, expect, ttl).inspect(|_| _ = self.held.send_replace(false)).boxed()
+        async move {
+            // The sender lives as long as the store.
+            let _ = self.hanging.subscribe().wait_for(|it| !it).await;
+            self.store.put(key, value, expect, ttl).inspect(|_| _ = self.held.send_replace(false)).await
+        }
+        .boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a str, revision: Revision) -> BoxFuture<'a, Result<Outcome>> {
@@ -69,9 +77,17 @@ impl Store for Lagging {
 
 /// Another server on the store of `first`, and what holds its changes back.
 async fn second(first: &Fixture) -> (Fixture, Arc<Lagging>) {
-    let lagging = Arc::new(Lagging { store: first.store.clone(), held: watch::Sender::new(false) });
+    second_with(first, |_| ()).await
+}
+
+async fn second_with(first: &Fixture, change: impl FnOnce(&mut Config)) -> (Fixture, Arc<Lagging>) {
+    let lagging = Arc::new(Lagging { store: first.store.clone(), held: watch::Sender::new(false), hanging: watch::Sender::new(false) });
     let supervisor = crate::supervise::Supervisor::default();
-    let server = serve(lagging.clone() as Arc<dyn Store>, &supervisor, |config| config.admission.push("ServiceAccount".to_owned())).await;
+    let server = serve(lagging.clone() as Arc<dyn Store>, &supervisor, |config| {
+        config.admission.push("ServiceAccount".to_owned());
+        change(config);
+    });
+    let server = server.await;
     (Fixture { server, store: first.store.clone(), supervisor, _dir: tempfile::tempdir().unwrap() }, lagging)
 }
 
@@ -165,5 +181,32 @@ async fn servers_with_different_ports_are_endpoints_together() {
     }
     supervisor.shutdown().cancel();
     supervisor.wait(Duration::from_secs(10)).await.unwrap();
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_that_hangs_keeps_its_seat() {
+    let first = start().await;
+    let (second, store) = second_with(&first, |config| {
+        config.max_writes = 1;
+        config.timeouts.request = Duration::from_millis(400);
+    })
+    .await;
+    let create = async |name: &str| {
+        let body = config_map(name).to_string();
+        let head = "content-type: application/json\r\nhost: x\r\nconnection: close";
+        raw(&second, format!("POST {CONFIG_MAPS} HTTP/1.1\r\n{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await
+    };
+    store.hanging.send_replace(true);
+    let gave_up = create("a").await;
+    assert!(gave_up.starts_with("HTTP/1.1 504 "), "{gave_up}");
+    let refused = create("b").await;
+    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
+    let mut made = first.watch(&format!("{CONFIG_MAPS}?watch=true&fieldSelector=metadata.name%3Da")).await;
+    store.hanging.send_replace(false);
+    assert_eq!(made.next().await.unwrap().0, "ADDED");
+    let created = create("c").await;
+    assert!(created.starts_with("HTTP/1.1 201 "), "{created}");
+    second.stop().await;
     first.stop().await;
 }

@@ -9,7 +9,7 @@ use super::super::{ApiServer, Config};
 use super::{CONFIG_MAPS, Fixture, config_map, start, start_with};
 use crate::util::product::KUBERNETES;
 
-async fn raw(it: &Fixture, request: &[u8]) -> String {
+pub(super) async fn raw(it: &Fixture, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
     stream.write_all(request).await.unwrap();
     let mut answer = Vec::new();

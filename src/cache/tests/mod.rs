@@ -136,12 +136,16 @@ fn chunks_show_one_revision() {
     }
     let first = cache.page(&resource::POD, &Query::default(), None, 4, None).unwrap();
     assert_eq!((names(&first.objects).len(), first.revision, first.more, first.remaining), (4, 10, true, Some(6)));
+    let of_one = cache.page(&resource::POD, &Query::namespace("b"), None, 2, None).unwrap();
+    assert_eq!((of_one.more, of_one.remaining), (true, Some(3)));
     cache.apply(vec![delete("b", "x06", 11)], 11);
+    let past = cache.page(&resource::POD, &Query::default(), None, 4, Some(10)).unwrap();
+    assert_eq!((past.more, past.remaining), (true, Some(6)));
     cache.apply(vec![put(pod("a", "x045", "", "", "", 12))], 12);
     let start = Name::new("a", "x04\0");
     let rest = cache.page(&resource::POD, &Query::default(), Some(&start), 5, Some(10)).unwrap();
     assert_eq!(names(&rest.objects), ["a/x05", "b/x06", "b/x07", "b/x08", "b/x09"]);
-    assert_eq!((rest.revision, rest.more, rest.remaining), (10, true, Some(1)));
+    assert_eq!((rest.revision, rest.more, rest.remaining), (10, true, None));
     let last = cache.page(&resource::POD, &Query::namespace("b"), Some(&start), 5, None).unwrap();
     assert_eq!((names(&last.objects).len(), last.revision, last.more, last.remaining), (4, 12, false, Some(0)));
 }
