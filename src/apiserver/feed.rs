@@ -85,8 +85,9 @@ fn convert(server: &Server, change: store::Change) -> Option<Change> {
     let key = ObjectKey::from_path(&server.config.prefix, &change.key)?;
     let Some(value) = change.value else { return Some(Change { key, revision: change.revision, object: None }) };
     let ours = server.underway.arrived(&change.key, &value, change.revision);
-    let object = ours.or_else(|| parse(server, &change.key, &value, change.revision))?;
-    Some(Change { key, revision: change.revision, object: Some(object) })
+    // A damaged object is gone: its former state is no longer true, and after a restart it would not be there either.
+    let object = ours.or_else(|| parse(server, &change.key, &value, change.revision));
+    Some(Change { key, revision: change.revision, object })
 }
 
 /// The object under a key of the store. Keys that are not objects' are skipped in silence, damaged objects with a word.

@@ -169,7 +169,8 @@ fn run(values: Values) -> anyhow::Result<()> {
         let (metrics, shutdown) = (Registry::default(), supervisor.shutdown());
         let listener = http::bind(listen)?;
         tracing::info!("serving /healthz and /metrics on http://{}", listener.local_addr()?);
-        supervisor.spawn("serving", http::serve(listener, supervisor.clone(), move |request| answer(metrics.clone(), request)));
+        let shown = metrics.clone();
+        supervisor.spawn("serving", http::serve(listener, supervisor.clone(), move |request| answer(shown.clone(), request)));
 
         let cache = access::cache(&client, controllers::reads().map(|it| (it, Query::default())), &supervisor);
         let agents = Agents::default();
@@ -177,7 +178,7 @@ fn run(values: Values) -> anyhow::Result<()> {
         let operator = Operator::new(masters, None, cloud.http_client_timeout, cloud.state_cache_ttl);
         supervisor.spawn("the state of the agents", cloud_agents::follow(operator, config.product, agents.clone(), supervisor.shutdown()));
 
-        let parts = Parts { config, client, cache, agents };
+        let parts = Parts { config, client, cache, agents, metrics };
         supervisor.spawn("controllers", async move {
             match candidate {
                 None => parts.run(shutdown).await,
@@ -233,13 +234,14 @@ struct Parts {
     client: Client,
     cache: Arc<Cache>,
     agents: Agents,
+    metrics: Registry,
 }
 
 impl Parts {
     /// Runs the controllers until `shutdown`; one that fails stops the others.
     async fn run(&self, shutdown: Shutdown) -> anyhow::Result<()> {
         let tasks = Supervisor::new(shutdown.child_token());
-        controllers::start(&self.config, &self.client, &self.cache, self.agents.clone(), &tasks);
+        controllers::start(&self.config, &self.client, &self.cache, self.agents.clone(), &self.metrics, &tasks);
         tasks.wait(common::GRACE).await
     }
 }

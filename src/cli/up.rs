@@ -25,6 +25,7 @@ use crate::runtime::docker::Docker;
 use crate::scheduler::{self, InStore, Scheduler};
 use crate::store::Store;
 use crate::supervise::Supervisor;
+use crate::telemetry::metrics::Registry;
 use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES;
 
@@ -65,8 +66,9 @@ fn run(values: Values) -> anyhow::Result<()> {
     common::run(async move |supervisor| {
         std::fs::create_dir_all(&dir).with_context(|| format!("--data-dir: {}", dir.display()))?;
         let store = stores::embedded_at(&dir.join("store"))?;
-        let server =
-            ApiServer::build(apiserver::Config { advertise: node_ip, ..apiserver::Config::new(KUBERNETES, listen, range) }, store.clone())?;
+        let config = apiserver::Config { advertise: node_ip, ..apiserver::Config::new(KUBERNETES, listen, range) };
+        let metrics = config.metrics.clone();
+        let server = ApiServer::build(config, store.clone())?;
         server.start(&supervisor).await?;
         let address = server.addresses()[0];
         let file = values.maybe("kubeconfig").map_or_else(|| dir.join("kubeconfig"), PathBuf::from);
@@ -75,7 +77,7 @@ fn run(values: Values) -> anyhow::Result<()> {
         let runtime = Arc::new(Docker::new(&endpoint));
         let host = common::hostname();
         let resources = values.maybe("resources").unwrap_or_else(|| agent::resources(&dir));
-        let part = Part { server: &server, supervisor: &supervisor };
+        let part = Part { server: &server, metrics, supervisor: &supervisor };
         let launcher = agent::InProcess {
             client: part.client("km-executor"),
             cache: server.cache(),
@@ -97,6 +99,8 @@ fn run(values: Values) -> anyhow::Result<()> {
 /// What the components share.
 struct Part<'a> {
     server: &'a ApiServer,
+    /// What the API server shows at `/metrics`.
+    metrics: Registry,
     supervisor: &'a Supervisor,
 }
 
@@ -144,6 +148,7 @@ fn start_controllers(part: &Part, mesos: SocketAddr) -> anyhow::Result<()> {
         &part.client("km-controller-manager"),
         &part.server.cache(),
         agents,
+        &part.metrics,
         part.supervisor,
     );
     Ok(())

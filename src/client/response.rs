@@ -1,6 +1,7 @@
 //! What a server answers, decoded: objects, lists, failures.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use bytes::Bytes;
@@ -25,9 +26,19 @@ pub(super) fn malformed(error: impl Into<anyhow::Error>) -> ClientError {
     ClientError::Malformed(error.into())
 }
 
-/// The whole of a body.
-pub(super) async fn collect(body: ResponseBody) -> Result<Bytes> {
-    let mut chunks: Vec<Bytes> = body.try_collect().await?;
+/// A server that sends nothing of a body for so long is taken for hung.
+const SILENCE: Duration = Duration::from_secs(75);
+
+/// The whole of a body that is not a watch's.
+///
+/// # Errors
+/// If its server breaks off, or falls silent.
+pub(super) async fn collect(mut body: ResponseBody) -> Result<Bytes> {
+    let mut chunks: Vec<Bytes> = Vec::new();
+    let silent = |_| ClientError::Unreachable(anyhow!("nothing more of the answer within {SILENCE:?}"));
+    while let Some(chunk) = tokio::time::timeout(SILENCE, body.try_next()).await.map_err(silent)?? {
+        chunks.push(chunk);
+    }
     Ok(if chunks.len() == 1 { chunks.remove(0) } else { chunks.concat().into() })
 }
 
@@ -129,6 +140,8 @@ fn with_kind(resource: ResourceRef, item: &[u8]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
     use crate::object::resource;
 
@@ -142,6 +155,14 @@ mod tests {
         assert_eq!(&page.objects[1].body()[..], br#"{"kind":"Pod","metadata":{"name":"b","resourceVersion":"4"}}"#);
         assert!(list(&resource::POD, br#"{"metadata":{"resourceVersion":"1"},"items":null}"#).unwrap().objects.is_empty());
         assert!(list(&resource::POD, br#"{"metadata":{"resourceVersion":""}}"#).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_may_not_fall_silent_amid_an_answer() {
+        let begun = || futures_util::stream::iter([Ok(Bytes::from_static(b"{")), Ok(Bytes::from_static(b"}"))]);
+        assert_eq!(collect(begun().boxed()).await.unwrap(), "{}");
+        let error = collect(begun().chain(futures_util::stream::pending()).boxed()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unreachable(_)), "{error}");
     }
 
     #[test]

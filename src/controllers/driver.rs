@@ -11,6 +11,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::metrics::Workqueue;
 use super::plan::{Controller, Failure, Note, Plan, Source, Tell, Write};
 use super::queue::Queue;
 use crate::cache::{Cache, Event};
@@ -40,6 +41,7 @@ pub(super) struct Context {
     pub client: Client,
     pub cache: Arc<Cache>,
     pub events: EventRecorder,
+    pub metrics: Workqueue,
 }
 
 /// Runs `controller` until `shutdown`, on so many keys at a time.
@@ -50,7 +52,7 @@ pub(super) async fn run(controller: Arc<dyn Controller>, workers: usize, context
         () = context.cache.wait_synced(&needed) => {}
         () = shutdown.cancelled() => return Ok(()),
     }
-    let inbox = Arc::new(Inbox::default());
+    let inbox = Arc::new(Inbox { queue: Mutex::default(), bell: Notify::new(), metrics: context.metrics.clone() });
     let mut tasks = JoinSet::new();
     let anew = watch::Sender::new(());
     for source in sources {
@@ -63,20 +65,27 @@ pub(super) async fn run(controller: Arc<dyn Controller>, workers: usize, context
 }
 
 /// Keys that wait for work, and a bell for the worker loop.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
     queue: Mutex<Queue<ObjectKey>>,
     bell: Notify,
+    metrics: Workqueue,
 }
 
 impl Inbox {
     fn add(&self, keys: impl IntoIterator<Item = ObjectKey>) {
         let mut queue = self.queue.lock();
-        for key in keys {
-            queue.add(key);
-        }
+        let added = keys.into_iter().filter(|key| queue.add(key.clone())).count();
+        self.metrics.added(added, queue.ready());
         drop(queue);
         self.bell.notify_one();
+    }
+
+    fn take(&self) -> Option<ObjectKey> {
+        let mut queue = self.queue.lock();
+        let key = queue.take(Instant::now());
+        self.metrics.ready(queue.ready());
+        key
     }
 }
 
@@ -140,10 +149,12 @@ async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context,
     let mut owed = HashMap::new();
     loop {
         while at_work.len() < workers {
-            let Some(key) = inbox.queue.lock().take(Instant::now()) else { break };
+            let Some(key) = inbox.take() else { break };
             let (controller, context, owed) = (controller.clone(), context.clone(), owed.remove(&key));
             at_work.spawn(async move {
+                let begun = Instant::now();
                 let outcome = turn(&*controller, &context, &key, owed).await;
+                context.metrics.worked(begun.elapsed(), outcome.next.is_err());
                 (key, outcome)
             });
         }
@@ -387,6 +398,7 @@ mod tests {
     use crate::client::events;
     use crate::client::fake::Line;
     use crate::object::resource::{CONFIG_MAP, NAMESPACE};
+    use crate::telemetry::metrics::Registry;
 
     /// Tells of every plan; a namespace without a ConfigMap is to have one.
     struct Maker(mpsc::UnboundedSender<ObjectKey>);
@@ -425,7 +437,8 @@ mod tests {
         let client = Client::new(line.clone());
         let (events, _) = events::recorder(client.clone(), "maker", "");
         let (sender, plans) = mpsc::unbounded_channel();
-        let context = Context { client, cache: cache.clone(), events };
+        let metrics = Workqueue::new(&Registry::default(), "maker");
+        let context = Context { client, cache: cache.clone(), events, metrics };
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::new(Maker(sender)), 1, context, Shutdown::new()));
         (tasks, cache, line, plans)

@@ -12,6 +12,7 @@ mod endpoints;
 mod fingerprint;
 mod gc;
 mod job;
+mod metrics;
 mod namespace;
 pub mod node;
 mod owners;
@@ -42,8 +43,10 @@ use crate::cache::Cache;
 use crate::client::{Client, events};
 use crate::object::{ResourceRef, resource};
 use crate::supervise::Supervisor;
+use crate::telemetry::metrics::Registry;
 use crate::util::product::Product;
 use driver::Context;
+use metrics::Workqueue;
 use plan::Controller;
 
 /// Keys of one controller at work at a time, unless [`Config::workers`] says otherwise.
@@ -106,8 +109,9 @@ pub fn reads() -> impl Iterator<Item = ResourceRef> {
     resource::ALL.iter().copied().filter(|it| it.is_stored() && *it != &resource::EVENT)
 }
 
-/// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller.
-pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, supervisor: &Supervisor) {
+/// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller; `registry`
+/// takes the metrics.
+pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, registry: &Registry, supervisor: &Supervisor) {
     let metrics = autoscaler::metrics::Metrics::default();
     let follow = metrics.clone().follow(client.clone(), config.autoscaler.period, supervisor.shutdown());
     supervisor.spawn("the metrics of pods", follow);
@@ -156,7 +160,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
     for controller in all {
         let name = controller.name();
         let (events, writer) = events::recorder(client.clone(), name, "");
-        let context = Context { client: client.clone(), cache: cache.clone(), events };
+        let context = Context { client: client.clone(), cache: cache.clone(), events, metrics: Workqueue::new(registry, name) };
         supervisor.spawn(format!("events of {name}"), writer.run(supervisor.shutdown()));
         let workers = config.workers.get(name).copied().unwrap_or(WORKERS);
         supervisor.spawn(name, driver::run(controller, workers, context, supervisor.shutdown()));

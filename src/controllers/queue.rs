@@ -47,13 +47,21 @@ impl<K> Default for Queue<K> {
 }
 
 impl<K: Clone + Eq + Hash> Queue<K> {
-    /// Asks for work on a key as soon as may be.
-    pub fn add(&mut self, key: K) {
+    /// Asks for work on a key as soon as may be. False if it was asked for before.
+    pub fn add(&mut self, key: K) -> bool {
         if let Some(again) = self.working.get_mut(&key) {
-            *again = true;
-        } else if self.queued.insert(key.clone()) {
+            return !std::mem::replace(again, true);
+        }
+        let is_new = self.queued.insert(key.clone());
+        if is_new {
             self.ready.push_back(key);
         }
+        is_new
+    }
+
+    /// How many keys are ready to be worked on.
+    pub fn ready(&self) -> usize {
+        self.ready.len()
     }
 
     /// Asks for work on a key at `at`, unless it is due earlier anyway.

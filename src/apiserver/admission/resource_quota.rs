@@ -3,12 +3,11 @@
 //! What is used is in the status of each quota. A write adds its part there before it happens, if the status is still as it was read, so that
 //! several API servers together hold to a quota, too. What goes is counted off by the quotas' controller.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, RandomState};
 
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::super::Server;
 use super::super::feed::Freshness;
@@ -22,10 +21,20 @@ use crate::object::resource::RESOURCE_QUOTA;
 use crate::object::{Object, ObjectKey};
 use crate::util::quantity::Quantity;
 
+/// So many locks are shared by all namespaces.
+const LOCKS: usize = 64;
+
 /// The locks of namespaces that have quotas: writes of one server wait here, rather than conflict.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Quotas {
-    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    hasher: RandomState,
+    locks: [Mutex<()>; LOCKS],
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self { hasher: RandomState::new(), locks: std::array::from_fn(|_| Mutex::default()) }
+    }
 }
 
 /// What a write was counted with. To be refunded if the write does not happen.
@@ -49,8 +58,7 @@ impl Quotas {
         }
         let usage = Usage::of(server, review, object);
         let concerned: Vec<_> = concerned.into_iter().map(|(quota, value)| (quota, usage.added(review, &value), value)).collect();
-        let lock = self.locks.lock().entry(namespace.to_string()).or_default().clone();
-        let _alone = lock.lock().await;
+        let _alone = self.lock(namespace).await;
         // One that refuses keeps the others from being charged.
         for (_, added, value) in &concerned {
             let used = used(server, value).await?;
@@ -73,6 +81,10 @@ impl Quotas {
             }
         }
         Ok(charge)
+    }
+
+    async fn lock(&self, namespace: &str) -> MutexGuard<'_, ()> {
+        self.locks[self.hasher.hash_one(namespace) as usize % LOCKS].lock().await
     }
 }
 

@@ -321,7 +321,7 @@ fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Times
         (None, _, asked) => {
             let seconds = grace_of_pod(value, asked);
             if let Some(generation) = json::integer(value, "/metadata/generation").filter(|it| *it > 0) {
-                json::metadata(value).insert("generation".to_owned(), (generation + 1).into());
+                json::metadata(value).insert("generation".to_owned(), generation.saturating_add(1).into());
             }
             (seconds, now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now))
         }
@@ -390,7 +390,7 @@ fn mark_now(value: &mut Value, now: Timestamp) {
     if metadata.get("deletionGracePeriodSeconds").is_none()
         && let Some(generation) = metadata.get("generation").and_then(Value::as_i64).filter(|it| *it > 0)
     {
-        metadata.insert("generation".to_owned(), (generation + 1).into());
+        metadata.insert("generation".to_owned(), generation.saturating_add(1).into());
     }
     json::set_default(metadata, "deletionTimestamp", json::time(now));
     metadata.insert("deletionGracePeriodSeconds".to_owned(), 0.into());

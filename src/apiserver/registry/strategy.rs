@@ -162,7 +162,7 @@ fn count_templates(new: &mut Value, old: &Value) {
     let before = old.pointer("/metadata/annotations").and_then(|it| it.get(codec::TEMPLATE_GENERATION)?.as_str()?.parse::<i64>().ok());
     let before = before.unwrap_or(1);
     let changed = new.pointer("/spec/template") != old.pointer("/spec/template");
-    let count = before + i64::from(changed);
+    let count = before.saturating_add(i64::from(changed));
     json::entry_map(json::metadata(new), "annotations").insert(codec::TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 

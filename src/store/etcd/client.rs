@@ -56,6 +56,7 @@ enum Kind {
     /// The member does not answer, or not usefully; another one may.
     Unreachable,
     Compacted,
+    ToCome,
     LeaseNotFound,
     Full,
     Other,
@@ -66,6 +67,8 @@ enum Kind {
 pub(super) enum CallError {
     /// The revision that the call is about is compacted.
     Compacted,
+    /// The revision that the call is about is newer than the newest.
+    ToCome,
     LeaseNotFound,
     Store(StoreError),
 }
@@ -75,6 +78,7 @@ impl From<CallError> for StoreError {
         match error {
             CallError::Store(error) => error,
             CallError::Compacted => Self::Failed(anyhow::anyhow!("the revision has been compacted")),
+            CallError::ToCome => Self::Failed(anyhow::anyhow!("etcdserver: mvcc: required revision is a future revision")),
             CallError::LeaseNotFound => Self::Unavailable(anyhow::anyhow!("the lease ended early")),
         }
     }
@@ -144,6 +148,7 @@ impl Members {
             let text = format!("etcd server {endpoint}: {text}");
             match kind_of {
                 Kind::Compacted => return Err(CallError::Compacted),
+                Kind::ToCome => return Err(CallError::ToCome),
                 Kind::LeaseNotFound => return Err(CallError::LeaseNotFound),
                 Kind::Full => return Err(CallError::Store(StoreError::Full(anyhow::anyhow!(text)))),
                 Kind::Other => return Err(CallError::Store(StoreError::Failed(anyhow::anyhow!(text)))),
@@ -205,6 +210,7 @@ fn classify(error: &Error) -> Kind {
     // Codes of gRPC. Where etcd has several errors under one code, its messages tell them apart.
     match i32::from(status.code()) {
         11 if message.contains("compacted") => Kind::Compacted,
+        11 if message.contains("future revision") => Kind::ToCome,
         5 if message.contains("lease not found") => Kind::LeaseNotFound,
         8 if message.contains("space") => Kind::Full,
         1 | 4 | 8 | 14 if causes(error).any(|cause| cause.starts_with("tcp connect error") || cause.starts_with("dns error")) => {

@@ -125,10 +125,8 @@ async fn check_compacted(members: &Members, revision: Revision) -> Result<bool> 
         async move { kv.get("\0", Some(options)).await }
     };
     match members.kv(Call::Repeatable, get).await {
-        Ok(_) => Ok(false),
+        Ok(_) | Err(CallError::ToCome) => Ok(false),
         Err(CallError::Compacted) => Ok(true),
-        // A revision to come.
-        Err(CallError::Store(StoreError::Failed(_))) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,11 +1,14 @@
 //! Workloads as kubectl rolls them out, back and on. A thread plays the kubelets.
 
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::plane::Plane;
+use crate::support::process::run;
+use crate::support::wait_for;
 
 /// Ends the thread that plays, also when the test fails.
 struct Stop<'a>(&'a AtomicBool);
@@ -251,5 +254,20 @@ fn cron_jobs_start_jobs() {
         plane.wait_until("the event", &["get", "events"], |it| it.contains("SawCompletedJob") && it.contains("Created job often-"));
         plane.ok(&["delete", "cronjob", "often", "yearly"]);
         plane.wait("no jobs", &["get", "jobs", "-o", "name"], "");
+    });
+}
+
+#[test]
+fn a_managers_metrics_show_its_queues() {
+    let plane = Plane::start();
+    plane.ok(&["create", "deployment", "web", "--image=i"]);
+    let line = |name: &str| format!("workqueue_work_duration_seconds_count{{name=\"{name}\"}} ");
+    let said = plane.manager(0).said();
+    let url = said.split_once("/healthz and /metrics on ").and_then(|(_, rest)| rest.lines().next()).expect("its address");
+    wait_for("a replica set that was worked on", Duration::from_secs(30), || {
+        let metrics = run(Command::new("curl").args(["-s", &format!("{url}/metrics")]));
+        let count = |name: &str| metrics.split_once(&line(name)).and_then(|(_, rest)| rest.lines().next()?.parse::<u64>().ok());
+        let all = ["deployment", "replicaset", "namespace"].map(|it| count(it).unwrap_or_default());
+        if all.iter().all(|it| *it > 0) { Ok(()) } else { Err(format!("{all:?}")) }
     });
 }
