@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// What a pod asks of the node itself, rather than of its resources; read from its `spec`.
+/// The node constraints of a pod, from its `spec`; resource requests are not part of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "PodSpec")]
 pub struct Constraints {
@@ -15,11 +15,12 @@ pub struct Constraints {
     /// Required node affinity: one of the terms must hold.
     pub affinity: Option<Vec<Term>>,
     pub tolerations: Vec<Toleration>,
-    /// Where its volumes can be used: of each, one of the terms must hold. Not of its `spec`: who knows the volumes adds them.
+    /// Where the pod's volumes can be used: one term of each list must hold. The `spec` does not say this; the caller adds it from the
+    /// volumes.
     pub volumes: Vec<Arc<[Term]>>,
 }
 
-/// A node as constraints see it.
+/// The parts of a node that constraints are checked against.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(from = "Node")]
 pub struct NodeFacts {
@@ -30,7 +31,7 @@ pub struct NodeFacts {
     pub unschedulable: bool,
 }
 
-/// Why a node will not do for a pod.
+/// Why a pod cannot be placed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mismatch {
     Name,
@@ -47,7 +48,7 @@ pub enum Mismatch {
 pub struct Term {
     #[serde(default)]
     pub match_expressions: Vec<Expression>,
-    /// On fields of the node; `metadata.name` is the only one.
+    /// On fields of the node; Kubernetes knows only `metadata.name`.
     #[serde(default)]
     pub match_fields: Vec<Expression>,
 }
@@ -92,7 +93,7 @@ pub struct Toleration {
     pub effect: Box<str>,
 }
 
-/// `spec.affinity` of a pod, as far as it is about nodes and must be held to.
+/// The required node affinity in a pod's `spec.affinity`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Affinity {
@@ -113,7 +114,7 @@ struct Required {
 }
 
 impl Affinity {
-    /// One of these terms must hold; `None`: nothing is asked for.
+    /// One of these terms must hold; `None` if there is no required affinity.
     pub fn terms(self) -> Option<Vec<Term>> {
         Some(self.node_affinity?.required?.terms)
     }
@@ -178,15 +179,16 @@ impl From<Node> for NodeFacts {
     }
 }
 
-/// What the node life cycle puts on a node whose kubelet is silent. An agent without an executor has no kubelet yet: a launch brings it.
+/// Taints that the node life cycle controller puts on a node whose kubelet is silent. An agent without an executor has no kubelet yet: a
+/// launch brings one.
 const NO_KUBELET: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 
 impl Constraints {
-    /// Whether a pod may be put on the node. `has_kubelet`: an executor of ours runs there.
+    /// Whether a pod may be placed on the node. `has_kubelet`: a km executor runs there.
     ///
     /// # Errors
-    /// The first thing that is in the way.
+    /// The first constraint that fails.
     pub fn admit(&self, node: &NodeFacts, has_kubelet: bool) -> Result<(), Mismatch> {
         self.suits(node)?;
         let cordon = Taint { key: UNSCHEDULABLE.into(), value: "".into(), effect: "NoSchedule".into() };
@@ -198,10 +200,10 @@ impl Constraints {
         if taints.any(bars) { Err(Mismatch::Taint) } else { Ok(()) }
     }
 
-    /// Whether the node is one of those that the pod asks for, whatever state it is in.
+    /// Whether the node satisfies the pod's own requirements (name, labels, affinity, volumes), regardless of taints and cordons.
     ///
     /// # Errors
-    /// The first thing that is in the way.
+    /// The first requirement that fails.
     pub fn suits(&self, node: &NodeFacts) -> Result<(), Mismatch> {
         if self.node_name.as_ref().is_some_and(|it| *it != node.name) {
             return Err(Mismatch::Name);
@@ -218,7 +220,7 @@ impl Constraints {
         Ok(())
     }
 
-    /// The one node that will do, if the pod names it: itself, or by its affinity as the pods of a DaemonSet do.
+    /// The only node that the pod can run on, if it names one: in `spec.nodeName`, or by an affinity of the kind that DaemonSet pods have.
     pub fn pinned(&self) -> Option<&str> {
         self.node_name.as_deref().or_else(|| match self.affinity.as_deref()? {
             [term] => term.node(),
@@ -226,7 +228,7 @@ impl Constraints {
         })
     }
 
-    /// The one value that a label must have by one of its volumes, as those have it that are disks of a node.
+    /// The only value of a node label that the pod's volumes allow. Local volumes pin a node in this way.
     pub fn volume_label(&self, label: &str) -> Option<&str> {
         let terms = self.volumes.iter().filter_map(|it| if let [term] = &**it { Some(term) } else { None });
         terms.flat_map(|it| &it.match_expressions).filter(|it| &*it.key == label).find_map(Expression::sole_value)
@@ -253,12 +255,12 @@ impl NodeFacts {
 }
 
 impl Term {
-    /// The one node that it names.
+    /// The only node that the term allows.
     fn node(&self) -> Option<&str> {
         self.match_fields.iter().filter(|it| &*it.key == "metadata.name").find_map(Expression::sole_value)
     }
 
-    /// Whether a node is as it asks. A term that asks for nothing matches nothing.
+    /// Whether a node meets the term. A term without requirements matches nothing.
     pub fn holds(&self, node: &NodeFacts) -> bool {
         let asks = !self.match_expressions.is_empty() || !self.match_fields.is_empty();
         asks && self.match_expressions.iter().all(|it| it.holds(node.label(&it.key)))
@@ -267,7 +269,7 @@ impl Term {
 }
 
 impl Expression {
-    /// The only value that will do.
+    /// The value, if only one is allowed.
     pub fn sole_value(&self) -> Option<&str> {
         match (self.operator, &self.values[..]) {
             (Operator::In, [value]) => Some(value),

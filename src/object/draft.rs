@@ -8,20 +8,20 @@ use serde_json::Value;
 use super::meta::{self, Meta};
 use super::{Object, ObjectError, ResourceRef, Revision};
 
-/// Everything of an object but its revision, which the store gives. Who writes it knows it as a tree, so that it need not be parsed when it
-/// comes back.
+/// An object without its revision, which the store assigns. The metadata comes from the writer's JSON tree, so that the stored bytes need
+/// not be parsed again.
 #[derive(Debug)]
 pub struct Draft {
     resource: ResourceRef,
     meta: Meta,
     stored: Bytes,
-    /// Where in `stored` the metadata begins, behind its brace.
+    /// Offset in `stored` just behind the opening brace of the metadata.
     at: usize,
 }
 
 impl Draft {
-    /// The object that `stored` is as text, as the store keeps it, and `tree` as a tree; `at` is where in the text its metadata begins, behind
-    /// the brace.
+    /// `stored` is the object's JSON as the store keeps it, `tree` the same object as a tree, and `at` the offset in `stored` just behind
+    /// the opening brace of the metadata.
     ///
     /// # Errors
     /// If it has no `metadata.name`.
@@ -31,7 +31,7 @@ impl Draft {
         Ok(Self { resource, meta, stored, at })
     }
 
-    /// As the store keeps it.
+    /// The bytes that the store keeps.
     pub fn stored(&self) -> &Bytes {
         &self.stored
     }

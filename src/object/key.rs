@@ -1,4 +1,4 @@
-//! What an object is called, and where the store keeps it.
+//! The name of an object, and its key in the store.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -19,7 +19,7 @@ impl Name {
         Self { namespace: namespace.into(), name: name.into() }
     }
 
-    /// How the store orders two pairs of namespace and name: as the texts `namespace/name`, in which `a-b/x` comes before `a/x`.
+    /// The store's order of two (namespace, name) pairs: that of the strings `namespace/name`, in which `a-b/x` comes before `a/x`.
     pub fn order(a: (&str, &str), b: (&str, &str)) -> Ordering {
         if a.0 == b.0 {
             return a.1.cmp(b.1);
@@ -52,7 +52,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// Which object: its resource, namespace and name.
+/// Identifies an object: resource, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectKey {
     pub resource: ResourceRef,
@@ -69,7 +69,7 @@ impl ObjectKey {
         format!("{}{}", self.resource.store_prefix(root), self.name)
     }
 
-    /// The inverse of [`ObjectKey::to_path`]; `None` for a key that no known resource has.
+    /// The inverse of [`ObjectKey::to_path`]; `None` if no known resource has such a key.
     pub fn from_path(root: &str, path: &str) -> Option<Self> {
         let rest = path.strip_prefix(root)?.strip_prefix('/')?;
         let (first, after) = rest.split_once('/')?;

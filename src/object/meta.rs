@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use super::resource::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, Selectable};
 use super::{Name, ObjectError, ResourceRef, Revision};
 
-/// The finalizer that keeps an object of this kind while something uses it, if it can be in use.
+/// The finalizer that protects an object of this kind while it is in use, if the kind has one.
 pub fn protection(resource: ResourceRef) -> Option<&'static str> {
     match resource {
         it if it == &PERSISTENT_VOLUME_CLAIM => Some("kubernetes.io/pvc-protection"),
@@ -21,7 +21,7 @@ pub fn protection(resource: ResourceRef) -> Option<&'static str> {
     }
 }
 
-/// `metadata` of an object, without its annotations and managed fields (which are long, and read through the typed form).
+/// An object's `metadata`, without annotations and managed fields, which are long and read through the typed form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
     pub name: Name,
@@ -112,7 +112,7 @@ pub(super) fn parse(json: &[u8], resource: ResourceRef) -> Result<(Meta, usize),
     Ok((assemble(serde_json::from_str(raw)?, fields)?, at))
 }
 
-/// The same of an object that is still a tree.
+/// As [`parse`], from a tree.
 pub(super) fn of(object: &Value, resource: ResourceRef) -> Result<Meta, ObjectError> {
     let fields = resource.selectable.iter().map(|field| {
         let value = field.path.split('.').try_fold(object, |value, step| value.get(step));
@@ -153,7 +153,7 @@ fn assemble(wire: Wire, fields: Vec<Box<str>>) -> Result<Meta, ObjectError> {
     })
 }
 
-/// `json`, an object, with another (or its first) `metadata.resourceVersion`.
+/// The object `json` with its `metadata.resourceVersion` set or replaced.
 pub(super) fn with_revision(json: &[u8], revision: Revision) -> Bytes {
     #[derive(Deserialize)]
     struct Outer<'a> {
@@ -201,7 +201,7 @@ impl<'de> Deserialize<'de> for Labels {
     }
 }
 
-/// Reads an object's top level: the raw `metadata`, and what of the rest can be selected.
+/// Reads an object's top level: the raw `metadata`, and the selectable fields.
 struct Top<'a> {
     selectable: &'static [Selectable],
     out: &'a mut [Box<str>],
@@ -228,7 +228,8 @@ impl<'de> Visitor<'de> for Top<'_> {
     }
 }
 
-/// Reads the value of `key`, `depth` steps into the paths of `candidates`: into `out` where a path ends here, ignoring it where none goes on.
+/// Reads the value of `key`, which is `depth` steps into the paths of `candidates`: stored in `out` where a path ends here, ignored where
+/// no path continues.
 fn descend<'de, A: MapAccess<'de>>(
     map: &mut A,
     key: &str,

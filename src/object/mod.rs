@@ -1,4 +1,4 @@
-//! The unit that every part shares: one API object at one resource version, and the data that describes its kind.
+//! The unit that all parts of km share: one API object at one resource version, and the data that describes its kind.
 //! Pure data: nothing here does I/O.
 
 pub mod constraints;
@@ -27,10 +27,10 @@ pub use meta::{Meta, OwnerReference};
 pub use resource::{Resource, ResourceRef};
 pub use status::Status;
 
-/// A store's revision, and so an object's `metadata.resourceVersion`: one counter for all kinds. 0 means none.
+/// A store revision, and thereby an object's `metadata.resourceVersion`: one counter for all kinds. 0 means none.
 pub type Revision = u64;
 
-/// One API object at one resource version. Immutable, shared by `Arc`, parsed for its metadata and selectable fields once.
+/// One API object at one resource version. Immutable and shared by `Arc`; metadata and selectable fields are parsed once.
 pub struct Object {
     resource: ResourceRef,
     meta: Meta,
@@ -40,7 +40,7 @@ pub struct Object {
     part: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
-/// Bytes that are not an object of the kind they should be.
+/// Why bytes are not an object of the expected kind.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
     #[error("not an object: {0}")]
@@ -52,7 +52,7 @@ pub enum ObjectError {
 }
 
 impl Object {
-    /// An object as the store keeps it, without a resource version: `revision` is written into it.
+    /// Parses an object as the store keeps it, without a resource version, and writes `revision` into it.
     ///
     /// # Errors
     /// If `stored` is not JSON with a `metadata.name`.
@@ -61,7 +61,7 @@ impl Object {
         Ok(Self::stamped(resource, meta, stored, at, revision))
     }
 
-    /// As [`Object::from_stored`], of what has been parsed before; the metadata begins at `at`, behind its brace.
+    /// As [`Object::from_stored`], for bytes that are already parsed; `at` is the offset just behind the opening brace of the metadata.
     fn stamped(resource: ResourceRef, meta: Meta, stored: &[u8], at: usize, revision: Revision) -> Arc<Self> {
         let end: &[u8] = if stored[at..].trim_ascii_start().starts_with(b"}") { b"\"" } else { b"\"," };
         let body = [&stored[..at], b"\"resourceVersion\":\"", revision.to_string().as_bytes(), end, &stored[at..]].concat();
@@ -77,7 +77,7 @@ impl Object {
         Ok(Self::assemble(resource, meta, body))
     }
 
-    /// The same object with another resource version: what a watch reports of an object at the moment it went.
+    /// The same object at another resource version, as a watch reports a deleted object.
     pub fn at_revision(&self, revision: Revision) -> Arc<Self> {
         let body = meta::with_revision(&self.body, revision);
         Arc::new(Self {
@@ -123,11 +123,11 @@ impl Object {
         &self.body
     }
 
-    /// The typed form (a `k8s-openapi` struct), decoded on the first call only. It is for reading, and for building objects that km
-    /// itself owns: what a user wrote is never written back through it.
+    /// The typed form (a `k8s-openapi` struct), decoded on the first call. For reading, and for objects that km itself owns: an object of a
+    /// user is never written back through it.
     ///
     /// # Panics
-    /// If one object is asked for as two different types; a resource has one.
+    /// If one object is read as two different types; each resource has one.
     ///
     /// # Errors
     /// The decoder's, if the object does not fit the type.
@@ -140,7 +140,7 @@ impl Object {
             .get_or_init(|| serde_json::from_slice::<T>(&self.body).ok().map(|value| Arc::new(value) as Arc<dyn Any + Send + Sync>));
         match decoded {
             Some(any) => Ok(any.downcast_ref::<T>().expect("a resource has one typed form")),
-            // Rare: decode again for the error, rather than keep one for every object.
+            // Rare: decode again to get the error, rather than keep an error in every object.
             None => match serde_json::from_slice::<T>(&self.body) {
                 Err(error) => Err(error),
                 Ok(_) => unreachable!("decoding is deterministic"),
@@ -148,11 +148,11 @@ impl Object {
         }
     }
 
-    /// The little that controllers need of an object that there may be very many of, decoded on the first call only; the default if the
-    /// object does not fit.
+    /// The few fields that controllers need of kinds with very many objects, decoded on the first call; the type's default if the object
+    /// does not decode.
     ///
     /// # Panics
-    /// If one object is asked for two different types; a resource has one.
+    /// If one object is read as two different types; each resource has one.
     pub fn part<T>(&self) -> &T
     where
         T: DeserializeOwned + Default + Any + Send + Sync,
@@ -161,8 +161,8 @@ impl Object {
         part.downcast_ref().expect("a resource has one part")
     }
 
-    /// The value of a selectable field, such as `spec.nodeName` or `metadata.name`; empty if the object does not have it. `None` if the
-    /// kind does not let its objects be selected by this field.
+    /// The value of a selectable field, such as `spec.nodeName` or `metadata.name`; the field's default if the object lacks it. `None` if
+    /// the kind has no such selectable field.
     pub fn field(&self, path: &str) -> Option<&str> {
         match path {
             "metadata.name" => Some(self.name()),

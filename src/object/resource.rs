@@ -1,4 +1,4 @@
-//! The registry of resources: everything that discovery, storage, tables and selectors need to know of a kind, as data.
+//! The registry of resources: the data about each kind that discovery, storage, tables and selectors need.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -22,17 +22,17 @@ pub struct Resource {
     pub namespaced: bool,
     pub verbs: &'static [&'static str],
     pub subresources: &'static [Subresource],
-    /// What a field selector may name beyond `metadata.name` and `metadata.namespace`.
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`.
     pub selectable: &'static [Selectable],
     /// Name of the schema type, such as `io.k8s.api.core.v1.Pod`.
     pub schema: &'static str,
-    /// Another version in which the objects are stored, if it is not this one.
+    /// The version in which the objects are stored, if not this one.
     pub stored_as: Option<ResourceRef>,
-    /// Since when, and what to use instead, as every client is told that uses it; empty if it is not deprecated.
+    /// The deprecation warning that clients get: since when, and the replacement. Empty if not deprecated.
     pub deprecated: &'static str,
 }
 
-/// A field that objects can be selected by.
+/// A field that field selectors may use.
 #[derive(Debug)]
 pub struct Selectable {
     /// Dotted JSON path.
@@ -81,17 +81,17 @@ impl Resource {
         self.subresources.iter().find(|it| it.name == name)
     }
 
-    /// The version in which the objects are stored, cached and checked. Others exist only in requests and answers.
+    /// The version in which objects are stored, cached and validated. Other versions exist only in requests and responses.
     pub fn storage(&'static self) -> ResourceRef {
         self.stored_as.unwrap_or(self)
     }
 
-    /// Whether there are objects of it that a store keeps in this very version.
+    /// Whether the store keeps objects of this resource in this version.
     pub fn is_stored(&self) -> bool {
         self.allows("watch") && self.stored_as.is_none()
     }
 
-    /// Whether who deletes an object of it is shown the last of it, rather than that it is gone.
+    /// Whether a DELETE responds with the deleted object rather than with a `Status`.
     pub fn shows_deleted(&self) -> bool {
         matches!(
             (self.group, self.plural),
@@ -124,7 +124,7 @@ pub fn stored(group: &str, plural: &str) -> Option<ResourceRef> {
     ALL.iter().copied().find(|it| it.plural == plural && it.group == group && it.is_stored())
 }
 
-/// The resource that keeps the objects of this `apiVersion` and `kind`.
+/// The storage version of the resource with this `apiVersion` and `kind`.
 pub fn of_kind(api_version: &str, kind: &str) -> Option<ResourceRef> {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     ALL.iter().copied().find(|it| it.kind == kind && it.group == group && it.version == version).map(Resource::storage)

@@ -24,7 +24,7 @@ const fn field_or(path: &'static str, absent: &'static str) -> Selectable {
     Selectable { path, absent, stored: path }
 }
 
-/// A field that the stored version has under another name.
+/// A field with another path in the stored version.
 const fn renamed(path: &'static str, stored: &'static str) -> Selectable {
     Selectable { path, absent: "", stored }
 }
@@ -111,7 +111,7 @@ resource!(ENDPOINTS = "" "v1" "Endpoints" "endpoints" "endpoints" {
     deprecated: "v1.33+; use discovery.k8s.io/v1 EndpointSlice",
 });
 resource!(
-    /// Not stored: the server asks the components when somebody asks for them.
+    /// Not stored: each request asks the components.
     COMPONENT_STATUS = "" "v1" "ComponentStatus" "componentstatuses" "componentstatus" {
     short_names: &["cs"],
     namespaced: false,
@@ -317,8 +317,8 @@ resource!(CSI_STORAGE_CAPACITY = "storage.k8s.io" "v1" "CSIStorageCapacity" "csi
 });
 
 resource!(
-    /// A resource that users add to the API. Nothing is made of one yet, so there are none, and none can be created: with the verbs that
-    /// write, whatever looks up a resource (paths, discovery, OpenAPI, the cache's tables) has to look among these objects as well.
+    /// A resource that users add to the API. km serves no custom resources yet, so none can be created. Before the write verbs are added,
+    /// every lookup of a resource (paths, discovery, OpenAPI, the cache's tables) must include these objects.
     CUSTOM_RESOURCE_DEFINITION = "apiextensions.k8s.io" "v1" "CustomResourceDefinition" "customresourcedefinitions" "customresourcedefinition" {
     short_names: &["crd", "crds"],
     categories: &["api-extensions"],
@@ -361,10 +361,10 @@ resource!(CERTIFICATE_SIGNING_REQUEST = "certificates.k8s.io" "v1" "CertificateS
 });
 
 resource!(
-    /// The form in which everything that has replicas shows them under `scale`. No collection of its own.
+    /// The body of every `scale` subresource. It has no collection of its own.
     SCALE = "autoscaling" "v1" "Scale" "scales" "scale" { verbs: &[], schema: "io.k8s.api.autoscaling.v1.Scale" });
 
-/// Makes the row of a question: creating one answers it, and nothing is stored.
+/// Makes the row of a review: creating one returns an answer and stores nothing.
 macro_rules! review {
     ($name:ident = $group:literal $kind:literal $plural:literal $singular:literal, $schema:literal, namespaced: $namespaced:literal) => {
         resource!($name = $group "v1" $kind $plural $singular { verbs: CREATE, namespaced: $namespaced, schema: $schema });
@@ -384,7 +384,7 @@ review!(SELF_SUBJECT_RULES_REVIEW = "authorization.k8s.io" "SelfSubjectRulesRevi
 review!(SUBJECT_ACCESS_REVIEW = "authorization.k8s.io" "SubjectAccessReview" "subjectaccessreviews" "subjectaccessreview",
     "io.k8s.api.authorization.v1.SubjectAccessReview", namespaced: false);
 
-/// Every resource, in discovery's order: of several versions the preferred one first.
+/// Every resource, in discovery's order: the preferred version first.
 pub static ALL: &[ResourceRef] = &[
     &BINDING,
     &COMPONENT_STATUS,

@@ -1,5 +1,5 @@
-//! What service addresses are given out of (ServiceCIDR), and those that are given out (IPAddress): what both say to the allocator and to
-//! the controller that keeps ranges as long as they are used.
+//! ServiceCIDRs, from which service addresses are allocated, and IPAddresses, the allocated ones: what the allocator and the controller
+//! that protects ranges in use read from both.
 
 use std::net::IpAddr;
 
@@ -11,9 +11,9 @@ use crate::util::cidr::Cidr;
 /// Labels of an IPAddress.
 pub const FAMILY: &str = "ipaddress.kubernetes.io/ip-family";
 pub const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
-/// Who manages the addresses of services.
+/// The value of [`MANAGED_BY`] on addresses of services.
 pub const ALLOCATOR: &str = "ipallocator.k8s.io";
-/// Keeps a range until none of its addresses is used.
+/// Protects a range until none of its addresses is in use.
 pub const FINALIZER: &str = "networking.k8s.io/service-cidr-finalizer";
 /// The condition of a range.
 pub const READY: &str = "Ready";
@@ -23,40 +23,40 @@ pub fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
 
-/// The ranges of a ServiceCIDR: one, or one of each family.
+/// The ranges of a ServiceCIDR: one, or one per family.
 pub fn ranges(object: &Object) -> Vec<Cidr> {
     let Ok(it) = object.typed::<ServiceCIDR>() else { return Vec::new() };
     it.spec.iter().flat_map(|it| it.cidrs.iter().flatten()).filter_map(|it| it.parse().ok()).collect()
 }
 
-/// Whether somebody has found a ServiceCIDR ready; `None` if nobody has looked at it yet.
+/// The `Ready` condition of a ServiceCIDR; `None` if no controller has set it yet.
 pub fn condition(object: &Object) -> Option<bool> {
     let status = object.typed::<ServiceCIDR>().ok()?.status.as_ref()?;
     let mut conditions = status.conditions.iter().flatten();
     conditions.find(|it| it.type_ == READY).map(|it| it.status == "True")
 }
 
-/// Whether addresses may be given out of a ServiceCIDR. There need be no controller that looks at it.
+/// Whether addresses may be allocated from a ServiceCIDR. A ServiceCIDR without the condition is ready, since no controller need run.
 pub fn is_ready(object: &Object) -> bool {
     !object.meta().is_deleted() && condition(object).unwrap_or(true)
 }
 
-/// Whether somebody could have this address out of a ServiceCIDR.
+/// Whether an address can be allocated from a ServiceCIDR.
 pub fn has_host(object: &Object, address: IpAddr) -> bool {
     ranges(object).iter().any(|it| it.has_host(address))
 }
 
-/// Whether an IPAddress is one of those that the API server manages.
+/// Whether the API server manages this IPAddress.
 pub fn is_managed(address: &Object) -> bool {
     address.meta().label(MANAGED_BY) == Some(ALLOCATOR)
 }
 
-/// What an IPAddress is given to.
+/// The object that an IPAddress is allocated to.
 pub fn parent(address: &Object) -> Option<&ParentReference> {
     address.typed::<IPAddress>().ok().and_then(|it| it.spec.as_ref()).map(|it| &it.parent_ref)
 }
 
-/// The service that an IPAddress is given to, by namespace and name.
+/// The service that an IPAddress is allocated to, by namespace and name.
 pub fn service(address: &Object) -> Option<(&str, &str)> {
     let parent = parent(address)?;
     let is_service = parent.resource == "services" && parent.group.as_deref().unwrap_or_default().is_empty();

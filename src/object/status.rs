@@ -1,4 +1,4 @@
-//! `metav1.Status`: what a user of the API is told when a request fails (reasons and codes as in `k8s.io/apimachinery` `api/errors`).
+//! `metav1.Status`: the response to a failed request (reasons and codes as in `k8s.io/apimachinery` `api/errors`).
 
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::ResourceRef;
 use crate::util::go;
 
-/// A failed (or, for some deletes, successful) request's answer. It is also the error type of everything that serves the API.
+/// The response to a failed request (or to some successful deletes). Also the error type of all code that serves the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
@@ -26,12 +26,12 @@ pub struct Status {
     pub reason: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
-    /// The HTTP status code; 0 if it is that of the answer and not said in the body.
+    /// The HTTP status code; 0 if the body does not repeat it.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub code: u16,
 }
 
-/// What a [`Status`] is about.
+/// The subject of a [`Status`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Details {
@@ -50,7 +50,7 @@ pub struct Details {
     pub retry_after_seconds: Option<u32>,
 }
 
-/// One of possibly several reasons, each tied to a field where there is one.
+/// One of possibly several causes, with its field where there is one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Cause {
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -82,7 +82,7 @@ impl std::fmt::Display for Status {
 impl std::error::Error for Status {}
 
 impl Status {
-    /// A failure with any code and reason; the constructors below are the usual ones.
+    /// A failure with any code and reason; the constructors below cover the usual ones.
     pub fn failure(code: u16, reason: &str, message: impl Into<String>) -> Self {
         Self {
             kind: kind(),
@@ -96,12 +96,12 @@ impl Status {
         }
     }
 
-    /// As [`Status::failure`], of a request that did not get as far as to a resource: what it is about is empty.
+    /// As [`Status::failure`], for a request that failed before it reached a resource: `details` is empty.
     pub fn undirected(code: u16, reason: &str, message: impl Into<String>) -> Self {
         Self { details: Some(Details::default()), ..Self::failure(code, reason, message) }
     }
 
-    /// What a delete answers when the object is gone.
+    /// The response to a delete whose object is gone.
     pub fn deleted(resource: ResourceRef, name: &str, uid: &str) -> Self {
         let details = Details {
             name: name.to_owned(),
@@ -127,7 +127,7 @@ impl Status {
         Self::failure(404, "NotFound", format!("{} {name:?} not found", resource.qualified())).about(resource, name)
     }
 
-    /// The same of a resource in another version, if that is of another group.
+    /// Names another version of the resource in the message and details, if that version is in another group.
     #[must_use]
     pub fn renamed(mut self, from: ResourceRef, to: ResourceRef) -> Self {
         if from.group != to.group
@@ -143,13 +143,13 @@ impl Status {
         Self::failure(409, "AlreadyExists", format!("{} {name:?} already exists", resource.qualified())).about(resource, name)
     }
 
-    /// A write that did not happen because the object is not what the writer took it for.
+    /// A write that failed because the object has changed or differs from the writer's precondition.
     pub fn conflict(resource: ResourceRef, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified());
         Self::failure(409, "Conflict", message).about(resource, name)
     }
 
-    /// As [`Status::conflict`], over a part of an object that is named beside its resource: `deployments/scale.apps`.
+    /// As [`Status::conflict`], for a subresource, which the message names: `deployments/scale.apps`.
     pub fn conflict_in_part(resource: ResourceRef, part: &str, name: &str, why: &str) -> Self {
         let plural = format!("{}/{part}", resource.plural);
         let mut status = Self::conflict(resource, name, why);
@@ -160,7 +160,7 @@ impl Status {
         status
     }
 
-    /// As [`Status::conflict`], over what is asked of an object, which names its kind: `Deployment.apps`.
+    /// As [`Status::conflict`], with the kind in place of the resource: `Deployment.apps`.
     pub fn conflict_of_kind(resource: ResourceRef, name: &str, why: &str) -> Self {
         let mut status = Self::conflict(resource, name, why);
         status.message = status.message.replacen(resource.plural, resource.kind, 1);
@@ -175,17 +175,17 @@ impl Status {
         Self::conflict(resource, name, "the object has been modified; please apply your changes to the latest version and try again")
     }
 
-    /// An object whose fields are wrong: one cause a field. The message lists them as Kubernetes does.
+    /// An object with invalid fields: one cause per field. The message lists them as Kubernetes does.
     pub fn invalid(resource: ResourceRef, name: &str, causes: Vec<Cause>) -> Self {
         Self::invalid_kind(resource.group, resource.kind, name, causes)
     }
 
-    /// As [`Status::invalid`], of a request's options, such as `PatchOptions`.
+    /// As [`Status::invalid`], for a request's options, such as `PatchOptions`.
     pub fn invalid_options(kind: &str, causes: Vec<Cause>) -> Self {
         Self::invalid_kind("meta.k8s.io", kind, "", causes)
     }
 
-    /// As [`Status::invalid`], of what is no object of a resource.
+    /// As [`Status::invalid`], for a body that is not an object of a resource.
     pub fn invalid_kind(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
         let text =
             |cause: &Cause| if cause.field.is_empty() { cause.message.clone() } else { format!("{}: {}", cause.field, cause.message) };
@@ -207,7 +207,7 @@ impl Status {
         Self::failure(403, "Forbidden", format!("{} {name:?} is forbidden: {why}", resource.qualified())).about(resource, name)
     }
 
-    /// The resource version asked for is older than what is kept.
+    /// The requested resource version is older than the retained history.
     pub fn expired(message: impl Into<String>) -> Self {
         Self::failure(410, "Expired", message)
     }
@@ -251,7 +251,7 @@ impl Cause {
         Self { reason: "FieldValueRequired".to_owned(), message, field: field.into() }
     }
 
-    /// `value` is printed as JSON would, but for texts, which are printed as Go quotes them, and for nothing at all, which it quotes too.
+    /// `value` is printed as JSON, except strings (quoted as Go does) and null (printed as `"null"`).
     pub fn invalid(field: impl Into<String>, value: &serde_json::Value, detail: &str) -> Self {
         let shown = match value {
             serde_json::Value::Null => "\"null\"".to_owned(),
@@ -274,12 +274,12 @@ impl Cause {
         Self { reason: "FieldValueDuplicate".to_owned(), message: format!("Duplicate value: {value}"), field: field.into() }
     }
 
-    /// Like [`Cause::invalid`], of a value that is shown as this text (Go's form of it).
+    /// As [`Cause::invalid`], with `shown` as the printed value (Go's form of it).
     pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
         Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
     }
 
-    /// A reference to something that the object does not have.
+    /// A reference to something that does not exist in the object.
     pub fn not_found(field: impl Into<String>, value: &str) -> Self {
         Self { reason: "FieldValueNotFound".to_owned(), message: format!("Not found: {value:?}"), field: field.into() }
     }

@@ -1,4 +1,4 @@
-//! Claims, volumes and storage classes: what binding reads of them, and which volume suits a claim. Pure.
+//! Claims, volumes and storage classes: the fields that binding reads, and the choice of a volume for a claim. Pure.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,20 +12,20 @@ use super::constraints::{NodeFacts, Term};
 use super::selector::LabelSelector;
 use crate::util::quantity::Quantity;
 
-/// On a claim: its binding was finished once.
+/// On a claim: its binding was completed once.
 pub const BIND_COMPLETED: &str = "pv.kubernetes.io/bind-completed";
-/// On either: that it names the other is not its user's doing.
+/// On claims and volumes: a controller, not the user, set the reference to the other side.
 pub const BOUND_BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
-/// On a volume: who made it, and deletes it.
+/// On a volume: the provisioner that made it and deletes it.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-/// On a claim: where it is going to be used.
+/// On a claim: the node of its first consumer.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// The provisioner of classes whose volumes nobody makes.
+/// The provisioner of classes without dynamic provisioning.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// The older way to name a storage class.
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 
-/// A volume as binding sees it.
+/// The fields of a volume that binding reads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Wire<VolumeSpec>")]
 pub struct Volume {
@@ -34,7 +34,7 @@ pub struct Volume {
     pub capacity: Quantity,
     pub access_modes: Box<[Box<str>]>,
     mode: Mode,
-    /// One of these must hold on the node that uses it; `None`: any node will do.
+    /// Node terms, one of which must hold; `None` if every node can use the volume.
     pub nodes: Option<Arc<[Term]>>,
     pub claim: Option<ClaimReference>,
     /// `persistentVolumeReclaimPolicy`.
@@ -44,7 +44,7 @@ pub struct Volume {
     pub is_bound_by_controller: bool,
 }
 
-/// `spec.claimRef` of a volume. Without a uid, it is its user's wish.
+/// `spec.claimRef` of a volume. Without a uid, the user has reserved the volume in advance.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct ClaimReference {
@@ -53,14 +53,14 @@ pub struct ClaimReference {
     pub uid: Box<str>,
 }
 
-/// A claim as binding sees it.
+/// The fields of a claim that binding reads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Wire<ClaimSpec>")]
 pub struct Claim {
     pub asks: Arc<Request>,
-    /// It says which class it wants, if only that it wants none.
+    /// The claim names a class, or asks for none explicitly.
     pub names_class: bool,
-    /// The volume that it names.
+    /// The volume that the claim names.
     pub volume: Option<Box<str>>,
     pub selected_node: Option<Box<str>>,
     /// [`BIND_COMPLETED`].
@@ -68,7 +68,7 @@ pub struct Claim {
     pub phase: Box<str>,
 }
 
-/// What a claim asks of a volume. Any that suits one claim suits all that ask for the same, unless it is meant for one of them.
+/// A claim's requirements. A volume that suits one claim suits every claim with an equal request, unless it is reserved for one of them.
 #[derive(Debug, Default, PartialEq, Eq, Hash)]
 pub struct Request {
     /// Empty for none.
@@ -76,11 +76,11 @@ pub struct Request {
     pub size: Quantity,
     pub access_modes: Box<[Box<str>]>,
     mode: Mode,
-    /// `None`: one that is malformed, and matches nothing.
+    /// `None`: malformed, matches nothing.
     selector: Option<LabelSelector>,
 }
 
-/// A storage class as binding sees it.
+/// The fields of a storage class that binding reads.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "ClassWire")]
 pub struct Class {
@@ -89,7 +89,7 @@ pub struct Class {
     pub is_delayed: bool,
     /// `allowVolumeExpansion`.
     pub is_expandable: bool,
-    /// Labels of nodes for which volumes can be made: all of one term must be there, each with one of its values.
+    /// Node labels for which volumes can be provisioned: of one term, all labels must match, each with one of its values.
     topologies: Vec<Vec<Topology>>,
 }
 
@@ -100,35 +100,35 @@ enum Mode {
     Block,
 }
 
-/// The part of a volume that matters for binding.
+/// The binding fields of a volume.
 pub fn volume(object: &Object) -> &Volume {
     object.part()
 }
 
-/// The part of a claim that matters for binding.
+/// The binding fields of a claim.
 pub fn claim(object: &Object) -> &Claim {
     object.part()
 }
 
-/// The part of a storage class that matters for binding.
+/// The binding fields of a storage class.
 pub fn class(object: &Object) -> &Class {
     object.part()
 }
 
 impl Volume {
-    /// Whether it is meant for this claim: by name, and by uid if it has one.
+    /// Whether the volume is reserved for this claim: by name, and by uid if the reference has one.
     pub fn is_for(&self, claim: &Object) -> bool {
         self.claim.as_ref().is_some_and(|it| {
             *it.name == *claim.name() && *it.namespace == *claim.namespace() && (it.uid.is_empty() || it.uid == claim.meta().uid)
         })
     }
 
-    /// Whether a claim could be given it.
+    /// Whether the volume can be given to a claim.
     pub fn is_free(&self, object: &Object) -> bool {
         self.claim.is_none() && &*self.phase == "Available" && !object.meta().is_deleted()
     }
 
-    /// Whether it can be used on a node.
+    /// Whether the volume can be used on a node.
     pub fn is_usable_on(&self, node: &NodeFacts) -> bool {
         self.nodes.as_ref().is_none_or(|terms| terms.iter().any(|it| it.holds(node)))
     }
@@ -137,12 +137,12 @@ impl Volume {
         request.access_modes.iter().all(|it| self.access_modes.contains(it))
     }
 
-    /// Whether size, mode and access modes are such that a claim can be bound to it at all.
+    /// Whether size, mode and access modes allow binding at all.
     fn fits(&self, request: &Request) -> bool {
         self.capacity >= request.size && self.mode == request.mode && self.has_access_modes(request)
     }
 
-    /// Why it, which was chosen by name, does not suit what a claim asks for, in Kubernetes' words.
+    /// Why the volume, which the claim names, does not suit the request, in Kubernetes' words.
     pub fn mismatch(&self, request: &Request) -> Option<&'static str> {
         if self.capacity < request.size {
             return Some("requested PV is too small");
@@ -158,33 +158,33 @@ impl Volume {
 }
 
 impl Claim {
-    /// Whether it is bound, and both sides say so.
+    /// Whether the claim is bound, from both sides.
     pub fn is_bound(&self) -> bool {
         self.volume.is_some() && self.is_completed
     }
 }
 
 impl Class {
-    /// Whether somebody makes volumes of it that can be used on a node.
+    /// Whether the class provisions volumes that can be used on a node.
     pub fn provisions_on(&self, node: &NodeFacts) -> bool {
         let there = |it: &Topology| node.label(&it.key).is_some_and(|value| it.values.iter().any(|it| **it == *value));
         self.has_provisioner() && (self.topologies.is_empty() || self.topologies.iter().any(|term| term.iter().all(there)))
     }
 
-    /// Whether somebody makes volumes of it.
+    /// Whether the class provisions volumes.
     pub fn has_provisioner(&self) -> bool {
         !self.provisioner.is_empty() && &*self.provisioner != NO_PROVISIONER
     }
 }
 
-/// Who may take which volume at all.
+/// Restricts the volumes that a claim may take.
 #[derive(Clone, Copy, Debug)]
 pub enum Choice<'a> {
-    /// Any that is free.
+    /// Any free one.
     Any,
-    /// Only those that can be used on this node.
+    /// Only those usable on this node.
     On(&'a NodeFacts),
-    /// Only one that is meant for the claim: the others wait until it is known where it is used.
+    /// Only one reserved for the claim, as long as the claim's node is not known.
     Meant,
 }
 
@@ -198,7 +198,7 @@ impl Choice<'_> {
     }
 }
 
-/// Whether claims that ask for this could be given a volume that is not meant for them.
+/// Whether the volume suits unreserved claims with this request.
 pub fn suits(volume: &Object, request: &Request, choice: Choice<'_>) -> bool {
     let seen = self::volume(volume);
     seen.fits(request)
@@ -208,13 +208,13 @@ pub fn suits(volume: &Object, request: &Request, choice: Choice<'_>) -> bool {
         && request.selector.as_ref().is_some_and(|it| it.matches(volume))
 }
 
-/// Whether a volume is meant for a claim and large enough: there is no other for it then, wherever this one can be used.
+/// Whether a volume is reserved for a claim and large enough. The claim then takes no other, wherever this one can be used.
 pub fn is_meant(volume: &Object, claim: &Object) -> bool {
     let seen = self::volume(volume);
     seen.is_for(claim) && seen.fits(&self::claim(claim).asks)
 }
 
-/// The volume for a claim that names none: the one that is meant for it, or else the smallest that suits it.
+/// The volume for a claim that names none: the one reserved for it, or else the smallest that suits.
 pub fn best<'a>(volumes: &'a [Arc<Object>], claim: &Object, choice: Choice<'_>) -> Option<&'a Arc<Object>> {
     if let Some(meant) = volumes.iter().find(|it| is_meant(it, claim)) {
         return Some(meant);
@@ -223,7 +223,7 @@ pub fn best<'a>(volumes: &'a [Arc<Object>], claim: &Object, choice: Choice<'_>) 
     volumes.iter().filter(|it| suits(it, asked, choice)).min_by_key(|it| self::volume(it).capacity)
 }
 
-/// The merge patch that reserves a volume for a claim, if it is still as it was seen.
+/// The merge patch that reserves a volume for a claim, unless the volume has changed.
 pub fn reservation(volume: &Object, claim: &Object) -> Value {
     let mut metadata = json!({ "resourceVersion": volume.revision().to_string() });
     if self::volume(volume).claim.is_none() {

@@ -1,8 +1,9 @@
-//! What every field of every kind is: its shape, how lists merge, what is required, its default. Strict decoding, defaulting, pruning,
-//! strategic merge, server-side apply, OpenAPI and `kubectl explain` are written against this and nothing else.
+//! The schema of every field of every kind: shape, merge rules, requiredness, default. Strict decoding, defaulting, pruning, strategic
+//! merge, server-side apply, OpenAPI and `kubectl explain` use this and nothing else.
 //!
-//! The data is three text files. `types.schema` is derived from the API's declarations (`scripts/schema-derive`) and not edited;
-//! `facts.schema` and `facts-other.schema` are ours: the defaults that no declaration states, and the documentation. `parse.rs` describes their grammar.
+//! The data is three text files. `types.schema` is generated from the API's declarations (`scripts/schema-derive`) and not edited;
+//! `facts.schema` and `facts-other.schema` are written by hand: defaults that no declaration states, and the documentation. `parse.rs`
+//! describes their grammar.
 
 mod parse;
 
@@ -17,18 +18,18 @@ use serde_json::Value;
 pub struct Type {
     /// Such as `io.k8s.api.core.v1.PodSpec`.
     pub name: &'static str,
-    /// Such as `apps/v1`, if objects of the type are bodies of requests and answers, and so have `apiVersion` and `kind`.
+    /// Such as `apps/v1`, for a type whose objects are bodies of requests and responses, and so have `apiVersion` and `kind`.
     pub api_version: Option<&'static str>,
-    /// In our own words, for `kubectl explain`.
+    /// Our own text, for `kubectl explain`.
     pub doc: &'static str,
-    /// `x-kubernetes-map-type: atomic`: two writers' values do not merge.
+    /// `x-kubernetes-map-type: atomic`: values of different writers do not merge.
     pub atomic: bool,
     /// Ordered by name.
     pub fields: Vec<Field>,
     pub lookup: Lookup,
 }
 
-/// Where a type's fields are, by the hashes of their names: a place each, or the next that is free. Made when first asked for.
+/// A hash table from field names to fields, with linear probing. Built on first use.
 #[derive(Debug, Default, PartialEq)]
 pub struct Lookup(OnceLock<Box<[Option<u16>]>>);
 
@@ -37,21 +38,21 @@ pub struct Lookup(OnceLock<Box<[Option<u16>]>>);
 pub struct Field {
     /// As it is written in JSON.
     pub name: &'static str,
-    /// Its number in the type's protobuf message, behind those of the embedded messages that it is in, which JSON does not show. Empty
-    /// for a field that only JSON has.
+    /// The protobuf field number, preceded by those of the embedded messages around it that JSON does not show. Empty if only JSON has the
+    /// field.
     pub tag: &'static [u32],
     pub doc: &'static str,
     pub shape: Shape,
     pub required: bool,
-    /// Whether a zero value (`""`, 0, false) says something else than no value at all.
+    /// Whether a zero value (`""`, 0, false) differs in meaning from an absent one.
     pub nullable: bool,
-    /// Go's `omitempty`: a zero value, an empty list or an empty map is not written at all; a structure and a time always are.
+    /// Go's `omitempty`: zero values, empty lists and empty maps are not written; structures and times always are.
     pub omitempty: bool,
-    /// JSON text of the value that an absent field gets when its object is present. A zero value counts as absent unless `nullable`.
+    /// JSON text of the value that an absent field gets if its parent is present. A zero value counts as absent unless `nullable`.
     pub default: Option<&'static str>,
-    /// The default, if the API's declarations state it; the other defaults are set by programs only.
+    /// The default, if the API's declarations state it; other defaults are set by code only.
     pub declared_default: Option<&'static str>,
-    /// The strings it (or each of its items) may hold; empty if any.
+    /// The strings that the field (or each item) may hold; empty if any.
     pub allowed: &'static [&'static str],
     /// `x-kubernetes-list-type` and `-map-keys`, or `x-kubernetes-map-type: atomic`: for server-side apply.
     pub merge: Merge,
@@ -61,11 +62,11 @@ pub struct Field {
     pub patch_merge: bool,
     /// `x-kubernetes-patch-strategy: retainKeys`.
     pub retain_keys: bool,
-    /// Of a feature that Kubernetes has, but serves only when told to: what is stated of it is read, owned, and not kept.
+    /// Part of a feature gate that is off by default: the field is decoded and owned, but not kept.
     pub off: bool,
 }
 
-/// What a value looks like.
+/// The type of a value.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Shape {
     String,
@@ -90,21 +91,21 @@ pub enum Shape {
     Map(Box<Shape>),
 }
 
-/// How two writers' values of a list or map come together under server-side apply.
+/// How the values of two writers merge under server-side apply.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Merge {
     /// Lists are atomic, maps and objects granular.
     Default,
     Atomic,
-    /// By its fields, though its type is atomic.
+    /// Merged field by field, although the type is atomic.
     Granular,
     Set,
-    /// A list of objects told apart by these fields.
+    /// A list of objects identified by these fields.
     Map(&'static [&'static str]),
 }
 
 impl Field {
-    /// Whether this value is as good as none in this field.
+    /// Whether this value is equivalent to an absent field.
     pub fn leaves_out(&self, value: &Value) -> bool {
         self.omitempty
             && !self.nullable
@@ -114,12 +115,12 @@ impl Field {
                 (Shape::Int32 | Shape::Int64 | Shape::Double, Value::Number(number)) => number.as_f64() == Some(0.0),
                 (Shape::List(_), Value::Array(items)) => items.is_empty(),
                 (Shape::Map(_), Value::Object(entries)) => entries.is_empty(),
-                // Go has no zero of a structure that it would leave out.
+                // Go's `omitempty` never omits a structure.
                 _ => false,
             }
     }
 
-    /// What Kubernetes, whose objects are Go structures, writes in this field when it has no value; `None` if nothing.
+    /// The value that Kubernetes, whose objects are Go structures, writes for an absent field; `None` if it writes nothing.
     pub fn zero(&self) -> Option<&'static Value> {
         static EMPTY: LazyLock<Value> = LazyLock::new(|| Value::Object(serde_json::Map::new()));
         static NUMBER: LazyLock<Value> = LazyLock::new(|| 0.into());
@@ -144,7 +145,7 @@ impl Type {
     pub fn field(&self, name: &str) -> Option<&Field> {
         let places = self.lookup.0.get_or_init(|| places(&self.fields));
         let mut at = first_place(name, places.len());
-        // More places are free than taken, so this ends.
+        // The table has free places, so this loop ends.
         while let Some(field) = places[at] {
             let field = &self.fields[usize::from(field)];
             if field.name == name {
@@ -179,7 +180,7 @@ fn first_place(name: &str, places: usize) -> usize {
     hasher.finish() as usize & (places - 1)
 }
 
-/// The text all of it comes from: what of it changes, changes this.
+/// The whole schema as text; its hash changes with any part of it.
 pub const SOURCES: [&str; 3] = [include_str!("types.schema"), include_str!("facts.schema"), include_str!("facts-other.schema")];
 
 struct Schema {
@@ -194,10 +195,11 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
     Schema { types, kinds }
 });
 
-/// Something about types, by their names.
+/// A map from type names.
 pub type ByName<T> = HashMap<&'static str, T, BuildHasherDefault<NameHasher>>;
 
-/// Every write asks for the type of every object in it. The names are ours, so nobody can choose them to fall together.
+/// Every write looks up the type of every object in it, so hashing must be fast. No client chooses the names, so collisions cannot be
+/// provoked.
 #[derive(Debug, Default)]
 pub struct NameHasher(u64);
 

@@ -9,9 +9,10 @@
 //!  ports 6 [core.v1.ContainerPort] list=containerPort,protocol patch=containerPort default={} -- Documentation.
 //! ```
 //!
-//! Names of types below `io.k8s.api` are shortened by it, those of `meta/v1` and `apiextensions/v1` to `meta.v1` and `apiextensions.v1`.
-//! `kept` marks an optional field without Go's `omitempty`, which is written although it is zero, and `off` one of a feature that is off. In the facts a field has
-//! no number and no shape (it has them from `types.schema`), and the type `*` stands for every type that says nothing of the field itself.
+//! Type names below `io.k8s.api` omit that prefix; those of `meta/v1` and `apiextensions/v1` are shortened to `meta.v1` and
+//! `apiextensions.v1`. `kept` marks an optional field without Go's `omitempty`, which is written even if zero; `off` marks a field of a
+//! disabled feature. In the facts files a field has no number and no shape (`types.schema` has them), and the type `*` stands for every
+//! type that says nothing about the field itself.
 
 use std::collections::HashMap;
 
@@ -24,7 +25,7 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 const API: &str = "io.k8s.api.";
 const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.";
 
-/// All files, `facts` laid over `types`. They are part of the program, so that an error in them is one of its author.
+/// Parses all files and applies `facts` to `types`. The files are compiled in, so an error in them is a bug.
 pub(super) fn parse(types: &'static str, facts: &[&'static str]) -> Types {
     let names: HashMap<&str, &'static str> = types
         .lines()

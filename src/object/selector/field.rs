@@ -22,7 +22,7 @@ impl FieldSelector {
     /// Parses the query parameter `fieldSelector` of a request about `resource`.
     ///
     /// # Errors
-    /// 400 for a text that is not a selector, or that names a field which objects of this resource cannot be selected by.
+    /// 400 for a text that is not a selector, or names a field that is not selectable in this resource.
     pub fn parse(resource: ResourceRef, text: &str) -> Result<Self, Box<Status>> {
         let selector = terms(text).and_then(|terms| {
             terms.iter().try_for_each(|term| selectable(resource, &term.path))?;
@@ -31,7 +31,7 @@ impl FieldSelector {
         selector.map_err(|why| Box::new(Status::bad_request(why)))
     }
 
-    /// The same selector on the stored version of a resource.
+    /// The same selector, with the paths of the stored version.
     #[must_use]
     pub fn stored(mut self, resource: ResourceRef) -> Self {
         for term in &mut self.terms {
@@ -47,7 +47,7 @@ impl FieldSelector {
         Self { terms: vec![FieldTerm { path: path.to_owned(), value: value.to_owned(), equal: true }] }
     }
 
-    /// Whether it matches everything.
+    /// Whether the selector matches everything.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }
@@ -56,7 +56,7 @@ impl FieldSelector {
         self.terms.iter().all(|term| (object.field(&term.path).unwrap_or_default() == term.value) == term.equal)
     }
 
-    /// The value that the field `path` must have, if the selector says so.
+    /// The value that the selector requires of the field `path`, if any.
     pub fn value_of(&self, path: &str) -> Option<&str> {
         self.terms.iter().find(|term| term.equal && term.path == path).map(|term| &*term.value)
     }
@@ -91,7 +91,7 @@ fn terms(text: &str) -> Result<Vec<FieldTerm>, String> {
     Ok(terms)
 }
 
-/// Splits at the commas that no backslash stands before.
+/// Splits at commas that are not escaped by a backslash.
 fn parts(text: &str) -> Vec<&str> {
     let (mut parts, mut start, mut escaped) = (Vec::new(), 0, false);
     for (at, c) in text.char_indices() {

@@ -28,11 +28,11 @@ pub struct Requirement {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     In,
-    /// Also true for objects without the label.
+    /// Also matches objects without the label.
     NotIn,
     Exists,
     DoesNotExist,
-    /// Of a label that is an integer, as `LessThan`.
+    /// The label's value is an integer; likewise for `LessThan`.
     GreaterThan,
     LessThan,
 }
@@ -41,15 +41,15 @@ impl LabelSelector {
     /// Parses the query parameter `labelSelector`.
     ///
     /// # Errors
-    /// 400, in the words of Kubernetes.
+    /// 400, with Kubernetes' message.
     pub fn parse(text: &str) -> Result<Self, Box<Status>> {
         parse::labels(text).map_err(|why| Box::new(Status::bad_request(why)))
     }
 
-    /// The selector of a spec. (In most specs an absent selector matches nothing; that is for the caller to see to.)
+    /// The selector of a spec. In most specs an absent selector matches nothing; the caller handles that case.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Why the selector is invalid.
     pub fn from_spec(spec: &v1::LabelSelector) -> Result<Self, String> {
         let mut requirements = Vec::new();
         for (key, value) in spec.match_labels.iter().flatten() {
@@ -68,31 +68,31 @@ impl LabelSelector {
         Ok(Self::of(requirements))
     }
 
-    /// The selector of a service or replication controller: every one of these labels with its value.
+    /// The selector of a service or replication controller: all of these labels, each with its value.
     pub fn from_pairs(pairs: &BTreeMap<String, String>) -> Self {
         let requirement =
             |(key, value): (&String, &String)| Requirement { key: key.clone(), operator: Operator::In, values: vec![value.clone()] };
         Self { requirements: pairs.iter().map(requirement).collect() }
     }
 
-    /// The selector that an object selects others by: its `spec.selector`. `None` if it has none, or one that selects nothing.
+    /// The object's own `spec.selector`; `None` if it is absent or selects nothing.
     pub fn in_spec(object: &Object) -> Option<Self> {
         let Wire { spec } = serde_json::from_slice(object.body()).ok()?;
         match spec?.selector? {
-            // The older kinds select nothing by no labels at all, where a `LabelSelector` selects everything.
+            // Empty pairs select nothing in these kinds, whereas an empty `LabelSelector` selects everything.
             Form::Pairs(pairs) if pairs.is_empty() && matches!(object.resource().kind, "Service" | "ReplicationController") => None,
             Form::Pairs(pairs) => Some(Self::from_pairs(&pairs)),
             Form::Structured(spec) => Self::from_spec(&spec).ok(),
         }
     }
 
-    /// In canonical order.
+    /// Sorts the requirements into canonical order.
     pub(super) fn of(mut requirements: Vec<Requirement>) -> Self {
         requirements.sort_by(|a, b| a.key.cmp(&b.key));
         Self { requirements }
     }
 
-    /// Whether it matches everything.
+    /// Whether the selector matches everything.
     pub fn is_empty(&self) -> bool {
         self.requirements.is_empty()
     }
@@ -101,7 +101,7 @@ impl LabelSelector {
         self.matches_labels(|key| object.meta().label(key))
     }
 
-    /// Whether labels that are not an object's (a pod template's, say) match. `label` gives the value of a key.
+    /// Whether a set of labels that are not an object's own, such as a pod template's, matches. `label` returns the value of a key.
     pub fn matches_labels<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
     }
@@ -125,10 +125,10 @@ enum Form {
 }
 
 impl Requirement {
-    /// A requirement with a key and values that labels can have.
+    /// Checks that key and values are valid for labels.
     ///
     /// # Errors
-    /// What is wrong with it, in the words of Kubernetes.
+    /// Why the requirement is invalid, with Kubernetes' message.
     pub fn new(key: &str, operator: Operator, mut values: Vec<String>) -> Result<Self, String> {
         let mut wrong = Vec::new();
         let why = names::qualified_name(key);
@@ -163,7 +163,7 @@ impl Requirement {
         }
     }
 
-    /// Whether a label with this value, or its absence, fits.
+    /// Whether a label value, or its absence, meets the requirement.
     pub fn matches(&self, label: Option<&str>) -> bool {
         let listed = |value: &str| self.values.iter().any(|it| it == value);
         let compared = |value: &str| match (value.parse::<i64>(), self.values.first().and_then(|it| it.parse::<i64>().ok())) {
@@ -180,7 +180,7 @@ impl Requirement {
         }
     }
 
-    /// The one value that the label must have, if there is just one.
+    /// The value, if only one is allowed.
     pub fn sole_value(&self) -> Option<&str> {
         match (self.operator, &*self.values) {
             (Operator::In, [value]) => Some(value),
@@ -281,7 +281,7 @@ mod tests {
             .prop_filter_map("not a requirement", |(key, operator, values)| Requirement::new(&key, operator, values).ok())
     }
 
-    /// What the selectors mean, said another way.
+    /// A second, naive implementation of matching.
     fn naive(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
         selector.requirements.iter().all(|it| {
             let value = labels.get(&it.key);

@@ -1,4 +1,4 @@
-//! The grammar of `labelSelector`, with the error texts of Kubernetes.
+//! The grammar of `labelSelector`, with Kubernetes' error messages.
 
 use super::label::{LabelSelector, Operator, Requirement};
 use crate::util::names;
@@ -50,12 +50,12 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// The next token, where `in` and `notin` mean operators.
+    /// The next token, with `in` and `notin` as operators.
     fn peek_operator(&self) -> (Token, &'a str) {
         self.tokens[self.at.min(self.tokens.len() - 1)]
     }
 
-    /// The next token, where `in` and `notin` are words as others are.
+    /// The next token, with `in` and `notin` as plain words.
     fn peek(&self) -> (Token, &'a str) {
         match self.peek_operator() {
             (Token::In | Token::NotIn, text) => (Token::Word, text),
