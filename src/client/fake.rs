@@ -1,4 +1,4 @@
-//! For tests: an API server that is a map of objects, and can be out of reach.
+//! For tests: an API server that is a map of objects, and can be made unreachable.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ pub(crate) struct Server {
     revision: Mutex<Revision>,
 }
 
-/// One client's way to the server.
+/// One client's connection to the server.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     pub(crate) server: Arc<Server>,
-    /// Requests are not answered, ever.
+    /// Requests are never answered.
     pub(crate) cut: Mutex<bool>,
 }
 

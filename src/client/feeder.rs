@@ -1,4 +1,4 @@
-//! Keeps a resource of a cache filled by list and watch, from an API server elsewhere.
+//! Fills one resource of a cache by list and watch from a remote API server.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,27 +14,27 @@ use crate::util::backoff::Backoff;
 
 /// The first and the longest pause after a failure.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// A server is asked to end each watch after about this many seconds, so that watches spread over servers that come back.
+/// The server is asked to end each watch after about this many seconds, so that watches redistribute over servers that return.
 const WATCH_SECONDS: u64 = 300;
-/// A watch that is silent for longer is dead: bookmarks come about once a minute.
+/// A watch without data for longer is dead: bookmarks come about once a minute.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// Whether the API server is known to be out of reach: the feeders of a cache notice together, and one of them tells.
+/// Whether the API server is known to be unreachable. The feeders of a cache share it, so that only one of them logs.
 #[derive(Clone, Debug, Default)]
 pub struct Outage(Arc<AtomicBool>);
 
-/// Lists and watches what a query selects of one resource, for ever.
+/// Lists and watches the objects of one resource that a query selects.
 #[derive(Debug)]
 pub struct Feeder {
     pub client: Client,
     pub cache: Arc<Cache>,
     pub resource: ResourceRef,
-    /// What to select; the cache will hold nothing else of the resource.
+    /// The selection; the cache holds no other objects of the resource.
     pub query: Query,
     pub outage: Outage,
 }
 
-/// Keeps all of these resources of a cache filled, as long as `tasks` run.
+/// Fills these resources of a cache, as long as `tasks` run.
 pub fn feed(tasks: &Supervisor, client: &Client, cache: &Arc<Cache>, resources: &[ResourceRef]) {
     let outage = Outage::default();
     for resource in resources {
@@ -44,15 +44,15 @@ pub fn feed(tasks: &Supervisor, client: &Client, cache: &Arc<Cache>, resources: 
 }
 
 impl Feeder {
-    /// Everything of a resource.
+    /// A feeder for all objects of a resource.
     pub fn new(client: Client, cache: Arc<Cache>, resource: ResourceRef) -> Self {
         Self { client, cache, resource, query: Query::default(), outage: Outage::default() }
     }
 
-    /// Runs until the shutdown. Failures are logged, and tried again after a pause.
+    /// Runs until the shutdown. Failures are logged and retried after a pause.
     ///
     /// # Errors
-    /// None; it has the form of a component's task.
+    /// None; the signature is that of a component's task.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -84,7 +84,7 @@ impl Feeder {
                         tracing::info!("{} is watched again", self.resource.plural);
                     }
                     failing = false;
-                    // A server that ends every watch at once is not asked at once again.
+                    // Pause before asking again, in case the server ends every watch at once.
                     if before.is_some() && begun.elapsed() < Duration::from_secs(1) {
                         tokio::time::sleep(backoff.pause()).await;
                     }
@@ -157,7 +157,7 @@ impl Feeder {
     }
 }
 
-/// Whether the server forgot what it would need to go on.
+/// Whether the server no longer has the history to continue the watch.
 fn is_gone(error: &ClientError) -> bool {
     matches!(error, ClientError::Api(status) if status.code == 410 || status.is("Expired") || status.is("Gone"))
 }

@@ -1,4 +1,4 @@
-//! The transport over HTTP: pooled keep-alive connections to the first API server that answers, with TLS if its address says so.
+//! The HTTP transport: pooled keep-alive connections to the first API server that answers, over TLS for `https` addresses.
 
 use std::io;
 use std::pin::Pin;
@@ -26,21 +26,21 @@ use tokio_rustls::client::TlsStream;
 use super::kubeconfig::{Access, Credentials, Token};
 use super::{ClientError, ResponseBody, Result, Transport, verify};
 
-/// A server that accepts no connection for so long is taken for dead.
+/// Time to connect, after which a server counts as dead.
 const CONNECT: Duration = Duration::from_secs(5);
-/// A server that does not begin to answer for so long is taken for hung. The API gives up on a request after 60 s itself.
+/// Time until the head of a response, after which a server counts as hung. The API server itself gives up after 60 s.
 const ANSWER: Duration = Duration::from_secs(75);
-/// A peer that vanished is noticed on an idle watch after three of these.
+/// Keep-alive probes are sent at this interval; after three unanswered ones the peer of an idle watch counts as gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// How long the content of a token file is trusted.
+/// How long the content of a token file is cached.
 const TOKEN_AGE: Duration = Duration::from_secs(60);
 
-/// Requests over HTTP/1.1 to API servers elsewhere.
+/// Sends requests over HTTP/1.1 to remote API servers.
 #[derive(Debug)]
 pub struct Http {
     client: hyper_util::client::legacy::Client<Connector, Full<Bytes>>,
     servers: Vec<Uri>,
-    /// Which server to use.
+    /// The server in use: an index modulo the number of servers.
     current: AtomicUsize,
     authorization: Authorization,
 }
@@ -51,7 +51,7 @@ enum Authorization {
     File(std::path::PathBuf, Mutex<Option<(Instant, HeaderValue)>>),
 }
 
-/// Without secrets.
+/// Shows no secrets.
 impl std::fmt::Debug for Authorization {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Authorization")
@@ -106,11 +106,11 @@ impl Http {
                 }
                 Err(_) => (anyhow!("no answer within {ANSWER:?}"), true),
             };
-            // The next server from here on, unless somebody found that out before.
+            // Move on to the next server, unless a concurrent request already has.
             let _ = self.current.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);
             failure = error.context(server.to_string());
             if sent && head.method != Method::GET {
-                // It may have been carried out: whether to try again is for the caller to decide.
+                // The server may have carried the request out: the caller decides whether to retry.
                 break;
             }
         }

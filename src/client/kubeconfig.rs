@@ -1,4 +1,4 @@
-//! Where the API servers are and how to authenticate to them: from a kubeconfig file, from `--master host:port`, or both.
+//! The addresses of the API servers and the credentials for them: from a kubeconfig file, from `--master host:port`, or both.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,23 +11,23 @@ use serde::Deserialize;
 
 use crate::codec::yaml;
 
-/// How to reach API servers that are replicas of each other.
+/// How to reach a set of API server replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// `http://…` or `https://…`, perhaps with a path. The first that answers is used.
+    /// `http://…` or `https://…`, optionally with a path. The first that answers is used.
     pub servers: Vec<Uri>,
-    /// Certificates (PEM) of the authorities that the servers' certificates are checked against; the system's if `None`.
+    /// Certificate authorities (PEM) that the servers' certificates are checked against; the system's if `None`.
     pub ca: Option<Vec<u8>>,
-    /// The name that the servers' certificates must have, if it is not the host of the URL.
+    /// The expected name in the servers' certificates, if not the host of the URL.
     pub server_name: Option<String>,
-    /// Take any certificate.
+    /// Accept any certificate.
     pub insecure: bool,
     pub credentials: Credentials,
-    /// What `kubectl` takes for the namespace where none is given.
+    /// The default namespace of `kubectl`.
     pub namespace: Option<String>,
 }
 
-/// Who we are to the server.
+/// The client's credentials.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub token: Option<Token>,
@@ -41,11 +41,11 @@ pub struct Credentials {
 #[derive(Clone, PartialEq, Eq)]
 pub enum Token {
     Text(String),
-    /// A file that may change; it is read again now and then.
+    /// A file whose content may change; read again periodically.
     File(PathBuf),
 }
 
-/// Without secrets.
+/// Shows no secrets.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kinds = [("token", self.token.is_some()), ("basic", self.basic.is_some()), ("certificate", self.certificate.is_some())];
@@ -53,7 +53,7 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// Without secrets.
+/// Shows no secrets.
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -64,10 +64,10 @@ impl fmt::Debug for Token {
 }
 
 impl Access {
-    /// From the flags `--master` (or `--api-servers`) and `--kubeconfig`: the addresses of the former win.
+    /// From the flags `--master` (or `--api-servers`) and `--kubeconfig`; addresses in the former take precedence.
     ///
     /// # Errors
-    /// If neither says where a server is, or they are wrong.
+    /// If neither names a server, or a value is invalid.
     pub fn load(masters: &[String], kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
         let mut access = match kubeconfig {
             Some(path) => Self::from_file(path)?,
@@ -82,17 +82,17 @@ impl Access {
         Ok(access)
     }
 
-    /// What the current context of a kubeconfig file says.
+    /// Reads the current context of a kubeconfig file.
     ///
     /// # Errors
-    /// If the file cannot be read, is not a kubeconfig, or asks for what we do not do.
+    /// If the file cannot be read, is not a kubeconfig, or needs an unsupported feature.
     pub fn from_file(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("cannot read kubeconfig {}", path.display()))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Self::parse(&text, folder).with_context(|| format!("in kubeconfig {}", path.display()))
     }
 
-    /// What the current context of a kubeconfig's text says; `folder` is where relative file names in it start from.
+    /// As [`Access::from_file`], from text; relative file names in it start from `folder`.
     ///
     /// # Errors
     /// As [`Access::from_file`].
@@ -151,7 +151,7 @@ fn server(text: &str) -> anyhow::Result<Uri> {
     }
 }
 
-/// Bytes that stand in the file itself, or in a file that it names.
+/// Bytes that are inline in the file, or in another file that it names.
 fn material(data: &Option<String>, file: &Option<PathBuf>, folder: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     if let Some(data) = data.as_ref().filter(|it| !it.is_empty()) {
         return Ok(Some(BASE64.decode(data.trim()).context("the data is not base64")?));
@@ -178,7 +178,7 @@ struct File {
     users: Option<Vec<Named>>,
 }
 
-/// An entry of any of the lists; each has one of the parts.
+/// An entry of any of the three lists; only the part of its list is set.
 #[derive(Deserialize)]
 struct Named {
     #[serde(default)]

@@ -1,16 +1,16 @@
-//! A limit on how fast a client calls.
+//! A rate limit for a client's calls.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A bucket of permits that fills at a constant rate. Who finds it empty is told when the permit it took will be there.
+/// A bucket of permits that fills at a constant rate. If it is empty, a caller gets a future permit and the time to wait for it.
 #[derive(Debug)]
 pub(super) struct Limiter {
     interval: Duration,
     burst: u32,
-    /// When the bucket would be full if nobody took anything more.
+    /// When the bucket would be full without further calls.
     full_at: Mutex<Option<Instant>>,
 }
 
@@ -19,7 +19,7 @@ impl Limiter {
         Self { interval: Duration::from_secs_f64(per_second.max(1e-6).recip()), burst: burst.max(1), full_at: Mutex::default() }
     }
 
-    /// Takes a permit, to be used after the time returned.
+    /// Takes a permit, valid after the returned time.
     fn take(&self, now: Instant) -> Duration {
         let mut full_at = self.full_at.lock();
         let next = full_at.map_or(now, |at| at.max(now)) + self.interval;

@@ -1,4 +1,4 @@
-//! How components read and write the API: the same client code over HTTP to a server elsewhere, or straight into an API server in this
+//! How components read and write the API: the same client code over HTTP to a remote server, or directly into an API server in this
 //! process.
 
 pub mod events;
@@ -33,40 +33,40 @@ use response::ListPage;
 pub use verify::unverified;
 pub use watch::{WatchEvent, WatchStream};
 
-/// Sends requests to an API server. Requests carry a path and query (no scheme or host); the transport adds what it needs.
+/// Sends requests to an API server. Requests carry a path and query, without scheme or host; the transport adds the rest.
 pub trait Transport: std::fmt::Debug + Send + Sync {
     fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<ResponseBody>>>;
 }
 
-/// A body as it arrives: one chunk, or for watches and logs as many as come.
+/// A body as it arrives: one chunk, or any number for watches and logs.
 pub type ResponseBody = BoxStream<'static, Result<Bytes>>;
 
-/// Why a call of the API had no result.
+/// Why an API call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The server answered with a failure.
+    /// The server reported a failure.
     #[error("{0}")]
     Api(#[from] Box<Status>),
-    /// The server did not answer. A write may or may not have happened.
+    /// The server did not respond. A write may or may not have happened.
     #[error("the API server is out of reach: {0:#}")]
     Unreachable(anyhow::Error),
-    /// The server answered with something that is not what was asked for.
+    /// The response does not have the expected form.
     #[error("the API server's answer is not understood: {0}")]
     Malformed(#[source] anyhow::Error),
 }
 
-/// Reads and writes objects, each call one request. Cheap to clone.
+/// Reads and writes objects, with one request per call. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Client {
     transport: Arc<dyn Transport>,
-    /// `User-Agent`: whom the server names as the manager of the fields that are written.
+    /// `User-Agent`, by which the server names the manager of written fields.
     agent: HeaderValue,
     limiter: Option<Arc<Limiter>>,
 }
 
 pub type Result<T> = std::result::Result<T, ClientError>;
 
-/// How many objects of a list are asked for at a time.
+/// Page size of lists.
 const PAGE: usize = 1_000;
 
 /// The content of a patch, with its kind.
@@ -92,7 +92,7 @@ impl Client {
         Self { transport, agent: HeaderValue::from_static("km"), limiter: None }
     }
 
-    /// The same client under a component's name, such as `km-scheduler`: what it writes is recorded under that name.
+    /// The same client under a component's name, such as `km-scheduler`, which is recorded as the field manager of its writes.
     ///
     /// # Panics
     /// If the name is not ASCII.
@@ -102,7 +102,7 @@ impl Client {
         self
     }
 
-    /// The same client, limited to so many calls a second after a burst. Its clones share the limit.
+    /// The same client, limited to a rate after a burst. Its clones share the limit.
     #[must_use]
     pub fn limited(mut self, per_second: f64, burst: u32) -> Self {
         self.limiter = Some(Arc::new(Limiter::new(per_second, burst)));
@@ -124,13 +124,13 @@ impl Client {
         self.list_matching(resource, &Query::namespace(namespace)).await
     }
 
-    /// All that a query selects, in as many requests as it takes, as of one revision.
+    /// All objects that a query selects, as of one revision, in as many requests as needed.
     pub async fn list_matching(&self, resource: ResourceRef, query: &Query) -> Result<Listing> {
         let mut all = Listing::default();
         let mut token = String::new();
         loop {
             let ListPage { objects, revision, continue_token } = match self.list_page(resource, query, &token).await {
-                // The list took so long that the server forgot its revision: once more, in one go.
+                // The server no longer has the list's revision: list again, in one request.
                 Err(error) if error.is("Expired") && !token.is_empty() => {
                     let body = self.call(Target::query(resource, query).get()?).await?;
                     all.objects.clear();
@@ -156,7 +156,7 @@ impl Client {
         response::list(resource, &body)
     }
 
-    /// Changes after a revision, with bookmarks, until the server ends the watch (after `seconds` at the latest).
+    /// Changes after a revision, with bookmarks, until the server ends the watch (after at most `seconds`).
     pub async fn watch(&self, resource: ResourceRef, query: &Query, after: Revision, seconds: u64) -> Result<WatchStream> {
         let body = self.stream(request::watch(resource, query, after, seconds)?).await?;
         Ok(WatchStream::new(resource, body))
@@ -167,7 +167,7 @@ impl Client {
         response::object(resource, &body)
     }
 
-    /// Replaces an object; its `metadata.resourceVersion`, if it has one, must be the newest.
+    /// Replaces an object; its `metadata.resourceVersion`, if set, must be the current one.
     pub async fn update<T: Serialize + Sync>(&self, resource: ResourceRef, namespace: &str, name: &str, object: &T) -> Result<Arc<Object>> {
         let body = self.call(Target::object(resource, namespace, name, "").send_json(Method::PUT, object)?).await?;
         response::object(resource, &body)
@@ -202,7 +202,7 @@ impl Client {
         response::object(resource, &body)
     }
 
-    /// The object as it now is, if it is not gone yet (grace, finalizers).
+    /// Returns the object if it still exists (grace period, finalizers).
     pub async fn delete(&self, resource: ResourceRef, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Option<Arc<Object>>> {
         let body = self.call(Target::object(resource, namespace, name, "").delete(options)?).await?;
         response::deleted(resource, &body)
@@ -257,12 +257,12 @@ pub fn escape(text: &str) -> String {
 }
 
 impl ClientError {
-    /// Whether the server answered with this reason, such as `NotFound` or `Conflict`.
+    /// Whether the server reported this reason, such as `NotFound` or `Conflict`.
     pub fn is(&self, reason: &str) -> bool {
         matches!(self, Self::Api(status) if status.is(reason))
     }
 
-    /// Whether one of the causes in the server's answer has this reason.
+    /// Whether one of the causes that the server reported has this reason.
     pub fn has_cause(&self, reason: &str) -> bool {
         matches!(self, Self::Api(status) if status.details.iter().flat_map(|it| &it.causes).any(|it| it.reason == reason))
     }

@@ -13,17 +13,17 @@ use crate::object::{ResourceRef, Revision};
 
 const JSON: &str = "application/json";
 
-/// A request line in the making: a path, and behind it query parameters.
+/// A request target under construction: a path, then query parameters.
 #[derive(Clone, Debug)]
 pub(super) struct Target(String);
 
 impl Target {
-    /// The collection; of one namespace, if one is given.
+    /// The collection, of one namespace if one is given.
     pub(super) fn collection(resource: ResourceRef, namespace: &str) -> Self {
         Self(resource.url(namespace))
     }
 
-    /// An object, or a part of it if `subresource` is not empty.
+    /// An object, or its subresource if `subresource` is not empty.
     pub(super) fn object(resource: ResourceRef, namespace: &str, name: &str, subresource: &str) -> Self {
         let mut target = resource.url(namespace);
         for part in [name, subresource].into_iter().filter(|part| !part.is_empty()) {
@@ -33,7 +33,7 @@ impl Target {
         Self(target)
     }
 
-    /// What a query selects.
+    /// The collection with the selectors of a query.
     pub(super) fn query(resource: ResourceRef, query: &Query) -> Self {
         let mut target = Self::collection(resource, query.namespace.as_deref().unwrap_or_default());
         if !query.labels.is_empty() {
@@ -45,7 +45,7 @@ impl Target {
         target
     }
 
-    /// With one more parameter.
+    /// Adds a parameter.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
         self.0.push(if self.0.contains('?') { '&' } else { '?' });
         self.0.push_str(name);
@@ -94,7 +94,7 @@ impl Target {
     }
 }
 
-/// A request about any path, which may have a query.
+/// A request for any path, which may include a query.
 pub(super) fn request(method: Method, path: &str, body: Option<(&str, Bytes)>) -> Result<Request<Bytes>> {
     let request = Request::builder().method(method).uri(path).header(header::ACCEPT, JSON);
     let request = match body {
@@ -114,7 +114,7 @@ pub(super) fn watch(resource: ResourceRef, query: &Query, revision: Revision, se
         .get()
 }
 
-/// Percent-encodes all but what RFC 3986 calls unreserved.
+/// Percent-encodes all but the unreserved characters of RFC 3986.
 pub(super) fn encode(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {

@@ -1,4 +1,4 @@
-//! What a server answers, decoded: objects, lists, failures.
+//! Decodes the responses of a server: objects, lists, failures.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,13 +26,13 @@ pub(super) fn malformed(error: impl Into<anyhow::Error>) -> ClientError {
     ClientError::Malformed(error.into())
 }
 
-/// A server that sends nothing of a body for so long is taken for hung.
+/// A server that sends no more of a body for this long counts as hung.
 const SILENCE: Duration = Duration::from_secs(75);
 
-/// The whole of a body that is not a watch's.
+/// Collects a whole body, of a response other than a watch's.
 ///
 /// # Errors
-/// If its server breaks off, or falls silent.
+/// If the server breaks off or falls silent.
 pub(super) async fn collect(mut body: ResponseBody) -> Result<Bytes> {
     let mut chunks: Vec<Bytes> = Vec::new();
     let silent = |_| ClientError::Unreachable(anyhow!("nothing more of the answer within {SILENCE:?}"));
@@ -52,7 +52,7 @@ pub(super) async fn succeed(response: Response<ResponseBody>) -> Result<Response
     Err(ClientError::Api(Box::new(failure(head.status, &body))))
 }
 
-/// A failure as a status, also where the server (or something before it) did not send one.
+/// A failure as a status, also if the server (or a proxy before it) sent none.
 fn failure(code: StatusCode, body: &[u8]) -> Status {
     if let Ok(status) = serde_json::from_slice::<Status>(body)
         && status.kind == "Status"
@@ -84,7 +84,7 @@ pub(super) fn object(resource: ResourceRef, body: &[u8]) -> Result<Arc<Object>> 
     Object::from_wire(resource, with_kind(resource, body)).map_err(malformed)
 }
 
-/// The object that a delete answers with, unless it answers with a status.
+/// The object in the response to a delete; `None` if it is a status.
 pub(super) fn deleted(resource: ResourceRef, body: &[u8]) -> Result<Option<Arc<Object>>> {
     #[derive(Deserialize)]
     struct Kind {
@@ -116,7 +116,7 @@ pub(super) fn list(resource: ResourceRef, body: &[u8]) -> Result<ListPage> {
     Ok(ListPage { objects: objects.collect::<Result<_>>()?, revision, continue_token: list.metadata.continue_token.unwrap_or_default() })
 }
 
-/// A copy that does not keep the whole answer in memory. Some servers leave the kind out of the items of a list: it is put back.
+/// A copy that does not keep the whole response in memory. Some servers omit the kind in list items: it is restored.
 fn with_kind(resource: ResourceRef, item: &[u8]) -> Bytes {
     #[derive(Deserialize)]
     struct Kind<'a> {
@@ -126,7 +126,7 @@ fn with_kind(resource: ResourceRef, item: &[u8]) -> Bytes {
     let first = item.get(..8).unwrap_or_default();
     let has_kind = match first {
         b"{\"kind\":" | b"{\"apiVer" => true,
-        // Where there is a kind, it comes before the metadata.
+        // The kind, if present, precedes the metadata.
         b"{\"metada" => false,
         _ => serde_json::from_slice::<Kind<'_>>(item).is_ok_and(|it| it.kind.is_some()),
     };

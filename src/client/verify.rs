@@ -1,4 +1,4 @@
-//! How the servers' certificates are checked, and ours shown.
+//! TLS: verification of the servers' certificates, and the client's own.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(super) fn client_config(access: &Access) -> anyhow::Result<ClientConfig> {
     builder.with_client_auth_cert(chain, key).context("client certificate and key")
 }
 
-/// For servers whose certificates nobody checks.
+/// A configuration that accepts any certificate.
 ///
 /// # Errors
 /// If the library has no protocol version to offer.
@@ -50,7 +50,7 @@ fn roots(access: &Access) -> anyhow::Result<RootCertStore> {
             let Some(pem) = SYSTEM.iter().find_map(|path| std::fs::read(path).ok()) else {
                 bail!("no certificate authority given, and the system has none");
             };
-            // Some of them are of kinds that nobody needs any more.
+            // Certificates of unsupported kinds are skipped.
             roots.add_parsable_certificates(certificates(&pem)?);
         }
     }
@@ -65,7 +65,7 @@ fn certificates(pem: &[u8]) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-/// Takes any certificate (`insecure-skip-tls-verify`), but still checks that the server has its key.
+/// Accepts any certificate (`insecure-skip-tls-verify`), but still checks that the server has its key.
 #[derive(Debug)]
 struct Anything(CryptoProvider);
 

@@ -1,4 +1,4 @@
-//! The events of a watch over the wire.
+//! The events of a watch, decoded from its stream.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::response::{malformed, object};
 use super::{ClientError, ResponseBody, Result};
 use crate::object::{Object, ResourceRef, Revision, Status};
 
-/// No event is longer than this.
+/// Bound of an event's size in bytes.
 const LONGEST: usize = 64 << 20;
 
 /// One event as a server sends it.
@@ -26,7 +26,7 @@ pub enum WatchEvent {
     Bookmark(Revision),
 }
 
-/// A watch that runs. It ends when the server ends it, which servers do after some minutes.
+/// A running watch. It ends when the server ends it, usually after some minutes.
 pub struct WatchStream {
     resource: ResourceRef,
     body: ResponseBody,
@@ -44,17 +44,17 @@ impl WatchStream {
         Self { resource, body, lines: Lines::default() }
     }
 
-    /// Waits for the next events: all that one chunk of the answer completed. `None` when the server ended the watch.
+    /// Waits for the next events: all that one chunk of the response completes. `None` once the server has ended the watch.
     ///
     /// # Errors
-    /// The failure that the server reports (`Expired` if the history it would need is gone), or the connection's.
+    /// The failure that the server reports (`Expired` if the required history is gone), or that of the connection.
     pub async fn next(&mut self) -> Result<Option<Vec<WatchEvent>>> {
         loop {
             let mut events = Vec::new();
             while let Some(line) = self.lines.next() {
                 match decode(self.resource, &line) {
                     Ok(event) => events.push(event),
-                    // What came before it goes out first; the failure comes with the next call.
+                    // Earlier events are returned first; the next call reports the failure.
                     Err(_) if !events.is_empty() => {
                         self.lines.put_back(&line);
                         break;
@@ -116,7 +116,7 @@ fn bookmark(raw: &[u8]) -> Result<Revision> {
 #[derive(Debug, Default)]
 struct Lines {
     buffer: BytesMut,
-    /// The buffer has no line end before this.
+    /// The buffer has no line end before this offset.
     searched: usize,
 }
 

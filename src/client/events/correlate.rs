@@ -1,5 +1,5 @@
-//! Which reports become new events, which are counted on one that exists, and which are too many: as client-go's recorder does it. Pure:
-//! time comes with the reports.
+//! Decides which reports become new events, which raise the count of an existing one, and which are dropped, as client-go's recorder does.
+//! Pure: reports carry their time.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -10,21 +10,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 
 use super::{EventType, Report, Source};
 
-/// Messages for one reason are forgotten when the last of them was so long ago.
+/// The messages of a topic are forgotten this long after the last one.
 const WINDOW: SignedDuration = SignedDuration::from_mins(10);
-/// From so many different messages for one reason on, they share one event.
+/// From this many distinct messages of a topic on, they share one event.
 const SIMILAR: usize = 10;
-/// So many events about one object at once, and then one in this time.
+/// Events about one object: this many at once, then one per [`REFILL`].
 const BURST: i64 = 25;
 const REFILL: SignedDuration = SignedDuration::from_mins(5);
-/// No more of anything is remembered than this.
+/// Bound of each map.
 const REMEMBERED: usize = 4_096;
 
-/// What is to be written: the event as it now is.
+/// An event to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub event: Event,
-    /// It was not written before.
+    /// The event has not been written before.
     pub new: bool,
 }
 
@@ -34,7 +34,7 @@ impl Write {
     }
 }
 
-/// What a reason is about: object, type, reason.
+/// Key for similar reports: object, type, reason.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Topic {
     object: Subject,
@@ -56,7 +56,7 @@ pub(super) struct Correlator {
     source: Source,
     events: HashMap<(Topic, String), Counted>,
     messages: HashMap<Topic, Messages>,
-    /// When the bucket of each object would be full again.
+    /// When each object's bucket would be full again.
     full_at: HashMap<Subject, Timestamp>,
     last_stamp: i128,
 }
@@ -80,7 +80,7 @@ impl Correlator {
         Self { source, events: HashMap::new(), messages: HashMap::new(), full_at: HashMap::new(), last_stamp: 0 }
     }
 
-    /// `None` if the object said too much already; what it said is counted all the same.
+    /// Counts the report; `None` if the object has used up its rate.
     pub(super) fn observe(&mut self, report: &Report) -> Option<Write> {
         let (key, message) = self.key(report);
         let subject = key.0.object.clone();
@@ -93,7 +93,7 @@ impl Correlator {
         let new = known.is_none();
         let (name, count, first) = known.unwrap_or_else(|| (self.name(report), 0, report.at));
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        // What several messages share is nobody's report, as in Kubernetes.
+        // As in Kubernetes, an event that combines several messages names no reporting component.
         let reporter = |it: &str| if key.1 == report.message { text(it) } else { None };
         let event = Event {
             metadata: ObjectMeta { name: Some(name.clone()), namespace: Some(namespace(&report.about)), ..ObjectMeta::default() },
@@ -114,7 +114,7 @@ impl Correlator {
         (event, new)
     }
 
-    /// Which event a report belongs to, and the message to show.
+    /// The key of the report's event, and the message to show.
     fn key(&mut self, report: &Report) -> ((Topic, String), String) {
         let topic = Topic { object: subject(&report.about), kind: report.kind, reason: report.reason.clone() };
         forget(&mut self.messages, |messages| messages.last);
@@ -143,14 +143,14 @@ impl Correlator {
         allowed
     }
 
-    /// Unique, and in order of time.
+    /// A unique name, ascending with time.
     fn name(&mut self, report: &Report) -> String {
         self.last_stamp = report.at.as_nanosecond().max(self.last_stamp + 1);
         format!("{}.{:x}", report.about.name.as_deref().unwrap_or_default(), self.last_stamp)
     }
 }
 
-/// Makes room by dropping the older half when there are too many.
+/// Drops the older half once there are too many entries.
 fn forget<K: std::hash::Hash + Eq, V>(map: &mut HashMap<K, V>, last: impl Fn(&V) -> Timestamp) {
     if map.len() < REMEMBERED {
         return;

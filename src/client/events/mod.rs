@@ -1,5 +1,5 @@
-//! Reports what happens to objects as core/v1 Events. Reporting never waits and never fails; repetitions are counted instead of
-//! written again, and objects that have too much to say are cut short.
+//! Reports what happens to objects as core/v1 Events. Reporting never waits and never fails; repetitions raise a count, and a rate limit
+//! applies to each object.
 
 mod correlate;
 #[cfg(test)]
@@ -24,13 +24,13 @@ use crate::util::backoff::Backoff;
 use correlate::{Correlator, Write};
 use waiting::Waiting;
 
-/// So many events wait to be written; what would be another one is dropped. Repetitions need no room.
+/// Bound of the queue of events; more are dropped. Repetitions of a queued event need no room.
 const WAITING: usize = 10_000;
-/// So many are on their way at a time.
+/// Concurrent writes.
 const WRITES: usize = 16;
-/// A write is tried so often while the server is out of reach.
+/// Attempts of a write while the server is unreachable.
 const ATTEMPTS: usize = 5;
-/// What is still queued at the shutdown is given this long.
+/// Time at shutdown to write what is still queued.
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// `type` of an event.
@@ -51,7 +51,7 @@ struct Report {
     at: Timestamp,
 }
 
-/// Who reports.
+/// The reporting component.
 #[derive(Clone, Debug)]
 struct Source {
     component: String,
@@ -64,21 +64,21 @@ pub struct EventRecorder {
     book: Arc<Book>,
 }
 
-/// Writes what an [`EventRecorder`] took.
+/// Writes the events of an [`EventRecorder`].
 #[derive(Debug)]
 pub struct EventWriter {
     client: Client,
     book: Arc<Book>,
 }
 
-/// What was reported and is not written yet.
+/// The reports that are not yet written.
 #[derive(Debug)]
 struct Book {
     pages: Mutex<(Correlator, Waiting)>,
     bell: Notify,
 }
 
-/// A recorder for a component on a host (empty where it does not matter), and the task that must run for it to have an effect.
+/// A recorder for a component on a host (empty where it does not matter), and the writer, whose task must run for reports to be written.
 pub fn recorder(client: Client, component: &str, host: &str) -> (EventRecorder, EventWriter) {
     let source = Source { component: component.to_owned(), host: host.to_owned() };
     let book = Arc::new(Book { pages: Mutex::new((Correlator::new(source), Waiting::default())), bell: Notify::new() });
@@ -91,7 +91,7 @@ impl EventRecorder {
         self.event_about(reference(about), kind, reason, message);
     }
 
-    /// Reports something about an object, or a part of one (`fieldPath`), that need not be at hand.
+    /// As [`EventRecorder::event`], for a reference to an object or a part of one (`fieldPath`).
     pub fn event_about(&self, about: ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
         let report = Report { about, kind, reason: reason.to_owned(), message: message.into(), at: Timestamp::now() };
         let dropped = {
@@ -105,7 +105,7 @@ impl EventRecorder {
     }
 }
 
-/// A reference to an object as events carry it.
+/// An object reference in the form that events carry.
 pub fn reference(object: &Object) -> ObjectReference {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     ObjectReference {
@@ -120,10 +120,10 @@ pub fn reference(object: &Object) -> ObjectReference {
 }
 
 impl EventWriter {
-    /// Runs until the shutdown, and then until all that waits is written, or a moment is over.
+    /// Runs until the shutdown, then until the queue is empty or [`DRAIN`] has passed.
     ///
     /// # Errors
-    /// None; it has the form of a component's task.
+    /// None; the signature is that of a component's task.
     pub async fn run(mut self, shutdown: Shutdown) -> anyhow::Result<()> {
         let stop = async {
             shutdown.cancelled().await;
@@ -156,14 +156,14 @@ impl EventWriter {
         }
     }
 
-    /// Writes an event, if that can be done; gives back its name.
+    /// Writes an event if possible; returns its name.
     async fn write(&self, mut write: Write, attempts: usize) -> String {
         let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(10));
         for attempt in 1..=attempts {
             match self.send(&write).await {
-                // It was written when nobody answered.
+                // An earlier attempt succeeded although its response was lost.
                 Err(error) if error.is("AlreadyExists") => break,
-                // The event went (they live an hour), or never was: it begins anew.
+                // The event has expired (they live an hour) or was never written: create it.
                 Err(error) if error.is("NotFound") && !write.new => write.new = true,
                 Err(ClientError::Unreachable(_)) if attempt < attempts => tokio::time::sleep(backoff.pause()).await,
                 Err(error) => {

@@ -17,7 +17,7 @@ async fn many_at_once_are_all_written() {
     let line = Arc::new(Line { server: Arc::new(Server::default()), ..Line::default() });
     let (recorder, writer) = recorder(Client::new(line.clone()), "scheduler", "host-1");
     let shutdown = Shutdown::new();
-    // More than Kubernetes' recorder would hold, and each of them twice.
+    // More than Kubernetes' recorder would queue, each of them twice.
     for at in 0..6_000 {
         recorder.event(&pod(&format!("web-{}", at % 3_000)), EventType::Normal, "Scheduled", "there");
     }
@@ -37,7 +37,7 @@ async fn reports_become_events() {
     }
     let shutdown = Shutdown::new();
     shutdown.cancel();
-    // What waits is still written.
+    // Queued events are still written.
     writer.run(shutdown).await.unwrap();
     recorder.event(&web(), EventType::Normal, "Late", "nobody listens any more");
     let objects = line.server.objects.lock();

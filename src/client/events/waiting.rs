@@ -1,5 +1,5 @@
-//! Events that wait to be written: each at most once, as it was when it was last reported, in the order they came, and never twice on their way
-//! at the same time. Pure.
+//! The queue of events to write: at most one entry per event, in its latest form, in order of arrival, and never two concurrent writes of
+//! one event. Pure.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -13,7 +13,7 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Adds a write, or joins it with one of the same event. Gives it back if there are `most` already.
+    /// Adds a write, or merges it with a queued one of the same event. Returns it if the queue already has `most` entries.
     pub(super) fn add(&mut self, write: Write, most: usize) -> Option<Write> {
         if let Some(earlier) = self.writes.get_mut(write.name()) {
             let new = earlier.new;
@@ -31,7 +31,7 @@ impl Waiting {
         None
     }
 
-    /// The next to be written; it is on its way until [`Waiting::done`].
+    /// The next event to write; it stays in progress until [`Waiting::done`].
     pub(super) fn take(&mut self) -> Option<Write> {
         let name = self.order.pop_front()?;
         let write = self.writes.remove(&name)?;
@@ -39,7 +39,7 @@ impl Waiting {
         Some(write)
     }
 
-    /// What was on its way has arrived, or will not.
+    /// Ends a write, successful or not.
     pub(super) fn done(&mut self, name: &str) {
         self.on_their_way.remove(name);
         if self.writes.contains_key(name) {

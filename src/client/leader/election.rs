@@ -1,4 +1,4 @@
-//! Whether a lease may be taken, and whether it is still held. Pure: time is passed in, and never compared between machines.
+//! Decides whether a lease may be taken, and whether it is still held. Pure: time is passed in, and never compared between machines.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::Candidate;
 use crate::object::{Object, Revision};
 
-/// What a lease says.
+/// The content of a lease.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) revision: Revision,
-    /// Empty if it was given back.
+    /// Empty if the lease was released.
     pub(super) holder: String,
     duration: Duration,
     acquired: Option<Timestamp>,
@@ -24,7 +24,7 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn of(object: &Object) -> Self {
-        // What is not a lease that we understand is free to be taken.
+        // An object that does not decode as a lease is free to be taken.
         let spec = object.typed::<Lease>().ok().and_then(|lease| lease.spec.clone()).unwrap_or_default();
         Self {
             revision: object.revision(),
@@ -36,13 +36,13 @@ impl Record {
     }
 }
 
-/// What is to be done with the lease; the values are its new spec.
+/// The next action on the lease; the values are its new spec.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
-    /// Another holds it.
+    /// Another replica holds the lease.
     Wait,
     Create(Value),
-    /// Write it if it is still at this revision.
+    /// Write the lease if it is still at this revision.
     Take(Revision, Value),
 }
 
@@ -51,9 +51,9 @@ pub(super) struct Election {
     identity: String,
     lease_duration: Duration,
     renew_deadline: Duration,
-    /// The newest record, and when it was first seen: that is what its duration counts from, because clocks of machines differ.
+    /// The newest record, and when it was first seen. Its duration counts from then, because clocks of machines differ.
     seen: Option<(Record, Instant)>,
-    /// When our hold was last begun or confirmed.
+    /// When our own hold began or was last confirmed.
     renewed: Option<Instant>,
 }
 
@@ -68,7 +68,7 @@ impl Election {
         }
     }
 
-    /// Decides on what the lease says now (`None`: there is none).
+    /// Decides on the current content of the lease (`None`: there is none).
     pub(super) fn look(&mut self, record: Option<Record>, now: Instant, clock: Timestamp) -> Step {
         let Some(record) = record else {
             self.seen = None;
@@ -82,7 +82,7 @@ impl Election {
             let acquired = record.acquired.unwrap_or(clock);
             return Step::Take(record.revision, self.spec(acquired, clock, record.transitions));
         }
-        // Somebody else took it: whatever we thought we held is over.
+        // Another replica has taken the lease: our own hold is over.
         self.renewed = None;
         if !record.holder.is_empty() && now < since + record.duration {
             return Step::Wait;
@@ -90,12 +90,12 @@ impl Election {
         Step::Take(record.revision, self.spec(clock, clock, record.transitions.saturating_add(1)))
     }
 
-    /// The lease was written as decided; `at` is when that was begun.
+    /// Records a successful write of the lease; `at` is when it was begun.
     pub(super) fn renewed(&mut self, at: Instant) {
         self.renewed = Some(at);
     }
 
-    /// How long we lead yet if no renewal succeeds; `None` if we do not lead.
+    /// The time that leadership lasts without another renewal; `None` if this replica does not lead.
     pub(super) fn left(&self, now: Instant) -> Option<Duration> {
         let until = self.renewed? + self.renew_deadline;
         until.checked_duration_since(now).filter(|left| !left.is_zero())
@@ -149,13 +149,13 @@ mod tests {
         assert_eq!(b.look(Some(record(1, &spec)), start + second(15), clock), Step::Wait);
         let Step::Take(1, taken) = b.look(Some(record(1, &spec)), start + second(16), clock) else { panic!("it expired") };
         assert_eq!((&taken["holderIdentity"], &taken["leaseTransitions"]), (&"b".into(), &1.into()));
-        // Given back, it is free at once.
+        // A released lease is free at once.
         let given = Record { revision: 2, holder: String::new(), ..record(1, &spec) };
         assert!(matches!(a.look(Some(given), start + second(17), clock), Step::Take(2, _)));
     }
 
     proptest! {
-        /// Replicas whose clocks disagree, whose requests take long, get lost or are answered too late: no two lead at once.
+        /// Clocks disagree; requests are slow, lost, or answered late: never do two replicas lead at once.
         #[test]
         fn there_is_one_leader(turns in prop::collection::vec((0..3usize, 0..4_000u64, 0..3_000u64, 0..10u8), 1..200)) {
             let start = Instant::now();
@@ -167,7 +167,7 @@ mod tests {
                 let clock = Timestamp::from_second(1_700_000_000 + who as i64 * 10_000).unwrap();
                 let step = elections[who].look(lease.clone(), now, clock);
                 let begun = now;
-                // Others may come between the read and the write only as far as the revision allows, so time just goes on.
+                // The revision guards against writes of others between the read and the write, so time just goes on.
                 now += Duration::from_millis(latency);
                 let written = match step {
                     Step::Wait => None,
@@ -176,7 +176,7 @@ mod tests {
                 };
                 if let Some(written) = written && luck > 1 {
                     lease = Some(written);
-                    // An answer that got lost: it was written, and we do not know.
+                    // A lost response: the lease was written, but the replica does not know.
                     if luck > 2 {
                         elections[who].renewed(begun);
                     }

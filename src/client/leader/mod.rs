@@ -1,4 +1,4 @@
-//! Leader election: of the replicas of a component, the one that holds a Lease works and the others wait.
+//! Leader election: of the replicas of a component, the holder of a Lease works and the others wait.
 
 mod election;
 #[cfg(test)]
@@ -16,29 +16,29 @@ use crate::object::resource;
 use crate::supervise::Shutdown;
 use election::{Election, Record, Step};
 
-/// Another may lead by now, so this one must not.
+/// Leadership has ended: another replica may lead by now.
 #[derive(Debug, thiserror::Error)]
 #[error("lost the lease {0}")]
 pub struct Lost(String);
 
-/// What is voted on and by whom.
+/// One replica's part in an election.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     pub namespace: String,
     /// Name of the Lease; all replicas use the same.
     pub lease: String,
-    /// Who we are; unique among the replicas.
+    /// Unique among the replicas.
     pub identity: String,
-    /// How long the others wait after the last sign of life of a leader.
+    /// How long the others wait after the leader's last renewal.
     pub lease_duration: Duration,
-    /// A leader that could not renew for so long stops. Shorter than `lease_duration`.
+    /// A leader stops after this long without a renewal. Shorter than `lease_duration`.
     pub renew_deadline: Duration,
-    /// How often the lease is looked at or renewed.
+    /// The interval of checks and renewals.
     pub retry_period: Duration,
 }
 
 impl Candidate {
-    /// With the usual times of 15, 10 and 2 seconds.
+    /// With Kubernetes' default times of 15, 10 and 2 seconds.
     pub fn new(namespace: &str, lease: &str, identity: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -50,11 +50,11 @@ impl Candidate {
         }
     }
 
-    /// Waits to be elected, then runs `work` for as long as the election lasts. The token that `work` gets is cancelled at the shutdown and
-    /// when the election is lost. At the shutdown the lease is given back, so that the next leader need not wait.
+    /// Waits to be elected, then runs `work` for as long as this replica leads. The token passed to `work` is cancelled at the shutdown and
+    /// when the lease is lost. At the shutdown the lease is released, so that the next leader need not wait.
     ///
     /// # Errors
-    /// That of `work`, or [`Lost`]: then another replica may be working already, and this one must start over.
+    /// That of `work`, or [`Lost`]: another replica may work already, and this process must start over.
     pub async fn run<F, W>(self, client: Client, shutdown: Shutdown, work: F) -> anyhow::Result<()>
     where
         F: FnOnce(Shutdown) -> W,
@@ -75,7 +75,7 @@ impl Candidate {
         stop.cancel();
         let done = match done {
             Some(done) => done,
-            // The next leader does not wait longer either.
+            // The next leader waits no longer than this either.
             None => {
                 let grace = voter.candidate.lease_duration.saturating_sub(voter.candidate.renew_deadline);
                 tokio::time::timeout(grace, work).await.unwrap_or(Ok(()))
@@ -90,7 +90,7 @@ impl Candidate {
     }
 }
 
-/// Carries out what the election decides.
+/// Carries out the election's decisions.
 struct Voter {
     candidate: Candidate,
     election: Election,
@@ -102,7 +102,7 @@ impl Voter {
         while !self.election.leads(Instant::now()) {
             self.attempt(self.candidate.renew_deadline).await;
             if !self.election.leads(Instant::now()) {
-                // Apart from each other, so that replicas do not always collide.
+                // Randomised, so that replicas do not always collide.
                 tokio::time::sleep(self.candidate.retry_period.mul_f64(rand::random_range(1.0..1.2))).await;
             }
         }
@@ -125,7 +125,7 @@ impl Voter {
         }
     }
 
-    /// Looks at the lease and, if it is ours or free, takes it for another while.
+    /// Reads the lease and, if it is ours or free, takes it for another term.
     async fn vote(&mut self) -> Result<()> {
         let Candidate { namespace, lease, .. } = &self.candidate;
         let record = match self.client.get(&resource::LEASE, namespace, lease).await {
@@ -145,12 +145,12 @@ impl Voter {
             }
             Step::Take(revision, spec) => self.take(revision, spec).await?,
         }
-        // The others count from what they see, which is no earlier than this.
+        // The other replicas count from when they see the lease, which is no earlier than this.
         self.election.renewed(begun);
         Ok(())
     }
 
-    /// Writes the lease if nobody else wrote it meanwhile.
+    /// Writes the lease, unless another writer came first.
     async fn take(&self, revision: u64, spec: Value) -> Result<()> {
         let Candidate { namespace, lease, .. } = &self.candidate;
         let patch = json!({"metadata": {"resourceVersion": revision.to_string()}, "spec": spec});

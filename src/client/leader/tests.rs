@@ -1,4 +1,4 @@
-//! Candidates against a server, on a clock of their own.
+//! Candidates against a server, on a simulated clock.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::client::fake::{Line, Server};
 
-/// Who has begun and ended to lead, in order.
+/// Begins and ends of leadership, in order.
 type Log = Arc<Mutex<Vec<String>>>;
 
 fn stand(tasks: &mut JoinSet<anyhow::Result<()>>, server: &Arc<Server>, log: &Log, identity: &'static str) -> (Arc<Line>, Shutdown) {
@@ -40,14 +40,14 @@ async fn one_leads_until_it_stops_or_is_cut_off() {
     tokio::time::sleep(Duration::from_secs(3_600)).await;
     logged(&log, &["a begins"]).await;
 
-    // It gives the lease back, so the other need not wait until it expires.
+    // It releases the lease, so the other need not wait until the lease expires.
     let begun = Instant::now();
     stop_a.cancel();
     tasks.join_next().await.unwrap().unwrap().unwrap();
     logged(&log, &["a begins", "a ends", "b begins"]).await;
     assert!(begun.elapsed() < Duration::from_secs(3));
 
-    // Cut off, it stops before anybody else may begin.
+    // Once cut off, it stops before another may begin.
     *line_b.cut.lock() = true;
     let (_, stop_c) = stand(&mut tasks, &server, &log, "c");
     let error = tasks.join_next().await.unwrap().unwrap().unwrap_err();
