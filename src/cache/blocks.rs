@@ -1,6 +1,6 @@
-//! Stretches of the history as they go over the wire to everybody who watches everything. Whoever gets to the beginning of a stretch first
-//! makes it; the others, who come to the same place, are given the same bytes. So a thousand watchers cost a thousand writes, however many
-//! changes each of these carries.
+//! Blocks of encoded history, shared by the watchers of everything. The first watcher that reaches the beginning of a block encodes it;
+//! later ones at the same position get the same bytes. So a thousand watchers cost a thousand writes, however many changes each write
+//! carries.
 
 use std::collections::VecDeque;
 
@@ -10,25 +10,25 @@ use parking_lot::Mutex;
 use super::history::{Entry, History, write_frame};
 use crate::object::Revision;
 
-/// A stretch ends when it has so many entries or bytes.
+/// A block ends at this many entries or bytes.
 const ENTRIES: usize = 256;
 const BYTES: usize = 256 * 1024;
-/// How many stretches, and bytes of them, are kept for those who come later: a crowd is spread over the places where the history ended while it
-/// rested.
+/// How many blocks, and bytes of them, are kept for later watchers. Watchers are spread over the positions at which the history ended while
+/// it rested.
 const KEPT: usize = 128;
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub(super) struct Block {
     from: u64,
-    /// The seq of the entry behind it.
+    /// The seq of the entry behind the block.
     pub(super) to: u64,
-    /// Of its last entry.
+    /// Of the last entry.
     pub(super) revision: Revision,
     pub(super) bytes: Bytes,
 }
 
-/// The newest stretches.
+/// The newest blocks.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     kept: Mutex<Kept>,
@@ -41,7 +41,7 @@ struct Kept {
 }
 
 impl Blocks {
-    /// The stretch that begins with the entry `from`, which the history must still have; `None` if there is no such entry yet.
+    /// The block that begins with the entry `from`, which the history must still have; `None` if there is no such entry yet.
     pub(super) fn get(&self, history: &History, from: u64) -> Option<Block> {
         let Kept { blocks, bytes } = &mut *self.kept.lock();
         if let Some(block) = blocks.iter().rev().find(|block| block.from == from) {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use super::{Expired, Query};
 use crate::object::{Object, Revision};
 
-/// One change of one object, with the frames that watchers are sent for it: encoded when first asked for, then shared.
+/// One change of one object, with its watch frames: encoded on first use, then shared.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Counts the entries of this history.
+    /// Sequence number within this history.
     pub(super) seq: u64,
     pub(super) revision: Revision,
     pub(super) old: Option<Arc<Object>>,
@@ -21,7 +21,7 @@ pub(super) struct Entry {
     frames: [OnceLock<Bytes>; 3],
 }
 
-/// What a change is to a watcher.
+/// The type of event that a watcher sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Added,
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 }
 
 impl Entry {
-    /// What this change is to a watcher of everything.
+    /// The event for a watcher of everything.
     pub(super) fn kind(&self) -> Option<Kind> {
         match (&self.old, &self.new) {
             (None, Some(_)) => Some(Kind::Added),
@@ -40,7 +40,7 @@ impl Entry {
         }
     }
 
-    /// What this change is to a watcher of `query`; `None` if it does not concern it.
+    /// The event for a watcher of `query`; `None` if the change does not concern it.
     pub(super) fn seen_by(&self, query: &Query) -> Option<Kind> {
         let matches = |object: &Option<Arc<Object>>| object.as_deref().is_some_and(|object| query.matches(object));
         match (matches(&self.old), matches(&self.new)) {
@@ -51,7 +51,7 @@ impl Entry {
         }
     }
 
-    /// The object that a watcher is shown.
+    /// The object in the event.
     pub(super) fn object(&self, kind: Kind) -> &Arc<Object> {
         match (kind, &self.old, &self.new) {
             (Kind::Deleted, Some(old), _) => self.gone.get_or_init(|| old.at_revision(self.revision)),
@@ -60,13 +60,13 @@ impl Entry {
         }
     }
 
-    /// The line that a watcher is sent.
+    /// The event as an encoded line.
     pub(super) fn frame(&self, kind: Kind) -> &Bytes {
         self.frames[kind as usize].get_or_init(|| frame(kind, self.object(kind)))
     }
 }
 
-/// An event of a watch as it goes over the wire.
+/// Encodes a watch event.
 pub(super) fn frame(kind: Kind, object: &Object) -> Bytes {
     let mut bytes = Vec::with_capacity(object.body().len() + 40);
     write_frame(&mut bytes, kind, object);
@@ -88,10 +88,11 @@ pub(super) fn write_frame(out: &mut Vec<u8>, kind: Kind, object: &Object) {
 #[derive(Debug)]
 pub(super) struct History {
     entries: VecDeque<Arc<Entry>>,
-    /// The seq of the entry to come.
+    /// The seq of the next entry.
     next: u64,
     limit: usize,
-    /// Changes after this revision are complete, and are the entries from `base_seq` on. Older entries only serve watches that run already.
+    /// The history is complete after this revision, from the entry `base_seq` on. Older entries only serve watches that are already
+    /// running.
     base: Revision,
     base_seq: u64,
 }
@@ -101,7 +102,7 @@ impl History {
         Self { entries: VecDeque::new(), next: 0, limit, base, base_seq: 0 }
     }
 
-    /// The seq of the entry to come.
+    /// The seq of the next entry.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
@@ -111,12 +112,12 @@ impl History {
         self.next - self.entries.len() as u64
     }
 
-    /// What to tell a watch that needs changes from before what is kept.
+    /// The error for a watch that needs changes older than the history.
     pub(super) fn expired(&self, asked: Revision) -> Expired {
         Expired { asked, oldest: self.base }
     }
 
-    /// Adds an entry. It does not drop old ones: see [`History::trim`].
+    /// Adds an entry. [`History::trim`] drops old ones.
     pub(super) fn push(&mut self, revision: Revision, old: Option<Arc<Object>>, new: Option<Arc<Object>>) -> &Entry {
         let entry = Entry { seq: self.next, revision, old, new, gone: OnceLock::new(), frames: Default::default() };
         self.next += 1;
@@ -124,8 +125,8 @@ impl History {
         self.entries.back().expect("it was just pushed")
     }
 
-    /// Comes nearer to the limit by one entry, or drops as many as were just added: after a large relist, watchers are left the time to read
-    /// it.
+    /// Drops up to two entries beyond the limit, one more than each change adds. After a large relist, the history shrinks slowly enough
+    /// for watchers to read it.
     pub(super) fn trim(&mut self) {
         for _ in 0..2 {
             if self.entries.len() <= self.limit {
@@ -140,7 +141,7 @@ impl History {
         }
     }
 
-    /// Notes that what was before `revision` is not known in every step.
+    /// Marks the history before `revision` as incomplete.
     pub(super) fn rebase(&mut self, revision: Revision) {
         self.base = revision;
         self.base_seq = self.next;
@@ -151,7 +152,7 @@ impl History {
         if after < self.base {
             return Err(self.expired(after));
         }
-        // Entries from `base_seq` on are in revision order; those before need not be.
+        // Entries from `base_seq` on are in revision order; older ones need not be.
         let at = self.entries.partition_point(|entry| entry.seq < self.base_seq || entry.revision <= after);
         Ok(self.first() + at as u64)
     }

@@ -1,5 +1,5 @@
-//! Secondary orders of a resource's objects: by the value of a label, of a selectable field, by owner, or by what they select. An index is made once queries
-//! have asked for it a few times, and the least used one goes when there are too many.
+//! Secondary indexes of a resource's objects: by a label's value, by a selectable field, by owner, or by the labels that the objects
+//! themselves select. An index is built once queries have missed it a few times; beyond a limit the least used one is dropped.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,24 +13,24 @@ use super::rows::Rows;
 use crate::object::Object;
 use crate::object::selector::LabelSelector;
 
-/// A query that could have used an index counts as a miss only if there are at least this many objects.
+/// A query that could have used an index counts as a miss only from this many objects on.
 const SMALL: usize = 128;
-/// An index is worth its upkeep after this many misses.
+/// An index is built after this many misses.
 const MISSES: u32 = 3;
-/// No more indexes than this for one resource.
+/// Bound of the indexes of one resource.
 const MOST: usize = 12;
 
-/// Where the index by owner has the objects that no controller manages. No uid is empty.
+/// The key of objects without a managing controller in the index by owner. No uid is empty.
 pub(super) const NOBODY: &str = "";
 
-/// What an index is by.
+/// The key of an index.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum By {
     Label(Box<str>),
     Field(Box<str>),
     /// The uid of an owner; also [`NOBODY`].
     Owner,
-    /// A label, as `key=value`, without which the object's own selector cannot match; empty if there is none.
+    /// A label, as `key=value`, that the object's own selector requires; empty if there is none.
     Selector,
 }
 
@@ -52,16 +52,16 @@ struct Index {
 /// Where to look for the objects of a query.
 #[derive(Debug)]
 pub(super) enum Found<'a> {
-    /// Nowhere but here, in an index.
+    /// Only in these rows of an index.
     Among(&'a Rows),
-    /// An index says that there are none.
+    /// An index shows that no object matches.
     Nothing,
     /// No index helps.
     Unknown,
 }
 
 impl Indexes {
-    /// The smallest set known to hold all that a query can match.
+    /// The smallest set known to hold all matches of a query.
     pub(super) fn find(&self, query: &Query, objects: usize) -> Found<'_> {
         let mut best = Found::Unknown;
         for (by, value) in terms(query) {
@@ -110,7 +110,7 @@ impl Indexes {
         *misses.entry(by.owned()).or_default() += 1;
     }
 
-    /// An index that is worth making now.
+    /// An index with enough misses to be built now.
     pub(super) fn wanted(&self) -> Option<By> {
         let misses = self.misses.lock();
         misses.iter().find(|(_, count)| **count >= MISSES).map(|(by, _)| by.clone())
@@ -131,7 +131,7 @@ impl Indexes {
         self.all.push(index);
     }
 
-    /// Follows a change of one object.
+    /// Updates the indexes after a change of one object.
     pub(super) fn change(&mut self, old: Option<&Arc<Object>>, new: Option<&Arc<Object>>) {
         for index in &mut self.all {
             if let Some(old) = old {
@@ -143,7 +143,7 @@ impl Indexes {
         }
     }
 
-    /// Follows a change of everything.
+    /// Rebuilds all indexes.
     pub(super) fn rebuild(&mut self, rows: &Rows) {
         for index in &mut self.all {
             index.values.clear();
@@ -166,7 +166,7 @@ impl Index {
         }
     }
 
-    /// Takes `old` out from where `new` will not take its place.
+    /// Removes `old`, except where `new` replaces it under the same value.
     fn remove(&mut self, old: &Arc<Object>, new: Option<&Arc<Object>>) {
         for value in self.by.values(old) {
             if new.is_some_and(|new| self.by.values(new).any(|other| other == value)) {
@@ -183,7 +183,7 @@ impl Index {
 }
 
 impl By {
-    /// Where the index has this object.
+    /// The values under which the index lists this object.
     pub(super) fn values<'a>(&self, object: &'a Object) -> impl Iterator<Item = Cow<'a, str>> + use<'a> {
         let (one, many) = match self {
             Self::Label(key) => (object.meta().label(key).map(Cow::from), &[][..]),
@@ -203,7 +203,7 @@ impl By {
     }
 }
 
-/// What a query asks to be equal to a value.
+/// An equality that a query requires.
 #[derive(Clone, Copy)]
 enum Term<'a> {
     Label(&'a str),
@@ -219,7 +219,7 @@ impl Term<'_> {
     }
 }
 
-/// The label that a selector cannot match without; the longest, as that is likely to be the rarest.
+/// A label that the selector requires; the longest, as likely the rarest.
 fn needed(selector: &LabelSelector) -> String {
     let labels = selector.requirements.iter().filter_map(|it| Some(term(&it.key, it.sole_value()?)));
     labels.max_by_key(String::len).unwrap_or_default()

@@ -1,6 +1,6 @@
-//! Who is to be woken by which change. A watcher registers the narrowest interest that covers its query, and each interest keeps the
-//! list of the changes that concern it: ten thousand agents that each watch their own pods cost a change two look-ups, and none of them
-//! has to read the others' changes or can fall behind because of them.
+//! Which watchers a change wakes. A watcher registers the narrowest interest that covers its query, and each interest lists the changes
+//! that concern it. So with ten thousand agents that each watch their own pods, a change costs two look-ups, and no watcher has to read the
+//! changes of others or can fall behind because of them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::Query;
 use crate::object::{Name, Object, ResourceRef};
 
-/// A set of objects that is easy to tell from a change.
+/// A set of objects to which a change can be assigned by look-up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Interest {
     All,
@@ -21,7 +21,7 @@ pub(super) enum Interest {
 }
 
 impl Interest {
-    /// The narrowest that holds everything a query can match.
+    /// The narrowest interest that covers all matches of a query.
     pub(super) fn of(resource: ResourceRef, query: &Query) -> Self {
         let namespace = if resource.namespaced { query.namespace_wanted() } else { Some("") };
         if let (Some(namespace), Some(name)) = (namespace, query.fields.value_of("metadata.name")) {
@@ -39,14 +39,14 @@ impl Interest {
     }
 }
 
-/// The watchers of one interest, and what concerns them.
+/// The watchers of one interest, and the changes that concern them.
 #[derive(Debug, Default)]
 pub(super) struct Topic {
     watchers: usize,
     pub(super) wake: Arc<Notify>,
-    /// Which entries of the history concern this topic, in order.
+    /// The seqs of the history entries that concern this topic, in order.
     entries: VecDeque<u64>,
-    /// Entries before this one are no longer listed.
+    /// Entries before this one are not listed.
     listed_from: u64,
 }
 
@@ -61,7 +61,7 @@ impl Topic {
         self.entries.push_back(seq);
     }
 
-    /// The entries from `seq` on; `None` if some of them are no longer listed.
+    /// The listed entries from `seq` on; `None` if the list does not reach back so far.
     pub(super) fn since(&self, seq: u64) -> Option<impl Iterator<Item = u64>> {
         let start = self.entries.partition_point(|it| *it < seq);
         (seq >= self.listed_from).then(|| self.entries.range(start..).copied())
@@ -75,9 +75,9 @@ impl Topic {
 /// The interests of one resource's watchers.
 #[derive(Debug, Default)]
 pub(super) struct Interests {
-    /// Everybody who watches everything; they read the history itself.
+    /// The watchers of everything; they read the history itself.
     everything: Arc<Notify>,
-    /// How many these are.
+    /// The number of watchers of everything.
     crowd: u32,
     namespaces: HashMap<Box<str>, Topic>,
     names: HashMap<Name, Topic>,
@@ -85,7 +85,7 @@ pub(super) struct Interests {
 }
 
 impl Interests {
-    /// Enters a watcher that has seen everything before `seq`. What it gets back tells it that there is more.
+    /// Registers a watcher that has seen everything before `seq`. The returned handle is notified of new entries.
     pub(super) fn enter(&mut self, interest: &Interest, seq: u64) -> Arc<Notify> {
         let topic = match interest {
             Interest::All => {
@@ -133,12 +133,12 @@ impl Interests {
         }
     }
 
-    /// How many watch everything.
+    /// The number of watchers of everything.
     pub(super) fn crowd(&self) -> u32 {
         self.crowd
     }
 
-    /// `None` for the interest in everything, which has no list of its own.
+    /// `None` for [`Interest::All`], which has no list of its own.
     pub(super) fn topic(&self, interest: &Interest) -> Option<&Topic> {
         match interest {
             Interest::All => None,
@@ -148,7 +148,7 @@ impl Interests {
         }
     }
 
-    /// Lists the entry `seq` with all that it concerns, and adds to `wake` who is to be told. `oldest` is the first entry still kept.
+    /// Lists the entry `seq` under all topics that it concerns, and adds their handles to `wake`. `oldest` is the first entry still kept.
     pub(super) fn note(&mut self, seq: u64, oldest: u64, old: Option<&Object>, new: Option<&Object>, wake: &mut Vec<Arc<Notify>>) {
         wake.push(self.everything.clone());
         let Some(object) = new.or(old) else { return };
@@ -175,7 +175,7 @@ impl Interests {
         }
     }
 
-    /// Everybody.
+    /// The handles of all watchers.
     pub(super) fn all(&self) -> Vec<Arc<Notify>> {
         let topics = self.namespaces.values().chain(self.names.values()).chain(self.fields.iter().flat_map(|(_, topics)| topics.values()));
         topics.map(|topic| topic.wake.clone()).chain([self.everything.clone()]).collect()

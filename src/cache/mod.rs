@@ -1,5 +1,5 @@
-//! The in-process cache of API objects: what lists, watches, controllers, the scheduler, the proxy and the DNS server read. Fed by the
-//! store inside an API server, by list and watch over HTTP elsewhere; readers cannot tell the difference.
+//! The in-process cache of API objects, from which lists, watches, controllers and the scheduler read. Fed by the store inside an API
+//! server, by list and watch over HTTP elsewhere; readers cannot tell the difference.
 
 mod blocks;
 mod history;
@@ -28,30 +28,28 @@ pub use watch::Watch;
 
 /// Objects by resource, ordered by name, with the recent history that watches are served from.
 ///
-/// It is fed in one of two ways. A store reports the changes of all resources in one order: [`Cache::replace_all`], then
-/// [`Cache::apply`]. Over HTTP each resource has a list and a watch of its own: [`Cache::replace`], then [`Cache::apply_to`] and
-/// [`Cache::advance`].
+/// There are two ways to feed it. A store reports the changes of all resources in one order: [`Cache::replace_all`], then [`Cache::apply`].
+/// Over HTTP each resource has its own list and watch: [`Cache::replace`], then [`Cache::apply_to`] and [`Cache::advance`].
 #[derive(Debug)]
 pub struct Cache {
-    /// How many changes of a resource are kept.
+    /// How many changes are kept per resource.
     history: usize,
     tables: RwLock<Tables>,
-    /// Up to here every change of every resource is in. Advances without touching the tables.
+    /// Every change of every resource up to this revision is applied. Advances without touching the tables.
     progress: Arc<Progress>,
-    /// Told when resources have been filled.
+    /// Notified when resources have been filled.
     filled: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Tables {
     by_resource: HashMap<ResourceRef, Arc<Table>>,
-    /// Whether a store feeds the cache, so that resources which have not been heard of have no objects, and had none since the revision
-    /// `base`.
+    /// Whether a store feeds the cache. Then a resource without a table has no objects, and has had none since the revision `base`.
     complete: bool,
     base: Revision,
 }
 
-/// Which objects of a resource. The default is all of them.
+/// Selects objects of a resource; by default all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Query {
     /// `None`: all namespaces.
@@ -81,34 +79,34 @@ pub struct Listing {
 pub struct Page {
     pub objects: Vec<Arc<Object>>,
     pub revision: Revision,
-    /// Whether there are matching objects behind the last.
+    /// Whether there are more matches behind the last object.
     pub more: bool,
-    /// How many. Counted with the first chunk of a list without selectors; to count again for each chunk would take as long as the list is.
+    /// How many there are: counted with the first chunk of a list without selectors. A count for each chunk would take quadratic time.
     pub remaining: Option<usize>,
 }
 
 /// What a watch delivers.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The object came to match the query.
+    /// The object now matches the query.
     Added(Arc<Object>),
     Modified(Arc<Object>),
     /// The object is gone or no longer matches: its last matching state, at the revision of the change.
     Deleted(Arc<Object>),
-    /// Nothing up to this revision is missing. A watch that begins with all there is says so once behind the last of these.
+    /// All changes up to this revision have been delivered. A watch that begins with the existing objects sends one after the last of them.
     Bookmark(Revision),
 }
 
-/// What a watch delivers, as it goes over the wire.
+/// The encoded form of what a watch delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// Lines of `{"type":"ADDED|MODIFIED|DELETED","object":…}`, at least one, and the revision of the last change.
     Events(Bytes, Revision),
-    /// As [`Event::Bookmark`]. How it is encoded depends on what the client asked for.
+    /// As [`Event::Bookmark`]. The encoding depends on the client's request.
     Bookmark(Revision),
 }
 
-/// The revision asked for is older than the history kept, or the watcher fell behind it. List again.
+/// The requested revision is older than the history, or the watcher fell behind it. The client must list again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too old resource version: {asked} ({oldest})")]
 pub struct Expired {
@@ -122,7 +120,7 @@ impl Query {
         Self { namespace: Some(namespace.to_owned()), ..Self::default() }
     }
 
-    /// What has this value in a selectable field, such as `spec.nodeName`.
+    /// The objects with this value in a selectable field, such as `spec.nodeName`.
     pub fn field(path: &str, value: &str) -> Self {
         Self { fields: FieldSelector::equal(path, value), ..Self::default() }
     }
@@ -138,7 +136,7 @@ impl Query {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The one namespace that matching objects can be in.
+    /// The only namespace that can hold matches.
     fn namespace_wanted(&self) -> Option<&str> {
         self.namespace.as_deref().filter(|it| !it.is_empty()).or_else(|| self.fields.value_of("metadata.namespace"))
     }
@@ -161,8 +159,8 @@ impl Cache {
         Listing { objects: page.objects, revision: page.revision }
     }
 
-    /// At most `limit` of the list, those whose names are `start` or behind it, as of a revision (`None`: now): for chunked lists. Takes time
-    /// for the chunk and, where the revision is past, for the history since then; counting what remains of one namespace takes time for that.
+    /// At most `limit` objects of the list, from the name `start` on, as of a revision (`None`: now): for chunked lists. Takes time
+    /// proportional to the chunk; for a past revision also to the history since then, and to count one namespace to its size.
     ///
     /// # Errors
     /// If the revision is no longer in the history.
@@ -174,12 +172,12 @@ impl Cache {
         limit: usize,
         at: Option<Revision>,
     ) -> Result<Page, Expired> {
-        // Read before the objects: they show at least this.
+        // Read before the objects, which show at least this revision.
         let progress = self.progress.get();
         self.table(resource).page(query, start, limit, at, progress)
     }
 
-    /// How many objects of a resource there are.
+    /// The number of objects of a resource.
     pub fn count(&self, resource: ResourceRef) -> usize {
         self.known(resource).map_or(0, |table| table.state.read().len())
     }
@@ -194,8 +192,8 @@ impl Cache {
         owned
     }
 
-    /// The objects of a resource that select `object`: they are in its namespace, and the label selector in their spec matches it. Takes time
-    /// by how many match, not by how many there are.
+    /// The objects of a resource that select `object`: they are in its namespace, and the label selector in their spec matches it. The time
+    /// depends on the number of matches, not of objects.
     pub fn selecting(&self, resource: ResourceRef, object: &Object) -> Vec<Arc<Object>> {
         self.known(resource).map(|table| table.selecting(object)).unwrap_or_default()
     }
@@ -215,7 +213,7 @@ impl Cache {
         self.known(resource).map(|table| table.orphans(&query)).unwrap_or_default()
     }
 
-    /// Changes after a revision. With `after` 0 the watch begins with an `Added` for every object there is, once the resource has been
+    /// The changes after a revision. With `after` 0 the watch begins with an `Added` for every existing object, once the resource has been
     /// filled.
     ///
     /// # Errors
@@ -257,13 +255,13 @@ impl Cache {
         }
     }
 
-    /// Feeder: replaces what is known of a resource by a list taken at `revision`. Watchers see the difference.
+    /// Feeder: replaces the objects of a resource by a list taken at `revision`. Watchers see the difference.
     pub fn replace(&self, resource: ResourceRef, objects: Vec<Arc<Object>>, revision: Revision) {
         self.table(resource).replace(objects, revision);
         self.filled.notify_waiters();
     }
 
-    /// Feeder: replaces what is known of all resources by a list of everything, taken at `revision`.
+    /// Feeder: replaces the objects of all resources by a list of everything, taken at `revision`.
     pub fn replace_all(&self, objects: Vec<Arc<Object>>, revision: Revision) {
         let mut by_resource: HashMap<ResourceRef, Vec<Arc<Object>>> = HashMap::new();
         for object in objects {
@@ -280,8 +278,8 @@ impl Cache {
         self.complete(revision);
     }
 
-    /// Feeder: applies changes in revision order, then notes that every change of every resource up to `revision` is in. Changes that are
-    /// in already are left out.
+    /// Feeder: applies changes in revision order, then notes that every change of every resource up to `revision` is applied. Skips changes
+    /// that are already applied.
     pub fn apply(&self, changes: Vec<Change>, revision: Revision) {
         let mut groups: Vec<(ResourceRef, Vec<Change>)> = Vec::new();
         for change in changes {
@@ -300,17 +298,17 @@ impl Cache {
         }
     }
 
-    /// Feeder: applies changes of one resource, in revision order. Changes that are in already are left out.
+    /// Feeder: applies changes of one resource in revision order. Skips those that are already applied.
     pub fn apply_to(&self, resource: ResourceRef, changes: Vec<Change>) {
         self.table(resource).apply(changes);
     }
 
-    /// Feeder: notes that every change of one resource up to `revision` is in.
+    /// Feeder: notes that every change of one resource up to `revision` is applied.
     pub fn advance(&self, resource: ResourceRef, revision: Revision) {
         self.table(resource).advance(revision);
     }
 
-    /// From now on, what is not here does not exist.
+    /// Marks the cache as complete: from now on, an object that is not here does not exist.
     fn complete(&self, revision: Revision) {
         let tables: Vec<_> = {
             let mut tables = self.tables.write();

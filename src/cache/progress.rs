@@ -1,4 +1,4 @@
-//! How far a feeder has come, and who waits for it to come further.
+//! The revision that a feeder has reached, and the tasks waiting for a later one.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::object::Revision;
 
-/// A revision that is waited for. Advancing costs what those cost whose wait is over, however many still wait.
+/// A revision that tasks can wait for. The cost of advancing depends on the waits that it ends, not on those that remain.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     revision: AtomicU64,
@@ -36,7 +36,7 @@ impl Progress {
         }
     }
 
-    /// As [`Progress::advance`], but also backwards.
+    /// As [`Progress::advance`], but may also go back.
     pub(super) fn reset(&self, revision: Revision) {
         self.revision.store(revision, Ordering::Release);
         self.wake(revision);
@@ -47,7 +47,7 @@ impl Progress {
         while let Some(first) = waiting.by_revision.first_entry()
             && first.key().0 <= revision
         {
-            // A receiver that is gone stopped waiting.
+            // A dropped receiver no longer waits.
             let _ = first.remove().send(());
         }
     }
@@ -56,7 +56,7 @@ impl Progress {
         let (sender, receiver) = oneshot::channel();
         let key = {
             let mut waiting = self.waiting.lock();
-            // Under the lock, so that no advance slips in between.
+            // Checked under the lock, so that no advance is missed.
             if self.get() >= revision {
                 return;
             }
@@ -66,12 +66,12 @@ impl Progress {
             key
         };
         let _place = Place { progress: self, key };
-        // The sender is dropped with `self` only, which this borrows.
+        // `self` owns the sender, and this future borrows `self`.
         let _ = receiver.await;
     }
 }
 
-/// A place among those who wait, given up when the wait is over or abandoned.
+/// An entry in the waiting list, removed when the wait ends or is abandoned.
 struct Place<'a> {
     progress: &'a Progress,
     key: (Revision, u64),

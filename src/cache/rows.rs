@@ -1,4 +1,4 @@
-//! Objects in the order of their names, without a second copy of the names.
+//! Objects ordered by name, without a second copy of the names.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::object::{Name, Object};
 
-/// A set of objects of one resource, at most one of each name.
+/// A set of objects of one resource, at most one per name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rows(BTreeSet<Row>);
 
@@ -16,7 +16,7 @@ pub(super) struct Rows(BTreeSet<Row>);
 #[derive(Clone, Debug)]
 struct Row(Arc<Object>);
 
-/// What rows are looked up by: a namespace and a name, owned or not.
+/// A key of rows: a namespace and a name, owned or borrowed.
 trait Key {
     fn parts(&self) -> (&str, &str);
 }
@@ -92,7 +92,7 @@ impl Rows {
         self.0.get(&(namespace, name) as &dyn Key).map(|row| &row.0)
     }
 
-    /// Puts an object in the place of the one with its name, which is returned.
+    /// Inserts an object in place of the one with the same name, which is returned.
     pub(super) fn put(&mut self, object: Arc<Object>) -> Option<Arc<Object>> {
         self.0.replace(Row(object)).map(|row| row.0)
     }
@@ -105,7 +105,7 @@ impl Rows {
         self.0.iter().map(|row| &row.0)
     }
 
-    /// Those of one namespace, or of all, from `start` on.
+    /// The objects of one namespace, or of all, from `start` on.
     pub(super) fn range<'a>(&'a self, namespace: Option<&'a str>, start: Option<&'a Name>) -> impl Iterator<Item = &'a Arc<Object>> {
         let first = match (start, namespace) {
             (Some(name), Some(namespace)) if Name::order(name.parts(), (namespace, "")).is_lt() => (namespace, ""),

@@ -1,4 +1,4 @@
-//! The objects of one resource, with everything that follows their changes: indexes, history, watchers.
+//! The objects of one resource, and all that follows their changes: indexes, history, watchers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{Change, Expired, Page, Query};
 use crate::object::selector::LabelSelector;
 use crate::object::{Name, Object, ResourceRef, Revision};
 
-/// So many orphans are looked through one by one.
+/// Up to this many orphans are searched one by one.
 const FEW: usize = 64;
 
 /// One resource.
@@ -25,11 +25,11 @@ pub(super) struct Table {
     pub(super) resource: ResourceRef,
     pub(super) state: RwLock<State>,
     pub(super) blocks: Blocks,
-    /// Follows `State::revision`, for those who wait.
+    /// Follows `State::revision`; tasks wait on it.
     pub(super) progress: Progress,
 }
 
-/// All that changes together.
+/// The state under one lock.
 #[derive(Debug)]
 pub(super) struct State {
     namespaced: bool,
@@ -37,14 +37,14 @@ pub(super) struct State {
     indexes: Indexes,
     pub(super) history: History,
     pub(super) interests: Interests,
-    /// Every change up to this revision is in.
+    /// Every change up to this revision is applied.
     pub(super) revision: Revision,
-    /// Whether the objects are all there are, and not only those that happened to change.
+    /// Whether the table holds all objects of the resource, and not only those that have changed.
     pub(super) synced: bool,
 }
 
 impl Table {
-    /// An empty table, of which everything after `base` is going to be known.
+    /// An empty table that will see every change after `base`.
     pub(super) fn new(resource: ResourceRef, history: usize, base: Revision, synced: bool) -> Self {
         let state = State {
             namespaced: resource.namespaced,
@@ -58,7 +58,7 @@ impl Table {
         Self { resource, state: RwLock::new(state), blocks: Blocks::default(), progress: Progress::at(base) }
     }
 
-    /// Applies changes in revision order. Those that are in already are left out.
+    /// Applies changes in revision order. Skips those that are already applied.
     pub(super) fn apply(&self, changes: impl IntoIterator<Item = Change>) {
         let mut wake = Vec::new();
         let revision = {
@@ -76,11 +76,11 @@ impl Table {
         tell(&wake);
     }
 
-    /// Replaces everything by a list.
+    /// Replaces all objects by a list.
     pub(super) fn replace(&self, objects: Vec<Arc<Object>>, revision: Revision) {
         let wake = {
             let mut state = self.state.write();
-            // Watches of a resource that was never filled have not begun yet, so nobody needs to see how it came to be filled.
+            // Watches of a resource that was never filled have not begun yet, so no watcher needs these changes.
             if !state.synced && state.rows.is_empty() {
                 state.rows = objects.into_iter().collect();
                 let State { rows, indexes, .. } = &mut *state;
@@ -97,7 +97,7 @@ impl Table {
         tell(&wake);
     }
 
-    /// Notes that everything up to `revision` is in.
+    /// Notes that every change up to `revision` is applied.
     pub(super) fn advance(&self, revision: Revision) {
         {
             let mut state = self.state.write();
@@ -106,7 +106,7 @@ impl Table {
         self.progress.advance(revision);
     }
 
-    /// Notes that all objects there are have been applied.
+    /// Notes that all existing objects have been applied.
     pub(super) fn complete(&self) {
         let wake = {
             let mut state = self.state.write();
@@ -116,8 +116,8 @@ impl Table {
         tell(&wake);
     }
 
-    /// Up to `limit` objects that match, from the name `start` on, as of revision `at` (`None`: now). `progress` is a revision up to which
-    /// the caller knows that everything is in.
+    /// Up to `limit` matches, from the name `start` on, as of revision `at` (`None`: now). `progress` is a revision up to which the caller
+    /// knows all changes to be applied.
     pub(super) fn page(
         &self,
         query: &Query,
@@ -159,8 +159,8 @@ impl Table {
 }
 
 impl Table {
-    /// The objects that match and that no controller manages. Takes time by how many of these are in the namespace or, if they are many, have one
-    /// of the labels asked for.
+    /// The matches without a managing controller. The time depends on the number of orphans in the namespace or, if there are many, on the
+    /// number of objects with one of the selector's labels.
     pub(super) fn orphans(&self, query: &Query) -> Vec<Arc<Object>> {
         let (found, make) = {
             let state = self.state.read();
@@ -183,7 +183,7 @@ impl Table {
         found
     }
 
-    /// Makes an index that was found to be worth it.
+    /// Builds an index, if one is wanted.
     fn make(&self, by: Option<By>) {
         if let Some(by) = by {
             let State { rows, indexes, .. } = &mut *self.state.write();
@@ -207,7 +207,7 @@ impl Table {
 }
 
 impl State {
-    /// Whether a change is in already. Several keys may have changed at one revision.
+    /// Whether a change is already applied. Several keys may change at one revision.
     fn has(&self, change: &Change) -> bool {
         let Name { namespace, name } = &change.key.name;
         change.revision < self.revision || self.rows.get(namespace, name).is_some_and(|known| known.revision() >= change.revision)
@@ -227,7 +227,7 @@ impl State {
         self.interests.note(entry.seq, oldest, entry.old.as_deref(), entry.new.as_deref(), wake);
     }
 
-    /// Turns a relist into changes: those that still exist at their own revisions, in order, then those that went.
+    /// Turns a relist into changes: the objects that still exist at their own revisions, in order, then the deleted ones.
     fn difference(&mut self, listed: Rows, revision: Revision) {
         let mut changed: Vec<_> = listed
             .iter()
@@ -239,7 +239,7 @@ impl State {
             .collect();
         changed.sort_by_key(|object| object.revision());
         let gone: Vec<_> = self.rows.iter().filter(|old| listed.get(old.namespace(), old.name()).is_none()).cloned().collect();
-        // Everybody is woken afterwards.
+        // The caller wakes all watchers afterwards.
         let mut wake = Vec::new();
         for object in changed {
             self.set(&object.meta().name.clone(), Some(object.clone()), object.revision(), &mut wake);
@@ -251,10 +251,10 @@ impl State {
         }
     }
 
-    /// What objects were at a revision, of those that changed since.
+    /// The state at a revision of the objects that changed since.
     fn past(&self, at: Revision) -> Result<BTreeMap<&Name, Option<&Arc<Object>>>, Expired> {
         let position = self.history.position(at)?;
-        // The oldest change since then is the last to be put in.
+        // Later insertions overwrite earlier ones, so the oldest change comes last.
         let undone = self.history.since(position).rev().filter_map(|entry| {
             let object = entry.old.as_ref().or(entry.new.as_ref())?;
             Some((&object.meta().name, entry.old.as_ref()))
@@ -270,7 +270,7 @@ impl State {
         self.rows.len()
     }
 
-    /// Everything that matches, now.
+    /// All current matches.
     pub(super) fn matching(&self, query: &Query) -> Vec<Arc<Object>> {
         self.candidates(query, None).filter(|object| query.matches(object)).cloned().collect()
     }
@@ -301,7 +301,7 @@ impl State {
         Page { objects, revision, more, remaining }
     }
 
-    /// A superset, in name order, of the objects that match.
+    /// A superset of the matches, in name order.
     fn candidates<'a>(&'a self, query: &'a Query, start: Option<&'a Name>) -> Box<dyn Iterator<Item = &'a Arc<Object>> + 'a> {
         let namespace = if self.namespaced { query.namespace_wanted() } else { Some("") };
         if let (Some(namespace), Some(name)) = (namespace, query.fields.value_of("metadata.name")) {
@@ -316,7 +316,7 @@ impl State {
     }
 }
 
-/// `now` with the objects of `past` in their places.
+/// `now`, with the objects of `past` in place of newer versions.
 fn merge<'a>(
     now: impl Iterator<Item = &'a Arc<Object>> + 'a,
     past: &'a BTreeMap<&'a Name, Option<&'a Arc<Object>>>,

@@ -14,38 +14,38 @@ use super::table::{State, Table};
 use super::{Event, Expired, Frame, Query};
 use crate::object::{Object, Revision};
 
-/// At most so many entries are taken from the history at a time, and frames given out in a batch.
+/// Bound of the entries taken from the history at a time, and of the frames in a batch.
 const BATCH: usize = 256;
-/// A batch of frames ends when it has this many bytes.
+/// A batch of frames ends at this many bytes.
 const BATCH_BYTES: usize = 512 * 1024;
-/// What it costs about to serve a watcher once. When many watch everything, none is served again before all could have been: what comes
-/// meanwhile is sent at once then.
+/// Approximate cost of serving a watcher once. Many watchers of everything each rest until all could have been served, and then get all
+/// changes since then in one batch.
 const SERVICE: Duration = Duration::from_micros(20);
 
 /// A running watch: events in revision order, none missed, none twice. Dropping it ends it.
 #[derive(Debug)]
 pub struct Watch {
     table: Arc<Table>,
-    /// Of the whole cache.
+    /// The progress of the whole cache.
     progress: Arc<Progress>,
     query: Query,
     interest: Interest,
     wake: Arc<Notify>,
-    /// The first entry of the history that was not taken yet.
+    /// The first history entry not yet taken.
     next: u64,
-    /// Changes up to this revision are not wanted.
+    /// Changes up to this revision are skipped.
     after: Revision,
-    /// Everything up to here was delivered.
+    /// Everything up to this revision has been delivered.
     delivered: Revision,
-    /// Whether it still waits for the resource to be filled, to begin with all there is.
+    /// Whether the watch still waits for the resource to be filled, to begin with the existing objects.
     unfilled: bool,
-    /// What there was at the beginning, and then the revision of that.
+    /// The objects at the beginning, then their revision.
     initial: std::vec::IntoIter<Arc<Object>>,
     initial_end: Option<Revision>,
     taken: VecDeque<Arc<Entry>>,
-    /// Whether it wants to see everything that changes.
+    /// Whether the query selects everything.
     plain: bool,
-    /// Not to be served before.
+    /// The watch is not served before this time.
     rests_until: Option<Instant>,
 }
 
@@ -63,7 +63,7 @@ impl Watch {
         let (mut taken, mut seen) = (VecDeque::new(), 0);
         let concerns = |entry: &&Arc<Entry>| entry.seen_by(&query).is_some();
         if after > 0 {
-            // Most of what was missed is looked through without holding up the writer.
+            // Most of the missed entries are filtered without blocking the writer.
             let state = table.state.read();
             let position = if state.synced { state.history.position(after)? } else { return Err(state.history.expired(after)) };
             taken.extend(state.history.since(position).filter(concerns).cloned());
@@ -78,7 +78,7 @@ impl Watch {
         }
         let next = state.history.next();
         let wake = state.interests.enter(&interest, next);
-        // A revision from the future: what comes before it is not wanted.
+        // `after` is in the future: skip earlier changes.
         let wanted_after = if after > state.revision.max(now) { after } else { 0 };
         drop(state);
         let mut watch = Self {
@@ -101,10 +101,10 @@ impl Watch {
         Ok(watch)
     }
 
-    /// The next event that is there already, if any.
+    /// The next event, if one is available.
     ///
     /// # Errors
-    /// If this reader is so slow that the history it still needs was dropped. Every later call says the same.
+    /// If this reader is so slow that history it still needs was dropped. All later calls fail likewise.
     pub fn try_next(&mut self) -> Result<Option<Event>, Expired> {
         Ok(self.step()?.map(|step| match step {
             Step::Initial(object) => Event::Added(object),
@@ -120,7 +120,7 @@ impl Watch {
         }))
     }
 
-    /// Waits for the next event. Dropping the future loses nothing.
+    /// Waits for the next event. Cancel-safe.
     ///
     /// # Errors
     /// As [`Watch::try_next`].
@@ -133,8 +133,7 @@ impl Watch {
         }
     }
 
-    /// Waits for the next events and gives them as they go over the wire: the bytes of a change are the same, in memory too, for all
-    /// watchers. The batch is not empty. Dropping the future loses nothing.
+    /// Waits for the next events, encoded; all watchers share the bytes of a change. The batch is not empty. Cancel-safe.
     ///
     /// # Errors
     /// As [`Watch::try_next`].
@@ -156,7 +155,7 @@ impl Watch {
         }
     }
 
-    /// The frames that are there already; not all of them if they are many.
+    /// The available frames, up to the bounds of a batch.
     ///
     /// # Errors
     /// As [`Watch::try_next`].
@@ -169,7 +168,7 @@ impl Watch {
             let step = match self.step() {
                 Ok(Some(step)) => step,
                 Ok(None) => break,
-                // What was taken before goes out first.
+                // Events taken earlier are returned first.
                 Err(expired) if frames.is_empty() => return Err(expired),
                 Err(_) => break,
             };
@@ -187,8 +186,8 @@ impl Watch {
         Ok(frames)
     }
 
-    /// What everybody who is at the same place is sent. To the end, and not only as far as whoever was here first has come: who is behind
-    /// would stay behind.
+    /// The shared blocks from this watcher's position, up to the end of the history (or of a batch): a watcher that read only up to
+    /// another's position would never catch up.
     fn try_blocks(&mut self) -> Result<Vec<Frame>, Expired> {
         let (mut frames, mut bytes) = (Vec::new(), 0);
         let state = self.table.state.read();
@@ -205,14 +204,14 @@ impl Watch {
         Ok(frames)
     }
 
-    /// Everything that concerns this watch up to this revision has been given out: what a bookmark may say.
+    /// Everything that concerns this watch up to this revision has been returned: the revision for a bookmark.
     pub fn revision(&self) -> Revision {
         if self.unfilled || self.initial_end.is_some() {
             return self.delivered;
         }
         let progress = self.progress.get();
         let state = self.table.state.read();
-        // Several changes may have one revision: it is not done before the last of them is.
+        // Several changes may share a revision, which is complete only after the last of them.
         let before = |revision: Option<Revision>| self.delivered.min(revision.map_or(self.delivered, |it| it.saturating_sub(1)));
         if let Some(entry) = self.taken.front() {
             return before(Some(entry.revision));
@@ -255,7 +254,7 @@ impl Watch {
         }
     }
 
-    /// Begins with all there is, if it is to and can.
+    /// Takes the existing objects once the resource is filled, if the watch is still waiting for that.
     fn take(&mut self) {
         if !self.unfilled {
             return;
@@ -270,7 +269,7 @@ impl Watch {
         }
     }
 
-    /// Takes the next entries out of the history. False if there are none.
+    /// Takes the next entries from the history; false if there are none.
     fn take_more(&mut self) -> Result<bool, Expired> {
         if self.unfilled {
             self.take();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// Follows a watch to a revision, from scratch whenever it fell behind, and returns what there is then, and how often it fell behind.
+/// Follows a watch to a revision, starting anew whenever it falls behind. Returns the final state and the number of restarts.
 async fn follow(cache: Arc<Cache>, query: Query, until: Revision) -> (BTreeMap<String, Revision>, usize) {
     let (mut state, mut restarts) = (BTreeMap::new(), 0);
     let mut watch = cache.watch(&resource::POD, query.clone(), 0).unwrap();
@@ -70,14 +70,14 @@ async fn every_watcher_ends_with_what_there_is() {
                 tokio::task::yield_now().await;
             }
         }
-        // What every query sees, so that every watcher comes to an end.
+        // A change that every query sees, so that every watcher ends.
         let ends = ["a", "b"].map(|namespace| ["x1", "x2"].map(|name| put(pod(namespace, name, "end", "n1", "o", CHANGES + 1))));
         cache.apply(ends.into_iter().flatten().collect(), CHANGES + 1);
         while let Some(done) = watchers.join_next().await {
             let (query, (seen, restarts)) = done.unwrap();
             let listed = cache.list(&resource::POD, &query);
             let listed: BTreeMap<_, _> = listed.objects.iter().map(|it| (it.meta().name.to_string(), it.revision())).collect();
-            // The last revision has several changes: the watcher may have stopped at the first of them.
+            // Several changes share the last revision: the watcher may have stopped at the first of them.
             let before_the_end = |state: &BTreeMap<String, Revision>| state.values().filter(|it| **it <= CHANGES).count();
             assert!(before_the_end(&seen) >= before_the_end(&listed), "{query:?}");
             assert!(history == 8 || restarts == 0, "{query:?} fell behind a history that holds everything");

@@ -6,7 +6,7 @@ mod model;
 use super::*;
 use crate::object::resource;
 
-/// A pod with a few things to select by.
+/// A pod with a few selectable properties.
 fn pod(namespace: &str, name: &str, app: &str, node: &str, owner: &str, revision: Revision) -> Arc<Object> {
     let json = serde_json::json!({
         "metadata": {
@@ -150,7 +150,7 @@ fn chunks_show_one_revision() {
     assert_eq!((names(&last.objects).len(), last.revision, last.more, last.remaining), (4, 12, false, Some(0)));
 }
 
-/// Watchers that come to the history at different places and at different times are all sent the same lines.
+/// Watchers that read the history from different positions at different times all get the same lines.
 #[test]
 fn everybody_is_sent_the_same_lines() {
     let cache = Cache::new(1_000);
@@ -197,7 +197,7 @@ fn everybody_is_sent_the_same_lines() {
     }
 }
 
-/// One that was held up once is not behind for ever, though what it is sent was made for others.
+/// A watcher that was delayed once catches up, although its blocks were made for others.
 #[test]
 fn who_comes_late_is_sent_all_there_is() {
     let cache = Cache::new(1_000);
@@ -224,7 +224,7 @@ fn orphans_are_found_among_few_and_many() {
     };
     cache.apply(vec![put(managed), put(pod("b", "elsewhere", "web", "", "o", 1)), put(pod("a", "x", "web", "", "o", 1))], 1);
     for revision in 2..200 {
-        // The indexes are made while there are more and more.
+        // The indexes are built as the number of objects grows.
         assert_eq!(names(&cache.orphans(&resource::POD, "a", &web)), ["a/x"], "{revision}");
         let app = if revision % 2 == 0 { "db" } else { "cache" };
         cache.apply(vec![put(pod("a", &format!("y{revision}"), app, "", "o", revision))], revision);

@@ -1,4 +1,4 @@
-//! Random changes, queries, watches and relists, compared with a list of every state there ever was.
+//! Random changes, queries, watches and relists, compared with a list of all states.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +22,13 @@ enum Action {
     /// Several changes at one revision.
     Both(Box<[Action; 2]>),
     Progress,
-    /// A relist, in which these changes are seen only by their outcome.
+    /// A relist that shows only the outcome of these changes.
     Relist(Vec<Action>),
     Watch {
         query: usize,
         back: u64,
     },
-    /// A watcher reads at most so many events.
+    /// A watcher reads at most this many events.
     Read {
         watcher: usize,
         events: usize,
@@ -87,7 +87,7 @@ fn shown(objects: &[Arc<Object>]) -> Vec<(String, Revision)> {
     objects.iter().map(|it| (it.meta().name.to_string(), it.revision())).collect()
 }
 
-/// A watcher, with the state its events add up to.
+/// A watcher, with the sum of its events.
 struct Watcher {
     watch: Watch,
     query: Query,
@@ -97,9 +97,9 @@ struct Watcher {
 
 struct Model {
     cache: Arc<Cache>,
-    /// What there was at each revision.
+    /// The objects at each revision.
     states: BTreeMap<Revision, State>,
-    /// Before this, not every state is known to the cache.
+    /// The cache does not know every state before this revision.
     relisted: Revision,
     revision: Revision,
     watchers: Vec<Watcher>,
@@ -158,7 +158,7 @@ impl Model {
                 }
                 Ok(Some(Event::Bookmark(_))) => {}
                 Ok(None) => {
-                    // Nothing is left: the events add up to what there is.
+                    // No event is left: their sum is the current state.
                     let now: BTreeMap<_, _> = matching(&self.states[&self.revision], &watcher.query).into_iter().collect();
                     assert_eq!(watcher.state, now, "{:?}", watcher.query);
                     assert_eq!(watcher.watch.revision(), self.revision);
@@ -170,7 +170,7 @@ impl Model {
                     return;
                 }
             }
-            // In between they add up to what there was, unless a relist hid the steps, or the revision has more changes to come.
+            // In between, the sum is the state at the watch's revision, unless a relist hid steps or more changes of that revision follow.
             let revision = watcher.watch.revision();
             if revision > 0 && !watcher.relisted && self.states.contains_key(&revision) && revision != self.revision {
                 let then: BTreeMap<_, _> = matching(&self.states[&revision], &watcher.query).into_iter().collect();
@@ -187,14 +187,14 @@ impl Model {
                 self.cache.apply(changes, self.revision);
             }
             Action::Both(both) => {
-                // One change of a key at a revision.
+                // A key changes once per revision.
                 let key = |action: &Action| match action {
                     Action::Put { namespace, name, .. } | Action::Delete { namespace, name } => (*namespace, *name),
                     _ => unreachable!("not a change"),
                 };
                 let changes = if key(&both[0]) == key(&both[1]) { self.changes(&both[..1]) } else { self.changes(&both[..]) };
                 self.cache.apply(changes.clone(), self.revision);
-                // A feeder that begins again a little too early does no harm.
+                // A feeder that repeats changes does no harm.
                 self.cache.apply(changes, self.revision);
             }
             Action::Progress => {
@@ -212,7 +212,7 @@ impl Model {
             }
             Action::Watch { query: at, back } => {
                 let (query, after) = (query(*at), self.revision.saturating_sub(*back));
-                // Every other begins with all there is.
+                // Every other watch begins with the existing objects.
                 let after = if back % 2 == 0 { 0 } else { after };
                 if let Ok(watch) = self.cache.watch(&resource::POD, query.clone(), after) {
                     let state = if after == 0 { BTreeMap::new() } else { matching(self.at(after), &query).into_iter().collect() };
@@ -260,7 +260,7 @@ proptest! {
         prop_assert_eq!(owned, model.now().len());
     }
 
-    /// Indexes are only made for many objects.
+    /// Indexes are built only for many objects.
     #[test]
     fn indexes_follow(changes in prop::collection::vec((0..200usize, prop::option::of((0..3usize, 0..3usize))), 1..60)) {
         let cache = Cache::new(10);
@@ -301,7 +301,7 @@ proptest! {
         }
     }
 
-    /// Objects are found by what they select, however they come and go.
+    /// Objects are found by their selectors, whatever is added and removed.
     #[test]
     fn selecting_is_matching(changes in prop::collection::vec((0..8usize, prop::option::of(0..6usize)), 1..60)) {
         let selectors = [
