@@ -1,5 +1,5 @@
-//! The durable order of objects: a map from keys to JSON, in which every change gets the next revision. It knows bytes, not objects.
-//! Two implementations behind one contract: etcd, and the embedded one.
+//! The durable order of objects: a map from keys to JSON, in which every change gets the next revision. The store handles bytes, not
+//! objects. Two implementations of one contract: etcd, and the embedded one.
 
 pub mod embedded;
 pub mod etcd;
@@ -25,13 +25,13 @@ pub struct Entry {
 #[derive(Clone, Debug, Default)]
 pub struct Page {
     pub entries: Vec<Entry>,
-    /// The store's revision that the page shows.
+    /// The store revision that the page shows.
     pub revision: Revision,
-    /// Whether the range goes on behind the last entry.
+    /// Whether the range continues behind the last entry.
     pub more: bool,
 }
 
-/// What must hold of a key for a write to happen. There is no unconditional write.
+/// The condition for a write. There is no unconditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
     Absent,
@@ -39,12 +39,12 @@ pub enum Expect {
     At(Revision),
 }
 
-/// What became of a conditional write.
+/// The result of a conditional write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done, durably, at this revision.
+    /// Written, durably, at this revision.
     Done(Revision),
-    /// Not done: the key is otherwise than expected, namely this.
+    /// Not written: the condition does not hold; the current entry.
     Conflict(Option<Entry>),
 }
 
@@ -53,37 +53,37 @@ pub enum Outcome {
 pub struct Change {
     pub key: String,
     pub revision: Revision,
-    /// `None` when the key was deleted (or its time to live ran out).
+    /// `None` if the key was deleted (or expired).
     pub value: Option<Bytes>,
 }
 
-/// What a watch delivers: changes in revision order, all of one revision in one batch.
+/// Delivered by a watch: changes in revision order, all of one revision in one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     pub changes: Vec<Change>,
-    /// Every change up to and including this revision has now been delivered. A batch without changes only says this.
+    /// Every change up to and including this revision has been delivered. A batch without changes only reports this.
     pub revision: Revision,
 }
 
-/// Why the store did not answer.
+/// Why a call of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The revision asked for is no longer kept; `oldest` is.
+    /// The requested revision is no longer kept; `oldest` is.
     #[error("revision {asked} has been compacted, the oldest kept is {oldest}")]
     Compacted { asked: Revision, oldest: Revision },
-    /// The store is out of reach, or lost its quorum. A write may or may not have happened.
+    /// The store is unreachable, or lost its quorum. A write may or may not have happened.
     #[error("the store is out of reach: {0:#}")]
     Unavailable(anyhow::Error),
-    /// Out of space. Nothing was written, but that etcd may apply the very write that crosses its quota (`quotaApplierV3` of its server).
+    /// Out of space. Nothing was written, except that etcd may apply the write that crosses its quota (`quotaApplierV3` of its server).
     #[error("the store is full: {0:#}")]
     Full(anyhow::Error),
-    /// Damaged data, or a failure that will not pass by itself.
+    /// Damaged data, or a failure that retries will not cure.
     #[error("the store failed: {0:#}")]
     Failed(anyhow::Error),
 }
 
 impl StoreError {
-    /// The same error for another of those whose requests were one.
+    /// A copy of the error, for each caller whose request was in the same batch.
     fn again(&self) -> Self {
         let same = |cause: &anyhow::Error| anyhow::anyhow!("{cause:#}");
         match self {
@@ -108,24 +108,24 @@ pub trait Store: Debug + Send + Sync {
     /// `Compacted` if `at` is no longer kept.
     fn range<'a>(&'a self, prefix: &'a str, start: &'a str, limit: usize, at: Revision) -> BoxFuture<'a, Result<Page>>;
 
-    /// Writes a key if `expect` holds. With a `ttl` the key is deleted when that time is over and nobody wrote it again.
+    /// Writes a key if `expect` holds. With a `ttl`, the key is deleted after that time unless it is written again.
     fn put<'a>(&'a self, key: &'a str, value: Bytes, expect: Expect, ttl: Option<Duration>) -> BoxFuture<'a, Result<Outcome>>;
 
-    /// Deletes a key whose last change had this revision.
+    /// Deletes a key if its last change had this revision.
     fn delete<'a>(&'a self, key: &'a str, revision: Revision) -> BoxFuture<'a, Result<Outcome>>;
 
-    /// All changes of keys that begin with `prefix`, after revision `after`, in order, none missed and none repeated. Also delivers empty
-    /// batches, at least when [`Store::request_progress`] asks for it. The stream ends with an error; the caller starts anew behind
-    /// the last revision delivered.
+    /// All changes after revision `after` of keys that begin with `prefix`, in order, none missed and none repeated. Also delivers empty
+    /// batches, at least on [`Store::request_progress`]. The stream ends with an error; the caller then begins again after the last
+    /// delivered revision.
     ///
     /// # Errors
     /// `Compacted` if changes after `after` are no longer kept.
     fn watch<'a>(&'a self, prefix: &'a str, after: Revision) -> BoxFuture<'a, Result<BoxStream<'static, Result<Batch>>>>;
 
-    /// The newest revision. Linearizable: at least that of every write acknowledged, by whomever, before the call.
+    /// The newest revision. Linearizable: at least that of every write acknowledged before the call.
     fn revision(&self) -> BoxFuture<'_, Result<Revision>>;
 
-    /// Asks for every watch to be told, by an empty batch if need be, how far it has come.
+    /// Makes every watch report its progress, by an empty batch if necessary.
     fn request_progress(&self) -> BoxFuture<'_, Result<()>>;
 
     /// Forgets the history before `revision`.

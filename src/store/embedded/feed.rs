@@ -1,5 +1,5 @@
-//! What watchers read: the newest changes from memory, older ones from disk. Watchers pull, so a slow one costs nothing but its own
-//! place, and never holds up a write.
+//! The changes for watchers: the newest from memory, older ones from disk. Watchers pull, so a slow one costs only its own position and
+//! never holds up a write.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use super::log::Log;
 use crate::object::Revision;
 use crate::store::{Batch, Change, Result, StoreError};
 
-/// How much of the newest changes is kept in memory. Their values are mostly shared with whoever caches them.
+/// Bound in bytes of the newest changes in memory. Caches share most of their values.
 const RECENT_BYTES: usize = 4 << 20;
-/// How many changes a watcher looks through at once.
+/// How many changes a watcher reads at a time.
 const CHUNK: usize = 1024;
 
-/// What watchers wait for.
+/// The state that watchers wait on.
 #[derive(Clone, Copy, Debug)]
 struct State {
     head: Revision,
     compacted: Revision,
-    /// How often progress was asked for.
+    /// Count of progress requests.
     progress: u64,
     closed: bool,
 }
@@ -32,7 +32,7 @@ pub(super) struct Feed {
     recent: Mutex<Recent>,
 }
 
-/// The newest changes: one a revision, without a gap.
+/// The newest changes: one per revision, without gaps.
 #[derive(Default)]
 struct Recent {
     changes: VecDeque<Change>,
@@ -45,7 +45,7 @@ impl Feed {
         Self { state: watch::Sender::new(state), recent: Mutex::default() }
     }
 
-    /// Shows durable changes to every watcher.
+    /// Publishes durable changes to all watchers.
     pub(super) fn publish(&self, changes: impl Iterator<Item = Change>, head: Revision, compacted: Revision) {
         self.recent.lock().push(changes);
         self.state.send_if_modified(|state| {
@@ -102,7 +102,7 @@ impl Recent {
         }
     }
 
-    /// What comes after `position`; `None` if that is no longer here.
+    /// The changes after `position`; `None` if they are no longer in memory.
     fn after(&self, prefix: &str, position: Revision) -> Option<Batch> {
         let skip = (position + 1).checked_sub(self.changes.front()?.revision)?;
         let next = self.changes.iter().skip(usize::try_from(skip).ok()?).take(CHUNK);
@@ -117,7 +117,7 @@ impl Recent {
     }
 }
 
-/// About how much memory a change takes.
+/// Approximate memory of a change.
 fn size(change: &Change) -> usize {
     size_of::<Change>() + change.key.len() + change.value.as_ref().map_or(0, bytes::Bytes::len)
 }
@@ -128,7 +128,7 @@ struct Watcher {
     log: Arc<Log>,
     state: watch::Receiver<State>,
     prefix: Arc<str>,
-    /// Everything up to here has been delivered.
+    /// Everything up to this revision has been delivered.
     position: Revision,
     progress: u64,
 }

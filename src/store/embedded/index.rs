@@ -1,5 +1,4 @@
-//! What the embedded store keeps in memory: which keys there are, which changes they had, and where in the log their values stand.
-//! Pure: no files, no clock.
+//! The embedded store's state in memory: the keys, their changes, and where their values are in the log. Pure: no files, no clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -10,17 +9,17 @@ use crate::object::Revision;
 /// An empty store has this revision, as in etcd: 0 means "the newest" to readers.
 pub(super) const FIRST_HEAD: Revision = 1;
 
-/// Where a value stands.
+/// The location of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Of the process: see [`super::log::Log`].
+    /// Number of the file, unique within the process: see [`super::log::Log`].
     pub(super) segment: u32,
     pub(super) length: u32,
     pub(super) offset: u64,
 }
 
 impl Place {
-    /// Where the value of a record stands.
+    /// The location of a record's value.
     pub(super) fn of(record: &Record<'_>, segment: u32, offset: u64) -> Self {
         let length = if let What::Put { value, .. } = record.what { value.len() as u32 } else { 0 };
         Self { segment, length, offset }
@@ -40,7 +39,7 @@ pub(super) struct Version {
 #[derive(Debug)]
 struct Versions {
     newest: Version,
-    /// Ascending; only those that somebody may still ask for.
+    /// Ascending; only those that a reader may still request.
     older: Vec<Version>,
 }
 
@@ -54,21 +53,21 @@ impl Versions {
     }
 }
 
-/// The whole store, but for the values.
+/// The whole store, except the values.
 #[derive(Debug)]
 pub(super) struct Index {
     keys: BTreeMap<Arc<str>, Versions>,
-    /// The keys of the changes after `forgotten`: one a revision, without a gap.
+    /// The keys of the changes after `forgotten`: one per revision, without gaps.
     changes: VecDeque<Arc<str>>,
-    /// When which revision's key is to be deleted, if that is still its newest.
+    /// Expiry times: at the time, the key is deleted if the revision is still its newest.
     expiry: BTreeMap<(u64, Revision), Arc<str>>,
     head: Revision,
     forgotten: Revision,
-    /// What the log would take without anything superfluous, in bytes.
+    /// The size in bytes of the log without superfluous records.
     live: u64,
 }
 
-/// A part of a range of keys.
+/// Part of a range of keys.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) found: Vec<(Arc<str>, Revision, Place)>,
@@ -76,7 +75,7 @@ pub(super) struct Keys {
 }
 
 impl Index {
-    /// One that knows nothing of what happened up to `forgotten`.
+    /// An index without any history up to `forgotten`.
     pub(super) fn new(forgotten: Revision) -> Self {
         let (keys, changes, expiry) = Default::default();
         Self { keys, changes, expiry, head: forgotten, forgotten, live: 0 }
@@ -96,11 +95,11 @@ impl Index {
         self.live
     }
 
-    /// Takes a record in, whose value stands at `place`. Records up to the revision that the index began with may leave some out; after it
-    /// each change has the next revision.
+    /// Applies a record whose value is at `place`. Up to the revision that the index began with, records may be missing; after it, each
+    /// change has the next revision.
     ///
     /// # Errors
-    /// If the record does not come next.
+    /// If the record is not the next one.
     pub(super) fn apply(&mut self, record: &Record<'_>, place: Place) -> Result<(), Gap> {
         let revision = record.revision;
         let (key, version) = match record.what {
@@ -136,7 +135,7 @@ impl Index {
         Ok(())
     }
 
-    /// Forgets the history before `revision`, or before the newest revision if that is older.
+    /// Forgets the history before `revision`, at most up to the newest revision.
     pub(super) fn forget(&mut self, revision: Revision) {
         let revision = revision.min(self.head);
         while self.forgotten < revision {
@@ -151,7 +150,7 @@ impl Index {
     fn prune(&mut self, key: &Arc<str>) {
         let Some(versions) = self.keys.get_mut(key) else { return };
         let all = versions.older.iter().chain([&versions.newest]);
-        // The last of them is what the oldest state shows, unless it is a deletion.
+        // The last of these is the oldest readable state, unless it is a deletion.
         let passed = all.clone().take_while(|version| version.revision <= self.forgotten).count();
         let shown = all.clone().nth(passed.saturating_sub(1)).is_some_and(|version| version.place.is_some());
         let dead = passed - usize::from(passed > 0 && shown);
@@ -161,19 +160,19 @@ impl Index {
         } else {
             versions.older.drain(..dead);
             if versions.older.is_empty() {
-                // Most keys have one version most of the time.
+                // Free the vector: most keys have one version most of the time.
                 versions.older = Vec::new();
             }
         }
     }
 
-    /// The present state of a key that exists.
+    /// The current state of an existing key.
     pub(super) fn get(&self, key: &str) -> Option<(Revision, Place)> {
         let newest = self.keys.get(key)?.newest;
         Some((newest.revision, newest.place?))
     }
 
-    /// The state of a key at a revision, from `forgotten` on.
+    /// The state of a key at a revision; revisions before `forgotten` are not known.
     pub(super) fn version(&self, key: &str, revision: Revision) -> Option<Version> {
         self.keys.get(key)?.at(revision)
     }
@@ -205,12 +204,12 @@ impl Index {
         })
     }
 
-    /// When the next key is to be deleted.
+    /// When the next key expires.
     pub(super) fn next_expiry(&self) -> Option<u64> {
         self.expiry.first_key_value().map(|((expires, _), _)| *expires)
     }
 
-    /// Up to `limit` keys whose time was over at `now`, with the revision that is to be deleted. They are not asked for again.
+    /// Up to `limit` keys that had expired at `now`, each with the revision to delete. They are returned only once.
     pub(super) fn take_expired(&mut self, now: u64, limit: usize) -> Vec<(Arc<str>, Revision)> {
         let mut due = Vec::new();
         while due.len() < limit
@@ -225,12 +224,12 @@ impl Index {
         due
     }
 
-    /// Puts back what was not deleted after all.
+    /// Restores expiries whose deletion failed.
     pub(super) fn expires_again(&mut self, at: u64, due: Vec<(Arc<str>, Revision)>) {
         self.expiry.extend(due.into_iter().map(|(key, revision)| ((at, revision), key)));
     }
 
-    /// Notes that a value has moved. False if nobody needs it any more.
+    /// Records the new location of a value; false if the value is no longer needed.
     pub(super) fn moved(&mut self, key: &str, revision: Revision, place: Place) -> bool {
         let Some(versions) = self.keys.get_mut(key) else { return false };
         let version = versions.older.iter_mut().chain([&mut versions.newest]).find(|version| version.revision == revision);
@@ -246,7 +245,7 @@ fn live_bytes(key: &str, version: &Version) -> u64 {
     version.place.map_or(0, |place| put_size(key, place.length as usize))
 }
 
-/// A change that does not come next: some before it are missing.
+/// A change that is not the next one: some before it are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) expected: Revision,
@@ -276,7 +275,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the list of all that ever happened.
+        /// Compared with the list of all changes.
         #[test]
         fn as_the_whole_history_says(ops in ops()) {
             let mut index = Index::new(FIRST_HEAD);
@@ -332,7 +331,7 @@ mod tests {
         let put = |revision| Record { revision, what: What::Put { key: "/a", value: b"", expires: 0 } };
         assert_eq!(index.apply(&put(3), place(3)), Err(Gap { expected: 2, found: 3 }));
         index.apply(&put(2), place(2)).unwrap();
-        // What comes before the index's beginning may have gaps.
+        // Revisions up to the index's beginning may have gaps.
         let mut index = Index::new(10);
         index.apply(&put(4), place(4)).unwrap();
         index.apply(&put(11), place(11)).unwrap();
@@ -346,7 +345,7 @@ mod tests {
             index.apply(&Record { revision, what: What::Put { key, value: b"", expires } }, place(revision)).unwrap();
         }
         assert_eq!(index.next_expiry(), Some(40));
-        // The second is no longer what was to expire.
+        // The second key has a newer revision.
         assert_eq!(index.take_expired(50, 10), [("/a".into(), 2)]);
         assert_eq!(index.next_expiry(), Some(60));
         assert!(index.take_expired(59, 10).is_empty());

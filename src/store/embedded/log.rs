@@ -1,4 +1,4 @@
-//! The log of a store: its files, the index of what is in them, and how both are found again when the store is opened.
+//! The log of a store: its files, the index of their records, and recovery of both when the store is opened.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,13 +16,13 @@ use super::tail::Tail;
 use crate::object::Revision;
 use crate::store::{Batch, Change, Entry, Page, Result, StoreError};
 
-/// How much a file of the log takes before the next one is begun.
+/// Size of a log file in bytes.
 pub(super) const SEGMENT: u64 = 16 << 20;
 const SUFFIX: &str = "log";
-/// What is being written to replace files of the log.
+/// Name of a file being written to replace others.
 const UNFINISHED: &str = "unfinished";
 
-/// What readers share with the writer.
+/// State shared between readers and the writer.
 #[derive(Debug)]
 pub(super) struct Log {
     dir: PathBuf,
@@ -32,13 +32,13 @@ pub(super) struct Log {
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) index: Index,
-    /// By the number that places name them with. Numbers are given out anew in each process.
+    /// By file number, which places refer to. Numbers are assigned anew in each process.
     pub(super) segments: HashMap<u32, Arc<Segment>>,
     pub(super) closed: bool,
 }
 
 impl Log {
-    /// Opens the log in a directory, or begins one, and gives the end that is written to.
+    /// Opens or creates the log in a directory, and returns its end for the writer.
     pub(super) fn open(dir: &Path) -> Result<(Arc<Self>, Tail)> {
         if dir.join("store.redb").exists() {
             let message = "it has a store.redb, which an earlier km wrote and this one cannot read: name another directory, or remove it";
@@ -70,22 +70,22 @@ impl Log {
         &self.dir
     }
 
-    /// The file for records from a revision on.
+    /// The path of the file whose first revision is `first`.
     pub(super) fn path(&self, first: Revision) -> PathBuf {
         self.dir.join(format!("{first:020}.{SUFFIX}"))
     }
 
-    /// Where the file is written that is to replace others.
+    /// The path of a replacement being written.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.dir.join(UNFINISHED)
     }
 
-    /// Makes the names of files durable.
+    /// Makes file names durable (fsync of the directory).
     pub(super) fn sync_names(&self) -> io::Result<()> {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Every later read fails.
+    /// Makes every later read fail.
     pub(super) fn close(&self) {
         let mut state = self.state.write();
         state.closed = true;
@@ -96,7 +96,7 @@ impl Log {
         StoreError::Unavailable(anyhow::anyhow!("{} is closed", self.dir.display()))
     }
 
-    /// The present state of a key.
+    /// The current state of a key.
     pub(super) fn get(&self, key: &str) -> Result<Option<Entry>> {
         let (revision, value) = {
             let state = self.open_state()?;
@@ -126,7 +126,7 @@ impl Log {
         Ok(Page { entries: entries.collect::<Result<_>>()?, revision, more })
     }
 
-    /// The changes of keys with this prefix after a revision, out of the next `limit` changes of any key.
+    /// The changes of keys with this prefix after a revision, among the next `limit` changes of all keys.
     pub(super) fn history(&self, prefix: &str, after: Revision, limit: usize) -> Result<Batch> {
         let (changes, revision) = {
             let state = self.open_state()?;
@@ -157,7 +157,7 @@ impl Log {
     }
 }
 
-/// A value that stays where it is even if its file is replaced: it is read without holding anybody up.
+/// A value that stays readable even if its file is replaced, so that it can be read without holding the lock.
 #[derive(Debug)]
 struct Value {
     segment: Arc<Segment>,
@@ -176,14 +176,14 @@ impl Value {
     }
 }
 
-/// A log while it is read for the first time.
+/// A log during recovery.
 #[derive(Default)]
 struct Opening {
     index: Option<Index>,
     files: Vec<(u32, Arc<Segment>)>,
-    /// Where the last file goes on.
+    /// The end of the last file.
     end: Option<u64>,
-    /// Up to this revision files are replaced by one that was read before.
+    /// Files up to this revision have been replaced by one that was read before.
     covered: Revision,
     forgotten: Revision,
 }
@@ -195,13 +195,13 @@ impl Opening {
         };
         let Header { first, covers, forgotten, .. } = *segment.header();
         if first <= self.covered {
-            // The process ended before it could remove what it had replaced.
+            // The process ended before it could remove the replaced file.
             return fs::remove_file(path).map_err(|error| failed(error, path));
         }
         self.forgotten = self.forgotten.max(forgotten);
         self.covered = covers;
         let index = self.index.get_or_insert_with(|| Index::new(covers));
-        // Records up to what it covers are picked out of a longer history.
+        // Up to `covers`, the records are the live ones of a longer history, with gaps.
         if first > covers && first != index.head() + 1 {
             let what = format!("{} is missing the changes {} to {first} before it", path.display(), index.head() + 1);
             return Err(StoreError::Failed(anyhow::anyhow!(what)));
@@ -230,7 +230,7 @@ fn unreadable(error: Unreadable) -> StoreError {
     }
 }
 
-/// What a failure of a file means to a caller of the store.
+/// Maps an I/O failure to a store error.
 pub(super) fn failed(error: io::Error, path: &Path) -> StoreError {
     let full = segment::is_full(&error);
     let cause = Err::<(), _>(error).context(path.display().to_string()).expect_err("it is an error");

@@ -1,5 +1,5 @@
-//! The store of a single machine: one directory, one process, no server. A log of all changes, made durable once for all who write at the
-//! same time, and an index of it in memory. The values stay on disk: the API server has them in its cache.
+//! The store of a single machine: one directory, one process, no server. A log of all changes, with one fsync for all concurrent writes,
+//! and an index in memory. Values stay on disk: the API server has them in its cache.
 
 mod feed;
 mod index;
@@ -34,17 +34,17 @@ use self::writer::{Message, Request, Retention, Write, Writer};
 use super::{Batch, Entry, Expect, Outcome, Page, Result, Store, StoreError};
 use crate::object::Revision;
 
-/// KiB of requests that may wait for the writer. Who comes then waits before handing in his.
+/// KiB of requests that may wait for the writer. Further writers wait until there is room.
 const ROOM: u32 = 64 << 10;
 
-/// Where the embedded store is and how much it keeps.
+/// The location of the embedded store, and its retention.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The directory; created if absent.
     pub dir: PathBuf,
-    /// History older than this is forgotten (it may live up to twice as long).
+    /// History older than this is forgotten (it may be kept up to twice as long).
     pub history_age: Duration,
-    /// … and so is history of more changes than this.
+    /// History of more changes than this is forgotten, too.
     pub history_revisions: u64,
 }
 
@@ -55,7 +55,7 @@ impl Config {
     }
 }
 
-/// An open embedded store. Dropping it, or [`Embedded::close`], finishes the writes already asked for and closes the file.
+/// An open embedded store. Dropping it, or [`Embedded::close`], completes pending writes and closes the files.
 pub struct Embedded {
     log: Arc<Log>,
     feed: Arc<Feed>,
@@ -68,7 +68,7 @@ impl Embedded {
     /// Opens the store in `config.dir`, creating it if there is none.
     ///
     /// # Errors
-    /// If another process has it open, if the file is damaged (the error names it), or if the directory cannot be used.
+    /// If another process has the store open, a file is damaged (the error names it), or the directory cannot be used.
     pub fn open(config: Config) -> Result<Arc<Self>> {
         let lock = lock(&config.dir).map_err(StoreError::Failed)?;
         let (log, tail) = Log::open(&config.dir)?;
@@ -89,19 +89,19 @@ impl Embedded {
         Ok(Arc::new(Self { log, feed, inbox, room: Arc::new(Semaphore::new(ROOM as usize)), writer: Mutex::new(Some(thread)) }))
     }
 
-    /// Finishes the writes already asked for and closes the file; every later call fails, every watch ends. May be called twice.
+    /// Completes pending writes and closes the files; later calls fail, and all watches end. May be called twice.
     pub async fn close(&self) {
         let writer = self.stop();
         let joined = blocking(move || {
             join(writer);
             Ok(())
         });
-        // Fails only when the runtime itself ends.
+        // Fails only when the runtime shuts down.
         let _ = joined.await;
     }
 
     fn stop(&self) -> Option<JoinHandle<()>> {
-        // The thread may have ended.
+        // The thread may have ended already.
         let _ = self.inbox.send(Message::Stop);
         self.writer.lock().take()
     }
@@ -129,7 +129,7 @@ fn join(writer: Option<JoinHandle<()>>) {
     }
 }
 
-/// Closes the file, and lets go of the directory, when the writer's thread ends, in whatever way.
+/// Closes the files and unlocks the directory when the writer's thread ends, even by a panic.
 struct Closing {
     log: Arc<Log>,
     feed: Arc<Feed>,
@@ -143,7 +143,7 @@ impl Drop for Closing {
     }
 }
 
-/// Runs what may wait for the disk where it holds up nobody.
+/// Runs work that may wait for the disk on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
@@ -151,7 +151,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     }
 }
 
-/// Takes the directory for this process, for as long as the file returned is open.
+/// Locks the directory for this process, as long as the returned file is open.
 fn lock(dir: &Path) -> anyhow::Result<File> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| format!("creating {}", dir.display()))?;
     let path = dir.join("lock");
@@ -164,7 +164,7 @@ fn lock(dir: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("opening {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => {
-            // Only for the message below: nothing is lost if the disk is full.
+            // Only for the message below: a full disk does no harm.
             let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
             Ok(file)
         }
@@ -186,7 +186,7 @@ impl fmt::Debug for Embedded {
 
 impl Store for Embedded {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Entry>>> {
-        // A look-up and one short read of a file that is mostly in memory: not worth another thread.
+        // A look-up and one short read, usually from the page cache: not worth a thread.
         async move { self.log.get(key) }.boxed()
     }
 

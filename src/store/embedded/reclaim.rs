@@ -1,4 +1,4 @@
-//! Gives back the room of what nobody needs any more: picks what is still needed out of the oldest files and replaces them by one.
+//! Reclaims space: copies the live records of the oldest files into one new file that replaces them.
 
 use std::io;
 use std::sync::Arc;
@@ -12,16 +12,16 @@ use super::segment::{HEADER, Header, Segment, Unreadable};
 use super::tail::{Sealed, Tail};
 use crate::object::Revision;
 
-/// Bytes of records that are written at a time.
+/// Bytes of records per write.
 const CHUNK: usize = 1 << 20;
-/// How many values change their place at a time, while readers wait.
+/// How many values are relocated per lock, while readers wait.
 const MOVES: usize = 256;
 
-/// The thread that does it, if there is need.
+/// The reclaiming thread, if one runs.
 #[derive(Debug, Default)]
 pub(super) struct Reclaim {
     running: Option<Running>,
-    /// Not before so much is sealed: what failed is not tried again at once.
+    /// The number of sealed files from which to try again after a failure.
     not_before: usize,
 }
 
@@ -33,8 +33,8 @@ struct Running {
 }
 
 impl Reclaim {
-    /// Begins if more than half of what could be replaced is superfluous, so that each byte is copied about once for each that is given
-    /// back; takes in what has been done.
+    /// Starts reclaiming if more than half of the sealed bytes are superfluous, so that about one byte is copied for each byte reclaimed.
+    /// Also collects the result of a finished run.
     pub(super) fn check(&mut self, log: &Arc<Log>, tail: &mut Tail) {
         if let Some(running) = self.running.take_if(|running| running.thread.is_finished()) {
             match running.thread.join() {
@@ -68,17 +68,17 @@ impl Reclaim {
         }
     }
 
-    /// Ends the work; what is half done is as if never begun.
+    /// Stops the work; a partial copy is discarded.
     pub(super) fn stop(&mut self) {
         if let Some(running) = self.running.take() {
             running.stop.store(true, Ordering::Relaxed);
-            // A panic was printed already.
+            // The panic has already been printed.
             let _ = running.thread.join();
         }
     }
 }
 
-/// `None` if it was stopped.
+/// `None` if stopped.
 fn replace(log: &Log, old: &[Sealed], id: u32, stop: &AtomicBool) -> io::Result<Option<Sealed>> {
     let (Some(oldest), Some(newest)) = (old.first(), old.last()) else { return Ok(None) };
     let unfinished = log.unfinished();
@@ -103,7 +103,7 @@ fn replace(log: &Log, old: &[Sealed], id: u32, stop: &AtomicBool) -> io::Result<
     }
     copy.flush()?;
     let Copy { segment, end, moved, .. } = copy;
-    // What was dropped while it was copied is not in the file.
+    // Records that were forgotten during the copy are not in the file.
     let forgotten = log.state.read().index.forgotten();
     let segment = Arc::new(segment.replace(header(forgotten), log.path(first))?);
     log.sync_names()?;
@@ -122,15 +122,15 @@ fn replace(log: &Log, old: &[Sealed], id: u32, stop: &AtomicBool) -> io::Result<
     Ok(Some(Sealed { id, segment, last: newest.last, bytes: end }))
 }
 
-/// A file in the making.
+/// A replacement file under construction.
 struct Copy {
     segment: Segment,
     id: u32,
     end: u64,
     group: Group,
-    /// Where the copies stand.
+    /// The new locations of the values.
     moved: Vec<(Box<str>, Revision, Place)>,
-    /// How many of them are in `group`, with offsets in it.
+    /// How many of these are still in `group`, with offsets relative to it.
     here: usize,
 }
 

@@ -1,11 +1,11 @@
-//! What the log is made of: records of changes, in groups that are there as a whole or not at all. Bytes and back, no I/O.
+//! The format of the log: records of changes in groups, each of which is present as a whole or not at all. Encoding and decoding, no I/O.
 //!
-//! A group is a CRC-32, a length, and so many bytes of records. A record is its kind, its revision, when it expires, the lengths of its key
-//! and value, and these. All numbers are little-endian.
+//! A group is a CRC-32, a length, and that many bytes of records. A record is its kind, its revision, its expiry, the lengths of key and
+//! value, and these. All numbers are little-endian.
 
 use crate::object::Revision;
 
-/// Of a group: checksum and length.
+/// Checksum and length of a group.
 pub(super) const GROUP_HEAD: usize = 8;
 const RECORD_HEAD: usize = 1 + 8 + 8 + 4 + 4;
 
@@ -27,7 +27,7 @@ pub(super) enum What<'a> {
     Delete {
         key: &'a str,
     },
-    /// The history before the revision is no longer told.
+    /// The history before the revision is forgotten.
     Forget,
 }
 
@@ -35,12 +35,12 @@ const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const FORGET: u8 = 3;
 
-/// How many bytes a put takes.
+/// The size in bytes of a put.
 pub(super) fn put_size(key: &str, value: usize) -> u64 {
     (RECORD_HEAD + key.len() + value) as u64
 }
 
-/// A group being made.
+/// A group under construction.
 #[derive(Debug)]
 pub(super) struct Group {
     bytes: Vec<u8>,
@@ -59,10 +59,10 @@ impl Group {
         self.bytes.len()
     }
 
-    /// Adds a record, and says where in the group its value begins.
+    /// Adds a record; returns the offset of its value within the group.
     ///
     /// # Panics
-    /// If a key or value is 4 GiB long: the API server takes bodies of a few MiB.
+    /// If a key or value has 4 GiB: the API server limits bodies to a few MiB.
     pub(super) fn push(&mut self, record: &Record<'_>) -> usize {
         let (kind, key, value, expires) = match record.what {
             What::Put { key, value, expires } => (PUT, key, value, expires),
@@ -81,7 +81,7 @@ impl Group {
         at
     }
 
-    /// The bytes of the group when it stands at `offset` of its file.
+    /// The bytes of the group when placed at `offset` of its file.
     pub(super) fn seal(&mut self, offset: u64) -> &[u8] {
         let length = u32::try_from(self.bytes.len() - GROUP_HEAD).expect("a group is far smaller").to_le_bytes();
         self.bytes[4..GROUP_HEAD].copy_from_slice(&length);
@@ -93,19 +93,19 @@ impl Group {
     }
 }
 
-/// The checksum covers where the group stands, so that bytes that strayed there from elsewhere are not taken for it.
+/// The checksum includes the offset, so that stray bytes from elsewhere are not mistaken for a group.
 fn hasher(offset: u64) -> crc32fast::Hasher {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&offset.to_le_bytes());
     hasher
 }
 
-/// How many bytes of records the group has that begins with these; `None`: nothing was written here.
+/// The number of bytes of records in the group with this head; `None` if nothing was written here.
 pub(super) fn length(head: [u8; GROUP_HEAD]) -> Option<u32> {
     (head != [0; GROUP_HEAD]).then(|| u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
 }
 
-/// Whether the group of this head and body, at this offset, is as it was written.
+/// Whether the group with this head and body, at this offset, is intact.
 pub(super) fn is_whole(head: [u8; GROUP_HEAD], body: &[u8], offset: u64) -> bool {
     let mut hasher = hasher(offset);
     hasher.update(&head[4..]);
@@ -113,7 +113,8 @@ pub(super) fn is_whole(head: [u8; GROUP_HEAD], body: &[u8], offset: u64) -> bool
     hasher.finalize().to_le_bytes() == head[..4]
 }
 
-/// The records of a group, each with where its value begins in `body`. An error: the group is not one of ours, checksum or not.
+/// The records of a group, each with the offset of its value in `body`. An error means that the group has another format, despite its
+/// checksum.
 pub(super) fn records(body: &[u8]) -> impl Iterator<Item = Result<(Record<'_>, usize), Malformed>> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -128,7 +129,7 @@ pub(super) fn records(body: &[u8]) -> impl Iterator<Item = Result<(Record<'_>, u
     })
 }
 
-/// Bytes that are no record.
+/// Bytes that are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
@@ -172,7 +173,7 @@ mod tests {
         group.seal(offset).to_vec()
     }
 
-    /// The body of the group that these bytes begin with, if it is whole.
+    /// The body of the group at the beginning of these bytes, if it is whole.
     fn find(bytes: &[u8], offset: u64) -> Option<&[u8]> {
         let head = bytes.first_chunk::<GROUP_HEAD>()?;
         let body = bytes.get(GROUP_HEAD..GROUP_HEAD + length(*head)? as usize)?;
@@ -193,12 +194,12 @@ mod tests {
         assert_eq!(read.iter().map(|(record, _)| *record).collect::<Vec<_>>(), records);
         assert_eq!(&body[read[0].1..][..2], b"{}");
         assert_eq!(records.iter().map(size).sum::<usize>(), body.len());
-        // Where it does not stand it is not taken for a group.
+        // At another offset the bytes are not a group.
         assert_eq!(find(&file, 8), None);
     }
 
     proptest! {
-        /// However much of a group reached the disk, it is there as a whole or not at all; a changed bit is noticed.
+        /// However much of a group reaches the disk, it is present as a whole or not at all; a flipped bit is detected.
         #[test]
         fn no_part_of_a_group_counts(key in "[/a-z]{0,20}", value in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..300, bit in 0usize..2400) {
             let whole = group(&[Record { revision: 3, what: What::Put { key: &key, value: &value, expires: 0 } }], 0);

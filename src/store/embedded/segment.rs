@@ -1,4 +1,4 @@
-//! One file of the log: a header, then groups of records. Values are read out of it where the index says they stand.
+//! One file of the log: a header, then groups of records. The index says where in the file values are.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom};
@@ -14,16 +14,16 @@ const MAGIC: &[u8; 8] = b"km store";
 const FORMAT: u32 = 2;
 pub(super) const HEADER: usize = 48;
 
-/// What a file says of itself.
+/// The header of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    /// The first revision that it may contain, which also names the file.
+    /// The first revision that the file may contain, which also names the file.
     pub(super) first: Revision,
-    /// Up to this revision its records were picked out of older files, which it replaces; behind it every change is there.
+    /// Up to this revision, the records are the live ones of older files that this file replaces; after it, every change is present.
     pub(super) covers: Revision,
-    /// The oldest state that could still be read when the file was begun.
+    /// The oldest readable state when the file was begun.
     pub(super) forgotten: Revision,
-    /// How long the file was made, before anything was written to it.
+    /// The size that was preallocated, in bytes.
     pub(super) room: u64,
 }
 
@@ -66,10 +66,10 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Makes a file, durably but for its name.
+    /// Creates a file and makes all but its name durable.
     pub(super) fn create(path: PathBuf, header: Header) -> io::Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        // Writing into room that is there already is made durable sooner. Where there is none, the file grows as it is written.
+        // An fsync is faster in preallocated space. If that fails, the file grows with each write.
         let room = nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, header.room.cast_signed());
         let room = if header.room > 0 && room.is_ok() { header.room } else { 0 };
         file.set_len(room)?;
@@ -79,7 +79,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Opens a file. `None`: it is the last one, and was being made when the process ended; nothing was ever written to it.
+    /// Opens a file. `None`: it is the last one, and the process ended while creating it, before anything was written to it.
     pub(super) fn open(path: &Path, last: bool) -> Result<Option<Self>, Unreadable> {
         let io = |error: io::Error| Unreadable::Io(path.to_owned(), error);
         let file = File::options().read(true).write(true).open(path).map_err(io)?;
@@ -110,13 +110,13 @@ impl Segment {
         &self.header
     }
 
-    /// How long the file is, in bytes.
+    /// The size of the file in bytes.
     pub(super) fn length(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// # Errors
-    /// If the file does not have them (any more), which only damage brings about.
+    /// If the file is too short, which only damage can cause.
     pub(super) fn read(&self, offset: u64, length: u32) -> io::Result<Bytes> {
         let mut value = vec![0; length as usize];
         self.file.read_exact_at(&mut value, offset)?;
@@ -131,7 +131,7 @@ impl Segment {
         self.file.sync_data()
     }
 
-    /// Makes it certain that nothing stands behind `offset`: a write failed there, or the process ended in one.
+    /// Zeroes everything behind `offset`, where a write failed or the process ended within one.
     pub(super) fn erase(&self, mut offset: u64) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -148,12 +148,12 @@ impl Segment {
         }
     }
 
-    /// Gives the room behind the last group back.
+    /// Truncates the file behind the last group.
     pub(super) fn cut(&self, end: u64) -> io::Result<()> {
         self.file.set_len(end)
     }
 
-    /// Puts the file, complete, in the place of another one.
+    /// Completes the file and renames it over another one.
     pub(super) fn replace(mut self, header: Header, path: PathBuf) -> io::Result<Self> {
         self.header = header;
         self.write(&self.header.encode(), 0)?;
@@ -163,11 +163,10 @@ impl Segment {
         Ok(self)
     }
 
-    /// Gives every record, with the offset at which its value stands, to `take`; says where the last group ends.
+    /// Passes every record, with the offset of its value, to `take`; returns the end of the last group.
     ///
     /// # Errors
-    /// If something that was acknowledged is missing or not as it was written. In the `last` file of a log what comes last may be half
-    /// there: nobody was told that it was written.
+    /// If acknowledged records are missing or damaged. In the `last` file of a log, the end may be incomplete: it was never acknowledged.
     pub(super) fn scan(&self, last: bool, mut take: impl FnMut(&Record<'_>, u64) -> Result<(), String>) -> Result<u64, Unreadable> {
         let io = |error: io::Error| Unreadable::Io(self.path.clone(), error);
         let damaged = |what: &str, at: u64| Unreadable::Damaged(format!("{} is damaged: at byte {at} {what}", self.path.display()));
@@ -189,25 +188,25 @@ impl Segment {
     }
 }
 
-/// As fast in a debug build: compared, not looped over.
+/// Fast even in a debug build: a comparison instead of a loop.
 fn is_zero(bytes: &[u8]) -> bool {
     const ZEROS: [u8; 1 << 12] = [0; 1 << 12];
     bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
 }
 
-/// Reads the groups of a file one after the other.
+/// Reads the groups of a file in order.
 struct Groups<'a> {
     file: BufReader<&'a File>,
     length: u64,
-    /// Where the next group begins.
+    /// The offset of the next group.
     at: u64,
-    /// The records of the group read last.
+    /// The records of the group last read.
     body: Vec<u8>,
 }
 
 enum Next {
     Group,
-    /// A group that is not whole: what a process that was killed wrote last, or damage.
+    /// An incomplete group: the last write of a killed process, or damage.
     Broken,
     End,
 }
@@ -240,11 +239,11 @@ impl<'a> Groups<'a> {
 #[derive(Debug)]
 pub(super) enum Unreadable {
     Io(PathBuf, io::Error),
-    /// Says which file, and what is wrong with it.
+    /// Names the file and the damage.
     Damaged(String),
 }
 
-/// Whether an error says that there is no room left. A file that may not grow further is as good as a full disk.
+/// Whether an error means that there is no space. A file that may not grow counts as a full disk.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }

@@ -1,4 +1,4 @@
-//! The end of the log, which the writer alone writes to: groups are appended to the last file, and a new file is begun when that is full.
+//! The end of the log, which only the writer writes: groups are appended to the last file, and a new file is begun when it is full.
 
 use std::io;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use super::segment::{HEADER, Header, Segment};
 use crate::object::Revision;
 use crate::store::{Result, StoreError};
 
-/// A file that is not written to any more.
+/// A file that is complete.
 #[derive(Clone, Debug)]
 pub(super) struct Sealed {
     pub(super) id: u32,
     pub(super) segment: Arc<Segment>,
-    /// The newest revision that it may contain.
+    /// The newest revision that the file may contain.
     pub(super) last: Revision,
     pub(super) bytes: u64,
 }
@@ -24,15 +24,15 @@ pub(super) struct Tail {
     log: Arc<Log>,
     active: Arc<Segment>,
     id: u32,
-    /// Where the next group goes.
+    /// The offset of the next group.
     end: u64,
     next_id: u32,
     pub(super) sealed: Vec<Sealed>,
-    /// There may be part of a group at the end, or all of it, of which nobody was told.
+    /// The end of the file may contain an unacknowledged group, or part of one.
     soiled: bool,
 }
 
-/// Why a group was not appended, and whether it is certain that it will not be found when the log is opened.
+/// Why a group was not appended, and whether it is certain not to be found when the log is opened again.
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) error: StoreError,
@@ -40,7 +40,7 @@ pub(super) struct Refused {
 }
 
 impl Tail {
-    /// The end of a log of these files, in order, of which the last goes on at an offset, or none.
+    /// The end of a log with these files, in order. `end` is the offset at which the last one continues; `None` if there are no files.
     pub(super) fn new(log: Arc<Log>, mut files: Vec<(u32, Arc<Segment>)>, end: Option<u64>) -> Result<Self> {
         let mut next_id = files.len() as u32;
         let (id, active, end) = match (end, files.pop()) {
@@ -65,7 +65,8 @@ impl Tail {
         Ok(Self { sealed: sealed.collect::<Result<_>>()?, log, active, id, end, next_id, soiled: false })
     }
 
-    /// Appends a group, whose first change is the revision `next`, durably. Gives the number of the file, and the offset of the group in it.
+    /// Appends a group whose first change has the revision `next`, durably. Returns the number of the file, and the offset of the group in
+    /// it.
     pub(super) fn append(&mut self, group: &mut Group, next: Revision) -> std::result::Result<(u32, u64), Refused> {
         self.clean().map_err(|error| Refused { error: failed(error, self.active.path()), certain: true })?;
         if self.end > HEADER as u64 && self.end + group.len() as u64 > SEGMENT {
@@ -82,7 +83,7 @@ impl Tail {
         Ok((self.id, at))
     }
 
-    /// Makes it certain that what was not acknowledged is not there.
+    /// Erases an unacknowledged group at the end.
     fn clean(&mut self) -> io::Result<()> {
         if self.soiled {
             self.active.erase(self.end)?;
@@ -91,10 +92,10 @@ impl Tail {
         Ok(())
     }
 
-    /// Goes on in a new file.
+    /// Continues in a new file.
     fn turn(&mut self, next: Revision) -> Result<()> {
         let active = begin(&self.log, self.next_id, next)?;
-        // It is of no use any more, and no harm where it stays.
+        // The unused space does no harm if it stays.
         let _ = self.active.cut(self.end);
         let segment = std::mem::replace(&mut self.active, active);
         self.sealed.push(Sealed { id: self.id, segment, last: next - 1, bytes: self.end });
@@ -103,21 +104,21 @@ impl Tail {
         Ok(())
     }
 
-    /// A number for a file that is made outside.
+    /// A number for a file made by others.
     pub(super) fn take_id(&mut self) -> u32 {
         self.next_id += 1;
         self.next_id - 1
     }
 }
 
-/// Makes a file for the changes from `first` on.
+/// Creates a file for the changes from `first` on.
 fn begin(log: &Log, id: u32, first: Revision) -> Result<Arc<Segment>> {
     let path = log.path(first);
     let forgotten = log.state.read().index.forgotten();
     let header = Header { first, covers: first - 1, forgotten, room: SEGMENT };
     let made = Segment::create(path.clone(), header).and_then(|segment| log.sync_names().map(|()| segment));
     let segment = made.map(Arc::new).map_err(|error| {
-        // Half of it would be in the way of the next attempt.
+        // A partial file would block the next attempt.
         let _ = std::fs::remove_file(&path);
         failed(error, &path)
     })?;

@@ -1,5 +1,5 @@
-//! The one thread that writes: takes every request that waits, decides on each, appends what they change to the log as one group, and
-//! answers when that is durable. Also deletes what has lived its time, and forgets old history.
+//! The one thread that writes: takes all waiting requests, decides on each, appends their changes to the log as one group, and replies once
+//! the group is durable. It also deletes expired keys and forgets old history.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use super::tail::{Refused, Tail};
 use crate::object::Revision;
 use crate::store::{Change, Entry, Expect, Outcome, Result, StoreError};
 
-/// A group takes at most so many requests, so that none waits long for the others.
+/// Bound of the requests in a group, so that none waits long for the others.
 const REQUESTS: usize = 1024;
-/// … and so many bytes of values.
+/// Bound of the bytes of values in a group.
 const BYTES: usize = 4 << 20;
-/// How many keys one group expires beside its requests.
+/// How many keys a group expires besides its requests.
 const EXPIRIES: usize = 512;
-/// How long chores rest after a failure, such as a full disk.
+/// Pause of chores after a failure, such as a full disk.
 const CHORES_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) enum Write {
@@ -36,7 +36,7 @@ pub(super) enum Write {
 pub(super) struct Request {
     pub(super) write: Write,
     pub(super) reply: oneshot::Sender<Result<Outcome>>,
-    /// What the request takes of the room for waiting requests.
+    /// The request's share of the room for waiting requests.
     pub(super) _room: OwnedSemaphorePermit,
 }
 
@@ -45,7 +45,7 @@ pub(super) enum Message {
     Stop,
 }
 
-/// How much history is kept unasked.
+/// How much history is kept without a call of `compact`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Retention {
     pub(super) age: Duration,
@@ -58,7 +58,7 @@ pub(super) struct Writer {
     feed: Arc<Feed>,
     reclaim: Reclaim,
     retention: Retention,
-    /// The newest revision at some time; what is before it is forgotten once that is `retention.age` ago.
+    /// The newest revision at some time; older history is forgotten once that time is `retention.age` ago.
     mark: (Instant, Revision),
     chores_from: Option<Instant>,
 }
@@ -69,7 +69,7 @@ impl Writer {
         Self { log, tail, feed, reclaim: Reclaim::default(), retention, mark, chores_from: None }
     }
 
-    /// Works until told to stop; what was asked before that is still done.
+    /// Works until told to stop; earlier requests are still completed.
     pub(super) fn run(mut self, inbox: &Receiver<Message>) {
         loop {
             let (batch, go_on) = self.gather(inbox);
@@ -82,7 +82,7 @@ impl Writer {
         }
     }
 
-    /// Waits for a request or a chore, then takes what else is there. Also says whether to go on after that.
+    /// Waits for a request or a chore, then takes all waiting requests. Also returns whether to continue afterwards.
     fn gather(&self, inbox: &Receiver<Message>) -> (Vec<Request>, bool) {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    /// How long until the next chore; `None`: nothing to do until somebody writes.
+    /// The time until the next chore; `None` if there is none without a write.
     fn due(&self) -> Option<Duration> {
         let state = self.log.state.read();
         let expiry = state.index.next_expiry().map(|due| Duration::from_millis(due.saturating_sub(unix_millis())));
@@ -116,7 +116,7 @@ impl Writer {
         Some(self.chores_from.map_or(due, |from| due.max(from.saturating_duration_since(Instant::now()))))
     }
 
-    /// One group, then the answers.
+    /// Writes one group, then replies.
     fn step(&mut self, batch: Vec<Request>) {
         let mut draft = Draft::new(&self.log);
         let outcomes: Vec<Result<Outcome>> = batch.iter().map(|request| draft.take(&request.write)).collect();
@@ -126,7 +126,7 @@ impl Writer {
             self.log.state.write().index.take_expired(unix_millis(), EXPIRIES + batch.len())
         };
         for (key, revision) in &due {
-            // If it was changed in this very group, that decides.
+            // A change of the key in this group takes precedence.
             let _ = draft.take(&Write::Delete { key: (**key).to_owned(), revision: *revision });
         }
         let forget = self.forgetting(draft.next - 1);
@@ -140,7 +140,7 @@ impl Writer {
                 self.chores_from = None;
                 self.show(changes, segment, offset);
                 for (request, outcome) in batch.into_iter().zip(outcomes) {
-                    // Whoever asked may have gone.
+                    // The caller may be gone.
                     let _ = request.reply.send(outcome);
                 }
             }
@@ -158,7 +158,7 @@ impl Writer {
         }
     }
 
-    /// Lets readers see what has become durable.
+    /// Makes durable changes visible to readers.
     fn show(&mut self, changes: Vec<Drafted>, segment: u32, offset: u64) {
         let (head, forgotten) = {
             let mut state = self.log.state.write();
@@ -175,14 +175,14 @@ impl Writer {
         self.feed.publish(changes.into_iter().filter_map(|drafted| drafted.change), head, forgotten);
     }
 
-    /// Up to where the history is to be forgotten now; 0 if it is not.
+    /// The revision up to which history is to be forgotten now; 0 for none.
     fn forgetting(&self, head: Revision) -> Revision {
         let by_age = if self.mark.0.elapsed() >= self.retention.age { self.mark.1 } else { 0 };
         by_age.max(head.saturating_sub(self.retention.revisions))
     }
 }
 
-/// The error of a group, for one of those who were in it.
+/// A copy of a group's error, for one of its requests.
 fn again(error: &StoreError, certain: bool) -> StoreError {
     match error.again() {
         StoreError::Full(cause) | StoreError::Failed(cause) if !certain => StoreError::Unavailable(cause),
@@ -190,25 +190,25 @@ fn again(error: &StoreError, certain: bool) -> StoreError {
     }
 }
 
-/// A group that is being put together.
+/// A group under construction.
 struct Draft<'a> {
     log: &'a Log,
     group: Group,
     changes: Vec<Drafted>,
-    /// The newest of `changes` to each key.
+    /// Index of the newest of `changes` per key.
     newest: HashMap<String, usize>,
-    /// The revision of the first change, and of the next.
+    /// The revisions of the first and of the next change.
     first: Revision,
     next: Revision,
 }
 
-/// One record of it.
+/// One record of a draft.
 struct Drafted {
-    /// `None`: up to `revision` is to be forgotten.
+    /// `None`: history up to `revision` is to be forgotten.
     change: Option<Change>,
     revision: Revision,
     expires: u64,
-    /// Where its value stands in the group.
+    /// The offset of the value in the group.
     value_at: usize,
 }
 
@@ -253,7 +253,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The revision of a key that exists.
+    /// The revision of an existing key.
     fn current(&self, key: &str) -> Option<Revision> {
         match self.newest.get(key) {
             Some(at) => self.changes[*at].change.as_ref().and_then(|change| change.value.is_some().then_some(change.revision)),
@@ -283,7 +283,7 @@ impl<'a> Draft<'a> {
 }
 
 impl Write {
-    /// About how much memory the request holds.
+    /// Approximate memory of the request.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Put { key, value, .. } => key.len() + value.len(),
@@ -293,7 +293,7 @@ impl Write {
     }
 }
 
-/// Times to live are kept in wall-clock time, because they go on while nothing runs.
+/// Expiry uses wall-clock time, which goes on while no process runs.
 fn unix_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

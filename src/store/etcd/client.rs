@@ -1,4 +1,4 @@
-//! Calls to etcd: which member to ask, how long to wait, when to ask another one, and what an error means.
+//! Calls to etcd: the choice of a member, timeouts, failover, and the meaning of errors.
 
 use std::error::Error as _;
 use std::future::Future;
@@ -12,23 +12,23 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::store::{Result, StoreError};
 
-/// A call unanswered for so long has failed; whether it was carried out is unknown.
+/// Deadline of a call, after which its outcome is unknown.
 const ANSWER: Duration = Duration::from_secs(5);
-/// How long a connection may take to be made.
+/// Deadline of a connection attempt.
 const CONNECT: Duration = Duration::from_secs(2);
-/// A connection is tried with a ping this often (etcd by default does not allow more than one in 5 s) …
+/// Interval of pings on a connection (etcd by default allows at most one in 5 s) …
 const PING: Duration = Duration::from_secs(10);
-/// … and is given up if the answer takes so long.
+/// … and the time for an answer, after which the connection is given up.
 const PONG: Duration = Duration::from_secs(5);
-/// No limit of our own to what the server may send at once: of changes it sends whole revisions.
+/// No limit of our own on the size of a message: etcd sends all changes of a revision at once.
 pub(super) const MESSAGE: usize = i32::MAX as usize;
-/// Between attempts to reach any member at the start.
+/// Pause between attempts to reach a member at the start.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Files with which to talk TLS, in PEM.
+/// Files for TLS, in PEM.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// Who signs the servers' certificates.
+    /// The certificate authority of the servers.
     pub ca: Option<PathBuf>,
     /// The client's certificate and key.
     pub identity: Option<(PathBuf, PathBuf)>,
@@ -40,18 +40,18 @@ pub(super) struct Members {
     current: AtomicUsize,
 }
 
-/// Whether a call may be made again if it is unknown whether it was carried out.
+/// Whether a call may be repeated if its outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
-    /// It changes nothing, or the same to the same.
+    /// The call changes nothing, or is idempotent.
     Repeatable,
     Once,
 }
 
-/// What an error of the client library says.
+/// What an error of the client library means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// There was no connection to send it on.
+    /// There was no connection to send the call on.
     NotSent,
     /// The member does not answer, or not usefully; another one may.
     Unreachable,
@@ -62,10 +62,10 @@ enum Kind {
     Other,
 }
 
-/// A failed call, before it is known what that means to the caller of the store.
+/// A failed call, before its meaning to the caller of the store is known.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// The revision that the call is about is compacted.
+    /// The revision in the call is compacted.
     Compacted,
     /// The revision that the call is about is newer than the newest.
     ToCome,
@@ -85,7 +85,7 @@ impl From<CallError> for StoreError {
 }
 
 impl Members {
-    /// Prepares connections, without waiting for them.
+    /// Prepares connections without waiting for them.
     pub(super) async fn new(endpoints: &[String], tls: &Tls) -> anyhow::Result<Self> {
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT)
@@ -122,7 +122,7 @@ impl Members {
         }
     }
 
-    /// [`Members::call`] about keys.
+    /// [`Members::call`] with a client for keys.
     pub(super) async fn kv<T, F>(&self, kind: Call, call: impl Fn(KvClient) -> F) -> std::result::Result<T, CallError>
     where
         F: Future<Output = std::result::Result<T, Error>>,
@@ -130,8 +130,8 @@ impl Members {
         self.call(kind, |client| call(client.kv_client().max_decoding_message_size(MESSAGE))).await
     }
 
-    /// Makes a call to the member that answered last, or to the next ones if it cannot be reached. The client is only lent: it is made of
-    /// many, and copying them all takes as long as a call.
+    /// Makes a call to the member that answered last, or to the next ones if that is unreachable. The client is borrowed: cloning it, with
+    /// all its parts, takes as long as a call.
     pub(super) async fn call<T, F>(&self, kind: Call, call: impl Fn(&Client) -> F) -> std::result::Result<T, CallError>
     where
         F: Future<Output = std::result::Result<T, Error>>,
@@ -155,7 +155,7 @@ impl Members {
                 Kind::NotSent | Kind::Unreachable => {}
             }
             let next = (index + 1) % self.members.len();
-            // Another call may already have gone on to the next member.
+            // A concurrent call may already have moved on to the next member.
             let _ = self.current.compare_exchange(index, next, Ordering::Relaxed, Ordering::Relaxed);
             unreachable.push(text);
             if unreachable.len() >= self.members.len() || (kind == Call::Once && kind_of == Kind::Unreachable) {
@@ -164,13 +164,13 @@ impl Members {
         }
     }
 
-    /// Says that a connection to the current member broke.
+    /// The error for a broken connection to the current member.
     pub(super) fn broken(&self, error: &Error) -> StoreError {
         StoreError::Unavailable(anyhow::anyhow!("the connection to etcd broke: {}", describe(error)))
     }
 }
 
-/// Refuses what no server can have as its address. Without a scheme, `http` is meant (with TLS options `https`).
+/// Rejects endpoints that cannot be a server's address. Without a scheme, `http` is assumed (`https` with TLS options).
 fn check_endpoint(endpoint: &str) -> anyhow::Result<()> {
     let (scheme, rest) = endpoint.split_once("://").unwrap_or(("http", endpoint));
     let authority = rest.trim_end_matches('/').parse::<http::uri::Authority>().with_context(|| format!("etcd server {endpoint:?}"))?;
@@ -207,7 +207,7 @@ fn classify(error: &Error) -> Kind {
         };
     };
     let message = status.message();
-    // Codes of gRPC. Where etcd has several errors under one code, its messages tell them apart.
+    // gRPC status codes. Where etcd has several errors under one code, the message distinguishes them.
     match i32::from(status.code()) {
         11 if message.contains("compacted") => Kind::Compacted,
         11 if message.contains("future revision") => Kind::ToCome,
@@ -218,13 +218,13 @@ fn classify(error: &Error) -> Kind {
         }
         // Cancelled, unknown, deadline exceeded, too many requests, aborted, unavailable.
         1 | 2 | 4 | 8 | 10 | 14 => Kind::Unreachable,
-        // An internal error of etcd has no cause here. One that has is of the connection, such as the GOAWAY of an etcd that stops.
+        // An internal error of etcd has no cause here; one of the connection has, such as the GOAWAY of a stopping etcd.
         13 if causes(error).next().is_some() => Kind::Unreachable,
         _ => Kind::Other,
     }
 }
 
-/// The texts of an error's causes.
+/// The messages of an error's causes.
 fn causes(error: &Error) -> impl Iterator<Item = String> {
     let first = match error {
         Error::GRpcStatus(status) => status.source(),
@@ -234,7 +234,7 @@ fn causes(error: &Error) -> impl Iterator<Item = String> {
     std::iter::successors(first, |cause| (*cause).source()).map(ToString::to_string)
 }
 
-/// An error in one line: etcd's own words, or the innermost cause.
+/// An error in one line: etcd's message, or the innermost cause.
 fn describe(error: &Error) -> String {
     let own = match error {
         Error::GRpcStatus(status) => status.message().to_owned(),

@@ -1,4 +1,4 @@
-//! Forgets old history in etcd, as every API server that uses it does, without two of them doing it twice.
+//! Compacts old history in etcd, as every API server on it does, coordinated so that it happens once per interval.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,31 +8,31 @@ use tokio::time::sleep;
 
 use super::client::{Call, CallError, Members};
 
-/// The key that Kubernetes API servers use for this, so that they and km can share an etcd. Its version counts the turns.
+/// The key that Kubernetes API servers use for this, so that they and km can share an etcd. Its version counts the compactions.
 const KEY: &str = "compact_rev_key";
 
-/// What this process knows of the last turn, whoever took it.
+/// The last compaction known to this process, whichever server did it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Turn {
     version: i64,
-    /// The revision at that time.
+    /// The newest revision at that time.
     revision: i64,
 }
 
-/// Every `interval`, forgets the history that was old at the last turn, so that an interval's worth is always kept.
+/// In each interval, compacts the history that was old at the last turn, so that at least one interval's history is always kept.
 pub(super) async fn run(members: Arc<Members>, interval: Duration) {
     let mut turn = Turn::default();
     loop {
         sleep(interval).await;
         match take(&members, turn).await {
             Ok(next) => turn = next,
-            // Without etcd there is nothing to do, and those who need it say so.
+            // If etcd is down, its callers report it; compaction just tries again.
             Err(error) => tracing::debug!("compacting etcd: {error:?}"),
         }
     }
 }
 
-/// Takes the next turn if nobody has since `last`.
+/// Takes the next turn, unless another server has since `last`.
 async fn take(members: &Members, last: Turn) -> Result<Turn, CallError> {
     let call = |mut kv: KvClient| {
         let txn = Txn::new()

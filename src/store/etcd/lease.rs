@@ -1,4 +1,4 @@
-//! Leases for keys with a time to live. Keys that end at about the same time share one, because each lease costs etcd memory and work.
+//! Leases for keys with a time to live. Keys that expire at about the same time share a lease, because each costs etcd memory and work.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::client::{Call, CallError, Members};
 
-/// A lease with more keys than this would delete too many at once.
+/// A lease with more keys would delete too many at once.
 const KEYS: u32 = 1000;
 
-/// The leases that can still be given to keys, by time to live in seconds.
+/// Leases with room for more keys, by time to live in seconds.
 #[derive(Default)]
 pub(super) struct Leases {
     open: Mutex<HashMap<u64, Open>>,
@@ -20,16 +20,16 @@ pub(super) struct Leases {
 
 struct Open {
     id: i64,
-    /// From then on it would end too early for another key.
+    /// From then on the lease would end too early for another key.
     until: Instant,
     room: u32,
 }
 
 impl Leases {
-    /// A lease that ends at the end of `ttl` from now, or up to a twentieth of it (but at least a second) later.
+    /// A lease that ends after `ttl`, or later by up to a twentieth of it (at least a second).
     pub(super) async fn for_key(&self, members: &Members, ttl: Duration) -> Result<i64, CallError> {
         let ttl = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
-        // Those who need the same lease wait here for it to be granted once.
+        // Callers that need the same lease wait here until it is granted, once.
         let mut open = self.open.lock().await;
         let now = Instant::now();
         if let Some(lease) = open.get_mut(&ttl)
@@ -51,7 +51,7 @@ impl Leases {
         Ok(lease.id())
     }
 
-    /// Forgets a lease that etcd does not know (any more).
+    /// Forgets a lease that etcd does not know, or no longer knows.
     pub(super) async fn forget(&self, id: i64) {
         self.open.lock().await.retain(|_, lease| lease.id != id);
     }

@@ -1,4 +1,4 @@
-//! The store on etcd v3: the keys as they are, the revisions etcd's own. Several km servers may share one.
+//! The store on etcd v3: with the same keys, and etcd's revisions. Several km servers may share one.
 
 mod client;
 mod compactor;
@@ -26,15 +26,15 @@ use self::watch::Watches;
 use super::{Batch, Entry, Expect, Outcome, Page, Result, Store, StoreError};
 use crate::object::Revision;
 
-/// Which etcd, and how to use it.
+/// The etcd cluster, and how to use it.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// URLs of the members' client ports.
     pub endpoints: Vec<String>,
     pub tls: Tls,
-    /// How long to wait at the start for any of them to answer.
+    /// How long to wait at the start until a member answers.
     pub connect_timeout: Duration,
-    /// How often to forget old history (which is kept at least so long); `None` leaves that to somebody else.
+    /// How often to compact old history (which is kept at least this long); `None` leaves that to others.
     pub compaction_interval: Option<Duration>,
 }
 
@@ -64,7 +64,7 @@ impl Etcd {
     /// Waits until one of the servers answers.
     ///
     /// # Errors
-    /// `Unavailable`, naming the servers, if none does in time; `Failed` if the configuration is wrong.
+    /// `Unavailable`, naming the servers, if none answers in time; `Failed` if the configuration is wrong.
     pub async fn connect(config: Config) -> Result<Arc<Self>> {
         let members = Members::new(&config.endpoints, &config.tls).await.map_err(StoreError::Failed)?;
         members.wait(config.connect_timeout).await?;
@@ -89,11 +89,11 @@ impl Etcd {
         tasks.shutdown().await;
     }
 
-    /// Makes a conditional change: `change` if the comparison holds, else reads the key.
+    /// A conditional change: `change` if the comparison holds, otherwise a read of the key.
     async fn compare_and(&self, key: &str, expect: Expect, change: impl Fn() -> TxnOp) -> std::result::Result<Outcome, CallError> {
         let condition = match expect {
             Expect::Absent => Compare::create_revision(key, CompareOp::Equal, 0),
-            // To etcd, 0 would be an absent key.
+            // In etcd, 0 stands for an absent key.
             Expect::At(0) => Compare::mod_revision(key, CompareOp::Less, 0),
             Expect::At(revision) => Compare::mod_revision(key, CompareOp::Equal, to_i64(revision)),
         };
@@ -141,7 +141,7 @@ impl Store for Etcd {
                 from.push(0);
             }
             let end = prefix_end(prefix).unwrap_or_else(|| b"\0".to_vec());
-            // To etcd, 0 is no limit.
+            // In etcd, 0 stands for no limit.
             let limit = i64::try_from(limit.max(1)).unwrap_or(i64::MAX);
             let options = GetOptions::new().with_range(end).with_limit(limit);
             let mut revision = at;
@@ -160,7 +160,7 @@ impl Store for Etcd {
                 let (more, mut rows) = (answer.more(), answer.take_kvs());
                 let is_mark = |row: &KeyValue| watch::is_mark(row.key(), row.value());
                 match rows.last() {
-                    // Only a mark of the store's own: what is asked for comes after it.
+                    // Only the store's own marks: the requested entries come after them.
                     Some(last) if more && rows.iter().all(is_mark) => from = [last.key(), b"\0"].concat(),
                     _ => {
                         rows.retain(|row| !is_mark(row));
@@ -178,7 +178,7 @@ impl Store for Etcd {
             let Some(ttl) = ttl else { return Ok(self.put_with(key, &value, expect, None).await?) };
             let lease = self.leases.for_key(&self.members, ttl).await?;
             match self.put_with(key, &value, expect, Some(lease)).await {
-                // It ended, or was revoked; nothing was written.
+                // The lease ended or was revoked; nothing was written.
                 Err(CallError::LeaseNotFound) => {
                     self.leases.forget(lease).await;
                     let lease = self.leases.for_key(&self.members, ttl).await?;
@@ -210,7 +210,7 @@ impl Store for Etcd {
         async move {
             let compact = |mut kv: KvClient| async move { kv.compact(to_i64(revision), None).await };
             match self.members.kv(Call::Repeatable, compact).await {
-                // Nothing to forget.
+                // Already compacted.
                 Ok(_) | Err(CallError::Compacted) => Ok(()),
                 Err(error) => Err(error.into()),
             }
@@ -219,7 +219,7 @@ impl Store for Etcd {
     }
 }
 
-/// The least key behind all that begin with `prefix`; `None` if there is none.
+/// The least key behind all keys that begin with `prefix`; `None` if there is none.
 fn prefix_end(prefix: &str) -> Option<Vec<u8>> {
     let mut end = prefix.as_bytes().to_vec();
     // UTF-8 has no byte 0xff.

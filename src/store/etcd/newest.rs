@@ -1,4 +1,4 @@
-//! The newest revision, read once for all who ask at the same time.
+//! The newest revision, with one read for all concurrent callers.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use crate::store::{Result, StoreError};
 
 type Read = Shared<BoxFuture<'static, std::result::Result<Revision, Arc<StoreError>>>>;
 
-/// Reads that have not begun can be joined by whoever comes; one that has begun may miss his writes.
+/// Callers may join a read that has not begun; one that has begun may miss their writes.
 pub(super) struct Newest {
     members: Arc<Members>,
-    /// The next read, as long as it has not begun.
+    /// The next read, until it begins.
     next: Arc<Mutex<Option<Read>>>,
-    /// Held by the read that is under way.
+    /// Held by the running read.
     turn: Arc<tokio::sync::Mutex<()>>,
 }
 

@@ -1,7 +1,7 @@
-//! Watches of etcd, and how they learn how far they have come.
+//! Watches of etcd, and how they learn their progress.
 //!
-//! etcd can be asked for progress, but before 3.4.25 and 3.5.8 its answer may overtake changes that come before it. With such a server
-//! the store writes a key of its own beside the watched prefix instead, which the watch includes: its change comes in order.
+//! etcd reports progress on request, but before 3.4.25 and 3.5.8 the report may overtake earlier changes. For such a server the store
+//! writes a key of its own next to the watched prefix, within the watched range: its change arrives in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,33 +22,33 @@ use crate::store::{Batch, Change, Result, StoreError};
 
 /// How long etcd may take to begin a watch.
 const CREATION: Duration = Duration::from_secs(5);
-/// End of the names of the store's own keys.
+/// Suffix of the store's own keys.
 const MARK: &[u8] = b"\0km-progress";
 
 /// The running watches of a store.
 #[derive(Default)]
 pub(super) struct Watches {
-    /// How often progress was asked for.
+    /// Count of progress requests.
     asked: watch::Sender<u64>,
-    /// Whether the server's answers to that are in order.
+    /// Whether the server's progress reports are in order.
     in_order: AtomicBool,
-    /// How many watches each prefix has.
+    /// The number of watches per prefix.
     prefixes: Mutex<BTreeMap<String, usize>>,
 }
 
-/// Whether what is under a key is one of the store's own marks. They are empty, as no object is: of some kinds names may have any character,
-/// also those of a mark.
+/// Whether an entry is one of the store's own marks. Marks are empty, which objects are not; the name alone is not enough, as names of some
+/// kinds may contain any character.
 pub(super) fn is_mark(key: &[u8], value: &[u8]) -> bool {
     value.is_empty() && key.ends_with(MARK)
 }
 
-/// The key whose changes tell the progress of watches of this prefix. Behind all of its keys; none if nothing can be behind.
+/// The key whose changes signal progress to watches of this prefix. It sorts behind all keys with the prefix; `None` if no key can.
 fn mark(prefix: &str) -> Option<Vec<u8>> {
     prefix_end(prefix).map(|end| [&end[..], MARK].concat())
 }
 
 impl Watches {
-    /// Lets every watch say how far it has come.
+    /// Makes every watch report its progress.
     pub(super) async fn request_progress(&self, members: &Members) -> Result<()> {
         if self.in_order.load(Ordering::Relaxed) {
             self.asked.send_modify(|asked| *asked += 1);
@@ -81,7 +81,7 @@ impl Watches {
 
         let stream = create(&members, prefix, after).await?;
         if after > 0 && check_compacted(&members, after).await? {
-            // etcd begins a watch at the very revision it compacted, although a deletion of that revision is gone.
+            // etcd begins a watch even at the compacted revision, although a deletion at that revision is lost.
             return Err(compacted(&members, after).await?);
         }
         let registration = Registration::new(self, prefix);
@@ -97,7 +97,7 @@ impl Watches {
     }
 }
 
-/// Begins a watch and waits until etcd says that it runs.
+/// Begins a watch and waits until etcd confirms it.
 async fn create(members: &Members, prefix: &str, after: Revision) -> Result<WatchStream> {
     let end = mark(prefix).map_or_else(|| b"\0".to_vec(), |mark| [&mark[..], b"\0"].concat());
     let start = if prefix.is_empty() { b"\0".to_vec() } else { prefix.as_bytes().to_vec() };
@@ -117,7 +117,7 @@ async fn create(members: &Members, prefix: &str, after: Revision) -> Result<Watc
     }
 }
 
-/// Whether the state of a revision is gone.
+/// Whether the state at a revision is compacted.
 async fn check_compacted(members: &Members, revision: Revision) -> Result<bool> {
     let options = GetOptions::new().with_revision(to_i64(revision)).with_count_only();
     let get = |mut kv: KvClient| {
@@ -131,7 +131,7 @@ async fn check_compacted(members: &Members, revision: Revision) -> Result<bool> 
     }
 }
 
-/// The error for a compacted revision. etcd tells the oldest revision kept only to a watch that begins too early.
+/// The error for a compacted revision. etcd reports the oldest kept revision only to a watch that begins too early.
 pub(super) async fn compacted(members: &Members, asked: Revision) -> Result<StoreError> {
     let options = WatchOptions::new().with_start_revision(to_i64(asked.max(1)));
     let call = |client: &Client| {
@@ -163,7 +163,7 @@ fn ended(asked: Revision, compact_revision: i64, reason: &str) -> StoreError {
     }
 }
 
-/// Whether progress that this version reports when asked never overtakes changes.
+/// Whether the progress reports of this version never overtake changes.
 fn answers_in_order(version: &str) -> bool {
     let mut numbers = version.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
@@ -174,7 +174,7 @@ fn answers_in_order(version: &str) -> bool {
     }
 }
 
-/// Counts a watch of its prefix as long as it lives.
+/// Counts a watch under its prefix for as long as it lives.
 struct Registration {
     watches: Arc<Watches>,
     prefix: String,
@@ -204,7 +204,7 @@ struct Watcher {
     members: Arc<Members>,
     stream: WatchStream,
     registration: Registration,
-    /// Everything up to here has been delivered.
+    /// Everything up to this revision has been delivered.
     position: Revision,
     asked: watch::Receiver<u64>,
 }
@@ -228,7 +228,7 @@ impl Watcher {
             }
             let head = answer.header().map_or(0, |header| to_revision(header.revision()));
             let last = answer.events().last().and_then(Event::kv).map(|kv| to_revision(kv.mod_revision()));
-            // The header of changes may be ahead of them: more may follow.
+            // The revision in the header may be ahead of the changes: more may follow.
             self.position = last.unwrap_or(head).max(self.position);
             let changes = answer.events().iter().filter_map(|event| self.change(event).transpose()).collect::<Result<Vec<_>>>()?;
             return Ok(Batch { changes, revision: self.position });
