@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 
 use crate::util::{duration, ini};
 
-/// What the Mesos cloud provider is told.
+/// Configuration of the Mesos cloud provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct CloudConfig {
     /// As `--mesos-master`.
     pub mesos_master: String,
-    /// For one request of the master's state.
+    /// Timeout of a request for the master's state.
     pub http_client_timeout: Duration,
-    /// For how long a state read is good.
+    /// How long the master's state may be cached.
     pub state_cache_ttl: Duration,
 }
 
@@ -27,10 +27,10 @@ impl Default for CloudConfig {
 
 const SECTION: &str = "mesos-cloud";
 
-/// Reads the file, or gives the defaults if there is none.
+/// Reads the file; the defaults without one.
 ///
 /// # Errors
-/// Names the file, and the section or key that is not known or has a wrong value.
+/// Names the file, and the section or key that is unknown or has a wrong value.
 pub(super) fn read(path: Option<&str>) -> anyhow::Result<CloudConfig> {
     let Some(path) = path else { return Ok(CloudConfig::default()) };
     let text = std::fs::read_to_string(Path::new(path)).with_context(|| format!("--cloud-config: {path}"))?;

@@ -1,4 +1,4 @@
-//! Keeps what the node controller knows of the Mesos agents up to date.
+//! Keeps the node controller's view of the Mesos agents up to date.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::mesos::operator::{Operator, State};
 use crate::supervise::Shutdown;
 use crate::util::product::Product;
 
-/// How often Mesos is asked; the reference's period.
+/// Interval of the requests to Mesos, as in the original.
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Asks the master for its agents again and again until the shutdown. That Mesos cannot be asked is logged once, until it can be again.
+/// Polls the master for its agents until the shutdown. An outage is logged once, and its end.
 pub(super) async fn follow(operator: Operator, product: &'static Product, agents: Agents, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut failing = false;
     loop {

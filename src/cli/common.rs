@@ -33,17 +33,17 @@ pub(super) const FLAGS: &[Flag] = &[
 /// How long a component may take to stop after the first signal.
 pub(super) const GRACE: Duration = Duration::from_secs(10);
 
-/// An address by which others can reach a server that listens on `address`: itself, unless it stands for all of this machine's.
+/// An address at which others reach a server that listens on `address`: the address itself, unless it is unspecified (0.0.0.0).
 pub(super) fn reachable(address: IpAddr) -> IpAddr {
     if !address.is_unspecified() {
         return address;
     }
-    // Which address packets to elsewhere would carry; nothing is sent.
+    // The source address of packets to other networks; nothing is sent.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|it| it.connect("192.0.2.1:9").map(|()| it));
     socket.and_then(|it| it.local_addr()).map_or(IpAddr::from([127, 0, 0, 1]), |it| it.ip())
 }
 
-/// This machine's name.
+/// The host name of this machine.
 pub(super) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|it| it.into_string().ok()).unwrap_or_else(|| "localhost".to_owned())
 }
@@ -55,7 +55,7 @@ pub(super) fn start_logs(values: &Values) {
     logs::init(&logs::Config { verbosity: values.integer("v").unwrap_or_default(), modules: modules.collect() });
 }
 
-/// A server has as many connections as the administrator lets it; the usual soft limit is for programs that use `select`.
+/// Raises the soft limit of open files to the hard one: the usual soft limit is meant for programs that use `select`.
 fn allow_many_files() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -65,14 +65,14 @@ fn allow_many_files() {
     }
 }
 
-/// Runs a component until it stops by itself or a signal tells it to. `start` gets the supervisor that owns its tasks.
+/// Runs a component until it stops by itself or on a signal. `start` gets the supervisor that owns its tasks.
 pub(super) fn run<F, Fut>(start: F) -> anyhow::Result<()>
 where
     F: FnOnce(Supervisor) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     allow_many_files();
-    // Two workers suffice for a control plane on a small machine and keep its idle memory low; a large one gets more.
+    // Two worker threads suffice for a control plane on a small machine and keep its idle memory low; larger machines get more.
     let workers = std::thread::available_parallelism().map_or(2, |it| it.get().max(2));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build()?;
     let outcome = runtime.block_on(async {
@@ -91,11 +91,11 @@ where
         };
         tokio::select! {
             outcome = work => outcome,
-            // To the end: a second signal must be heard while the first one's stop takes its time.
+            // Keeps listening: a second signal must be noticed while the first one's stop takes its time.
             failed = cancel_on_signals(shutdown.clone()) => failed.context("signals cannot be received"),
         }
     });
-    // What still blocks a thread (a resolver, a file) does not keep the process.
+    // A thread that still blocks (in a resolver, on a file) does not hold up the process.
     runtime.shutdown_timeout(Duration::from_millis(200));
     outcome
 }

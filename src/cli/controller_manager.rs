@@ -26,62 +26,67 @@ const NO_LOAD_BALANCER: &str = "Mesos has no load balancers";
 
 const FLAGS: &[Flag] = &[
     Flag::new("master", Kind::List, "", "API server, as host:port or a URL"),
-    Flag::new("kubeconfig", Kind::Text, "", "File that says where the API server is and how to authenticate"),
+    Flag::new("kubeconfig", Kind::Text, "", "File with the API server's address and credentials"),
     Flag::new("address", Kind::Ip, "0.0.0.0", "Address to serve /healthz and /metrics on"),
     Flag::new("port", Kind::Integer, "10252", "Port to serve /healthz and /metrics on"),
-    Flag::new("cloud-provider", Kind::Text, "mesos", "mesos, the only one"),
+    Flag::new("cloud-provider", Kind::Text, "mesos", "Only mesos is supported"),
     Flag::new("cloud-config", Kind::Text, "", "Ini file with a section [mesos-cloud]"),
-    Flag::new("host-port-endpoints", Kind::Bool, "true", "Services lead to the hosts' ports, not to the pods' addresses"),
-    Flag::new("max-endpoints-per-slice", Kind::Integer, "100", "How many endpoints are in an EndpointSlice at most, up to 1000"),
+    Flag::new("host-port-endpoints", Kind::Bool, "true", "Endpoints of services are host ports instead of pod addresses"),
+    Flag::new("max-endpoints-per-slice", Kind::Integer, "100", "Most endpoints in an EndpointSlice, up to 1000"),
     Flag::new(
         "mirroring-max-endpoints-per-subset",
         Kind::Integer,
         "1000",
-        "How many endpoints of a subset that users wrote themselves are mirrored, in one EndpointSlice, up to 1000",
+        "Most endpoints of a user's Endpoints subset that are mirrored to an EndpointSlice, up to 1000",
     ),
-    Flag::new("node-monitor-period", Kind::Duration, "5s", "How often nodes are looked at"),
+    Flag::new("node-monitor-period", Kind::Duration, "5s", "Interval of node checks"),
     Flag::new("node-monitor-grace-period", Kind::Duration, "50s", "How long a node may be silent before it counts as not ready"),
     Flag::new("pod-eviction-timeout", Kind::Duration, "5m0s", "How long a node may be not ready before its pods are deleted"),
     Flag::new(
         "node-eviction-rate",
         Kind::Number,
         "0.1",
-        "Nodes that are not ready are emptied at this rate, in nodes a second in each zone",
+        "Rate at which pods are evicted from nodes that are not ready, in nodes per second per zone",
     ),
     Flag::new(
         "secondary-node-eviction-rate",
         Kind::Number,
         "0.01",
-        "The same in a large zone where most nodes are not ready; a small one is left as it is",
+        "Eviction rate in a large unhealthy zone; a small unhealthy zone has none",
     ),
     Flag::new("large-cluster-size-threshold", Kind::Integer, "50", "A zone with more nodes than this is large"),
     Flag::new(
         "unhealthy-zone-threshold",
         Kind::Number,
         "0.55",
-        "The part of a zone's nodes that are most of them; at least 3 must be not ready",
+        "Fraction of not-ready nodes (at least 3) from which a zone counts as unhealthy",
     ),
     Flag::new("terminated-pod-gc-threshold", Kind::Integer, "12500", "How many ended pods are kept; 0 keeps all"),
-    Flag::new("resource-quota-sync-period", Kind::Duration, "5m0s", "How often what quotas limit is counted anew"),
-    Flag::new("horizontal-pod-autoscaler-sync-period", Kind::Duration, "15s", "How often autoscalers look at their metrics"),
+    Flag::new("resource-quota-sync-period", Kind::Duration, "5m0s", "Interval of full recounts of quota usage"),
+    Flag::new("horizontal-pod-autoscaler-sync-period", Kind::Duration, "15s", "Interval at which autoscalers read metrics"),
     Flag::new(
         "horizontal-pod-autoscaler-downscale-stabilization",
         Kind::Duration,
         "5m0s",
-        "How long fewer replicas must have been enough before there are fewer",
+        "How long a lower recommendation must hold before scaling down",
     ),
-    Flag::new("horizontal-pod-autoscaler-tolerance", Kind::Number, "0.1", "How far a metric may be from its target without consequence"),
+    Flag::new(
+        "horizontal-pod-autoscaler-tolerance",
+        Kind::Number,
+        "0.1",
+        "Relative deviation of a metric from its target that causes no scaling",
+    ),
     Flag::new(
         "horizontal-pod-autoscaler-cpu-initialization-period",
         Kind::Duration,
         "5m0s",
-        "How long after a pod's start its CPU is only counted if it was measured while ready",
+        "Period after a pod's start in which its CPU usage counts only if measured while ready",
     ),
     Flag::new(
         "horizontal-pod-autoscaler-initial-readiness-delay",
         Kind::Duration,
         "30s",
-        "How long after a pod's start it counts as not ready yet, rather than as not ready any more",
+        "Grace period after start in which an unready pod counts as starting",
     ),
     Flag::new(
         "root-ca-file",
@@ -97,25 +102,25 @@ const FLAGS: &[Flag] = &[
         "Private key (PEM) that signs the tokens in secrets of the type kubernetes.io/service-account-token, the one of the API servers; without it \
          they stay empty",
     ),
-    Flag::new("leader-elect", Kind::Bool, "true", "Only one of several controller managers works at a time"),
-    Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long a silent leader is waited for"),
-    Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew before it gives up"),
-    Flag::new("leader-elect-retry-period", Kind::Duration, "2s", "How often the lease is tried for"),
-    Flag::new("concurrent-rc-syncs", Kind::Integer, "16", "How many ReplicationControllers are worked on at a time"),
-    Flag::new("concurrent-replicaset-syncs", Kind::Integer, "16", "How many ReplicaSets are worked on at a time"),
-    Flag::new("concurrent-deployment-syncs", Kind::Integer, "16", "How many Deployments are worked on at a time"),
-    Flag::new("concurrent-statefulset-syncs", Kind::Integer, "16", "How many StatefulSets are worked on at a time"),
-    Flag::new("concurrent-daemonset-syncs", Kind::Integer, "16", "How many DaemonSets are worked on at a time"),
-    Flag::new("concurrent-job-syncs", Kind::Integer, "16", "How many Jobs are worked on at a time"),
-    Flag::new("concurrent-cron-job-syncs", Kind::Integer, "16", "How many CronJobs are worked on at a time"),
-    Flag::new("concurrent-ttl-after-finished-syncs", Kind::Integer, "16", "How many ended Jobs are worked on at a time"),
-    Flag::new("concurrent-endpoint-syncs", Kind::Integer, "16", "How many Services are worked on at a time"),
-    Flag::new("concurrent-namespace-syncs", Kind::Integer, "16", "How many Namespaces are worked on at a time"),
-    Flag::new("concurrent-gc-syncs", Kind::Integer, "16", "How many objects with owners are worked on at a time"),
-    Flag::new("concurrent-resource-quota-syncs", Kind::Integer, "16", "How many ResourceQuotas are worked on at a time"),
-    Flag::new("concurrent-serviceaccount-token-syncs", Kind::Integer, "16", "How many secrets with tokens are worked on at a time"),
-    Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
-    Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
+    Flag::new("leader-elect", Kind::Bool, "true", "Run leader election: only one of several controller managers is active"),
+    Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long the others wait for a leader that does not renew its lease"),
+    Flag::new("leader-elect-renew-deadline", Kind::Duration, "10s", "How long a leader tries to renew its lease before it gives up"),
+    Flag::new("leader-elect-retry-period", Kind::Duration, "2s", "Interval of attempts to take or renew the lease"),
+    Flag::new("concurrent-rc-syncs", Kind::Integer, "16", "Concurrent workers for ReplicationControllers"),
+    Flag::new("concurrent-replicaset-syncs", Kind::Integer, "16", "Concurrent workers for ReplicaSets"),
+    Flag::new("concurrent-deployment-syncs", Kind::Integer, "16", "Concurrent workers for Deployments"),
+    Flag::new("concurrent-statefulset-syncs", Kind::Integer, "16", "Concurrent workers for StatefulSets"),
+    Flag::new("concurrent-daemonset-syncs", Kind::Integer, "16", "Concurrent workers for DaemonSets"),
+    Flag::new("concurrent-job-syncs", Kind::Integer, "16", "Concurrent workers for Jobs"),
+    Flag::new("concurrent-cron-job-syncs", Kind::Integer, "16", "Concurrent workers for CronJobs"),
+    Flag::new("concurrent-ttl-after-finished-syncs", Kind::Integer, "16", "Concurrent workers that delete ended Jobs"),
+    Flag::new("concurrent-endpoint-syncs", Kind::Integer, "16", "Concurrent workers for endpoints of Services"),
+    Flag::new("concurrent-namespace-syncs", Kind::Integer, "16", "Concurrent workers for Namespaces"),
+    Flag::new("concurrent-gc-syncs", Kind::Integer, "16", "Concurrent workers for garbage collection"),
+    Flag::new("concurrent-resource-quota-syncs", Kind::Integer, "16", "Concurrent workers for ResourceQuotas"),
+    Flag::new("concurrent-serviceaccount-token-syncs", Kind::Integer, "16", "Concurrent workers for service account token Secrets"),
+    Flag::new("kube-api-qps", Kind::Number, "0", "Requests per second to the API server; 0 is no limit"),
+    Flag::new("kube-api-burst", Kind::Integer, "0", "Size of a burst of requests"),
     Flag::obsolete("node-startup-grace-period", Kind::Duration, "a node is ready when its agent is"),
     Flag::obsolete("concurrent-service-syncs", Kind::Integer, NO_LOAD_BALANCER),
     Flag::obsolete("namespace-sync-period", Kind::Duration, "namespaces follow their objects"),
@@ -126,11 +131,11 @@ const FLAGS: &[Flag] = &[
     Flag::obsolete("service-cluster-ip-range", Kind::Text, "the API server gives out service addresses"),
     Flag::obsolete("enable-garbage-collector", Kind::Bool, "it is always on"),
     Flag::obsolete("profiling", Kind::Bool, "use perf"),
-    Flag::obsolete("api-version", Kind::Text, "there is one"),
+    Flag::obsolete("api-version", Kind::Text, "there is only one"),
     Flag::obsolete("mesos-master", Kind::Text, "set mesos-master in the file of --cloud-config"),
 ];
 
-/// Which controller each of the flags `--concurrent-…-syncs` is about.
+/// The controller of each flag `--concurrent-…-syncs`.
 const WORKERS: &[(&str, &str)] = &[
     ("concurrent-rc-syncs", "replication-controller"),
     ("concurrent-replicaset-syncs", "replicaset-controller"),
@@ -189,7 +194,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     })
 }
 
-/// Who stands for election; `None` without leader election.
+/// This process's candidacy; `None` without leader election.
 fn candidate(values: &Values) -> anyhow::Result<Option<Candidate>> {
     if !values.bool("leader-elect") {
         return Ok(None);
@@ -201,7 +206,7 @@ fn candidate(values: &Values) -> anyhow::Result<Option<Candidate>> {
             "--leader-elect-lease-duration: {lease_duration:?} is not longer than --leader-elect-renew-deadline: there could be two leaders"
         );
     }
-    // With the chance that is added to it, so that replicas do not always collide.
+    // The retry period with the random part that is added to it, so that replicas do not always collide.
     if renew_deadline <= retry_period.mul_f64(1.2) {
         bail!("--leader-elect-renew-deadline: {renew_deadline:?} is too short for a --leader-elect-retry-period of {retry_period:?}");
     }
@@ -210,7 +215,7 @@ fn candidate(values: &Values) -> anyhow::Result<Option<Candidate>> {
     Ok(Some(Candidate { lease_duration, renew_deadline, retry_period, ..usual }))
 }
 
-/// Stands for election again and again, until the shutdown or until the controllers fail.
+/// Stands for election until the shutdown, or until the controllers fail.
 async fn lead(candidate: Candidate, parts: &Parts, shutdown: Shutdown) -> anyhow::Result<()> {
     while !shutdown.is_cancelled() {
         let ended = AtomicBool::new(false);
@@ -220,7 +225,7 @@ async fn lead(candidate: Candidate, parts: &Parts, shutdown: Shutdown) -> anyhow
             outcome
         };
         match candidate.clone().run(parts.client.clone(), shutdown.clone(), work).await {
-            // Somebody else may lead now, or the API server was away for too long.
+            // Another process may lead by now, or the API server was unreachable for too long.
             Err(error) if !ended.load(Ordering::Relaxed) => tracing::warn!("{error}; standing for election again"),
             outcome => return outcome,
         }
@@ -228,7 +233,7 @@ async fn lead(candidate: Candidate, parts: &Parts, shutdown: Shutdown) -> anyhow
     Ok(())
 }
 
-/// What the controllers work with.
+/// What the controllers need to run.
 struct Parts {
     config: Config,
     client: Client,
@@ -238,7 +243,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// Runs the controllers until `shutdown`; one that fails stops the others.
+    /// Runs the controllers until `shutdown`; a failed one stops the others.
     async fn run(&self, shutdown: Shutdown) -> anyhow::Result<()> {
         let tasks = Supervisor::new(shutdown.child_token());
         controllers::start(&self.config, &self.client, &self.cache, self.agents.clone(), &self.metrics, &tasks);
@@ -304,7 +309,7 @@ fn slice_size(values: &Values, flag: &str) -> anyhow::Result<usize> {
 }
 
 /// # Errors
-/// If the file cannot be read, or holds no certificate.
+/// If the file cannot be read or has no certificate.
 fn root_ca(path: &str) -> anyhow::Result<String> {
     let text = std::fs::read_to_string(path).with_context(|| format!("--root-ca-file: {path}"))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
@@ -314,7 +319,7 @@ fn root_ca(path: &str) -> anyhow::Result<String> {
 }
 
 /// # Errors
-/// If the file cannot be read, or holds no private key.
+/// If the file cannot be read or has no private key.
 fn signing_key(path: &str) -> anyhow::Result<Arc<SigningKey>> {
     let pem = std::fs::read(path).with_context(|| format!("--service-account-private-key-file: {path}"))?;
     Ok(Arc::new(SigningKey::read(&pem).with_context(|| format!("--service-account-private-key-file: {path}"))?))

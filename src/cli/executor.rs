@@ -1,4 +1,4 @@
-//! `km executor`: its flags, most of them the kubelet's; and the hidden `km pause`, which is all that a pod's sandbox runs.
+//! `km executor` with its flags, most of them the kubelet's; and the hidden `km pause`, the only process in a pod's sandbox.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -21,25 +21,25 @@ const STATIC_PODS: &str = "static pods come from the scheduler's --static-pods-c
 
 pub(super) const FLAGS: &[Flag] = &[
     Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
-    Flag::new("kubeconfig", Kind::Text, "", "File that says how to authenticate to the API server"),
-    Flag::new("address", Kind::Ip, "", "Address to serve the kubelet API on; the default is LIBPROCESS_IP, or all"),
+    Flag::new("kubeconfig", Kind::Text, "", "File with the credentials for the API server"),
+    Flag::new("address", Kind::Ip, "", "Address to serve the kubelet API on; default: LIBPROCESS_IP, or all"),
     Flag::new("port", Kind::Integer, "10250", "Port to serve the kubelet API on; 0 picks a free one"),
-    Flag::new("hostname-override", Kind::Text, "", "Name of this node: the agent's host name"),
-    Flag::new("root-dir", Kind::Text, "", "Directory for pods' volumes; the default is the current one"),
+    Flag::new("hostname-override", Kind::Text, "", "Name of this node; default: the agent's host name"),
+    Flag::new("root-dir", Kind::Text, "", "Directory of the pods' volumes; default: the current directory"),
     Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
-    Flag::new("cluster-domain", Kind::Text, "", "Domain that pods search first"),
+    Flag::new("cluster-domain", Kind::Text, "", "First search domain of pods"),
     Flag::new("cluster-dns", Kind::Ip, "", "Address of the cluster's DNS server"),
-    Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
-    Flag::new("pod-infra-container-image", Kind::Text, "", "Pause image; the default is made from km itself"),
-    Flag::new("max-pods", Kind::Integer, "110", "How many pods the node says it takes"),
-    Flag::new("node-status-update-frequency", Kind::Duration, "10s", "How often the node's status is reported"),
-    Flag::new("suicide-timeout", Kind::Duration, "20m0s", "An executor without pods ends after this time; 0 is never"),
-    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "Time for a pod to start before it is given up; 0 is for ever"),
-    Flag::new("enable-debugging-handlers", Kind::Bool, "true", "Serve logs and commands"),
-    Flag::new("cgroup-root", Kind::Text, "", "cgroup below which pods are put"),
-    Flag::new("event-qps", Kind::Number, "5", "Events a second; 0 is no limit"),
-    Flag::new("event-burst", Kind::Integer, "10", "How many events may come at once"),
-    Flag::new("sync-frequency", Kind::Duration, "10s", "How often mounted ConfigMaps, Secrets and pod fields are brought up to date"),
+    Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; default: DOCKER_HOST, or unix:///var/run/docker.sock"),
+    Flag::new("pod-infra-container-image", Kind::Text, "", "Pause image; default: one made from km itself"),
+    Flag::new("max-pods", Kind::Integer, "110", "Pod capacity that the node reports"),
+    Flag::new("node-status-update-frequency", Kind::Duration, "10s", "Interval of node status updates"),
+    Flag::new("suicide-timeout", Kind::Duration, "20m0s", "How long an executor without pods lives; 0 is for ever"),
+    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "How long a pod may take to start; 0 is for ever"),
+    Flag::new("enable-debugging-handlers", Kind::Bool, "true", "Serve logs, exec, attach and port-forward"),
+    Flag::new("cgroup-root", Kind::Text, "", "Parent cgroup of the pods"),
+    Flag::new("event-qps", Kind::Number, "5", "Events per second; 0 is no limit"),
+    Flag::new("event-burst", Kind::Integer, "10", "Size of a burst of events"),
+    Flag::new("sync-frequency", Kind::Duration, "10s", "Interval at which mounted ConfigMaps, Secrets and pod fields are updated"),
     Flag::obsolete("cadvisor-port", Kind::Integer, common::NO_CADVISOR),
     Flag::obsolete("read-only-port", Kind::Integer, "the kubelet API is on --port"),
     Flag::obsolete("healthz-port", Kind::Integer, "/healthz is on --port"),
@@ -59,11 +59,11 @@ pub(super) const FLAGS: &[Flag] = &[
     Flag::obsolete("config", Kind::Text, STATIC_PODS),
     Flag::obsolete("pod-manifest-path", Kind::Text, STATIC_PODS),
     Flag::obsolete("minimum-container-ttl-duration", Kind::Duration, "dead containers go with their pod"),
-    Flag::obsolete("maximum-dead-containers-per-container", Kind::Integer, "one is kept for its logs"),
+    Flag::obsolete("maximum-dead-containers-per-container", Kind::Integer, "one is kept, for its logs"),
     Flag::obsolete("network-container-image", Kind::Text, "use --pod-infra-container-image"),
     Flag::obsolete("auth-path", Kind::Text, "use --kubeconfig"),
-    Flag::obsolete("etcd-servers", Kind::List, "executors ask the API server"),
-    Flag::obsolete("etcd-config", Kind::Text, "executors ask the API server"),
+    Flag::obsolete("etcd-servers", Kind::List, "executors use the API server"),
+    Flag::obsolete("etcd-config", Kind::Text, "executors use the API server"),
 ];
 
 pub(super) const SERVER: Server = Server {
@@ -84,7 +84,7 @@ pub(super) const PAUSE: Server = Server {
     hidden: true,
 };
 
-/// How long the last task updates may take to be acknowledged.
+/// How long to wait for the last task updates to be acknowledged.
 const SETTLE: Duration = Duration::from_secs(5);
 
 fn run(values: Values) -> anyhow::Result<()> {
@@ -143,7 +143,7 @@ fn config(values: &Values, environment: &Environment) -> anyhow::Result<Config> 
     Ok(config)
 }
 
-/// `--docker-endpoint`, or what the environment says, or where Docker usually is.
+/// The Docker engine: `--docker-endpoint`, or the environment's, or the usual socket.
 pub(super) fn docker_endpoint(values: &Values) -> String {
     let given = values.maybe("docker-endpoint").or_else(|| std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()));
     given.unwrap_or_else(|| "unix:///var/run/docker.sock".to_owned())

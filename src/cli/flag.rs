@@ -1,4 +1,4 @@
-//! Flags as data, read as the original's users write them: `--flag=value`, `--flag value`, `-flag=value`, and `_` for `-`.
+//! Flags as data, in the syntax of the original: `--flag=value`, `--flag value`, `-flag=value`, and `_` for `-`.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -15,7 +15,7 @@ pub struct Flag {
     /// In lower case with dashes.
     pub name: &'static str,
     pub kind: Kind,
-    /// As it would be typed; empty for none.
+    /// In the syntax of the command line; empty for none.
     pub default: &'static str,
     pub help: &'static str,
     /// Older names.
@@ -23,17 +23,17 @@ pub struct Flag {
     pub status: Status,
 }
 
-/// Whether a flag does something.
+/// Whether a flag has an effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Live,
-    /// It no longer has a meaning, for this reason: accepted, with a warning.
+    /// Without effect, for this reason: accepted with a warning.
     Obsolete(&'static str),
-    /// It asks for something that km does not do yet, and that must not be ignored: an error.
+    /// Asks for a feature that km does not have, which must not be ignored: an error.
     Missing(&'static str),
 }
 
-/// What a flag's value looks like; checked before anything starts.
+/// The type of a flag's value; checked before anything starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// `--flag` alone means true.
@@ -60,12 +60,12 @@ impl Flag {
         self
     }
 
-    /// A flag that is accepted and has no effect, for this reason.
+    /// A flag that is accepted without effect, for this reason.
     pub const fn obsolete(name: &'static str, kind: Kind, why: &'static str) -> Self {
         Self { name, kind, default: "", help: "", aliases: &[], status: Status::Obsolete(why) }
     }
 
-    /// A flag that is refused, because ignoring it would do harm.
+    /// A flag that is rejected, because ignoring it would do harm.
     pub const fn missing(name: &'static str, kind: Kind, why: &'static str) -> Self {
         Self { name, kind, default: "", help: "", aliases: &[], status: Status::Missing(why) }
     }
@@ -118,7 +118,7 @@ fn port_range(value: &str) -> Option<(u16, u16)> {
     (range.0 <= range.1).then_some(range)
 }
 
-/// Writes single dashes as double ones, and underscores in flag names as dashes. What follows `--` is left alone.
+/// Turns single dashes into double ones, and underscores in flag names into dashes. Arguments after `--` stay as they are.
 pub fn normalize(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut literal = false;
     args.into_iter()
@@ -142,7 +142,7 @@ pub fn normalize(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
         .collect()
 }
 
-/// Adds these flags to a command.
+/// Adds flags to a command.
 pub fn add(command: Command, flags: &'static [Flag]) -> Command {
     command.args(flags.iter().map(|flag| {
         let kind = flag.kind;
@@ -161,12 +161,12 @@ pub fn add(command: Command, flags: &'static [Flag]) -> Command {
         if !flag.default.is_empty() {
             arg = arg.default_value(flag.default);
         }
-        // Given twice, the last one counts, as everywhere in Kubernetes.
+        // If a flag is repeated, the last one counts, as everywhere in Kubernetes.
         if kind == Kind::List { arg } else { arg.overrides_with(flag.name) }
     }))
 }
 
-/// The flags of one invocation, each given, defaulted, or absent.
+/// The flags of one invocation, each given, default, or absent.
 #[derive(Clone, Debug)]
 pub struct Values {
     matches: ArgMatches,
@@ -184,7 +184,7 @@ impl Values {
         self.matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine)
     }
 
-    /// The value, or an empty text.
+    /// The value; empty if absent.
     pub fn text(&self, name: &str) -> String {
         self.check(name, None);
         self.matches.get_one::<String>(name).cloned().unwrap_or_default()
@@ -200,14 +200,14 @@ impl Values {
         go::is_true(&self.text(name))
     }
 
-    /// The parts of every occurrence, empty ones left out.
+    /// The parts of all occurrences, without empty ones.
     pub fn list(&self, name: &str) -> Vec<String> {
         self.check(name, Some(Kind::List));
         let given = self.matches.get_many::<String>(name).into_iter().flatten();
         given.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty()).map(str::to_owned).collect()
     }
 
-    /// A whole number in the range of `T`.
+    /// An integer in the range of `T`.
     ///
     /// # Errors
     /// Names the flag if the number is out of range.
@@ -238,7 +238,7 @@ impl Values {
         port_range(&self.text(name)).unwrap_or_default()
     }
 
-    /// The flags that were given, as `--name=value`, in the order of the command's table.
+    /// The given flags as `--name=value`, sorted by name.
     pub fn given_flags(&self) -> Vec<String> {
         let mut names: Vec<_> = self.kinds.keys().copied().filter(|name| self.given(name)).collect();
         names.sort_unstable();

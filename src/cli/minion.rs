@@ -1,4 +1,4 @@
-//! `km minion`: its flags. What Mesos starts on an agent: it runs the executor, and later the proxy.
+//! `km minion` with its flags: the command that Mesos starts on an agent. It runs the executor.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use crate::executor::minion::{self, Config, LogLimits};
 use crate::supervise::Supervisor;
 use crate::util::quantity::Quantity;
 
-/// Its own flags; those of the executor come with them and are passed on.
+/// The minion's own flags; the executor's are accepted too and passed on.
 const OWN: &[Flag] = &[
-    Flag::new("mesos-cgroup-prefix", Kind::Text, "mesos", "cgroup below which Mesos keeps its containers"),
-    Flag::new("contain-pod-resources", Kind::Bool, "true", "Pods are put below this task's cgroup"),
-    Flag::new("path-override", Kind::Text, "", "PATH of what it starts"),
+    Flag::new("mesos-cgroup-prefix", Kind::Text, "mesos", "Parent cgroup of Mesos' containers"),
+    Flag::new("contain-pod-resources", Kind::Bool, "true", "Put pods below this task's cgroup"),
+    Flag::new("path-override", Kind::Text, "", "PATH for the processes that it starts"),
     Flag::new("max-log-size", Kind::Text, "10Mi", "Size at which a log file is rotated"),
-    Flag::new("max-log-age", Kind::Integer, "7", "Days for which rotated logs are kept"),
+    Flag::new("max-log-age", Kind::Integer, "7", "How many days rotated logs are kept"),
     Flag::new("max-log-backups", Kind::Integer, "5", "How many rotated logs are kept"),
-    Flag::new("run-proxy", Kind::Bool, "true", "Run a proxy"),
-    Flag::new("proxy-kubeconfig", Kind::Text, "", "kubeconfig for the proxy"),
-    Flag::new("proxy-logv", Kind::Integer, "0", "--v of the proxy"),
-    Flag::new("proxy-bindall", Kind::Bool, "false", "The proxy serves on all addresses"),
-    Flag::new("proxy-mode", Kind::Text, "", "Mode of the proxy"),
-    Flag::new("conntrack-max", Kind::Integer, "0", "Connections tracked; 0 leaves it"),
-    Flag::new("conntrack-max-per-core", Kind::Integer, "0", "Connections tracked per core; 0 leaves it"),
-    Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "Seconds an idle connection is tracked; 0 leaves it"),
+    Flag::new("run-proxy", Kind::Bool, "true", "No effect yet: km has no proxy"),
+    Flag::new("proxy-kubeconfig", Kind::Text, "", "No effect yet: km has no proxy"),
+    Flag::new("proxy-logv", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("proxy-bindall", Kind::Bool, "false", "No effect yet: km has no proxy"),
+    Flag::new("proxy-mode", Kind::Text, "", "No effect yet: km has no proxy"),
+    Flag::new("conntrack-max", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("conntrack-max-per-core", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "No effect yet: km has no proxy"),
     Flag::obsolete("private-mountns", Kind::Bool, "volumes are Docker's"),
 ];
 
@@ -71,7 +71,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     }
     let is_executors = |flag: &String| {
         let name = flag.trim_start_matches('-').split('=').next().unwrap_or_default();
-        // What has no effect is told once, here.
+        // The minion itself reports flags without effect, once.
         name == "v" || name == "vmodule" || executor::FLAGS.iter().any(|it| it.name == name && it.status == Status::Live)
     };
     let mut arguments = vec!["executor".to_owned()];
@@ -90,7 +90,7 @@ fn config(values: &Values) -> anyhow::Result<Config> {
     Ok(Config {
         executable: std::env::current_exe().context("the running executable")?,
         executor: arguments,
-        // The proxy is a part of km that is still to come.
+        // km has no proxy yet.
         proxy: None,
         directory: std::env::current_dir().context("the current directory")?,
         path: values.maybe("path-override"),

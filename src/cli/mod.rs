@@ -1,4 +1,4 @@
-//! The command line: which subcommand, its flags, and what they come to. Components know nothing of flags.
+//! The command line: subcommands, their flags, and the components that they start. Components know nothing of flags.
 
 mod access;
 mod apiserver;
@@ -26,7 +26,7 @@ use flag::{Flag, Status, Values};
 /// A subcommand.
 struct Server {
     name: &'static str,
-    /// Names under which the executable may be installed to be this subcommand at once.
+    /// Names of the executable that select this subcommand.
     installed_as: &'static [&'static str],
     about: &'static str,
     flags: &'static [Flag],
@@ -47,7 +47,7 @@ const SERVERS: &[Server] = &[
     executor::PAUSE,
 ];
 
-/// Runs the subcommand that argv asks for. The name of the executable counts too: installed as `kube-apiserver` or `k8sm-scheduler`, it is that.
+/// Runs the subcommand in argv. The name of the executable counts too: `kube-apiserver` or `k8sm-scheduler` is that subcommand.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter();
     let installed = args.next().unwrap_or_default();
@@ -112,7 +112,7 @@ fn command() -> Command {
     })
 }
 
-/// Prints why argv was not understood, with the usage; help itself is no error.
+/// Prints an error of argv, with the usage. Help is not an error.
 fn refuse(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp => {
@@ -135,13 +135,13 @@ fn refuse(error: &clap::Error) -> ExitCode {
                 Some(similar) => format!(" (did you mean {similar}?)"),
                 None => String::new(),
             };
-            say(&format!("Error: unknown flag: {name}{hint}\n\n{usage}\n\nFor the flags there are, add --help."));
+            say(&format!("Error: unknown flag: {name}{hint}\n\n{usage}\n\nAdd --help for the list of flags."));
             ExitCode::FAILURE
         }
         _ => {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
-            say(&format!("Error: {}\n\nFor the flags there are, add --help.", first.strip_prefix("error: ").unwrap_or(first)));
+            say(&format!("Error: {}\n\nAdd --help for the list of flags.", first.strip_prefix("error: ").unwrap_or(first)));
             ExitCode::FAILURE
         }
     }

@@ -23,96 +23,101 @@ const V1_API: &str = "km speaks the v1 HTTP API, which needs no port of its own"
 
 const FLAGS: &[Flag] = &[
     Flag::new("address", Kind::Ip, "127.0.0.1", "Address to serve on; agents fetch km from it"),
-    Flag::new("port", Kind::Integer, "10251", "Port to serve the API, artifacts and /debug on"),
-    Flag::new("advertised-address", Kind::Text, "", "host:port by which agents reach this server"),
-    Flag::new("hostname-override", Kind::Text, "", "Host name to register with, instead of this machine's"),
+    Flag::new("port", Kind::Integer, "10251", "Port to serve artifacts, /healthz, /metrics and /debug on"),
+    Flag::new("advertised-address", Kind::Text, "", "host:port at which agents reach this server"),
+    Flag::new("hostname-override", Kind::Text, "", "Host name to register with; default: this machine's"),
     Flag::new("api-servers", Kind::List, "", "API servers, as host:port or URLs (required)"),
-    Flag::new("kubeconfig", Kind::Text, "", "File that says how to authenticate to the API server"),
-    Flag::new("kube-api-qps", Kind::Number, "0", "Requests a second to the API server; 0 is no limit"),
-    Flag::new("kube-api-burst", Kind::Integer, "0", "How many requests may come at once"),
-    Flag::new("etcd-servers", Kind::List, "", "etcd servers that keep the framework id (required, unless ZooKeeper does)"),
+    Flag::new("kubeconfig", Kind::Text, "", "File with the credentials for the API server"),
+    Flag::new("kube-api-qps", Kind::Number, "0", "Requests per second to the API server; 0 is no limit"),
+    Flag::new("kube-api-burst", Kind::Integer, "0", "Size of a burst of requests"),
+    Flag::new("etcd-servers", Kind::List, "", "etcd servers that keep the framework id (required unless ZooKeeper keeps it)"),
     Flag::new("allow-privileged", Kind::Bool, "false", "Allow privileged containers"),
-    Flag::new("cluster-domain", Kind::Text, "", "Domain that pods search first"),
+    Flag::new("cluster-domain", Kind::Text, "", "First search domain of pods"),
     Flag::new("cluster-dns", Kind::Ip, "", "Address of the cluster's DNS server"),
-    Flag::new("static-pods-config", Kind::Text, "", "Directory of pods that run on every agent"),
+    Flag::new("static-pods-config", Kind::Text, "", "Directory of static pods, which run on every agent"),
     Flag::new("mesos-master", Kind::Text, "localhost:5050", "host:port, zk://host:port,…/path, or file:///path"),
     Flag::new("mesos-user", Kind::Text, "root", "User that tasks run as; empty for the current one"),
     Flag::new("mesos-framework-roles", Kind::List, "*", "Roles to accept offers for").alias(&["mesos-role"]),
-    Flag::new("mesos-default-pod-roles", Kind::List, "*", "Roles of pods that name none, in order"),
-    Flag::new("mesos-authentication-principal", Kind::Text, "", "Principal to authenticate to Mesos as"),
-    Flag::new("mesos-authentication-secret-file", Kind::Text, "", "File that holds its secret"),
+    Flag::new("mesos-default-pod-roles", Kind::List, "*", "Roles of pods that name none, by preference"),
+    Flag::new("mesos-authentication-principal", Kind::Text, "", "Principal for authentication to Mesos"),
+    Flag::new("mesos-authentication-secret-file", Kind::Text, "", "File with the principal's secret"),
     Flag::new("mesos-authentication-provider", Kind::Text, "SASL", "SASL, or basic: both mean HTTP basic authentication"),
     Flag::new("dockercfg-path", Kind::Text, "", "Docker credentials for the agents, served as .dockercfg"),
-    Flag::new("mesos-cgroup-prefix", Kind::Text, "mesos", "cgroup below which Mesos keeps its containers"),
-    Flag::new("mesos-executor-cpus", Kind::Number, "0.25", "CPUs of an executor itself"),
-    Flag::new("mesos-executor-mem", Kind::Number, "128", "Memory of an executor itself, in MB"),
-    Flag::new("checkpoint", Kind::Bool, "true", "Executors outlive a restart of their agent"),
-    Flag::new("failover-timeout", Kind::Number, "4611686018.427388", "Seconds for which Mesos keeps the tasks of a scheduler that is away"),
+    Flag::new("mesos-cgroup-prefix", Kind::Text, "mesos", "Parent cgroup of Mesos' containers"),
+    Flag::new("mesos-executor-cpus", Kind::Number, "0.25", "CPUs of an executor, without its pods"),
+    Flag::new("mesos-executor-mem", Kind::Number, "128", "Memory of an executor, without its pods, in MB"),
+    Flag::new("checkpoint", Kind::Bool, "true", "Let executors survive a restart of their agent"),
+    Flag::new(
+        "failover-timeout",
+        Kind::Number,
+        "4611686018.427388",
+        "How long Mesos keeps the tasks of a disconnected scheduler, in seconds",
+    ),
     Flag::new("mesos-generate-task-discovery", Kind::Bool, "false", "Attach discovery information to tasks"),
     Flag::new("reconcile-interval", Kind::Integer, "300", "Seconds between implicit reconciliations; 0 is never"),
-    Flag::new("reconcile-cooldown", Kind::Duration, "15s", "Least time between two reconciliations"),
+    Flag::new("reconcile-cooldown", Kind::Duration, "15s", "Shortest pause between two reconciliations"),
     Flag::new("scheduler-config", Kind::Text, "", "Ini file with a section [scheduler]"),
     Flag::new(
         "ha",
         Kind::Bool,
         "false",
-        "Several schedulers with the same flags, of which one leads; agents fetch km by a --km-path or --advertised-address that all share",
+        "Elect a leader among schedulers with the same flags; agents fetch km from the --km-path or --advertised-address that these share",
     ),
     Flag::new("framework-name", Kind::Text, "Kubernetes", "Name to register with"),
     Flag::new("framework-store-uri", Kind::Text, "etcd://", "Where the framework id is kept: etcd:///path, or zk://hosts/path"),
-    Flag::new("framework-weburi", Kind::Text, "", "Link that the Mesos UI shows"),
+    Flag::new("framework-weburi", Kind::Text, "", "Link in the Mesos UI"),
     Flag::new("service-address", Kind::Ip, "", "Service address for the scheduler's own service"),
-    Flag::new("default-container-cpu-limit", Kind::Number, "0.25", "CPUs of a container that says nothing"),
-    Flag::new("default-container-mem-limit", Kind::Number, "64", "Memory of a container that says nothing, in MB"),
-    Flag::new("contain-pod-resources", Kind::Bool, "true", "Pods are put below their executor's cgroup"),
-    Flag::new("mesos-gpus", Kind::Bool, "false", "Take offers of agents with GPUs, for pods that ask for nvidia.com/gpu"),
-    Flag::new("host-port-endpoints", Kind::Bool, "true", "Ports without a host port get one"),
+    Flag::new("default-container-cpu-limit", Kind::Number, "0.25", "CPUs of a container without a limit"),
+    Flag::new("default-container-mem-limit", Kind::Number, "64", "Memory of a container without a limit, in MB"),
+    Flag::new("contain-pod-resources", Kind::Bool, "true", "Put pods below their executor's cgroup"),
+    Flag::new("mesos-gpus", Kind::Bool, "false", "Accept offers of agents with GPUs, for pods that request nvidia.com/gpu"),
+    Flag::new("host-port-endpoints", Kind::Bool, "true", "Assign host ports to container ports that have none"),
     Flag::new("executor-logv", Kind::Integer, "0", "--v of minion and executor"),
-    Flag::new("executor-bindall", Kind::Bool, "false", "Executors serve on all addresses"),
-    Flag::new("executor-suicide-timeout", Kind::Duration, "20m0s", "An executor without pods ends after this time; 0 is never"),
-    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "Time for a pod to start before it is given up; 0 is for ever"),
-    Flag::new("mesos-sandbox-overlay", Kind::Text, "", "Archive unpacked in every sandbox"),
-    Flag::new("proxy-bindall", Kind::Bool, "false", "Proxies serve on all addresses"),
-    Flag::new("run-proxy", Kind::Bool, "true", "Agents run a proxy"),
-    Flag::new("proxy-kubeconfig", Kind::Text, "", "kubeconfig for the proxies"),
-    Flag::new("proxy-logv", Kind::Integer, "0", "--v of the proxies"),
-    Flag::new("proxy-mode", Kind::Text, "", "Mode of the proxies"),
-    Flag::new("minion-path-override", Kind::Text, "", "PATH of what runs on agents"),
+    Flag::new("executor-bindall", Kind::Bool, "false", "Let executors serve on all addresses"),
+    Flag::new("executor-suicide-timeout", Kind::Duration, "20m0s", "How long an executor without pods lives; 0 is for ever"),
+    Flag::new("mesos-launch-grace-period", Kind::Duration, "5m0s", "How long a pod may take to start; 0 is for ever"),
+    Flag::new("mesos-sandbox-overlay", Kind::Text, "", "Archive to unpack in every sandbox"),
+    Flag::new("proxy-bindall", Kind::Bool, "false", "No effect yet: km has no proxy"),
+    Flag::new("run-proxy", Kind::Bool, "true", "No effect yet: km has no proxy"),
+    Flag::new("proxy-kubeconfig", Kind::Text, "", "No effect yet: km has no proxy"),
+    Flag::new("proxy-logv", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("proxy-mode", Kind::Text, "", "No effect yet: km has no proxy"),
+    Flag::new("minion-path-override", Kind::Text, "", "PATH for the processes on agents"),
     Flag::new("minion-max-log-size", Kind::Text, "10Mi", "Size at which a log file is rotated"),
-    Flag::new("minion-max-log-age", Kind::Integer, "7", "Days for which rotated logs are kept"),
+    Flag::new("minion-max-log-age", Kind::Integer, "7", "How many days rotated logs are kept"),
     Flag::new("minion-max-log-backups", Kind::Integer, "5", "How many rotated logs are kept"),
-    Flag::new("kubelet-api-servers", Kind::List, "", "API servers for the executors; the default is --api-servers"),
-    Flag::new("kubelet-root-dir", Kind::Text, "", "Directory for pods' volumes; the default is the sandbox"),
+    Flag::new("kubelet-api-servers", Kind::List, "", "API servers for the executors; default: --api-servers"),
+    Flag::new("kubelet-root-dir", Kind::Text, "", "Directory of the pods' volumes; default: the sandbox"),
     Flag::new("kubelet-docker-endpoint", Kind::Text, "", "Docker engine of the agents"),
-    Flag::new("kubelet-pod-infra-container-image", Kind::Text, "", "Pause image; the default is made from km itself"),
-    Flag::new(
-        "kubelet-sync-frequency",
-        Kind::Duration,
-        "10s",
-        "How often mounted ConfigMaps, Secrets and pod fields are brought up to date",
-    ),
-    Flag::new("kubelet-enable-debugging-handlers", Kind::Bool, "true", "Executors serve logs and commands"),
+    Flag::new("kubelet-pod-infra-container-image", Kind::Text, "", "Pause image; default: one made from km itself"),
+    Flag::new("kubelet-sync-frequency", Kind::Duration, "10s", "Interval at which mounted ConfigMaps, Secrets and pod fields are updated"),
+    Flag::new("kubelet-enable-debugging-handlers", Kind::Bool, "true", "Let executors serve logs, exec, attach and port-forward"),
     Flag::new("kubelet-kubeconfig", Kind::Text, "", "kubeconfig for the executors"),
-    Flag::new("conntrack-max", Kind::Integer, "0", "Connections tracked on an agent; 0 leaves it"),
-    Flag::new("conntrack-max-per-core", Kind::Integer, "0", "Connections tracked per core of an agent; 0 leaves it"),
-    Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "Seconds an idle connection is tracked; 0 leaves it"),
-    Flag::new("km-path", Kind::Text, "", "Executable for the agents: a path to serve, file:///path on the agent, or a URI to fetch")
-        .alias(&["executor-path"]),
+    Flag::new("conntrack-max", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("conntrack-max-per-core", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new("conntrack-tcp-timeout-established", Kind::Integer, "0", "No effect yet: km has no proxy"),
+    Flag::new(
+        "km-path",
+        Kind::Text,
+        "",
+        "Executable for the agents: a path that this server serves, file:///path on the agent, or a URI to fetch",
+    )
+    .alias(&["executor-path"]),
     Flag::obsolete("driver-port", Kind::Integer, V1_API),
-    Flag::obsolete("graceful", Kind::Bool, "every restart is"),
+    Flag::obsolete("graceful", Kind::Bool, "every restart is graceful"),
     Flag::obsolete("node-monitor-period", Kind::Duration, "nodes are watched"),
     Flag::obsolete("kubelet-cadvisor-port", Kind::Integer, common::NO_CADVISOR),
     Flag::obsolete("kubelet-host-network-sources", Kind::Text, common::HOST_NETWORK),
     Flag::obsolete("kubelet-network-plugin", Kind::Text, common::DOCKER_NETWORK),
     Flag::obsolete("profiling", Kind::Bool, "use perf"),
     Flag::obsolete("auth-path", Kind::Text, "use --kubeconfig"),
-    Flag::obsolete("proxy-path", Kind::Text, "the proxy is in km"),
+    Flag::obsolete("proxy-path", Kind::Text, "km is a single executable"),
 ];
 
 pub(super) const SERVER: Server = Server {
     name: "scheduler",
     installed_as: &["k8sm-scheduler", "kube-scheduler"],
-    about: "Run pods as Mesos tasks; on SIGUSR1, start over with the executable as it is by then",
+    about: "Run pods as Mesos tasks; on SIGUSR1, restart in place with the current executable",
     flags: FLAGS,
     run,
     hidden: false,
@@ -120,7 +125,7 @@ pub(super) const SERVER: Server = Server {
 
 fn run(values: Values) -> anyhow::Result<()> {
     let config = config(&values)?;
-    // Now: what is there under this name later may be a newer version, which is to be run then.
+    // Read now: the file of this name may later be a newer version, which a restart is to run.
     let executable = std::env::current_exe().context("the running executable")?;
     let again = Arc::new(AtomicBool::new(false));
     let ran = common::run({
@@ -150,7 +155,7 @@ fn run(values: Values) -> anyhow::Result<()> {
                     }
                     ran => ran?,
                 }
-                // It ends by itself only when Mesos has no more use for it.
+                // The scheduler ends by itself only if Mesos has removed the framework.
                 shutdown.cancel();
                 Ok(())
             });
@@ -163,7 +168,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     ran
 }
 
-/// Becomes `executable`, with the same arguments and the same process id. Returns only if that fails.
+/// Replaces this process by `executable`, with the same arguments and process id. Returns only on failure.
 fn start_over(executable: &Path) -> anyhow::Error {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
@@ -171,7 +176,7 @@ fn start_over(executable: &Path) -> anyhow::Error {
     anyhow::Error::from(error).context(format!("{} cannot be started over", executable.display()))
 }
 
-/// What keeps the framework id.
+/// The store of the framework id.
 async fn state(at: &StoreUri, etcd_servers: Vec<String>) -> anyhow::Result<Arc<dyn StateStore>> {
     if let StoreUri::ZooKeeper(ensemble) = at {
         return Ok(Arc::new(InZooKeeper(ensemble.clone())));
@@ -179,7 +184,7 @@ async fn state(at: &StoreUri, etcd_servers: Vec<String>) -> anyhow::Result<Arc<d
     if etcd_servers.is_empty() {
         bail!("--etcd-servers is missing: where the framework id is kept (unless --framework-store-uri names ZooKeeper)");
     }
-    // The API servers see to compaction.
+    // The API servers compact etcd.
     let store = stores::etcd(etcd::Config { compaction_interval: None, ..etcd::Config::new(etcd_servers) }).await?;
     Ok(Arc::new(InStore(store)))
 }

@@ -1,4 +1,4 @@
-//! `km up`: everything on one machine, in one process: the API server on the embedded store, the controllers and the scheduler on its
+//! `km up`: everything on one machine, in one process: the API server on the embedded store, controllers and scheduler on the API server's
 //! cache, a small Mesos, and one agent whose executor runs pods in the machine's Docker engine.
 
 mod agent;
@@ -30,18 +30,18 @@ use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES;
 
 const FLAGS: &[Flag] = &[
-    Flag::new("data-dir", Kind::Text, "", "Where everything is kept; the default is km below XDG_DATA_HOME, or ~/.local/share/km"),
+    Flag::new("data-dir", Kind::Text, "", "Directory of all data; default: km below XDG_DATA_HOME, or ~/.local/share/km"),
     Flag::new("address", Kind::Ip, "127.0.0.1", "Address to serve the API on"),
     Flag::new("port", Kind::Integer, "8888", "Port to serve the API on; 0 picks a free one"),
-    Flag::new("service-cluster-ip-range", Kind::Text, "10.10.10.0/24", "CIDR from which services get their addresses"),
-    Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; the default is DOCKER_HOST, or unix:///var/run/docker.sock"),
-    Flag::new("kubeconfig", Kind::Text, "", "Where to write the kubeconfig; the default is in the data directory"),
-    Flag::new("node-ip", Kind::Ip, "", "Address of the node and of its pods' host ports; the default is this machine's"),
+    Flag::new("service-cluster-ip-range", Kind::Text, "10.10.10.0/24", "CIDR of the services' addresses"),
+    Flag::new("docker-endpoint", Kind::Text, "", "Docker engine; default: DOCKER_HOST, or unix:///var/run/docker.sock"),
+    Flag::new("kubeconfig", Kind::Text, "", "File to write the kubeconfig to; default: one in the data directory"),
+    Flag::new("node-ip", Kind::Ip, "", "Address of the node and of its pods' host ports; default: this machine's"),
     Flag::new(
         "resources",
         Kind::Text,
         "",
-        "What the one agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; the default is this machine's",
+        "Resources that the agent offers, such as cpus:4;mem:4096;ports:[31000-32000]; default: this machine's",
     ),
 ];
 
@@ -54,7 +54,7 @@ pub(super) const SERVER: Server = Server {
     hidden: false,
 };
 
-/// The embedded Mesos waits for nobody: an offer follows at once on what it is for.
+/// Short, so that an offer follows almost at once when resources become free.
 const ALLOCATION_INTERVAL: Duration = Duration::from_millis(50);
 
 fn run(values: Values) -> anyhow::Result<()> {
@@ -96,7 +96,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     })
 }
 
-/// What the components share.
+/// The parts that the components share.
 struct Part<'a> {
     server: &'a ApiServer,
     /// What the API server shows at `/metrics`.
@@ -160,7 +160,7 @@ async fn start_scheduler(part: &Part<'_>, store: Arc<dyn Store>, mesos: SocketAd
         port: 0,
         api_servers: vec![part.server.addresses()[0].to_string()],
         mesos_master: mesos.to_string(),
-        // Nobody fetches it: the executor is a task of this process.
+        // The executor is a task of this process; nothing fetches the executable.
         km_path: Some("file:///proc/self/exe".to_owned()),
         mesos_executor_cpus: 0.1,
         mesos_executor_mem: 32.0,
@@ -178,7 +178,7 @@ fn greet(kubeconfig: &Path, address: SocketAddr) {
     println!("    export KUBECONFIG={}\n    kubectl get nodes,services", kubeconfig.display());
 }
 
-/// A cluster without a Docker engine is of use for everything but running pods; say so at once.
+/// Without a Docker engine, a cluster can do everything but run pods; warn at once.
 async fn warn_without_engine(runtime: &dyn Runtime, endpoint: &str) {
     match runtime.version().await {
         Ok(version) => tracing::info!("pods run in {} {} at {endpoint}", version.name, version.version),

@@ -24,7 +24,7 @@ fn run(values: Values) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What `--version` and `--version=raw` print.
+/// Prints the version for `--version` and `--version=raw`.
 pub(super) fn print(form: &str) {
     show(&if form == "raw" {
         format!("km v{KM}, Kubernetes {KUBERNETES}, {}", std::env::consts::ARCH)

@@ -1,4 +1,4 @@
-//! The one agent of `km up`: what it offers, and its executor, which is a task of this process.
+//! The one agent of `km up`: its resources, and its executor, which is a task of this process.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,12 +17,12 @@ use crate::supervise::{Shutdown, Supervisor};
 
 /// Host ports for pods, as Mesos agents offer them.
 const PORTS: &str = "31000-32000";
-/// MB of memory that are not offered, and MB of disk if the system does not say.
+/// MB of memory that are not offered, and MB of disk if the size of the disk is unknown.
 const RESERVED: u64 = 512;
 /// How long the executor's parts may take to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What this machine has, in the words of an agent's `--resources`.
+/// The resources of this machine, in the syntax of an agent's `--resources`.
 pub(super) fn resources(dir: &Path) -> String {
     let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -62,14 +62,14 @@ impl Launcher for InProcess {
 impl InProcess {
     async fn run(self, environment: BTreeMap<String, String>) -> anyhow::Result<()> {
         let parts = Supervisor::new(self.shutdown.child_token());
-        // Killed means dropped: the parts end with it then, too.
+        // To kill the executor is to drop this future, which must end the parts too.
         let _end = parts.shutdown().drop_guard();
         let environment = Environment::read(|name| environment.get(name).cloned())?;
         std::fs::create_dir_all(&self.root_dir)?;
         let mut config = Config::new(&self.node_name, self.node_ip, self.root_dir);
         config.owner = format!("{}/{}", environment.framework_id.value, self.node_name);
         config.container_uuid = environment.container_id().to_owned();
-        // Another kubelet may have the usual port; the node says which one it is.
+        // Another kubelet may have the usual port; the node reports the actual one.
         config.port = 0;
         config.suicide_timeout = Duration::ZERO;
         let (driver, events) = Driver::start(environment, &parts);

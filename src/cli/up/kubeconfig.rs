@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::codec::yaml;
 use crate::util::product::KUBERNETES;
 
-/// Writes the file, whole or not at all.
+/// Writes the file atomically.
 ///
 /// # Errors
 /// Names the file if it cannot be written.
