@@ -1,4 +1,4 @@
-//! A small HTTP/1.1 server for what components say of themselves: health, metrics, artifacts, the kubelet's API.
+//! A small HTTP/1.1 server for health, metrics, artifacts and the kubelet's API.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -17,18 +17,18 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Supervisor;
 
-/// An answer's body, ready-made or streamed.
+/// A response body, complete or streamed.
 pub type Body = BoxBody<Bytes, anyhow::Error>;
 
-/// How long a client may take for its request's head.
+/// Time for a client to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long answers may go on once the server stops.
+/// Time for responses to complete once the server stops.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Binds an address; nothing is served yet. Port 0 takes a free one.
+/// Binds an address without serving yet. Port 0 picks a free one.
 ///
 /// # Errors
-/// If the address is taken or not this machine's; the error names it.
+/// If the address is taken or not on this machine; the error names it.
 pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     let listener = std::net::TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?;
     listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener)).with_context(|| format!("cannot listen on {address}"))
@@ -37,7 +37,7 @@ pub fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Accepts connections until the supervisor stops; each is a task of the supervisor.
 ///
 /// # Errors
-/// None; it has the form of a component's task.
+/// None; the signature is that of a component's task.
 pub async fn accept<C, F>(listener: TcpListener, supervisor: &Supervisor, connection: C) -> anyhow::Result<()>
 where
     C: Fn(TcpStream, SocketAddr) -> F,
@@ -51,12 +51,12 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                // Without it, answers only wait longer.
+                // Without this option, responses are only slower.
                 let _ = stream.set_nodelay(true);
                 supervisor.spawn_quiet(connection(stream, peer));
             }
             Err(error) => {
-                // Such as too many open files: some will be closed.
+                // For example too many open files; others will be closed.
                 tracing::warn!("accepting a connection: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -64,10 +64,10 @@ where
     }
 }
 
-/// Serves until the supervisor stops; each connection is a task of the supervisor, and is let finish what it answers.
+/// Serves until the supervisor stops. Each connection is a task of the supervisor, and may complete its current response.
 ///
 /// # Errors
-/// None; it has the form of a component's task.
+/// None; the signature is that of a component's task.
 pub async fn serve<H, F, B>(listener: TcpListener, supervisor: Supervisor, handler: H) -> anyhow::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -89,19 +89,19 @@ where
                 _ = connection.as_mut() => return,
                 () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
             }
-            // A log that is followed would never end by itself.
+            // A followed log never ends by itself.
             let _ = tokio::time::timeout(LINGER, connection).await;
         }
     };
     accept(listener, &supervisor, connection).await
 }
 
-/// A whole body.
+/// A complete body.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed()
 }
 
-/// An answer in plain text.
+/// A response in plain text.
 pub fn text(status: StatusCode, text: impl Into<String>) -> Response<Body> {
     let mut response = Response::new(full(text.into()));
     *response.status_mut() = status;
@@ -128,7 +128,7 @@ mod tests {
         let mut head = vec![0; 512];
         let count = stream.read(&mut head).await.unwrap();
         assert!(String::from_utf8_lossy(&head[..count]).ends_with("\r\n\r\n/healthz"));
-        // An idle connection does not hold up the end.
+        // An idle connection does not delay the stop.
         supervisor.shutdown().cancel();
         supervisor.wait(Duration::from_secs(5)).await.unwrap();
     }

@@ -1,4 +1,4 @@
-//! Owned tasks: every background task of a component belongs to a [`Supervisor`], is told to stop by one token, and is waited for.
+//! Owned tasks: every background task of a component belongs to a [`Supervisor`], stops by the same token, and is waited for.
 
 pub mod http;
 
@@ -10,16 +10,15 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Told to a component when it is to stop: take no new work, finish what runs, return.
+/// Signals a component to stop: take no new work, finish the current work, return.
 pub type Shutdown = CancellationToken;
 
-/// Owns the tasks of a process or of one component. The first task that fails stops all the others; its error is what
-/// [`Supervisor::wait`] returns.
+/// Owns the tasks of a process or of one component. The first task that fails stops all the others; [`Supervisor::wait`] returns its error.
 #[derive(Clone, Debug)]
 pub struct Supervisor {
     shutdown: Shutdown,
     tasks: TaskTracker,
-    /// Cancelled when nobody waits for the tasks any longer.
+    /// Cancelled when [`Supervisor::wait`] ends or is dropped.
     abandoned: CancellationToken,
     first_error: Arc<Mutex<Option<anyhow::Error>>>,
 }
@@ -41,12 +40,13 @@ impl Supervisor {
         self.shutdown.clone()
     }
 
-    /// A supervisor for a part: it stops with this one, and can be stopped alone.
+    /// A supervisor for a part: it stops with this one, and can be stopped on its own.
     pub fn child(&self) -> Self {
         Self::new(self.shutdown.child_token())
     }
 
-    /// Runs a task until it returns. An error, or a panic, stops every other task.
+    /// Runs a task until it returns. An error stops every other task. So does a panic in builds that unwind, such as tests; in a release
+    /// build it aborts the process.
     pub fn spawn<F>(&self, name: impl Into<String>, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -67,7 +67,7 @@ impl Supervisor {
         });
     }
 
-    /// Runs a task that has nothing to report, such as a connection's.
+    /// Runs a task without a result, such as a connection.
     pub fn spawn_quiet<F>(&self, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -76,11 +76,11 @@ impl Supervisor {
         self.tasks.spawn(async move { abandoned.run_until_cancelled(task).await });
     }
 
-    /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return. What still runs then, or when nobody waits
-    /// any longer, is dropped where it waits.
+    /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return. Tasks that run longer, or whose
+    /// supervisor is no longer waited for, are dropped at their next await.
     ///
     /// # Errors
-    /// The first error any task ended with, or that tasks were still running when `grace` was over.
+    /// The first error of a task, or that tasks were still running after `grace`.
     pub async fn wait(self, grace: Duration) -> anyhow::Result<()> {
         let _abandoned = self.abandoned.clone().drop_guard();
         self.shutdown.cancelled().await;
@@ -119,7 +119,7 @@ pub async fn cancel_on_signals(shutdown: Shutdown) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Who drops the wait, as a leader that lost its lease does, leaves nothing running.
+    /// Dropping the wait, as a leader does that has lost its lease, leaves no task running.
     #[tokio::test(start_paused = true)]
     async fn what_nobody_waits_for_ends() {
         let (alive, supervisor) = (Arc::new(()), Supervisor::default());

@@ -1,10 +1,10 @@
-//! Logs: one line an event on standard error, coloured only on a terminal.
+//! Logs: one line per event on standard error, coloured only on a terminal.
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-/// What the logging flags of the original come to.
+/// The logging flags of the original.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `--v`: 0 is informative, from 4 on debugging, from 6 on everything.
@@ -13,7 +13,7 @@ pub struct Config {
     pub modules: Vec<(String, u32)>,
 }
 
-/// Sends the logs of this process to standard error. `RUST_LOG`, if set, decides instead of the flags. Call once.
+/// Sends the logs of this process to standard error. `RUST_LOG`, if set, overrides the flags. Call once.
 pub fn init(config: &Config) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(directives(config)));
     let terminal = std::io::stderr().is_terminal();

@@ -1,5 +1,5 @@
-//! Counters, gauges, histograms and summaries, printed in the Prometheus text format 0.0.4. Names are the caller's to the letter: those of
-//! the original do not end in `_total`.
+//! Counters, gauges, histograms and summaries in the Prometheus text format 0.0.4. Names are used as given: those of the original do not
+//! end in `_total`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -41,12 +41,12 @@ enum Series {
 #[derive(Debug)]
 struct HistogramState {
     bounds: &'static [f64],
-    /// One more than the bounds: the last is `+Inf`.
+    /// One more than the bounds; the last is `+Inf`.
     counts: Vec<u64>,
     sum: f64,
 }
 
-/// The quantiles a summary shows are those of this many latest observations.
+/// A summary's quantiles cover this many latest observations.
 const SUMMARY_WINDOW: usize = 1024;
 const QUANTILES: [f64; 3] = [0.5, 0.9, 0.99];
 
@@ -58,11 +58,11 @@ struct SummaryState {
     sum: f64,
 }
 
-/// A number that only grows.
+/// A number that only increases.
 #[derive(Clone, Debug)]
 pub struct Counter(Arc<AtomicU64>);
 
-/// A whole number that goes up and down.
+/// An integer that may decrease.
 #[derive(Clone, Debug)]
 pub struct Gauge(Arc<AtomicU64>);
 
@@ -70,15 +70,15 @@ pub struct Gauge(Arc<AtomicU64>);
 #[derive(Clone, Debug)]
 pub struct Histogram(Arc<Mutex<HistogramState>>);
 
-/// Observations with their latest quantiles.
+/// Observations with quantiles of the latest ones.
 #[derive(Clone, Debug)]
 pub struct Summary(Arc<Mutex<SummaryState>>);
 
 impl Registry {
-    /// The counter of this name and these label values, made on the first call. Keep the handle where it is hot.
+    /// The counter with this name and these label values, created on the first call. Keep the handle on hot paths.
     ///
     /// # Panics
-    /// If the name was registered as another kind of metric, or with other labels.
+    /// If the name is registered as another kind of metric, or with other labels.
     pub fn counter(&self, name: &'static str, help: &'static str, labels: &'static [&'static str], values: &[&str]) -> Counter {
         match self.series(name, help, Kind::Counter, labels, values, || Series::Value(Arc::default())) {
             Series::Value(value) => Counter(value),
@@ -94,7 +94,7 @@ impl Registry {
         }
     }
 
-    /// As [`Registry::counter`]; `bounds` are the buckets' upper ends, ascending.
+    /// As [`Registry::counter`]; `bounds` are the ascending upper bounds of the buckets.
     pub fn histogram(
         &self,
         name: &'static str,

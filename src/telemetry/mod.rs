@@ -1,4 +1,4 @@
-//! What a running km says of itself: logs and metrics.
+//! Logs and metrics.
 
 pub mod logs;
 pub mod metrics;

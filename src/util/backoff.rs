@@ -1,11 +1,10 @@
-//! Growing pauses between the attempts at something that keeps failing.
+//! Growing pauses between attempts.
 
 use std::time::Duration;
 
 use rand::RngExt as _;
 
-/// Pauses that double from a first one up to a cap, each shortened at random by up to half, so that those who failed together do
-/// not come back together.
+/// Pauses that double up to a cap, each shortened at random by up to half, so that clients that failed together do not retry together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,20 +13,20 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The first pause is at most `first`, none is longer than `cap`.
+    /// The first pause is at most `first`, and none is longer than `cap`.
     pub fn new(first: Duration, cap: Duration) -> Self {
         let first = first.min(cap);
         Self { first, cap, next: first }
     }
 
-    /// How long to wait now.
+    /// The next pause.
     pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.cap);
         pause.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
 
-    /// It worked: the next failure starts again with the first pause.
+    /// After a success: the next failure starts again with the first pause.
     pub fn reset(&mut self) {
         self.next = self.first;
     }

@@ -11,18 +11,18 @@ pub struct Cidr {
     bits: u8,
 }
 
-/// Text that is no range.
+/// Text that is not a CIDR range.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a range in CIDR notation, such as 10.10.10.0/24")]
 pub struct NotCidr(String);
 
 impl Cidr {
-    /// How many addresses the range has (saturating for `::/0`).
+    /// The number of addresses in the range (saturating for `::/0`).
     pub fn size(&self) -> u128 {
         1u128.checked_shl(u32::from(width(self.base) - self.bits)).unwrap_or(u128::MAX)
     }
 
-    /// The address this far behind the first one.
+    /// The address at this offset from the first one.
     pub fn nth(&self, index: u128) -> Option<IpAddr> {
         (index < self.size()).then(|| from_number(number(self.base) + index, self.base))
     }
@@ -39,13 +39,13 @@ impl Cidr {
         self.index_of(address).is_some()
     }
 
-    /// Whether the address is one that somebody can have: neither the network's own, nor (of IPv4) the broadcast address.
+    /// Whether the address can be assigned to a host: not the network's own, nor (for IPv4) the broadcast address.
     pub fn has_host(&self, address: IpAddr) -> bool {
         let last = self.is_ipv4().then(|| self.size() - 1);
         self.index_of(address).is_some_and(|it| it != 0 && Some(it) != last)
     }
 
-    /// Whether all of the other range is in this one.
+    /// Whether this range contains all of the other one.
     pub fn covers(&self, other: &Self) -> bool {
         self.bits <= other.bits && self.contains(other.base)
     }
@@ -80,7 +80,7 @@ fn from_number(number: u128, like: IpAddr) -> IpAddr {
 impl FromStr for Cidr {
     type Err = NotCidr;
 
-    /// Bits behind the prefix are cleared.
+    /// Clears the bits behind the prefix.
     fn from_str(text: &str) -> Result<Self, NotCidr> {
         let parse = || {
             let (address, bits) = text.split_once('/')?;

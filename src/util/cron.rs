@@ -1,4 +1,4 @@
-//! Schedules as cron writes them: five fields (minute, hour, day of the month, month, day of the week), or a word such as `@daily`.
+//! Schedules in cron's syntax: five fields (minute, hour, day of the month, month, day of the week), or a word such as `@daily`.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use jiff::{SignedDuration, Timestamp, ToSpan, Zoned};
 
 use super::{duration, go};
 
-/// When something is to happen again and again.
+/// A recurring time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
     Fields(Fields),
-    /// `@every 1h30m`: at this distance from the last time.
+    /// `@every 1h30m`: this long after the last time.
     Every(Duration),
 }
 
-/// Which values of each field are meant, as bits.
+/// The selected values of each field, as bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fields {
     minutes: u64,
@@ -25,7 +25,7 @@ pub struct Fields {
     days: u64,
     months: u64,
     weekdays: u64,
-    /// Days of the month and days of the week both count only if the other leaves every day open; else either is enough.
+    /// `*` in the day of the month, and in the day of the week. If neither is `*`, one matching day is enough; otherwise both must match.
     any_day: bool,
     any_weekday: bool,
 }
@@ -37,7 +37,7 @@ pub struct ScheduleError(String);
 
 const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
-/// How far ahead a time is looked for: 29 February may be eight years away.
+/// How many years ahead to search: 29 February may be eight years away.
 const HORIZON: i16 = 9;
 
 impl FromStr for Schedule {
@@ -64,7 +64,7 @@ fn of_word(text: &str, word: &str) -> Result<Schedule, ScheduleError> {
     let unknown = || ScheduleError(format!("unrecognized descriptor: {text}"));
     if let Some(pause) = word.strip_prefix("every ") {
         let pause = duration::parse(pause).map_err(|_| unknown())?;
-        // Whole seconds, and at least one.
+        // Whole seconds, at least one.
         return Ok(Schedule::Every(Duration::from_secs(pause.as_secs().max(1))));
     }
     match word {
@@ -78,7 +78,7 @@ fn of_word(text: &str, word: &str) -> Result<Schedule, ScheduleError> {
     .parse()
 }
 
-/// The values that a field means, and whether it leaves all open.
+/// The selected values of a field, and whether it is `*`.
 fn field(text: &str, low: u32, high: u32, words: &[&str]) -> Result<(u64, bool), ScheduleError> {
     let number = |text: &str| -> Result<u32, ScheduleError> {
         if let Some(at) = words.iter().position(|it| it.eq_ignore_ascii_case(text)) {
@@ -119,8 +119,8 @@ fn field(text: &str, low: u32, high: u32, words: &[&str]) -> Result<(u64, bool),
 }
 
 impl Schedule {
-    /// The first time after `after`, by the clocks of `zone`; `None` if there is none in the next years, such as for 30 February. An hour that
-    /// the clocks leave out has no times, and one that they repeat has them twice.
+    /// The first time after `after` on the clocks of `zone`; `None` if there is none within the next years, such as for 30 February. Times
+    /// that the clocks skip do not occur, and repeated ones occur twice.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
         match self {
             Self::Fields(fields) => fields.next(after.to_zoned(zone.clone())),
@@ -162,7 +162,7 @@ impl Fields {
     }
 }
 
-/// The beginning of the day, whatever hour it has.
+/// The beginning of the day, which need not be midnight.
 fn midnight(at: Zoned) -> Option<Zoned> {
     at.with().time(Time::midnight()).build().ok()?.start_of_day().ok()
 }
@@ -198,13 +198,13 @@ mod tests {
             ("*/15 * * * *", "UTC", "2026-02-01T00:46:00Z", "2026-02-01T01:00:00Z"),
             ("30 6-16/4 * * 1-5", "UTC", "2026-01-30T14:31:00Z", "2026-02-02T06:30:00Z"),
             ("0 0 29 2 *", "UTC", "2026-01-01T00:00:00Z", "2028-02-29T00:00:00Z"),
-            // Either of two kinds of days, if both are given.
+            // If both kinds of days are given, either is enough.
             ("0 0 13 * fri", "UTC", "2026-02-01T00:00:00Z", "2026-02-06T00:00:00Z"),
             ("0 0 */2 * fri", "UTC", "2026-02-01T00:00:00Z", "2026-02-03T00:00:00Z"),
             ("@monthly", "UTC", utc[0], "2026-02-01T00:00:00Z"),
             ("@every 90s", "UTC", "2026-02-01T00:00:00.5Z", "2026-02-01T00:01:30Z"),
             ("0 9 * * *", "Asia/Tokyo", "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"),
-            // Spring: there is no half past two. Autumn: there are two of half past one.
+            // In spring half past two does not exist; in autumn half past one occurs twice.
             ("30 2 * * *", "America/New_York", "2026-03-08T05:00:00Z", "2026-03-09T06:30:00Z"),
             ("30 1 * * *", "America/New_York", "2026-11-01T05:00:00Z", "2026-11-01T05:30:00Z"),
             ("30 1 * * *", "America/New_York", "2026-11-01T05:30:00Z", "2026-11-01T06:30:00Z"),

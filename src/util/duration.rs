@@ -1,8 +1,8 @@
-//! Durations as Go and Kubernetes write them: `1h2m3.5s` in flags and configuration, `3m2s` or `5d3h` for ages in tables.
+//! Durations in Go's and Kubernetes' syntax: `1h2m3.5s` in flags and configuration, `3m2s` or `5d3h` for ages in tables.
 
 use std::time::Duration;
 
-/// Text that is not a duration, in the words of Go's `time` package.
+/// Text that is not a duration, with the messages of Go's `time` package.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
     #[error("time: invalid duration {0:?}")]
@@ -29,7 +29,7 @@ const UNITS: [(&str, u128); 8] = [
 /// Parses `20m0s`, `1.5h`, `300ms` or `0`.
 ///
 /// # Errors
-/// For any other text, one that is negative, and one beyond 2^63-1 nanoseconds (292 years).
+/// For any other text, a negative duration, and one beyond 2^63-1 nanoseconds (292 years).
 pub fn parse(text: &str) -> Result<Duration, DurationError> {
     let invalid = || DurationError::Invalid(text.to_owned());
     let negative = text.starts_with('-');
@@ -59,7 +59,7 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
             return Err(DurationError::UnknownUnit(text.to_owned(), unit.to_owned()));
         };
         let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
-        // Digits beyond the fifteenth are less than a nanosecond of an hour.
+        // Digits beyond the fifteenth amount to less than a nanosecond, even of an hour.
         let fraction = &fraction[..fraction.len().min(15)];
         let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().map_err(|_| invalid())? };
         total += u128::from(whole) * nanos + part * nanos / 10_u128.pow(fraction.len() as u32);
@@ -103,8 +103,8 @@ pub fn format(duration: Duration) -> String {
     out + name
 }
 
-/// An age for people, as kubectl's tables show it: two units at most, the finer one only while it matters. A little less than nothing
-/// is `0s` (clocks differ), more than that `<invalid>`.
+/// An age in the form of kubectl's tables: at most two units, the finer one only for small ages. Slightly negative ages are `0s` (clocks
+/// differ), others `<invalid>`.
 pub fn human(seconds: i64) -> String {
     const YEAR: i64 = 365;
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);

@@ -1,8 +1,9 @@
-//! Values as Go prints them: Kubernetes' error messages quote values in this form, and people's scripts read those. And what Go takes for true.
+//! Values as Go prints them: Kubernetes' error messages quote values in this form, and scripts parse those. Also Go's parsing of booleans
+//! and times.
 
 use serde_json::Value;
 
-/// Whether a text is one of those that `strconv.ParseBool` takes for true.
+/// Whether `strconv.ParseBool` reads this text as true.
 pub fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
 }
@@ -45,12 +46,12 @@ pub fn int_or_string(value: &Value) -> String {
     }
 }
 
-/// `%v` of a time that is written as `2020-01-01T00:00:00Z`.
+/// `%v` of a time given as `2020-01-01T00:00:00Z`.
 pub fn shown_time(text: &str) -> String {
     text.replace('T', " ").replace('Z', " +0000 UTC")
 }
 
-/// `%q`: a string with quotes around it, what does not print escaped.
+/// `%q`: a quoted string, with unprintable characters escaped.
 pub fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
@@ -74,12 +75,12 @@ pub fn quote(text: &str) -> String {
     out
 }
 
-/// A layout of times that Kubernetes has.
+/// Kubernetes' layouts of times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeLayout {
-    /// `metav1.Time`: any fraction of a second may be given, none must.
+    /// `metav1.Time`: a fraction of a second is optional.
     Seconds,
-    /// `metav1.MicroTime`: six digits of it are given.
+    /// `metav1.MicroTime`: six fractional digits are required.
     Microseconds,
 }
 
@@ -92,11 +93,11 @@ impl TimeLayout {
     }
 }
 
-/// `time.Parse`: the date and time in UTC. Not a timestamp, which ends a day before the year 9999 does, while many write its last second for
-/// "for ever".
+/// `time.Parse`: the date and time in UTC. Not a timestamp, whose range ends a day before the year 9999 does: clients write the last second
+/// of that year for "for ever".
 ///
 /// # Errors
-/// What of the text is not as in the layout, in Go's words.
+/// The element of the layout that the text does not match, with Go's message.
 pub fn parse_time(text: &str, layout: TimeLayout) -> Result<jiff::civil::DateTime, String> {
     let mut rest = Rest(text);
     time(&mut rest, layout).map_err(|fault| match fault {
@@ -115,11 +116,11 @@ enum TimeFault {
     Extra,
 }
 
-/// What of a text is still to be read.
+/// The unread rest of a text.
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
-    /// As many digits as asked for, at the least.
+    /// At least `least` and at most `most` digits.
     fn digits(&mut self, least: usize, most: usize) -> Option<i32> {
         let found = self.0.bytes().take(most).take_while(u8::is_ascii_digit).count();
         let number = (found >= least).then(|| self.0[..found].parse().ok())??;
@@ -174,7 +175,7 @@ fn fraction(rest: &mut Rest<'_>, layout: TimeLayout) -> Result<i32, TimeFault> {
     Ok(number * 10_i32.pow(9 - counted as u32))
 }
 
-/// How far a zone is ahead of UTC.
+/// A zone's offset from UTC.
 fn zone(rest: &mut Rest<'_>) -> Result<jiff::SignedDuration, TimeFault> {
     const ELEMENT: TimeFault = TimeFault::Element("Z07:00");
     if let Some(after) = rest.0.strip_prefix('Z') {

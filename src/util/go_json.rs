@@ -1,8 +1,8 @@
-//! What Go says of text that is not JSON. Readers of JSON are others; this only finds the words for what they refused.
+//! Go's error messages for invalid JSON. Other code parses the JSON; this only finds the message for a text that was rejected.
 
 use serde_json::Value;
 
-/// Go's words for what is wrong with a text that a reader of JSON refused; `None` if nothing is, for Go.
+/// Go's message for a text that a JSON parser rejected; `None` if Go accepts it.
 pub fn syntax_error(text: &[u8]) -> Option<String> {
     let mut scanner = Scanner { rest: text, nested: Vec::new() };
     scanner.document().err().map(|fault| match fault {
@@ -11,7 +11,7 @@ pub fn syntax_error(text: &[u8]) -> Option<String> {
     })
 }
 
-/// What Go says of a value of another type than it can take.
+/// Go's message for a value of a type that does not fit.
 pub fn unmarshal(value: &Value, into: &str) -> String {
     let kind = match value {
         Value::Object(_) => "object",
@@ -24,7 +24,7 @@ pub fn unmarshal(value: &Value, into: &str) -> String {
     format!("json: cannot unmarshal {kind} into Go value of type {into}")
 }
 
-/// JSON in which an escaped half of a character, whose other half is not there, is U+FFFD, as Go reads it; `None` if there is none.
+/// Replaces unpaired surrogates in `\u` escapes by U+FFFD, as Go reads them; `None` if there are none.
 pub fn pair_surrogates(json: &[u8]) -> Option<Vec<u8>> {
     let unit = |at: usize| match json.get(at..at + 6)? {
         [b'\\', b'u', digits @ ..] => u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok(),
@@ -56,7 +56,7 @@ enum Fault {
     End,
 }
 
-/// What a value lies in.
+/// The kind of container around a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Within {
     Object,
@@ -72,7 +72,7 @@ impl Scanner<'_> {
     fn document(&mut self) -> Result<(), Fault> {
         loop {
             self.value()?;
-            // A value is through, and so may be what it lies in.
+            // A value has ended, and so may the containers around it.
             loop {
                 let Some(within) = self.nested.last().copied() else { return self.end() };
                 match (within, self.token()?) {
@@ -93,7 +93,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// Up to where a value ends, or the first within it.
+    /// Reads to the end of a value, or to the first value within it.
     fn value(&mut self) -> Result<(), Fault> {
         loop {
             match self.token()? {
@@ -121,7 +121,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// A key, which begins with this, and its colon.
+    /// Reads a key that begins with `first`, and its colon.
     fn key(&mut self, first: u8) -> Result<(), Fault> {
         if first != b'"' {
             return fail(first, "looking for beginning of object key string");
@@ -157,7 +157,7 @@ impl Scanner<'_> {
 
     fn literal(&mut self, word: &str) -> Result<(), Fault> {
         for expected in word.bytes().skip(1) {
-            // An end is a blank, to Go.
+            // To Go, the end of the text is a blank.
             match self.take().unwrap_or(b' ') {
                 c if c == expected => {}
                 c => return fail(c, &format!("in literal {word} (expecting '{}')", char::from(expected))),
@@ -216,7 +216,7 @@ impl Scanner<'_> {
         self.rest.first().copied()
     }
 
-    /// The next character that is no blank.
+    /// The next character that is not a blank.
     fn token(&mut self) -> Result<u8, Fault> {
         self.peek();
         self.take()

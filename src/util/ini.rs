@@ -1,6 +1,6 @@
-//! Ini files of one section, in git's syntax: `key = value`, and comments behind `;` or `#`.
+//! Ini files with one section, in git's syntax: `key = value`, and comments behind `;` or `#`.
 
-/// A file that is not of this form.
+/// A file that does not have this form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("line {0}: expected a [section], or key = value")]
@@ -11,10 +11,10 @@ pub enum Error {
     NoSection(&'static str),
 }
 
-/// Keys and values below `[section]`, in their order.
+/// The keys and values below `[section]`, in order.
 ///
 /// # Errors
-/// For a line that is neither, and for anything in, or before, another section.
+/// For an invalid line, and for keys outside the section.
 pub fn entries<'a>(text: &'a str, section: &'static str) -> Result<Vec<(&'a str, &'a str)>, Error> {
     let (mut entries, mut begun) = (Vec::new(), false);
     for (index, line) in text.lines().enumerate() {
@@ -39,7 +39,7 @@ pub fn entries<'a>(text: &'a str, section: &'static str) -> Result<Vec<(&'a str,
     Ok(entries)
 }
 
-/// A value without its quotes, or without the comment behind it.
+/// A value without its quotes or trailing comment.
 fn bare(value: &str) -> &str {
     if let Some((quoted, _)) = value.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
         return quoted;

@@ -1,4 +1,4 @@
-//! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O here.
+//! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O.
 
 pub mod backoff;
 pub mod cidr;

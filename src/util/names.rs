@@ -1,9 +1,9 @@
-//! The shapes that Kubernetes allows names and label values to have, with its wording for those that do not.
+//! Kubernetes' syntax of names and label values, with its messages for invalid ones.
 
 const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 
-/// What is wrong with a label or annotation key (`[prefix/]name`); empty if nothing is.
+/// The faults of a label or annotation key (`[prefix/]name`); empty if it is valid.
 pub fn qualified_name(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     let shape = || {
@@ -38,7 +38,7 @@ pub fn qualified_name(text: &str) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with the value of a label.
+/// The faults of a label's value.
 pub fn label_value(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if text.len() > 63 {
@@ -55,7 +55,7 @@ pub fn label_value(text: &str) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with the name of most kinds of object.
+/// The faults of an object name of most kinds.
 pub fn dns_subdomain(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if text.len() > 253 {
@@ -72,7 +72,7 @@ pub fn dns_subdomain(text: &str) -> Vec<String> {
     wrong
 }
 
-/// What is wrong with the name of a namespace, a container, a volume.
+/// The faults of the name of a namespace, a container or a volume.
 pub fn dns_label(text: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     if text.len() > 63 {
@@ -91,12 +91,12 @@ pub fn dns_label(text: &str) -> Vec<String> {
     wrong
 }
 
-/// The wording for a text longer than `limit` bytes.
+/// The message for a text longer than `limit` bytes.
 pub fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} characters")
 }
 
-/// Whether a text is one part of a DNS name, its length aside.
+/// Whether a text is a label of a DNS name, regardless of its length.
 pub fn is_dns_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     spans(text, inner, |byte| inner(byte) || byte == b'-')
@@ -106,7 +106,7 @@ fn is_qualified(text: &str) -> bool {
     spans(text, |byte| byte.is_ascii_alphanumeric(), |byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Whether `text` is not empty, has `end` at both ends and only `inner` between.
+/// Whether `text` is not empty, has `end` at both ends and only `inner` in between.
 fn spans(text: &str, end: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bool {
     match text.as_bytes() {
         [] => false,
@@ -115,7 +115,7 @@ fn spans(text: &str, end: impl Fn(u8) -> bool, inner: impl Fn(u8) -> bool) -> bo
     }
 }
 
-/// The wording for a text that does not have the shape `rule` tells.
+/// The message for a text that violates `rule`.
 pub fn wants(rule: &str, pattern: &str, examples: &[&str]) -> String {
     let examples = examples.iter().map(|it| format!("'{it}', ")).collect::<Vec<_>>().join(" or ");
     format!("{rule} (e.g. {examples}regex used for validation is '{pattern}')")

@@ -2,14 +2,14 @@
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-/// Which way a part of one is rounded.
+/// The rounding of fractions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Round {
     Up,
     Down,
 }
 
-/// The number itself, or the percentage of `total`. `None` for a text that is no percentage.
+/// The number itself, or the percentage of `total`. `None` for a text that is not a percentage.
 pub fn portion(value: &IntOrString, total: i64, round: Round) -> Option<i64> {
     match value {
         IntOrString::Int(number) => Some(i64::from(*number)),

@@ -1,6 +1,6 @@
-//! Every name by which km is known to its users, in one value, so that another product can be built from the same code.
+//! Every name under which users know km, in one value, so that another product can be built from the same code.
 
-/// The names under which a cluster is run: what Mesos shows, what kubectl lists, what annotations begin with.
+/// The names of a product: what Mesos shows, what kubectl lists, prefixes of annotations.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Product {
     /// Name of the executable and of the logs' origin.
@@ -17,7 +17,7 @@ pub struct Product {
     pub system_namespace: &'static str,
     /// Prefix, slash included, of the annotations and labels that tie pods and nodes to Mesos.
     pub annotation_prefix: &'static str,
-    /// What follows the hash in an executor id.
+    /// The suffix, after the hash, of an executor id.
     pub executor_id_suffix: &'static str,
     /// ExecutorInfo.name, by which the cloud provider recognises an agent that runs a kubelet.
     pub executor_name: &'static str,
@@ -25,13 +25,13 @@ pub struct Product {
     pub executor_source: &'static str,
     /// First component of the paths kept in etcd or ZooKeeper: `/<state_root>/<framework>/frameworkid`.
     pub state_root: &'static str,
-    /// The command users type, its configuration file below the home directory, and its environment variable.
+    /// The command that users type, its configuration file below the home directory, and its environment variable.
     pub client: &'static str,
     pub client_config: &'static str,
     pub client_env: &'static str,
 }
 
-/// The names of the original, which everything uses unless told otherwise.
+/// The names of the original, used by default.
 pub const KUBERNETES: &Product = &Product {
     binary: "km",
     framework_name: "Kubernetes",

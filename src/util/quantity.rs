@@ -1,6 +1,6 @@
-//! Kubernetes resource quantities (`100m`, `64Mi`, `1e3`): parsing, exact arithmetic, and the one canonical way to write each.
+//! Kubernetes resource quantities (`100m`, `64Mi`, `1e3`): parsing, exact arithmetic, and their canonical form.
 //!
-//! A quantity is held in billionths, the finest step that Kubernetes keeps, so sums and comparisons are exact.
+//! A quantity is stored in billionths, the finest step that Kubernetes keeps, so that sums and comparisons are exact.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -12,12 +12,12 @@ use std::str::FromStr;
 use serde_json::Value;
 
 const NANO: i128 = 1_000_000_000;
-/// The most that is held: a larger decimal number is taken for this one.
+/// The largest amount; larger decimal numbers are clamped to it.
 const MAX: i128 = 10_i128.pow(37);
-/// The most a number with a binary suffix stands for, as in Kubernetes.
+/// The largest amount of a number with a binary suffix, as in Kubernetes.
 const MAX_BINARY: i128 = i64::MAX as i128 * NANO;
 
-/// A fixed-point number that remembers the family of suffixes in which it was written. Two quantities are equal if their amounts are.
+/// A fixed-point number that remembers its family of suffixes. Quantities are equal if their amounts are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quantity {
     nanos: i128,
@@ -36,7 +36,7 @@ pub enum Format {
     Exponent,
 }
 
-/// Text that is not a quantity, in the words Kubernetes has for it.
+/// Text that is not a quantity, with Kubernetes' messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QuantityError {
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
@@ -47,7 +47,7 @@ pub enum QuantityError {
     Suffix,
 }
 
-/// What a suffix multiplies by.
+/// The factor of a suffix.
 enum Scale {
     Ten(i32),
     Two(u32),
@@ -60,12 +60,12 @@ const BINARY: [&str; 6] = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 impl Quantity {
     pub const ZERO: Self = Self { nanos: 0, format: Format::Decimal };
 
-    /// A whole number, to be written with suffixes of `format`.
+    /// A whole number, printed with the suffixes of `format`.
     pub const fn new(value: i64, format: Format) -> Self {
         Self { nanos: value as i128 * NANO, format }
     }
 
-    /// Thousandths, as cores of CPU are counted.
+    /// Thousandths, such as millicores.
     pub const fn from_millis(millis: i64) -> Self {
         Self { nanos: millis as i128 * 1_000_000, format: Format::Decimal }
     }
@@ -75,16 +75,16 @@ impl Quantity {
         Self::new(bytes, Format::Binary)
     }
 
-    /// The nearest amount to `value`, a count of whole units; for the floating-point scalars of Mesos. Not a number is zero.
+    /// The nearest amount to `value`, in whole units; for the floating-point scalars of Mesos. NaN becomes zero.
     pub fn from_f64(value: f64, format: Format) -> Self {
         let nanos = (value * NANO as f64).round() as i128;
         Self { nanos: nanos.clamp(-MAX, MAX), format }
     }
 
-    /// A quantity in an object: a string, or a plain number.
+    /// Parses a quantity in an object: a string or a number.
     ///
     /// # Errors
-    /// If it is neither, or is not a quantity.
+    /// If it is neither, or not a quantity.
     pub fn from_json(value: &Value) -> Result<Self, QuantityError> {
         match value {
             Value::String(text) => text.trim().parse(),
@@ -105,12 +105,12 @@ impl Quantity {
         self.nanos < 0
     }
 
-    /// Whether there is nothing after the point.
+    /// Whether the amount is a whole number.
     pub const fn is_integer(self) -> bool {
         self.nanos % NANO == 0
     }
 
-    /// Whole units. A fraction counts as a whole one, away from zero; an amount beyond 64 bits is cut to them.
+    /// Whole units, rounded away from zero, and clamped to 64 bits.
     pub fn value(self) -> i64 {
         clamp(divide_away_from_zero(self.nanos, NANO))
     }
@@ -120,12 +120,12 @@ impl Quantity {
         clamp(divide_away_from_zero(self.nanos, 1_000_000))
     }
 
-    /// The same in whole thousandths, rounded like [`Quantity::value`].
+    /// The amount in whole thousandths, rounded like [`Quantity::value`].
     pub fn rounded_to_millis(self) -> Self {
         Self { nanos: divide_away_from_zero(self.nanos, 1_000_000) * 1_000_000, ..self }
     }
 
-    /// Whole units with their fraction, as near as a float can be.
+    /// The amount in whole units as a float, possibly inexact.
     pub fn to_f64(self) -> f64 {
         self.nanos as f64 / NANO as f64
     }
@@ -193,10 +193,10 @@ fn interpret(suffix: &str) -> Option<(Scale, Format)> {
     Some((Scale::Ten(exponent.clamp(-1_000_000, 1_000_000) as i32), Format::Exponent))
 }
 
-/// `whole.fraction` times a power of ten, in billionths: a remainder counts as one, an excess as the most there is.
+/// `whole.fraction` times a power of ten, in billionths: rounded up, and clamped to the largest amount.
 fn decimal(whole: &str, fraction: &str, exponent: i32) -> i128 {
     let mut nanos: i128 = 0;
-    // Where the point stands once the amount is in billionths, counted in digits from the left.
+    // The number of leading digits that count whole billionths.
     let point = whole.len() as i64 + i64::from(exponent) + 9;
     let mut digits = whole.bytes().chain(fraction.bytes()).map(|it| i128::from(it - b'0'));
     for _ in 0..point.max(0) {
@@ -215,7 +215,7 @@ fn decimal(whole: &str, fraction: &str, exponent: i32) -> i128 {
 
 fn binary(whole: &str, fraction: &str, power: u32) -> i128 {
     let integer = decimal(whole, "", -9).saturating_mul(NANO << power);
-    // 2^60 times a fraction of up to eighteen digits still fits; what is written beyond them can only round up.
+    // A fraction of up to eighteen digits times 2^60 still fits; further digits can only round up.
     let (kept, dropped) = fraction.split_at(fraction.len().min(18));
     let below = dropped.bytes().any(|it| it != b'0');
     let kept_value = kept.bytes().fold(0_i128, |sum, it| sum * 10 + i128::from(it - b'0'));
@@ -225,7 +225,7 @@ fn binary(whole: &str, fraction: &str, power: u32) -> i128 {
     integer.saturating_add(nanos + i128::from(below && nanos % NANO == 0)).min(MAX_BINARY)
 }
 
-/// The canonical form: no fraction, the largest suffix that loses nothing. Binary suffixes only from 1024 on and for whole numbers.
+/// The canonical form: no fraction, and the largest suffix that loses nothing. Binary suffixes only for whole numbers from 1024 on.
 impl fmt::Display for Quantity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.nanos == 0 {

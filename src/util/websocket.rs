@@ -1,4 +1,4 @@
-//! The frames of WebSockets (RFC 6455) as a server that mostly speaks needs them: its own whole messages, and what of a client's matters.
+//! WebSocket frames (RFC 6455) for a server that mostly sends: complete messages out, control frames in.
 
 use bytes::{Buf, BytesMut};
 
@@ -8,10 +8,10 @@ pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
-/// The status of a close that nothing went wrong before (section 7.4).
+/// Status code of a normal close (section 7.4).
 pub const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
-/// A whole message; a server's are not masked (section 5.2).
+/// A complete message; frames of a server are not masked (section 5.2).
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     const FINAL: u8 = 0x80;
     let mut out = Vec::with_capacity(payload.len() + 10);
@@ -31,30 +31,30 @@ pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// What was read is no frame of a client.
+/// The bytes are not a client's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a frame of a client")]
 pub struct NotAFrame;
 
-/// What of a client's frames matters to a server that only speaks.
+/// The client frames that matter to a server that only sends.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Control {
     Ping(Vec<u8>),
     Close,
 }
 
-/// Reads a client's frames, which arrive in any pieces.
+/// Decodes a client's frames, which arrive in arbitrary pieces.
 #[derive(Debug, Default)]
 pub struct Decoder {
-    /// What has arrived and is not read yet: more is appended here.
+    /// Received bytes that are not decoded yet; append new ones here.
     pub bytes: BytesMut,
-    /// Bytes of a message that are still to come, and that nobody wants.
+    /// Remaining bytes of a message to be skipped.
     unwanted: u64,
 }
 
 impl Decoder {
     /// # Errors
-    /// For what is no frame of a client.
+    /// If the bytes are not a client's frame.
     pub fn next_control(&mut self) -> Result<Option<Control>, NotAFrame> {
         loop {
             let skipped = self.unwanted.min(self.bytes.len() as u64);
