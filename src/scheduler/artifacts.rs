@@ -11,16 +11,16 @@ use super::limits::Defaults;
 use super::resources::ExecutorCost;
 use super::staticpods::{self, StaticPods};
 
-/// The files served, by the name in their URL.
+/// The served files, by the name in their URL.
 pub(super) type Files = BTreeMap<String, PathBuf>;
 
-/// The running program, even if its file has been replaced since.
+/// The running program, even if its file has since been replaced.
 const OWN_EXECUTABLE: &str = "/proc/self/exe";
 
-/// Says which files are to be served under `base` (`http://host:port`), and what executor the agents get.
+/// Decides which files are served under `base` (`http://host:port`), and builds the executor for the agents.
 ///
 /// # Errors
-/// If a file is missing, or two different ones would be served under one name.
+/// If a file is missing, or two different files would be served under one name.
 pub(super) fn prepare(config: &Config, base: &str) -> anyhow::Result<(Files, Prototype)> {
     let product = config.product;
     let mut served = Served { base, files: Files::new(), artifacts: Vec::new() };
@@ -57,7 +57,7 @@ pub(super) fn prepare(config: &Config, base: &str) -> anyhow::Result<(Files, Pro
     Ok((served.files, prototype))
 }
 
-/// What containers are limited to that set no limits.
+/// The limits of containers that set none.
 pub(super) fn limits(config: &Config) -> Defaults {
     Defaults { cpu: thousandths(config.default_container_cpu_limit), mem: thousandths(config.default_container_mem_limit) }
 }
@@ -77,7 +77,7 @@ struct Served<'a> {
 }
 
 impl Served<'_> {
-    /// Serves a file under its own name; gives the path it has in the sandbox.
+    /// Serves a file under its own name; returns its path in the sandbox.
     fn add_file(&mut self, path: &Path, executable: bool, extract: bool) -> anyhow::Result<String> {
         self.add(&basename(path), path, executable, extract)
     }

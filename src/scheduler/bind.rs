@@ -1,4 +1,4 @@
-//! What binding claims and waiting pods write to the API server.
+//! Writes to the API server for claims being bound, and for waiting pods.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::client::{Client, Patch, Result};
 use crate::object::storage::{SELECTED_NODE, reservation};
 use crate::object::{Object, Revision, resource};
 
-/// Writes what a claim's binding begins with. The revision at which it is done; `None` if it is not, or nobody knows.
+/// Makes the first write of a claim's binding. Returns its revision; `None` if it failed or its outcome is unknown.
 pub(super) async fn bind(client: &Client, write: &Write) -> Option<Revision> {
     let claim = write.claim();
     let select = async |metadata: Value| {
@@ -34,7 +34,8 @@ pub(super) async fn bind(client: &Client, write: &Write) -> Option<Revision> {
     }
 }
 
-/// Says in a pod's conditions why it cannot be scheduled. If the pod has changed since it was seen, its next state will be judged anew.
+/// Writes the reason why a pod cannot be scheduled into its conditions. A pod that has changed meanwhile is left alone: its next state will
+/// be judged anew.
 pub(super) async fn mark_unschedulable(client: &Client, pod: &Object, message: &str) {
     if let Err(error) = try_mark(client, pod, message).await
         && !error.is("Conflict")
@@ -52,7 +53,7 @@ async fn try_mark(client: &Client, pod: &Object, message: &str) -> Result<()> {
     client.patch(&resource::POD, pod.namespace(), pod.name(), "status", &patch).await.map(drop)
 }
 
-/// The conditions with one that says why a pod cannot be scheduled; `None` if they say so.
+/// The conditions with the reason why a pod cannot be scheduled; `None` if they already have it.
 fn with_condition(conditions: &Value, message: &str) -> Option<Value> {
     let mut conditions = conditions.as_array().cloned().unwrap_or_default();
     let there = conditions.iter().position(|it| it["type"] == "PodScheduled");

@@ -1,4 +1,4 @@
-//! What the scheduler can be told: one field a flag of `km scheduler`, with its default, and the tuning file behind `--scheduler-config`.
+//! Configuration of the scheduler: one field per flag of `km scheduler`, with its default, and the tuning file of `--scheduler-config`.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -8,11 +8,11 @@ use super::frameworkid::StoreUri;
 use crate::util::ini;
 use crate::util::product::{KUBERNETES, Product};
 
-/// The flags of `km scheduler`. Each field is named after its flag; units are in the type or said.
+/// The flags of `km scheduler`. Each field is named after its flag; units are in the type or the comment.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub product: &'static Product,
-    /// Where the HTTP server listens, what artifact URLs name, and what is published unless `published_address` says otherwise.
+    /// The listening address of the HTTP server, also used in artifact URLs, and published unless `published_address` is set.
     pub address: IpAddr,
     pub port: u16,
     /// `host:port` or URLs; the scheduler itself uses the first.
@@ -30,7 +30,7 @@ pub struct Config {
     pub mesos_executor_cpus: f64,
     pub mesos_executor_mem: f64,
     pub checkpoint: bool,
-    /// Seconds; 0 or less: no framework id is kept.
+    /// Seconds; with 0 or less, no framework id is kept.
     pub failover_timeout: f64,
     pub mesos_generate_task_discovery: bool,
     /// `--hostname-override`: the host name that the framework registers with.
@@ -43,7 +43,7 @@ pub struct Config {
     /// `--framework-store-uri`: where the framework id is kept.
     pub framework_store: StoreUri,
     pub framework_weburi: Option<String>,
-    /// `host:port` for artifact URLs, where it is not `address:port`.
+    /// `host:port` for artifact URLs, if not `address:port`.
     pub advertised_address: Option<String>,
     pub service_address: Option<IpAddr>,
     /// The address published in the endpoints of the scheduler's service (`LIBPROCESS_IP`), if not `address`.
@@ -52,9 +52,9 @@ pub struct Config {
     /// Megabytes.
     pub default_container_mem_limit: f64,
     pub host_port_endpoints: bool,
-    /// Ask Mesos for agents with GPUs, and give them to pods that ask for `nvidia.com/gpu`.
+    /// Ask Mesos for agents with GPUs, for pods that request `nvidia.com/gpu`.
     pub mesos_gpus: bool,
-    /// `--km-path`: a path (served to agents), `file:///p` (on the agents already), or another URI. `None`: this executable.
+    /// `--km-path`: a path (served to agents), `file:///p` (already on the agents), or another URI. `None`: this executable.
     pub km_path: Option<String>,
     /// An archive that is served and unpacked in the executor's sandbox.
     pub mesos_sandbox_overlay: Option<PathBuf>,
@@ -62,7 +62,7 @@ pub struct Config {
     pub tuning: Tuning,
 }
 
-/// Flags that the scheduler only hands on to the minion and executor on the agents.
+/// Flags that the scheduler passes on to the minion and executor on the agents.
 #[derive(Clone, Debug)]
 pub struct ExecutorFlags {
     pub allow_privileged: bool,
@@ -89,7 +89,7 @@ pub struct ExecutorFlags {
     /// Days.
     pub max_log_age: u32,
     pub max_log_backups: u32,
-    /// `--kubelet-api-servers`; empty: the scheduler's own.
+    /// `--kubelet-api-servers`; if empty, the scheduler's own.
     pub kubelet_api_servers: Vec<String>,
     pub root_dir: String,
     pub docker_endpoint: String,
@@ -185,10 +185,10 @@ impl Default for ExecutorFlags {
     }
 }
 
-/// Reconciliations closer together than this are not allowed.
+/// Shortest allowed cooldown between reconciliations.
 const MINIMUM_COOLDOWN: Duration = Duration::from_secs(15);
 
-/// Flags that contradict each other.
+/// An invalid or contradictory configuration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ConfigError {
     #[error("--framework-name must not be empty")]
@@ -204,10 +204,10 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Checks what must hold between the flags, and brings values into the form the rest expects.
+    /// Checks the constraints between the flags, and normalizes values.
     ///
     /// # Errors
-    /// The first contradiction, by the name of its flag.
+    /// The first fault; it names the flag.
     pub fn check(mut self) -> Result<Self, ConfigError> {
         self.framework_name = self.framework_name.trim().to_owned();
         if self.framework_name.is_empty() {
@@ -243,7 +243,7 @@ impl Config {
         Ok(self)
     }
 
-    /// The role to subscribe with: its offers hold what is reserved for it, and what is reserved for nobody.
+    /// The role to subscribe with: offers to it include resources reserved for it, and unreserved ones.
     pub fn subscribed_role(&self) -> &str {
         self.mesos_framework_roles.iter().find(|it| *it != "*").map_or("*", |it| it.as_str())
     }
@@ -254,16 +254,16 @@ impl Config {
     }
 }
 
-/// What the `[scheduler]` section of the tuning file sets.
+/// The `[scheduler]` section of the tuning file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tuning {
-    /// How long an offer that nothing wants is held.
+    /// How long an unused offer is held.
     pub offer_ttl: Duration,
-    /// How long an offer that is gone stays listed. Offers are forgotten at once here; kept so that files that set it are read.
+    /// How long a past offer stays listed. No effect: offers are forgotten at once. Accepted for existing files.
     pub offer_linger_ttl: Duration,
-    /// As `offer_linger_ttl`: waiting pods are woken by the offer itself, without a delay.
+    /// No effect: an offer wakes waiting pods at once. Accepted for existing files.
     pub listener_delay: Duration,
-    /// As `offer_linger_ttl`: pod updates are kept by the cache.
+    /// No effect: the cache keeps pod updates. Accepted for existing files.
     pub updates_backlog: usize,
     pub framework_id_refresh_interval: Duration,
     pub initial_implicit_reconciliation_delay: Duration,
@@ -294,7 +294,7 @@ impl Default for Tuning {
     }
 }
 
-/// A tuning file that is not understood. Nothing of it is applied.
+/// Why a tuning file is invalid. None of it is applied.
 #[derive(Debug, thiserror::Error)]
 pub enum TuningError {
     #[error(transparent)]
@@ -306,10 +306,10 @@ pub enum TuningError {
 }
 
 impl Tuning {
-    /// Reads an ini file with a section `[scheduler]` over the defaults.
+    /// Reads an ini file with a section `[scheduler]` on top of the defaults.
     ///
     /// # Errors
-    /// For anything in it that is not known; it names the key.
+    /// For any unknown key or invalid value; it names the key.
     pub fn parse(text: &str) -> Result<Self, TuningError> {
         let mut tuning = Self::default();
         for (key, value) in ini::entries(text, "scheduler")? {

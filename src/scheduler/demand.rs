@@ -1,4 +1,5 @@
-//! What a pod asks of an agent, read from the pod once. Pods of one controller ask for the same and share one [`Demand`].
+//! A pod's requirements for an agent, read from the pod once. Pods of one controller usually have equal requirements and share one
+//! [`Demand`].
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -13,7 +14,7 @@ use crate::object::constraints::{Affinity, Constraints, Toleration};
 use crate::object::{Name, Object};
 use crate::util::product::Product;
 
-/// Everything that decides whether an agent's offer will do. Equal demands fit the same agents.
+/// All properties that decide whether an agent's offer fits. Equal demands fit the same agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Demand {
     /// Thousandths of a core.
@@ -22,56 +23,56 @@ pub struct Demand {
     pub mem: u64,
     /// Thousandths of a GPU.
     pub gpus: u64,
-    /// Host ports the pod names, ascending.
+    /// The host ports that the pod names, ascending.
     pub fixed_ports: Vec<u16>,
-    /// How many more host ports it wants, whichever they are.
+    /// The number of further host ports, of any number.
     pub any_ports: u32,
-    /// Whose resources it may take, in order of preference. Empty: none will do.
+    /// The roles whose resources the pod may take, in order of preference. Empty: none.
     pub roles: Vec<Box<str>>,
     pub constraints: Constraints,
-    /// The volumes that it gets where it is placed; as `constraints.volumes`, they are added by who knows its claims.
+    /// The volumes that the pod gets where it is placed. Like `constraints.volumes`, added later from its claims.
     pub needs: Vec<Need>,
 }
 
-/// What reading pods takes from the configuration.
+/// The configuration for reading pods.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub product: &'static Product,
     pub limits: Defaults,
     pub framework_roles: Vec<Box<str>>,
     pub default_pod_roles: Vec<Box<str>>,
-    /// `--host-port-endpoints`: host ports that a pod leaves open are chosen for it, unless its label says otherwise.
+    /// `--host-port-endpoints`: host ports that a pod leaves open are assigned, unless its label says otherwise.
     pub any_port_by_default: bool,
 }
 
-/// A pod as the scheduler sees it.
+/// The properties of a pod that matter for scheduling.
 #[derive(Clone, Debug)]
 pub struct PodFacts {
     pub name: Name,
     pub uid: Box<str>,
     pub demand: Demand,
     pub priority: i32,
-    /// Uid of the controller that made it; its pods are spread over agents.
+    /// Uid of the controller that made the pod; its pods are spread over agents.
     pub owner: Option<Box<str>>,
     pub node_name: Option<Box<str>>,
     /// Seconds, if the pod is being deleted.
     pub deleting: Option<i64>,
     /// Succeeded or Failed.
     pub ended: bool,
-    /// The copy of a static pod that an executor shows; nobody schedules it.
+    /// The mirror of a static pod, which its executor has created; it is not scheduled.
     pub mirror: bool,
-    /// `spec.schedulerName` names some other scheduler.
+    /// `spec.schedulerName` names another scheduler.
     pub foreign: bool,
     pub binding: Binding,
-    /// The claims that its volumes are of, each once.
+    /// The claims of its volumes, each once.
     pub claims: Vec<PodClaim>,
-    /// Those that matter while it waits, added by who knows them.
+    /// The claims that matter while the pod waits; added later from its claims.
     pub wanted: Wanted,
-    /// Why it cannot be placed, whatever is offered.
+    /// Why the pod cannot be placed, regardless of offers.
     pub hold: Option<Hold>,
 }
 
-/// What the annotations of a launched pod say, by which it is found again after a restart.
+/// The annotations of a launched pod, by which its task is found again after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Binding {
     pub host: Option<Box<str>>,
@@ -166,7 +167,7 @@ fn claims(pod: &Name, volumes: &[Volume<'_>]) -> Vec<PodClaim> {
     claims
 }
 
-/// The roles of the annotation that the framework has too, without blanks and repetitions; without the annotation, the default ones.
+/// The roles in the annotation that the framework has, without blanks and repetitions; without the annotation, the default roles.
 fn roles(annotation: Option<&str>, rules: &Rules) -> Vec<Box<str>> {
     let Some(text) = annotation else { return rules.default_pod_roles.clone() };
     let mut roles: Vec<Box<str>> = Vec::new();
@@ -178,7 +179,8 @@ fn roles(annotation: Option<&str>, rules: &Rules) -> Vec<Box<str>> {
     roles
 }
 
-/// The host ports named, and how many are left to choose. A port that TCP and UDP share counts once: Mesos does not tell them apart.
+/// The named host ports, and the number of ports to assign. A port that TCP and UDP share counts once, because Mesos does not distinguish
+/// them.
 fn ports(spec: &Spec<'_>, wildcard: bool) -> (Vec<u16>, u32) {
     let mut fixed = BTreeSet::new();
     let mut any = 0;
@@ -194,7 +196,8 @@ fn ports(spec: &Spec<'_>, wildcard: bool) -> (Vec<u16>, u32) {
     (fixed.into_iter().collect(), any)
 }
 
-/// Containers add up; an init container runs alone, so the largest of them counts, over what the sidecars before it hold.
+/// The sum of the containers, or the largest init container if that is more. Init containers run one at a time, on top of the sidecars
+/// before them.
 fn sum(spec: &Spec<'_>, defaults: Defaults) -> Limits {
     let of = |container: &Container| Limits::of(container.resources.as_ref().unwrap_or(&Value::Null), defaults);
     let (mut held, mut peak) = (Limits::default(), Limits::default());
@@ -248,7 +251,7 @@ struct Spec<'a> {
     scheduling_gates: Option<Vec<IgnoredAny>>,
 }
 
-/// Volumes matter as far as they are of claims.
+/// Only volumes of claims matter.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Volume<'a> {

@@ -1,4 +1,4 @@
-//! The executor that every agent gets: its command line and URIs, its id, and what each agent's own copy of it looks like.
+//! The executor for all agents: its command line, URIs and id, and the copy for each agent.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use crate::mesos::v1::{CommandInfo, ExecutorId, ExecutorInfo, FrameworkId, Resou
 use crate::util::duration;
 use crate::util::product::Product;
 
-/// What all agents' executors have in common.
+/// The common part of all agents' executors.
 #[derive(Clone, Debug)]
 pub struct Prototype {
     info: ExecutorInfo,
@@ -27,7 +27,7 @@ pub struct Artifact {
 }
 
 impl Prototype {
-    /// `command` is run in the sandbox with `arguments` (of which the first is the command again). `data` is for the executor itself.
+    /// `command` runs in the sandbox with `arguments`, the first of which is the command again. `data` is for the executor itself.
     pub fn new(
         product: &Product,
         command: &str,
@@ -64,7 +64,7 @@ impl Prototype {
         &self.info.executor_id.value
     }
 
-    /// The executor of one agent. Its id stays that of the prototype.
+    /// The executor for one agent. It keeps the prototype's id.
     pub fn on_agent(&self, framework: &str, hostname: &str, resources: Vec<Resource>) -> ExecutorInfo {
         const HOSTNAME: &str = "--hostname-override=";
         let mut info = self.info.clone();
@@ -77,7 +77,7 @@ impl Prototype {
     }
 }
 
-/// What the minion on an agent is started with, `command` first.
+/// The arguments of the minion on an agent, with `command` first.
 pub fn arguments(command: &str, flags: &ExecutorFlags, served: impl Fn(&std::path::Path) -> String) -> Vec<String> {
     let mut out = vec![command.to_owned(), "minion".to_owned()];
     let mut flag = |name: &str, value: &dyn std::fmt::Display| out.push(format!("--{name}={value}"));
@@ -129,7 +129,7 @@ pub fn arguments(command: &str, flags: &ExecutorFlags, served: impl Fn(&std::pat
     out
 }
 
-/// What two executors must agree on to be the same; resources and the agent's name are not part of it.
+/// Hash of the properties that make an executor the same; resources and the agent's name are not included.
 fn hash(info: &ExecutorInfo) -> u64 {
     let command = info.command.clone().unwrap_or_default();
     let mut crc = Crc64::new();
@@ -161,7 +161,7 @@ impl Crc64 {
         Self(!0)
     }
 
-    /// Bit by bit: it is a few hundred bytes, once.
+    /// Bitwise: only a few hundred bytes, once.
     fn update(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 ^= u64::from(*byte);
@@ -176,12 +176,12 @@ impl Crc64 {
     }
 }
 
-/// The node annotation `executorResources`: what the executor that runs on an agent was given. Each resource as protobuf in base64.
+/// The node annotation `executorResources`: the resources of the executor that runs on an agent, each as protobuf in base64.
 pub fn encode_resources(resources: &[Resource]) -> String {
     resources.iter().map(|it| STANDARD.encode(it.encode_to_vec())).collect::<Vec<_>>().join(",")
 }
 
-/// The inverse of [`encode_resources`]; `None` for an annotation that is not its output, and for the empty one.
+/// The inverse of [`encode_resources`]; `None` for an invalid or empty annotation.
 pub fn decode_resources(annotation: &str) -> Option<Vec<Resource>> {
     annotation.split(',').map(|part| (!part.is_empty()).then(|| Resource::decode(&*STANDARD.decode(part).ok()?).ok())?).collect()
 }

@@ -1,4 +1,4 @@
-//! Where the framework id is kept between runs, so that a new scheduler takes over the tasks of the one before.
+//! Storage of the framework id between runs, so that a new scheduler takes over the tasks of the previous one.
 
 use std::fmt::Debug;
 use std::str::FromStr;
@@ -16,20 +16,20 @@ use crate::supervise::Shutdown;
 use crate::util::backoff::Backoff;
 use crate::util::product::Product;
 
-/// Keeps small texts under keys.
+/// A store of small texts by key.
 pub trait StateStore: Debug + Send + Sync {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<Option<String>>>;
 
-    /// With a `ttl` the key vanishes unless it is set again within that time, where the store can do that.
+    /// With a `ttl` the key expires unless it is set again within that time, if the store supports that.
     ///
     /// # Errors
-    /// [`Mismatch`] where another text is not replaced.
+    /// [`Mismatch`] if the store keeps another text and does not replace it.
     fn set<'a>(&'a self, key: &'a str, value: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, anyhow::Result<()>>;
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, anyhow::Result<()>>;
 }
 
-/// Another scheduler registered the framework meanwhile: only one of the two can go on.
+/// Another scheduler has registered the framework meanwhile: only one of the two can continue.
 #[derive(Debug, thiserror::Error)]
 #[error("framework ID mismatch: {key} holds {found:?}, and this scheduler's is {ours:?}")]
 pub struct Mismatch {
@@ -43,7 +43,7 @@ pub struct Mismatch {
 pub struct InZooKeeper(pub Ensemble);
 
 impl InZooKeeper {
-    /// One session a call: there is one call at a start, and one at a registration.
+    /// Opens a session per call: there is one call at the start, and one at a registration.
     async fn session<T>(&self, work: impl AsyncFnOnce(&mut zookeeper::Client) -> anyhow::Result<T>) -> anyhow::Result<T> {
         let start = rand::random_range(0..self.0.servers.len());
         let mut client = zookeeper::Client::open(&self.0, start).await.with_context(|| self.0.to_string())?;
@@ -53,7 +53,7 @@ impl InZooKeeper {
     }
 }
 
-/// `None` instead of the error that there is no such node.
+/// Maps the error for a missing node to `None`.
 fn if_there<T>(outcome: Result<T, zookeeper::Error>) -> Result<Option<T>, zookeeper::Error> {
     match outcome {
         Err(zookeeper::Error::Server(ServerError::NoNode)) => Ok(None),
@@ -93,12 +93,12 @@ impl StateStore for InZooKeeper {
     }
 }
 
-/// State in the store of the API objects, beside them.
+/// State in the store of the API objects, next to them.
 #[derive(Clone, Debug)]
 pub struct InStore(pub Arc<dyn Store>);
 
 impl InStore {
-    /// Writes (or, without a value, deletes) whatever is there now; somebody else may be writing too.
+    /// Writes (or, without a value, deletes) the key, retrying on conflicts with other writers.
     async fn write(&self, key: &str, value: Option<&str>, ttl: Option<Duration>) -> anyhow::Result<()> {
         let mut current = self.0.get(key).await?;
         loop {
@@ -134,10 +134,10 @@ impl StateStore for InStore {
     }
 }
 
-/// Where a framework's id is kept, as `--framework-store-uri` says it.
+/// The location of a framework's id, given by `--framework-store-uri`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StoreUri {
-    /// `etcd://`, or `etcd:///path` for another place than the usual.
+    /// `etcd://`, or `etcd:///path` for another path than the default.
     Etcd { path: String },
     /// `zk://hosts/path`.
     ZooKeeper(Ensemble),
@@ -160,7 +160,7 @@ impl FromStr for StoreUri {
         let Some(rest) = uri.strip_prefix("etcd://") else {
             bail!("{uri:?} is neither etcd://, etcd:///path nor zk://host:port,.../path");
         };
-        // What stands where a URI has its host never counted.
+        // The host part of the URI has always been ignored.
         let path = rest.find('/').map_or("", |at| &rest[at..]).trim_matches('/');
         Ok(Self::Etcd { path: path.to_owned() })
     }
@@ -176,22 +176,22 @@ impl StoreUri {
     }
 }
 
-/// Keeps one framework's id.
+/// Stores one framework's id.
 #[derive(Clone, Debug)]
 pub(super) struct Keeper {
     pub(super) store: Arc<dyn StateStore>,
     pub(super) key: String,
-    /// How long the id is of use after its scheduler is gone; `None`: it is not kept at all.
+    /// How long the id is valid after its scheduler has gone; `None`: it is not stored at all.
     pub(super) failover: Option<Duration>,
     pub(super) refresh: Duration,
 }
 
-/// A time to live beyond this is none.
+/// A longer time to live counts as none.
 const FOR_EVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 impl Keeper {
-    /// The id of the run before, waiting for the store if it is out of reach. If ids are not kept, one that is there is removed.
+    /// The id of the previous run. Waits for the store if that is unreachable. If ids are not kept, removes a stored one.
     pub(super) async fn load(&self) -> Option<String> {
         let (mut backoff, mut told) = (Backoff::new(PAUSE.0, PAUSE.1), String::new());
         loop {
@@ -213,10 +213,10 @@ impl Keeper {
         }
     }
 
-    /// Stores an id, again and again if it has a time to live.
+    /// Stores an id, repeatedly if it has a time to live.
     ///
     /// # Errors
-    /// [`Mismatch`]; anything else is tried again.
+    /// [`Mismatch`]; other errors are retried.
     pub(super) async fn keep(self, id: String, shutdown: Shutdown) -> anyhow::Result<()> {
         let Some(failover) = self.failover else { return Ok(()) };
         let ttl = (failover < FOR_EVER).then(|| Duration::from_secs(failover.as_secs().max(1)));
@@ -242,7 +242,7 @@ impl Keeper {
         shutdown.run_until_cancelled(keeping).await.unwrap_or(Ok(()))
     }
 
-    /// Forgets the id: Mesos will never take it again.
+    /// Deletes the id: Mesos will never accept it again.
     pub(super) async fn forget(&self) -> anyhow::Result<()> {
         self.store.delete(&self.key).await
     }

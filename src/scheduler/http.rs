@@ -1,4 +1,4 @@
-//! The scheduler's HTTP server: health, metrics, files for the agents, and a look inside.
+//! The scheduler's HTTP server: health, metrics, files for the agents, and debugging.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Registry;
 
 type Body = BoxBody<Bytes, std::io::Error>;
 
-/// What requests are answered from.
+/// The data that requests are answered from.
 #[derive(Debug)]
 pub(super) struct Site {
     pub(super) files: Files,
@@ -31,15 +31,15 @@ pub(super) struct Site {
     pub(super) work: OnceLock<Work>,
 }
 
-/// The scheduler at work, as far as requests are about it.
+/// The running scheduler, for requests about it.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) core: Arc<Mutex<Core>>,
-    /// Wakes the scheduler with what a request asks of it.
+    /// Wakes the scheduler with a request's input.
     pub(super) inputs: mpsc::UnboundedSender<Input>,
 }
 
-/// Answers on a listener until the supervisor stops.
+/// Serves on a listener until the supervisor stops.
 pub(super) async fn serve(listener: TcpListener, site: Arc<Site>, supervisor: Supervisor) -> anyhow::Result<()> {
     let answer = move |request| {
         let site = site.clone();
@@ -88,7 +88,7 @@ impl Work {
     fn answer(&self, path: &str) -> Response<Body> {
         match path {
             "scheduler/podqueue" => text(StatusCode::OK, self.core.lock().debug_queue()),
-            // Updates are taken in as they come, so there never is one that waits.
+            // Updates are applied as they arrive, so none is ever waiting.
             "scheduler/podstore" => text(StatusCode::OK, ""),
             "registry/tasks" => text(StatusCode::OK, self.core.lock().debug_tasks()),
             _ => path.strip_prefix("actions/").map_or_else(not_found, |action| self.act(action)),

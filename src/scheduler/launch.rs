@@ -1,4 +1,4 @@
-//! What Mesos is sent to launch a pod: the task, with the pod as data, annotated with where it was put and which host ports it has.
+//! The task that launches a pod: it carries the pod as data, with annotations for its place and its host ports.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -10,7 +10,7 @@ use crate::mesos::v1::{AgentId, DiscoveryInfo, TaskId, TaskInfo, discovery_info:
 use crate::object::Object;
 use crate::util::product::Product;
 
-/// What launches have in common.
+/// The common configuration of launches.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
     pub product: &'static Product,
@@ -22,7 +22,7 @@ pub struct Style {
 /// The task of a placed pod.
 ///
 /// # Errors
-/// If the pod is not JSON of the shape of a pod.
+/// If the pod does not have the JSON structure of a pod.
 pub fn task_info(id: &str, placed: &Placed, lot: &Lot, style: Style) -> Result<TaskInfo, serde_json::Error> {
     let pod = &placed.waiting.pod;
     let namespace = if pod.namespace().is_empty() { "default" } else { pod.namespace() };
@@ -47,7 +47,7 @@ pub fn task_info(id: &str, placed: &Placed, lot: &Lot, style: Style) -> Result<T
     })
 }
 
-/// The pod as its executor gets it: limits filled in, host ports chosen, annotations set.
+/// The pod for its executor: with limits, host ports and annotations.
 fn annotated(pod: &Object, notes: &[(&str, &str)], chosen: &[u16], style: Style) -> Result<Value, serde_json::Error> {
     let mut pod: Value = serde_json::from_slice(pod.body())?;
     pod["apiVersion"] = "v1".into();
@@ -59,7 +59,7 @@ fn annotated(pod: &Object, notes: &[(&str, &str)], chosen: &[u16], style: Style)
         let containers = pod["spec"][list].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut);
         for container in containers {
             limits::fill_in(container, style.limits);
-            // Of init containers only those that keep running have ports, as in the demand.
+            // Of init containers only sidecars have ports, as in the demand.
             let runs_on = list == "containers" || container.get("restartPolicy").and_then(Value::as_str) == Some("Always");
             let ports = container.get_mut("ports").and_then(Value::as_array_mut).filter(|_| runs_on);
             for port in ports.into_iter().flatten().filter_map(Value::as_object_mut) {

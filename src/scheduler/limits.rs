@@ -1,4 +1,4 @@
-//! The limits of containers: what is filled in where a user set none, and what they come to in Mesos' units.
+//! The limits of containers: defaults, and their amounts in Mesos' units.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ const MINIMUM_CPU: Milli = 10;
 const MINIMUM_MEM: Milli = 32_000;
 const BYTES_PER_MB: u128 = 1 << 20;
 
-/// What a container is limited to if its pod does not say (`--default-container-cpu-limit`, `--default-container-mem-limit`).
+/// The limits of containers that set none (`--default-container-cpu-limit`, `--default-container-mem-limit`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// Thousandths of a core.
@@ -26,7 +26,7 @@ impl Default for Defaults {
     }
 }
 
-/// What one container takes.
+/// The resources of one container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     pub cpu: Milli,
@@ -34,11 +34,11 @@ pub struct Limits {
     pub gpus: Milli,
 }
 
-/// Extended resource by which pods ask for whole GPUs; Mesos calls them `gpus`.
+/// The extended resource for whole GPUs; Mesos calls it `gpus`.
 const GPU: &str = "nvidia.com/gpu";
 
 impl Limits {
-    /// The limits of a container with these `resources` (absent is `Null`), after defaulting.
+    /// The limits of a container with these `resources` (`Null` if absent), after defaulting.
     pub fn of(resources: &Value, defaults: Defaults) -> Self {
         let gpus = read(resources, "limits", GPU).or_else(|| read(resources, "requests", GPU));
         Self {
@@ -57,7 +57,7 @@ impl Limits {
     }
 }
 
-/// Writes the limits and requests that [`Limits::of`] assumes into a container, leaving what the user wrote where it is enough.
+/// Writes the limits and requests that [`Limits::of`] computes into a container; sufficient values of the user stay.
 pub fn fill_in(container: &mut Map<String, Value>, defaults: Defaults) {
     let resources = container.entry("resources").or_insert_with(|| json!({}));
     if !resources.is_object() {
@@ -88,7 +88,7 @@ struct Settled {
 }
 
 impl Settled {
-    /// Neither given: both are the default. One given: the other follows. Then each is at least the minimum.
+    /// If neither is given, both are the default; if one is given, the other follows it. Both are at least the minimum.
     fn of(resources: &Value, name: &str, read_as: fn(Quantity) -> Milli, default: Milli, minimum: Milli) -> Self {
         let (limit, request) = (read(resources, "limits", name).map(read_as), read(resources, "requests", name).map(read_as));
         let settled = |it: Option<Milli>, other: Option<Milli>| it.or(other).unwrap_or(default).max(minimum);
@@ -104,7 +104,7 @@ fn cpu(quantity: Quantity) -> Milli {
     quantity.millis().max(0) as Milli
 }
 
-/// Rounded up, so that what was asked for always fits.
+/// Rounded up, so that the requested amount always fits.
 fn mem(quantity: Quantity) -> Milli {
     (quantity.value().max(0) as u128 * 1000).div_ceil(BYTES_PER_MB) as Milli
 }

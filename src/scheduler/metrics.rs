@@ -1,4 +1,4 @@
-//! The scheduler's metrics, under the names of the original.
+//! The scheduler's metrics, with the names of the original.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::reconcile::Reconciler;
 use crate::mesos::v1::TaskStatus;
 use crate::telemetry::metrics::{Gauge, Registry, Summary};
 
-/// Counts what the core does.
+/// Counts the core's actions.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -32,7 +32,7 @@ impl Metrics {
         }
     }
 
-    /// The registry these metrics are in.
+    /// The registry of these metrics.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
@@ -57,7 +57,7 @@ impl Metrics {
         self.reconciliation("mesos_scheduler_reconciliation_requested", "Reconciliations asked for.", kind, 1);
     }
 
-    /// Takes over what the reconciler has counted.
+    /// Collects the reconciler's counts.
     pub fn reconciliations(&self, reconciler: &mut Reconciler) {
         for (kind, count) in ["explicit", "implicit"].into_iter().zip(std::mem::take(&mut reconciler.executed)) {
             self.reconciliation("mesos_scheduler_reconciliation_executed", "Reconciliations begun.", kind, count);

@@ -1,5 +1,5 @@
-//! The scheduler: Mesos' offers and Kubernetes' pods in, launches out. The decisions are pure: [`core`] is one state machine; what is
-//! around it does the I/O.
+//! The scheduler matches Kubernetes' pods with Mesos' offers and launches them. The decisions are pure: [`core`] is one state machine; the
+//! code around it does the I/O.
 
 mod artifacts;
 mod bind;

@@ -1,4 +1,4 @@
-//! Nodes as the scheduler needs them: made from offers, read back from the API server.
+//! The scheduler's view of nodes: created from offers, read back from the API server.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -14,15 +14,15 @@ use crate::util::product::Product;
 
 pub(super) const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 
-/// A node, and what its executor has noted on it.
+/// A node, with the annotations of its executor.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
     pub facts: NodeFacts,
     /// The id of the executor that last ran there.
     pub executor_id: Option<Box<str>>,
-    /// What that executor was given.
+    /// The resources of that executor.
     pub executor_resources: Option<Vec<Resource>>,
-    /// It was made from an offer, and has not been seen in the API server yet.
+    /// Created from an offer, and not yet seen in the API server.
     pub provisional: bool,
 }
 
@@ -46,7 +46,7 @@ impl Node {
     /// Reads a node.
     ///
     /// # Errors
-    /// If the object is not shaped like a node.
+    /// If the object does not have the structure of a node.
     pub fn read(node: &Object, product: &Product) -> Result<Self, serde_json::Error> {
         let wire: Wire<'_> = serde_json::from_slice(node.body())?;
         let notes = wire.metadata.annotations.unwrap_or_default();
@@ -65,7 +65,7 @@ impl Nodes {
         self.0.get(host)
     }
 
-    /// Takes in a node's newest state; whether what pods are placed by has changed.
+    /// Updates a node; returns whether a property changed that placement depends on.
     pub fn put(&mut self, node: Node) -> bool {
         let changed = self.get(&node.facts.name).is_none_or(|old| old.facts != node.facts);
         self.0.insert(Arc::from(&*node.facts.name), node);
@@ -84,8 +84,8 @@ impl Nodes {
         self.0.values()
     }
 
-    /// What has to be written so that the node of an agent shows its attributes: the attribute labels it should have. `None` if it has
-    /// them. Until the write comes back, a provisional node stands for it.
+    /// The attribute labels to write to an agent's node; `None` if it already has them. Until the write comes back, a provisional node
+    /// stands for it.
     pub fn register(&mut self, host: &str, attributes: &[Attribute], product: &Product) -> Option<BTreeMap<String, String>> {
         let wanted = attribute_labels(attributes, product);
         let prefix = product.annotation(ATTRIBUTE);
@@ -117,7 +117,7 @@ impl Nodes {
 
 const ATTRIBUTE: &str = "attribute-";
 
-/// The labels of an agent's attributes. Ranges and sets become empty values; what cannot be a label is left out.
+/// The labels for an agent's attributes. Ranges and sets become empty values; attributes that cannot be labels are left out.
 pub fn attribute_labels(attributes: &[Attribute], product: &Product) -> BTreeMap<String, String> {
     let label = |attribute: &Attribute| {
         let name = format!("{ATTRIBUTE}{}", attribute.name);
@@ -139,7 +139,7 @@ fn is_label_part(text: &str) -> bool {
     bytes.len() <= 63 && ends && bytes.iter().all(|it| inner(*it))
 }
 
-/// A number as C's `%G` prints it, with as many digits as it needs: exponents below -4 and from 6 on are written out.
+/// A number as C's `%G` prints it, with as many digits as needed: exponents below -4 and from 6 on use scientific notation.
 fn shortest(value: f64) -> String {
     let scientific = format!("{value:E}");
     let Some((digits, exponent)) = scientific.split_once('E').and_then(|(digits, it)| Some((digits, it.parse::<i32>().ok()?))) else {

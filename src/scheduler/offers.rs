@@ -1,4 +1,4 @@
-//! The offer book: what Mesos has offered and is still ours to use, by agent. The offers of one agent are one lot, used up together.
+//! The offer book: the offers that are still held, by agent. The offers of one agent form one lot and are used up together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use std::time::Duration;
 use super::resources::Ledger;
 use crate::mesos::v1::{ExecutorInfo, Offer, Resource};
 
-/// Where a lot is in the book; stays the same while the lot is held.
+/// The index of a lot in the book; constant while the lot is held.
 pub type Slot = usize;
 
-/// All that is offered of one agent.
+/// All offers of one agent.
 #[derive(Debug)]
 pub struct Lot {
     pub agent: Arc<str>,
     pub host: Arc<str>,
     pub ledger: Ledger,
-    /// The executor that pods launched here share. `None`: there is none yet, the first pod has to pay for it.
+    /// The executor that pods launched here share. `None`: there is none yet, and the first pod must pay for it.
     pub executor: Option<Arc<ExecutorInfo>>,
     /// Counts the changes of the ledger.
     pub version: u32,
     offers: Vec<Held>,
-    /// Taken from the ledger ahead of everything else: what a known executor that may not run yet was given.
+    /// Set aside in the ledger before anything else: the resources of a known executor that may not run yet.
     reserved: Vec<Resource>,
     generation: u64,
 }
@@ -33,7 +33,7 @@ struct Held {
     resources: Vec<Resource>,
 }
 
-/// Held offers. Lots that came or changed later have a higher generation, so a pod that found nothing need only look at what is newer.
+/// Held offers. Newer or changed lots have a higher generation, so a pod that found no place only needs to look at newer ones.
 #[derive(Debug, Default)]
 pub struct Book {
     lots: Vec<Option<Lot>>,
@@ -51,7 +51,7 @@ impl Lot {
         self.offers.iter().map(|it| &*it.id)
     }
 
-    /// The ledger as of the offers held; whether what is reserved was in it.
+    /// Computes the ledger from the held offers; returns whether it contained the reserved resources.
     fn recount(&mut self) -> bool {
         self.ledger = Ledger::default();
         for offer in &self.offers {
@@ -63,8 +63,8 @@ impl Lot {
 }
 
 impl Book {
-    /// Adds an offer to its agent's lot. `executor` is the one pods there have to use, with what is to be set aside for it. Gives the
-    /// offers of the lot back if they do not hold that much.
+    /// Adds an offer to its agent's lot. `executor` is the one that pods there must use, with the resources to set aside for it. Returns
+    /// the offers of the lot if they do not suffice for it.
     pub fn add(
         &mut self,
         offer: Offer,
@@ -113,7 +113,7 @@ impl Book {
         slot
     }
 
-    /// Makes a lot newer than everything else: it may now do for pods it did not do for.
+    /// Makes a lot newer than all others: it may fit pods now that it did not fit before.
     fn renew(&mut self, slot: Slot) {
         self.generation += 1;
         let lot = self.lots[slot].as_mut().expect("the caller has the slot of a lot");
@@ -122,24 +122,24 @@ impl Book {
         self.by_generation.insert(lot.generation, slot);
     }
 
-    /// Renews the lots of agents of this name, whose node has changed. Whether there are any.
+    /// Renews the lots of agents with this host name, whose node has changed; returns whether there are any.
     pub fn renew_host(&mut self, host: &str) -> bool {
         let slots = self.by_host.get(host).cloned().unwrap_or_default();
         slots.iter().for_each(|slot| self.renew(*slot));
         !slots.is_empty()
     }
 
-    /// The generation of the newest lot that ever was.
+    /// The highest generation so far.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Slots of all lots newer than a generation, oldest first.
+    /// The slots of all lots newer than a generation, oldest first.
     pub fn since(&self, generation: u64) -> impl Iterator<Item = Slot> {
         self.by_generation.range(generation + 1..).map(|(_, slot)| *slot)
     }
 
-    /// Slots of the lots newer than a generation of agents of this name.
+    /// The slots of lots newer than a generation, on agents with this host name.
     pub fn on_host(&self, host: &str, generation: u64) -> impl Iterator<Item = Slot> {
         let slots = self.by_host.get(host).into_iter().flatten().copied();
         slots.filter(move |slot| self.lots[*slot].as_ref().is_some_and(|lot| lot.generation > generation))
@@ -153,15 +153,15 @@ impl Book {
         self.lots[slot].as_mut()
     }
 
-    /// Undoes what was drawn from a lot since it last changed.
+    /// Undoes draws from a lot since its last change.
     pub fn restore(&mut self, slot: Slot) {
         if let Some(lot) = self.lots[slot].as_mut() {
-            // What is reserved was there when the lot was held.
+            // The reserved resources were there when the lot was held.
             let _ = lot.recount();
         }
     }
 
-    /// Takes a lot out, to accept its offers.
+    /// Removes a lot, to accept its offers.
     ///
     /// # Panics
     /// If no lot is held there.
@@ -183,7 +183,7 @@ impl Book {
         lot
     }
 
-    /// Forgets an offer that Mesos took back; whether it was held. Also returns offers that have become useless by it.
+    /// Forgets an offer that Mesos has rescinded; returns whether it was held, and the offers that have become useless without it.
     pub fn rescind(&mut self, offer: &str) -> (bool, Vec<Box<str>>) {
         let Some(slot) = self.by_offer.remove(offer) else { return (false, Vec::new()) };
         let lot = self.lots[slot].as_mut().expect("the index points at lots");
@@ -196,23 +196,23 @@ impl Book {
         (true, self.take(slot).offers.into_iter().map(|it| it.id).collect())
     }
 
-    /// Forgets everything offered of an agent that is gone, without declining it.
+    /// Forgets all offers of a lost agent, without declining them.
     pub fn lose_agent(&mut self, agent: &str) {
         self.forget_agent(agent);
     }
 
-    /// Takes out what is held of an agent, to be declined.
+    /// Removes the offers of an agent, to be declined.
     pub fn forget_agent(&mut self, agent: &str) -> Option<Vec<Box<str>>> {
         let slot = *self.by_agent.get(agent)?;
         Some(self.take(slot).offers.into_iter().map(|it| it.id).collect())
     }
 
-    /// Forgets everything: the master that made the offers is gone.
+    /// Forgets all offers: the master that made them is gone.
     pub fn clear(&mut self) {
         *self = Self { generation: self.generation, ..Self::default() };
     }
 
-    /// Takes out the offers whose time is over, to be declined; with their agents' hostnames.
+    /// Removes expired offers, to be declined, with their agents' host names.
     pub fn expire(&mut self, now: Duration) -> Vec<(Box<str>, Arc<str>)> {
         let mut out = Vec::new();
         while let Some((at, id)) = self.expiries.first().cloned()
@@ -227,12 +227,12 @@ impl Book {
         out
     }
 
-    /// When the next offer's time is over.
+    /// When the next offer expires.
     pub fn next_expiry(&self) -> Option<Duration> {
         self.expiries.first().map(|(at, _)| *at)
     }
 
-    /// How many lots are held.
+    /// The number of held lots.
     pub fn len(&self) -> usize {
         self.by_agent.len()
     }

@@ -1,28 +1,28 @@
-//! When Mesos is told that we want offers (REVIVE), and when that we want none (SUPPRESS).
+//! Decides when to ask Mesos for offers (REVIVE), and when to ask for none (SUPPRESS).
 
 use std::time::Duration;
 
-/// What to tell the master.
+/// The call to the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tell {
-    /// Offer everything, whatever was declined before.
+    /// Offer everything, including declined resources.
     Revive,
     /// Offer nothing until a REVIVE.
     Suppress,
 }
 
-/// The longest pause between two REVIVEs while pods wait in vain.
+/// The longest pause between two REVIVEs while pods cannot be placed.
 const LONGEST: Duration = Duration::from_secs(60);
-/// How long no pod has to wait before offers are suppressed.
+/// How long no pod must wait before offers are suppressed.
 const IDLE: Duration = Duration::from_secs(60);
-/// How long offers flow again when looking around for agents that joined meanwhile.
+/// How long offers flow during a look for agents that have joined meanwhile.
 const GLANCE: Duration = Duration::from_secs(10);
 
-/// Decides on REVIVE and SUPPRESS. A REVIVE makes the master offer every agent there is, so the more there are, the rarer it comes.
+/// Decides on REVIVE and SUPPRESS. A REVIVE makes the master offer every agent, so the more agents, the rarer it is.
 #[derive(Debug, Default)]
 pub struct Appetite {
     suppressed: bool,
-    /// A REVIVE not before.
+    /// The earliest time of the next REVIVE.
     next: Duration,
     pause: Duration,
     idle_since: Option<Duration>,
@@ -30,13 +30,13 @@ pub struct Appetite {
 }
 
 impl Appetite {
-    /// Subscribed: the master offers what there is by itself.
+    /// After a subscription, when the master makes offers by itself.
     pub fn connected(&mut self, now: Duration, agents: usize) {
         *self = Self { next: now + shortest(agents) * 2, pause: shortest(agents), ..Self::default() };
     }
 
-    /// `hungry`: pods could be launched, and no offer held does for them. `news`: that was not so at the last call, or there may be offers
-    /// to be had that have not been seen yet. `empty`: no offers are held.
+    /// `hungry`: pods are ready to launch that no held offer fits. `news`: this was not so at the last call, or there may be new offers.
+    /// `empty`: no offers are held.
     pub fn decide(&mut self, now: Duration, hungry: bool, news: bool, empty: bool, agents: usize) -> Option<Tell> {
         if hungry {
             (self.idle_since, self.look_around_at) = (None, None);
@@ -69,12 +69,12 @@ impl Appetite {
         None
     }
 
-    /// When [`Appetite::decide`] is next to be called, unless something happens before.
+    /// When to call [`Appetite::decide`] next, unless something happens before.
     pub fn next_due(&self, hungry: bool, empty: bool) -> Option<Duration> {
         if hungry {
             return Some(self.next);
         }
-        // While offers are held, the end of their time comes first.
+        // While offers are held, their expiry comes first.
         self.look_around_at.or(self.idle_since.filter(|_| empty && !self.suppressed).map(|since| since + IDLE))
     }
 }
@@ -83,7 +83,7 @@ fn shortest(agents: usize) -> Duration {
     Duration::from_millis((agents as u64).clamp(100, 2000))
 }
 
-/// At most a hundred offers a second, on average, are looked at only to find new agents.
+/// Looks for new agents cost at most a hundred offers per second on average.
 fn between_looks(agents: usize) -> Duration {
     Duration::from_millis(agents as u64 * 10).max(Duration::from_secs(30))
 }

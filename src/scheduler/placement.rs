@@ -1,4 +1,4 @@
-//! Which pod goes where: one round over the waiting pods and the offers held. Pure and deterministic.
+//! Placement of pods: one round over the waiting pods and the held offers. Pure and deterministic.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::hash_map::Entry;
@@ -17,19 +17,19 @@ use crate::mesos::v1::{ExecutorInfo, Resource};
 use crate::object::Name;
 use crate::object::constraints::{Mismatch, NodeFacts};
 
-/// How many of the freest agents are compared for one pod. Taking a pod makes an agent less free, so the choice rotates by itself.
+/// How many of the freest agents are compared for one pod. A placed pod makes its agent less free, so that the choice rotates by itself.
 const COMPARED: usize = 32;
 
-/// Why an agent will not do.
+/// Why an agent does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Unfit {
     Node(Mismatch),
     Resources(Shortage),
-    /// There are no volumes for its claims.
+    /// It has no volumes for the pod's claims.
     Volumes,
 }
 
-/// A pod with the place found for it.
+/// A pod and its place.
 #[derive(Debug)]
 pub struct Placed {
     pub waiting: Waiting,
@@ -37,21 +37,21 @@ pub struct Placed {
     pub executor: Arc<ExecutorInfo>,
 }
 
-/// What to launch on each lot.
+/// The pods to launch on each lot.
 pub type Launches = BTreeMap<Slot, Vec<Placed>>;
 
-/// How many pods of each owner run on each host.
+/// The number of pods of each owner on each host.
 #[derive(Debug, Default)]
 pub struct Spread(HashMap<Box<str>, HashMap<Arc<str>, u32>>);
 
-/// What placing needs to know beside pods and offers.
+/// The environment of placement, besides pods and offers.
 pub trait Surroundings {
     /// The node of a host, if it has one.
     fn node(&self, host: &str) -> Option<&NodeFacts>;
-    /// What an agent's first pod pays for the executor.
+    /// The price of the executor, which an agent's first pod pays.
     fn executor_cost(&self) -> ExecutorCost;
     fn framework_roles(&self) -> &[Box<str>];
-    /// The executor for an agent that has none, with what was taken for it.
+    /// The executor for an agent without one, with the resources taken for it.
     fn executor(&self, host: &str, resources: Vec<Resource>) -> ExecutorInfo;
 }
 
@@ -82,8 +82,8 @@ impl Spread {
     }
 }
 
-/// Places every waiting pod for which there is a lot: in the order of the queue, each on the agent with the fewest pods of its owner among
-/// the freest. Placed pods leave the queue and count in `spread`; those whose claims are to be bound first stay.
+/// Places every waiting pod that fits a lot: in the order of the queue, each on the agent with the fewest pods of its owner among the
+/// freest ones. Placed pods leave the queue and count in `spread`; pods whose claims must be bound first stay queued.
 pub fn round(
     now: Duration,
     queue: &mut Queue,
@@ -103,7 +103,7 @@ pub fn round(
         let (pod, owner, wanted, demand) = (waiting.name.clone(), waiting.owner.clone(), waiting.wanted.clone(), waiting.demand.clone());
         let next = queue.after(id, order).map(|order| Reverse((order, id)));
         if round.storage.are_taken(&wanted, &pod) {
-            // By a pod of this round.
+            // Taken by a pod of this round.
             line.extend(next);
             continue;
         }
@@ -140,11 +140,11 @@ struct Round<'a, S> {
     spread: &'a mut Spread,
     storage: &'a mut Storage,
     around: &'a S,
-    /// Pods that are not launched yet, but have a host, because their claims get volumes there: what they were given for this round, by owner.
+    /// Pods with a host that are not launched yet, because their claims are being bound there: their places in this round, by owner.
     promises: Vec<(Option<Slot>, Option<Box<str>>, Arc<str>)>,
 }
 
-/// A lot that would do for a group when it was last looked at.
+/// A lot that fitted a group when last checked.
 struct Candidate {
     room: f64,
     slot: Slot,
@@ -152,7 +152,7 @@ struct Candidate {
 }
 
 impl<S: Surroundings> Round<'_, S> {
-    /// Sets aside what pods will need whose claims are being bound.
+    /// Sets aside the resources for pods whose claims are being bound.
     fn keep_promises(&mut self, queue: &Queue) {
         let promised: BTreeSet<(Name, Arc<str>)> = self.storage.promised().map(|(pod, host)| (pod.clone(), host.clone())).collect();
         for (pod, host) in promised {
@@ -173,13 +173,13 @@ impl<S: Surroundings> Round<'_, S> {
         }
     }
 
-    /// Whether no agent will do, and notes why.
+    /// Whether no agent can fit; records the reason.
     fn is_barred(&self, group: &mut Group) -> bool {
         group.barred = self.storage.are_hopeless(&group.demand.needs).then_some(Unfit::Volumes);
         group.barred.is_some()
     }
 
-    /// The lots that would do for a group, of those that it has not tried.
+    /// The lots that fit a group, among those that it has not tried.
     fn candidates(&self, demand: &Demand, group: &mut Group) -> BinaryHeap<Candidate> {
         let mut admitted = BinaryHeap::new();
         for slot in self.slots(demand, group.tried) {
@@ -192,8 +192,8 @@ impl<S: Surroundings> Round<'_, S> {
         admitted
     }
 
-    /// The slots to look at for a demand. Some pods can go to one host only: those of a DaemonSet, of which there may be one for each of
-    /// thousands, and those whose volume is a disk there.
+    /// The slots to check for a demand. Some pods can only go to one host: those of a DaemonSet, which may have one for each of thousands,
+    /// and those with a local volume there.
     fn slots<'b>(&'b self, demand: &'b Demand, tried: u64) -> Box<dyn Iterator<Item = Slot> + 'b> {
         let is_labelled = |host: &&str| self.around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
         let constraints = &demand.constraints;
@@ -203,7 +203,7 @@ impl<S: Surroundings> Round<'_, S> {
         }
     }
 
-    /// Whether a lot would do, and how much room it has. Volumes are looked for when it is chosen: they grow fewer in a round, never more.
+    /// Whether a lot fits, and how much room it has. Volumes are checked when a lot is chosen: their number only decreases during a round.
     fn judge(&self, lot: &Lot, demand: &Demand) -> Result<f64, Unfit> {
         let node = self.around.node(&lot.host).ok_or(Unfit::Node(Mismatch::Name))?;
         demand.constraints.admit(node, lot.executor.is_some()).map_err(Unfit::Node)?;
@@ -214,8 +214,8 @@ impl<S: Surroundings> Round<'_, S> {
         if lot.executor.is_some() { ExecutorCost::default() } else { self.around.executor_cost() }
     }
 
-    /// Finds a lot among the candidates and draws from it, with the volumes that the pod gets there. Candidates that turn out not to do are
-    /// dropped; their verdicts are noted.
+    /// Chooses one of the candidate lots and draws from it, including the pod's volumes there. Candidates that do not fit are dropped and
+    /// their verdicts recorded.
     fn place(
         &mut self,
         demand: &Demand,
@@ -230,7 +230,7 @@ impl<S: Surroundings> Round<'_, S> {
             {
                 let Some(lot) = self.book.lot(candidate.slot) else { continue };
                 if candidate.version != lot.version {
-                    // Others have drawn from it since: look again, and let it take its new place among the candidates.
+                    // The lot has been drawn from: check it again, and sort it in anew.
                     match self.judge(lot, demand) {
                         Ok(room) => {
                             (candidate.room, candidate.version) = (room, lot.version);
@@ -279,7 +279,7 @@ impl<S: Surroundings> Round<'_, S> {
 }
 
 impl Ord for Candidate {
-    /// The freest is the greatest; of two as free, the one in the lower slot.
+    /// By room, then the lower slot.
     fn cmp(&self, other: &Self) -> Ordering {
         self.room.total_cmp(&other.room).then_with(|| other.slot.cmp(&self.slot))
     }
@@ -319,7 +319,7 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// What a pod's user reads while it waits, from the last verdict on each agent.
+/// The explanation for the user of a waiting pod, from the last verdict on each agent.
 pub fn explain<'a>(verdicts: impl Iterator<Item = &'a Unfit>) -> String {
     let mut counts: BTreeMap<Unfit, usize> = BTreeMap::new();
     verdicts.for_each(|why| *counts.entry(*why).or_default() += 1);

@@ -1,4 +1,4 @@
-//! Port numbers as ordered, disjoint ranges: what is left of the ports of an offer.
+//! Port numbers as ordered, disjoint ranges: the remaining ports of an offer.
 
 /// A set of ports. Ranges are inclusive, ascending, and never touch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,7 +11,7 @@ impl PortSet {
         Self::default()
     }
 
-    /// Adds every port of an inclusive range; what lies beyond the port numbers is ignored.
+    /// Adds every port of an inclusive range; numbers that are not ports are ignored.
     pub fn insert(&mut self, begin: u64, end: u64) {
         let (Ok(begin), end) = (u16::try_from(begin), end.min(u64::from(u16::MAX)) as u16) else { return };
         if begin > end {
@@ -32,7 +32,7 @@ impl PortSet {
         self.ranges.get(at).is_some_and(|range| range.0 <= port)
     }
 
-    /// Takes a port out; whether it was in.
+    /// Removes a port; returns whether it was in the set.
     pub fn take(&mut self, port: u16) -> bool {
         let at = self.ranges.partition_point(|range| range.1 < port);
         let Some(&(low, high)) = self.ranges.get(at).filter(|range| range.0 <= port) else { return false };
@@ -50,7 +50,7 @@ impl PortSet {
         true
     }
 
-    /// Takes out the lowest port. Port 0 is not one that can be bound, and is skipped.
+    /// Removes the lowest port. Skips port 0, which cannot be bound.
     pub fn take_lowest(&mut self) -> Option<u16> {
         let lowest = self.ranges.iter().find(|range| range.1 > 0)?.0.max(1);
         self.take(lowest);

@@ -1,4 +1,4 @@
-//! The scheduler's own service: `kubectl get services` lists it, and its endpoints lead here.
+//! The scheduler's own service, which `kubectl get services` lists, and its endpoints.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::util::product::Product;
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const NAMESPACE: &str = "default";
-/// The port of the service, whichever port the scheduler itself listens on.
+/// The port of the service, whatever port the scheduler itself listens on.
 const SERVICE_PORT: u16 = 10251;
 
-/// What is published.
+/// Publishes the service.
 #[derive(Clone, Debug)]
 pub(super) struct Publisher {
     pub(super) client: Client,
     pub(super) product: &'static Product,
-    /// Address to ask for; `None`: any.
+    /// The cluster IP to request; `None`: any.
     pub(super) cluster_ip: Option<IpAddr>,
-    /// Where this scheduler answers.
+    /// The address of this scheduler.
     pub(super) endpoint: SocketAddr,
 }
 
 impl Publisher {
-    /// Sees to it that service and endpoints are there, again and again.
+    /// Checks service and endpoints periodically, and creates them if missing.
     pub(super) async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let publishing = async {
             let mut said = String::new();
@@ -52,7 +52,7 @@ impl Publisher {
         if absent(self.client.get(&resource::SERVICE, NAMESPACE, name).await)?.is_none() {
             exists_is_fine(self.client.create(&resource::SERVICE, NAMESPACE, &self.service()).await)?;
         }
-        // Endpoints on the loopback interface are refused: they would lead each node to itself.
+        // The API rejects endpoints on the loopback interface.
         if self.endpoint.ip().is_loopback() {
             return Ok(());
         }

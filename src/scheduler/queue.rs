@@ -1,4 +1,4 @@
-//! Pods waiting to be launched, grouped by what they ask for. A group that found nothing sleeps until there is an offer it has not seen.
+//! Waiting pods, grouped by equal demand. A group without a fitting offer sleeps until there is an offer that it has not seen.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,10 +12,10 @@ use super::storage::{Hold, Wanted};
 use super::taskid;
 use crate::object::{Name, Object};
 
-/// Where a group of pods with equal demands is in the queue.
+/// The index of a group of pods with equal demands.
 pub type GroupId = usize;
 
-/// Higher priority first, then first come first served.
+/// By descending priority, then first come, first served.
 pub type Order = (Reverse<i32>, u64);
 
 /// A pod that waits.
@@ -27,20 +27,20 @@ pub struct Waiting {
     pub owner: Option<Box<str>>,
     pub demand: Arc<Demand>,
     pub wanted: Wanted,
-    /// When it was first queued.
+    /// When the pod was first queued.
     pub since: Duration,
-    /// Launches that came to nothing.
+    /// The number of failed launches.
     pub attempts: u32,
     order: Order,
     group: GroupId,
-    /// Why it cannot be launched, whatever is offered.
+    /// Why the pod cannot be launched, regardless of offers.
     pub hold: Option<Hold>,
-    /// Not before this time, while it backs off.
+    /// The end of its back-off.
     not_before: Option<Duration>,
-    /// When its user is next told that it still waits, and how often that was done.
+    /// When the next event about its waiting is due, and the number of past ones.
     tell_at: Duration,
     told: u32,
-    /// What its condition says in the API, if that was written.
+    /// The message in its condition in the API, if one was written.
     marked: Option<String>,
 }
 
@@ -48,11 +48,11 @@ pub struct Waiting {
 #[derive(Debug)]
 pub struct Group {
     pub demand: Arc<Demand>,
-    /// Lots up to this generation have been tried in vain.
+    /// Lots up to this generation did not fit.
     pub tried: u64,
-    /// Why agents would not do: the last verdict on each.
+    /// The last verdict on each agent.
     pub verdicts: HashMap<Arc<str>, Unfit>,
-    /// Why no agent will do, if that needs no looking at them.
+    /// Why no agent can fit, if that is known without checking each.
     pub barred: Option<Unfit>,
     ready: BTreeMap<Order, Name>,
     members: usize,
@@ -69,25 +69,25 @@ pub struct Queue {
     tell: BTreeSet<(Duration, Name)>,
     next: u64,
     ready: usize,
-    /// There are groups with pods that could be launched, and that were not there, or had none, when this was last asked.
+    /// There are groups with ready pods that are new, or had none, since the last call of [`Queue::take_new_groups`].
     new_groups: bool,
     first_tell: Duration,
     longest_tell: Duration,
 }
 
 impl Queue {
-    /// The user is told about a waiting pod after `first_tell`, then less and less often, at least every `longest_tell`.
+    /// The first event about a waiting pod comes after `first_tell`, later ones less and less often, but at least every `longest_tell`.
     pub fn new(first_tell: Duration, longest_tell: Duration) -> Self {
         Self { first_tell, longest_tell, ..Self::default() }
     }
 
-    /// Queues a pod, or takes in its new state; a pod that waits already keeps its place.
+    /// Queues a pod, or updates a queued one, which keeps its place.
     pub fn put(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
         if let Some(old) = self.pods.get_mut(&facts.name)
             && (&old.uid, old.order.0, &old.hold) == (&facts.uid, Reverse(facts.priority), &facts.hold)
             && *old.demand == facts.demand
         {
-            // Nothing that matters here: what its group has tried holds.
+            // No relevant change: the group's results still hold.
             (old.pod, old.owner, old.wanted) = (pod, facts.owner, facts.wanted);
             return;
         }
@@ -129,7 +129,7 @@ impl Queue {
         });
     }
 
-    /// Queues a pod again whose launch came to nothing.
+    /// Requeues a pod after a failed launch.
     pub fn requeue(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>, attempts: u32, delay: Duration) {
         let name = facts.name.clone();
         self.put(now, facts, pod);
@@ -175,7 +175,7 @@ impl Queue {
         id
     }
 
-    /// Takes a pod out, because it was launched or is gone.
+    /// Removes a pod that was launched or is gone.
     pub fn remove(&mut self, name: &Name) -> Option<Waiting> {
         let waiting = self.pods.remove(name)?;
         self.by_task_stem.remove(&taskid::stem(&waiting.uid));
@@ -196,7 +196,7 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Ends the back-off of pods whose time has come.
+    /// Ends the back-off of due pods.
     pub fn release(&mut self, now: Duration) {
         while let Some((at, _)) = self.delayed.first()
             && *at <= now
@@ -210,13 +210,13 @@ impl Queue {
         }
     }
 
-    /// The groups with pods that could be launched now, each with its first pod's place in line.
+    /// The groups with ready pods, each with the order of its first pod.
     pub fn heads(&self) -> impl Iterator<Item = (Order, GroupId)> {
         let head = |(id, group): (GroupId, &Option<Group>)| Some((*group.as_ref()?.ready.first_key_value()?.0, id));
         self.groups.iter().enumerate().filter_map(head)
     }
 
-    /// The place in line of the group's pod that follows the one at this place.
+    /// The order of the group's next pod after this one.
     pub fn after(&self, id: GroupId, order: Order) -> Option<Order> {
         Some(*self.group(id)?.ready.range((Bound::Excluded(order), Bound::Unbounded)).next()?.0)
     }
@@ -229,12 +229,12 @@ impl Queue {
         self.groups.get_mut(id)?.as_mut()
     }
 
-    /// The pod at a place in line.
+    /// The pod at this order.
     pub fn at(&self, id: GroupId, order: Order) -> Option<&Waiting> {
         self.group(id)?.ready.get(&order).map(|name| &self.pods[name])
     }
 
-    /// Pods whose users are due to hear that they still wait, at most `limit`.
+    /// Pods with a due event about their waiting, at most `limit`.
     pub fn untold(&mut self, now: Duration, limit: usize) -> Vec<Name> {
         let mut due = Vec::new();
         while due.len() < limit
@@ -251,7 +251,7 @@ impl Queue {
         due
     }
 
-    /// Why a pod waits, by the agents that have been looked at for it.
+    /// Why a pod waits, from the verdicts on the agents.
     pub fn explain(&self, waiting: &Waiting) -> String {
         let group = self.group(waiting.group);
         match group.and_then(|it| it.barred) {
@@ -260,14 +260,14 @@ impl Queue {
         }
     }
 
-    /// Notes what a pod's condition is to say; whether that is news.
+    /// Records the message for a pod's condition; returns whether it is new.
     pub fn mark(&mut self, name: &Name, message: &str) -> bool {
         let Some(waiting) = self.pods.get_mut(name).filter(|it| it.marked.as_deref() != Some(message)) else { return false };
         waiting.marked = Some(message.to_owned());
         true
     }
 
-    /// The group of a pod looks at all offers again.
+    /// Makes the pod's group check all offers again.
     pub fn try_again(&mut self, name: &Name) {
         let Some(id) = self.pods.get(name).map(|it| it.group) else { return };
         if let Some(group) = self.group_mut(id) {
@@ -275,7 +275,7 @@ impl Queue {
         }
     }
 
-    /// All groups look at all offers again.
+    /// Makes all groups check all offers again.
     pub fn forget_tried(&mut self) {
         for group in self.groups.iter_mut().flatten() {
             group.tried = 0;
@@ -283,7 +283,7 @@ impl Queue {
         }
     }
 
-    /// Whether there came demands that no pod had before that could be launched, since this was last asked.
+    /// Whether there are demands with ready pods that had none at the last call.
     pub fn take_new_groups(&mut self) -> bool {
         std::mem::take(&mut self.new_groups)
     }
@@ -292,17 +292,17 @@ impl Queue {
         self.pods.get(name)
     }
 
-    /// The waiting pod that a task was launched for, by an earlier run of this program.
+    /// The waiting pod of a task that an earlier run launched.
     pub fn of_task(&self, task: &str) -> Option<&Waiting> {
         self.by_task_stem.get(&taskid::stem_of(task)?).map(|name| &self.pods[name])
     }
 
-    /// The waiting pods, in no order, each with the time before which it is not tried.
+    /// The waiting pods, in no order, each with the end of its back-off.
     pub fn iter(&self) -> impl Iterator<Item = (&Waiting, Option<Duration>)> {
         self.pods.values().map(|it| (it, it.not_before))
     }
 
-    /// Pods that could be launched now.
+    /// The number of ready pods.
     pub fn ready(&self) -> usize {
         self.ready
     }
@@ -320,7 +320,7 @@ impl Queue {
         self.delayed.first().map(|(at, _)| *at)
     }
 
-    /// When a user is next to be told.
+    /// When the next event about a waiting pod is due.
     pub fn next_tell(&self) -> Option<Duration> {
         self.tell.first().map(|(at, _)| *at)
     }

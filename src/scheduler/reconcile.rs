@@ -1,10 +1,10 @@
-//! When Mesos is asked what it knows of our tasks: of each by name (explicit), or of all it has (implicit).
+//! Reconciliation with Mesos: of each of our tasks by id (explicit), or of all tasks that Mesos has (implicit).
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A question to the master.
+/// A request to the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// These tasks, each with its agent.
@@ -12,34 +12,34 @@ pub enum Ask {
     Implicit,
 }
 
-/// How often things are asked.
+/// The timing of reconciliations.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Least time between the beginnings of two reconciliations.
+    /// Shortest time between the starts of two reconciliations.
     pub cooldown: Duration,
-    /// Between two implicit ones; zero: never.
+    /// Interval of implicit reconciliations; zero: none.
     pub interval: Duration,
-    /// Before the first implicit one.
+    /// Delay of the first implicit one.
     pub initial_delay: Duration,
     pub max_backoff: Duration,
 }
 
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Decides when to ask what, and repeats an explicit question for the tasks that were not answered for.
+/// Decides when to reconcile, and repeats explicit requests for tasks without an answer.
 #[derive(Debug)]
 pub struct Reconciler {
     pace: Pace,
-    /// Asked for, not begun.
+    /// Requested, but not started.
     explicit_wanted: bool,
     implicit_wanted: bool,
     last: Option<Duration>,
     next_implicit: Option<Duration>,
     running: Option<Running>,
-    /// How many were begun and cancelled since this was last asked.
+    /// The numbers started and cancelled since they were last read.
     pub executed: [u64; 2],
     pub cancelled: u64,
-    /// How long finished explicit ones took.
+    /// The durations of finished explicit reconciliations.
     pub latencies: Vec<Duration>,
 }
 
@@ -66,7 +66,7 @@ impl Reconciler {
         }
     }
 
-    /// Subscribed, for the first time or again: what was asked before may be lost, and so may launches be.
+    /// After a subscription, the first or a later one: earlier requests and launches may be lost.
     pub fn connected(&mut self, now: Duration) {
         self.cancel();
         self.last = None;
@@ -87,7 +87,7 @@ impl Reconciler {
         }
     }
 
-    /// Whether an explicit one is not answered yet, or will begin.
+    /// Whether an explicit reconciliation is running or requested.
     pub fn is_running(&self) -> bool {
         self.running.is_some() || self.explicit_wanted
     }
@@ -100,7 +100,7 @@ impl Reconciler {
         self.implicit_wanted = true;
     }
 
-    /// Something was heard of a task, or it is gone.
+    /// A status of a task arrived, or the task is gone.
     pub fn answered(&mut self, now: Duration, task: &str) {
         let Some(running) = &mut self.running else { return };
         running.unanswered.remove(task);
@@ -110,7 +110,7 @@ impl Reconciler {
         }
     }
 
-    /// The question that is due now, if any. `tasks` lists those that Mesos should know.
+    /// The request that is due now, if any. `tasks` lists the tasks that Mesos should know.
     pub fn due(&mut self, now: Duration, tasks: impl FnOnce() -> Vec<(Arc<str>, Arc<str>)>) -> Option<Ask> {
         let cool = self.last.is_none_or(|last| now >= last + self.pace.cooldown);
         if self.explicit_wanted && cool {
@@ -145,7 +145,7 @@ impl Reconciler {
         None
     }
 
-    /// When [`Reconciler::due`] is next to be called, unless something happens before.
+    /// When to call [`Reconciler::due`] next, unless something happens before.
     pub fn next_due(&self) -> Option<Duration> {
         let cool_at = self.last.map_or(Duration::ZERO, |last| last + self.pace.cooldown);
         let wanted = (self.explicit_wanted || self.implicit_wanted && self.running.is_none()).then_some(cool_at);

@@ -10,7 +10,7 @@ use crate::client::{Client, ClientError, Patch, Result};
 use crate::object::resource;
 use crate::util::product::Product;
 
-/// Creates a node for an agent, or gives it these attribute labels in place of those it has. Tries a few times.
+/// Creates an agent's node, or replaces its attribute labels. Tries several times.
 pub(super) async fn write_node(client: &Client, product: &Product, host: &str, labels: &BTreeMap<String, String>) -> bool {
     for attempt in 0..5 {
         tokio::time::sleep(Duration::from_secs(attempt)).await;
@@ -56,7 +56,7 @@ async fn create_node(client: &Client, host: &str, labels: &BTreeMap<String, Stri
             }
             Ok(())
         }
-        // Somebody was faster; the next attempt sees to the labels.
+        // Another writer was faster; the next attempt sets the labels.
         Err(error) if error.is("AlreadyExists") => Err(ClientError::Unreachable(anyhow::anyhow!("it was just created by somebody else"))),
         Err(error) => Err(error),
     }

@@ -1,18 +1,18 @@
-//! The resources of an agent's offers, drawn down pod by pod: procurement across roles, all or nothing.
+//! The resources of an agent's offers, drawn down pod by pod: across roles, all or nothing.
 
 use super::demand::Demand;
 use super::limits::Milli;
 use super::ports::PortSet;
 use crate::mesos::v1::{Resource, value};
 
-/// What an executor of ours takes for itself.
+/// The resources of the executor itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExecutorCost {
     pub cpu: Milli,
     pub mem: Milli,
 }
 
-/// What is left of one agent's offers.
+/// The remaining resources of one agent's offers.
 #[derive(Clone, Debug, Default)]
 pub struct Ledger {
     entries: Vec<Entry>,
@@ -20,7 +20,7 @@ pub struct Ledger {
 
 #[derive(Clone, Debug)]
 struct Entry {
-    /// The resource as offered, without its value: reservation and allocation have to go back to Mesos as they came.
+    /// The resource as offered, without its value: Mesos requires its reservation and allocation unchanged.
     like: Resource,
     kind: Kind,
     left: Left,
@@ -40,31 +40,31 @@ enum Left {
     Ports(PortSet),
 }
 
-/// Why a ledger cannot give what was asked of it.
+/// Why a ledger cannot satisfy a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shortage {
-    /// The pod may take resources of no role that this framework has.
+    /// The pod may not use any role that this framework has.
     Roles,
     Cpu,
     Mem,
     Gpus,
     /// A host port that the pod names is not offered.
     NamedPort,
-    /// There are too few host ports left to choose from.
+    /// Too few host ports are left.
     AnyPort,
 }
 
-/// What a pod was given.
+/// The resources for a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
     pub resources: Vec<Resource>,
-    /// The host ports chosen for it, in ascending order of role preference and number; the named ones are not among them.
+    /// The host ports assigned to the pod, by role preference and then number; named ports are not included.
     pub chosen_ports: Vec<u16>,
-    /// What its executor takes, if one had to be paid for.
+    /// The resources for its executor, if it has to pay for one.
     pub executor: Vec<Resource>,
 }
 
-/// What was taken of which entry, so that it can be turned into resources, or put back.
+/// Amounts taken per entry, to be turned into resources or put back.
 type Drawn = Vec<(usize, Taken)>;
 
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +94,7 @@ impl Kind {
     }
 }
 
-/// Whose a resource is: the role of its innermost reservation, `*` if it is not reserved.
+/// The role of a resource's innermost reservation; `*` if unreserved.
 pub fn role(resource: &Resource) -> &str {
     resource.reservations.last().and_then(|it| it.role.as_deref()).or(resource.role.as_deref()).unwrap_or("*")
 }
@@ -110,7 +110,7 @@ pub fn scalar(name: &str, amount: Milli) -> Resource {
 }
 
 impl Ledger {
-    /// Adds the resources of an offer; those that pods have no use for, and those that may be revoked or are shared, are left out.
+    /// Adds the resources of an offer, except kinds that pods do not use, revocable and shared ones, and disks.
     pub fn add(&mut self, offered: &[Resource]) {
         for resource in offered {
             let Some(kind) = Kind::of(&resource.name) else { continue };
@@ -146,11 +146,11 @@ impl Ledger {
             .sum()
     }
 
-    /// How many more pods of this demand the scalars would hold, as a fraction: the measure of how free an agent is for it. An upper
-    /// bound, for ports and for roles that several demands share are not counted.
+    /// How many more pods of this demand the scalars would hold, as a fraction: the measure of how free an agent is. An upper bound: ports
+    /// are not counted, nor roles that several demands share.
     ///
     /// # Errors
-    /// If it is less than one: what is too short.
+    /// The resource that does not suffice for one pod.
     pub fn room(&self, demand: &Demand, executor: ExecutorCost) -> Result<f64, Shortage> {
         if demand.roles.is_empty() {
             return Err(Shortage::Roles);
@@ -173,10 +173,10 @@ impl Ledger {
         Ok(room)
     }
 
-    /// Takes what a pod asks for, and `executor` of the framework's roles for an executor that is not there yet. All or nothing.
+    /// Takes a pod's resources, and those of a new executor from the framework's roles. All or nothing.
     ///
     /// # Errors
-    /// What is too short; the ledger is then as it was.
+    /// The resource that does not suffice; the ledger is then unchanged.
     pub fn take(&mut self, demand: &Demand, executor: ExecutorCost, framework_roles: &[Box<str>]) -> Result<Grant, Shortage> {
         if demand.roles.is_empty() {
             return Err(Shortage::Roles);
@@ -193,7 +193,7 @@ impl Ledger {
         }
     }
 
-    /// Takes exactly these resources, as they were given to an executor before; whether they were all there.
+    /// Takes exactly these resources, which an executor was given before; returns whether all were there.
     pub fn take_exactly(&mut self, wanted: &[Resource]) -> bool {
         let before = self.clone();
         for resource in wanted {

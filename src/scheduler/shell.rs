@@ -35,17 +35,17 @@ use crate::object::{Name, Object, ResourceRef, resource};
 use crate::supervise::{Shutdown, Supervisor};
 use crate::telemetry::metrics::Registry;
 
-/// Everything that a scheduler reads: what a cache of its own must be fed with.
+/// The resources that the cache of a scheduler must hold.
 pub const READS: [ResourceRef; 5] =
     [&resource::POD, &resource::NODE, &resource::PERSISTENT_VOLUME_CLAIM, &resource::PERSISTENT_VOLUME, &resource::STORAGE_CLASS];
-/// Writes to the API server that run at a time.
+/// Concurrent writes to the API server.
 const WRITES: usize = 64;
-/// Inputs of one kind that are taken in before what follows from them is done.
+/// How many inputs of one kind are batched.
 const BATCH: usize = 1024;
 /// How long the parts may take to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A scheduler that listens, and does nothing else until [`Scheduler::run`].
+/// A scheduler that listens, and otherwise is idle until [`Scheduler::run`].
 #[derive(Debug)]
 pub struct Scheduler {
     listener: TcpListener,
@@ -53,7 +53,7 @@ pub struct Scheduler {
     leader: Leader,
 }
 
-/// What a scheduler needs once it leads.
+/// The parts of a scheduler that start when it leads.
 #[derive(Debug)]
 struct Leader {
     config: Config,
@@ -62,16 +62,16 @@ struct Leader {
     keeper: Keeper,
     masters: MasterLocation,
     prototype: Prototype,
-    /// Where others reach this scheduler.
+    /// The address of this scheduler for others.
     endpoint: SocketAddr,
 }
 
 impl Scheduler {
-    /// Checks the configuration, reads the files it names, and binds the HTTP port. `cache` must hold, or be about to hold, all that
-    /// is [read](READS) of the cluster that `client` writes to; `state` keeps the framework id.
+    /// Checks the configuration, reads the files that it names, and binds the HTTP port. `cache` must hold, or soon hold, the
+    /// [resources](READS) of the cluster that `client` writes to; `state` stores the framework id.
     ///
     /// # Errors
-    /// Whatever is wrong with the configuration, by its flag.
+    /// A fault of the configuration, with its flag.
     pub async fn build(config: Config, client: Client, cache: Arc<Cache>, state: Arc<dyn StateStore>) -> anyhow::Result<Self> {
         let config = config.check()?;
         let masters = MasterLocation::read(&config.mesos_master).context("--mesos-master")?;
@@ -86,18 +86,18 @@ impl Scheduler {
         Ok(Self { listener, files, leader })
     }
 
-    /// Where the HTTP server listens.
+    /// The listening address of the HTTP server.
     ///
     /// # Errors
-    /// If the system does not say.
+    /// If the operating system cannot report it.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Schedules until the shutdown; with `--ha`, once it is elected. Tasks go on running in Mesos.
+    /// Schedules until the shutdown; with `--ha`, once elected. Tasks in Mesos keep running.
     ///
     /// # Errors
-    /// If Mesos refuses the framework for good; [`Lost`](crate::client::leader::Lost) if another scheduler has come to lead.
+    /// If Mesos rejects the framework for good; [`Lost`](crate::client::leader::Lost) if another scheduler leads now.
     pub async fn run(self, shutdown: Shutdown) -> anyhow::Result<()> {
         let Self { listener, files, leader } = self;
         let supervisor = Supervisor::new(shutdown.child_token());
@@ -207,7 +207,7 @@ impl Leader {
     }
 }
 
-/// A framework's name as part of the name of an object.
+/// A framework's name in a form that fits object names.
 fn lease_part(framework: &str) -> String {
     framework
         .chars()
@@ -248,12 +248,12 @@ fn credential(config: &Config) -> anyhow::Result<Option<Credential>> {
     Ok(Some(Credential { principal, secret }))
 }
 
-/// A watch that begins anew when it has fallen behind, and then says what vanished meanwhile.
+/// A watch that starts over when it has fallen behind, and then reports the objects deleted meanwhile.
 struct Followed {
     cache: Arc<Cache>,
     resource: ResourceRef,
     watch: Watch,
-    /// While it lists everything again: what it has seen so far.
+    /// During a new listing: the objects seen so far.
     listing: Option<HashSet<Box<str>>>,
 }
 
@@ -263,7 +263,7 @@ impl Followed {
         Self { cache: cache.clone(), resource, watch, listing: None }
     }
 
-    /// The next change, if there is one yet.
+    /// The next change, if one is available.
     fn try_next(&mut self) -> Option<Event> {
         loop {
             match self.watch.try_next() {
@@ -291,7 +291,7 @@ impl Followed {
         }
     }
 
-    /// What a new listing, which is complete now, has not shown of what is known; nothing if there was none.
+    /// After a new listing: the known objects that it did not contain; empty without one.
     fn lost(&mut self, known: impl FnOnce() -> Vec<Name>) -> Vec<Name> {
         if self.listing.take().is_none() {
             return Vec::new();
@@ -307,7 +307,7 @@ impl Followed {
     }
 }
 
-/// A scheduler at work.
+/// A running scheduler.
 struct Running {
     core: Arc<Mutex<Core>>,
     pods: Followed,
@@ -326,13 +326,13 @@ struct Running {
     /// Published at the first subscription.
     publisher: Option<Publisher>,
     begun: Instant,
-    /// Why there is no subscription, as it was last told.
+    /// The last logged reason for a missing subscription.
     apart: Option<String>,
 }
 
 impl Running {
     async fn run(mut self, driver: scheduler::Config, masters: MasterLocation, shutdown: Shutdown) -> anyhow::Result<()> {
-        // All pods there are, before Mesos says anything: those that are bound are taken for running.
+        // Read all existing pods before Mesos reports anything: bound ones are assumed to run.
         self.take_in_watches();
         let masters = detect::watch(masters, &self.supervisor);
         let (calls, mut mesos) = scheduler::start(driver, masters, &self.supervisor);
@@ -349,7 +349,7 @@ impl Running {
                 () = shutdown.cancelled() => return Ok(()),
                 event = mesos.recv() => match event {
                     Some(event) => self.heard(event).await?,
-                    // It stops with us.
+                    // The driver stops with us.
                     None if shutdown.is_cancelled() => return Ok(()),
                     None => bail!("the Mesos driver ended"),
                 },
@@ -361,7 +361,7 @@ impl Running {
                 Some(input) = self.results.recv() => self.input(input),
                 () = sleep => {}
             }
-            // What else is there already is taken in before anything is done about it: the more pods a round sees, the fewer calls.
+            // Read all available inputs before acting: the more pods a round has, the fewer calls it makes.
             self.take_in_watches();
             for _ in 0..BATCH {
                 let Ok(event) = mesos.try_recv() else { break };
@@ -389,7 +389,7 @@ impl Running {
             self.node(event);
         }
         let first = !self.core.lock().is_started();
-        // The first time all of them, however many there are; before the pods what those are held back without.
+        // At first, read all of them. Classes, volumes and claims come before the pods that need them.
         let batch = if first { usize::MAX } else { BATCH };
         for _ in 0..batch {
             let Some(event) = self.classes.try_next() else { break };
@@ -479,7 +479,7 @@ impl Running {
             }
             DriverEvent::Event(event) => self.input(Input::Event(Box::new(event))),
             DriverEvent::Disconnected(reason) => {
-                // Told once, until there is something else to tell.
+                // Log each reason once in a row.
                 if self.apart.as_ref() != Some(&reason) {
                     tracing::warn!("no Mesos master: {reason}");
                 }
@@ -487,7 +487,7 @@ impl Running {
                 self.input(Input::Disconnected);
             }
             DriverEvent::Error(message) => {
-                // A framework that was removed can never come back: the next start is to be a new one.
+                // A removed framework can never return: the next start must register a new one.
                 if message.contains("removed") || message.contains("Completed framework") {
                     self.keeper.forget().await?;
                 }
@@ -521,7 +521,7 @@ impl Running {
                         let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(uid.into()), ..DeleteOptions::default() };
                         let done = match client.delete(&resource::POD, &pod.namespace, &pod.name, &options).await {
                             Ok(_) => true,
-                            // Gone, or another pod of that name.
+                            // Deleted, or replaced by another pod of that name.
                             Err(error) if error.is("NotFound") || error.is("Conflict") => true,
                             Err(error) => {
                                 tracing::warn!("pod {pod} cannot be deleted: {error}");
@@ -555,7 +555,7 @@ impl Running {
         self.recorder.event(pod, kind, reason, message);
     }
 
-    /// Runs a write beside everything else; its outcome comes back as an input.
+    /// Runs a write in the background; its outcome comes back as an input.
     fn write(&self, write: impl Future<Output = Input> + Send + 'static) {
         let (permits, inputs, shutdown) = (self.writes.clone(), self.inputs.clone(), self.supervisor.shutdown());
         self.supervisor.spawn_quiet(async move {

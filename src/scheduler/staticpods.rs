@@ -1,4 +1,4 @@
-//! Pods that run on every agent: read from a directory once, sent to each executor with its description.
+//! Static pods, which run on every agent: read from a directory once, and sent to each executor in its description.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::codec;
 use crate::object::resource;
 use crate::util::product::Product;
 
-/// What a directory of manifests comes to.
+/// The content of a directory of manifests.
 #[derive(Debug, Default)]
 pub(super) struct StaticPods {
-    /// What the pods of one agent take together.
+    /// The sum of the pods' resources on one agent.
     pub(super) limits: Limits,
     /// A gzipped PodList; `None` if there are no pods.
     pub(super) data: Option<Bytes>,
 }
 
-/// Reads every regular, non-empty file of a directory; one that is not a pod is logged and left out.
+/// Reads every regular, non-empty file of a directory; a file that is not a pod is logged and skipped.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -47,7 +47,7 @@ pub(super) fn read(directory: &Path, product: &Product, defaults: Defaults) -> a
         return Ok(StaticPods::default());
     }
     let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": pods}).to_string();
-    // No time and no name in the header: the same pods are the same bytes, which are part of the executor's identity.
+    // The header has no time and no name: equal pods give equal bytes, which are part of the executor's identity.
     let mut gzip = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
     gzip.write_all(list.as_bytes())?;
     Ok(StaticPods { limits: total, data: Some(gzip.finish()?.into()) })

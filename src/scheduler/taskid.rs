@@ -1,5 +1,5 @@
-//! Task ids: `pod.<uuid>`. The uuid is made from the pod's uid and a number that tells its launches apart, so that a task can be traced to
-//! its pod even if the scheduler died before the executor had written the binding.
+//! Task ids: `pod.<uuid>`. The uuid consists of a hash of the pod's uid and a launch number, so that a task can be traced to its pod even
+//! if the scheduler died before the executor had written the binding.
 
 /// The part of the uuid that all launches of a pod share.
 pub type Stem = [u8; 12];
@@ -24,7 +24,7 @@ pub fn task_id(pod_uid: &str, launch: u32) -> String {
     format!("{PREFIX}{}", uuid::Uuid::from_bytes(bytes).hyphenated())
 }
 
-/// The stem in a task id; `None` if it is not one of ours.
+/// The stem in a task id; `None` for an id of another form.
 pub fn stem_of(task_id: &str) -> Option<Stem> {
     let uuid = uuid::Uuid::try_parse(task_id.strip_prefix(PREFIX)?).ok()?;
     uuid.as_bytes()[..12].try_into().ok()

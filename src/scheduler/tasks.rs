@@ -1,4 +1,4 @@
-//! The task registry: every pod that was handed to Mesos, from its launch to the end of its task.
+//! The task registry: every pod that was handed to Mesos, from launch to end of its task.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use crate::object::{Name, Object};
 
-/// How far a task has come. A pod that waits is in the queue and has no task.
+/// The progress of a task. A waiting pod is in the queue and has no task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// Sent to Mesos; nothing was heard of it.
+    /// Sent to Mesos; no status yet.
     Launched,
-    /// Its executor has bound the pod, or is about to.
+    /// The executor has bound the pod, or is about to.
     Starting,
     Running,
-    /// Ended by itself. Kept for a while, for those who ask.
+    /// Ended by itself. Kept for a while, for later status queries.
     Finished,
 }
 
@@ -24,36 +24,36 @@ pub struct Task {
     pub id: Arc<str>,
     pub pod: Name,
     pub uid: Box<str>,
-    /// The pod's newest state; `None` when it is gone from the API server.
+    /// The pod's newest state; `None` if deleted from the API server.
     pub object: Option<Arc<Object>>,
     pub owner: Option<Box<str>>,
     pub agent: Arc<str>,
     pub host: Arc<str>,
-    /// The first of the offers it was launched with.
+    /// The first of the offers with which it was launched.
     pub offer: Box<str>,
     pub state: State,
-    /// The pod is bound: what it is and where it runs is written in the API server.
+    /// The pod is bound: the API server has its task and place.
     pub bound: bool,
-    /// Launches of this pod that came to nothing before.
+    /// The number of earlier failed launches of this pod.
     pub attempts: u32,
     pub launched_at: Duration,
-    /// Since when the master has not known the task's agent.
+    /// Since when the master does not know the task's agent.
     pub unknown_since: Option<Unknown>,
-    /// Being killed because its pod is deleted.
+    /// Set if the task is being killed because its pod is deleted.
     pub kill: Option<Kill>,
 }
 
-/// The first of the master's answers that it does not know an agent.
+/// The master's first answer that it does not know an agent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Unknown {
-    /// When it was read.
+    /// When it was received.
     pub read: Duration,
-    /// When it was given, by the master's clock: `TaskStatus.timestamp`, in seconds.
+    /// When it was sent, by the master's clock: `TaskStatus.timestamp`, in seconds.
     pub given: Option<f64>,
 }
 
 impl Unknown {
-    /// How long the agent has been unknown for sure. An answer may be read long after it was given, and clocks of masters differ.
+    /// How long the agent has certainly been unknown. An answer may be received long after it was sent, and clocks of masters differ.
     pub fn age(&self, read: Duration, given: Option<f64>) -> Duration {
         let by_reading = read.saturating_sub(self.read);
         let by_giving = self.given.zip(given).map(|(first, last)| Duration::try_from_secs_f64(last - first).unwrap_or_default());
@@ -61,17 +61,17 @@ impl Unknown {
     }
 }
 
-/// A kill that has been asked for.
+/// A requested kill.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kill {
-    /// Seconds the containers get to stop.
+    /// Grace period of the containers, in seconds.
     pub grace: i64,
-    /// When the call is sent: Mesos may lose it, so it is repeated until the task ends.
+    /// When the next KILL is sent. Mesos may lose one, so it is repeated until the task ends.
     pub next: Duration,
     pause: Duration,
 }
 
-/// Finished tasks that are remembered.
+/// Bound of the finished tasks that are kept.
 const REMEMBERED: usize = 1024;
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(120);
@@ -80,14 +80,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 pub struct Tasks {
     by_id: HashMap<Arc<str>, Task>,
     by_pod: HashMap<Name, Arc<str>>,
-    /// Unfinished tasks by agent.
+    /// The number of unfinished tasks per agent.
     live: HashMap<Arc<str>, usize>,
     finished: VecDeque<Arc<str>>,
     kills: BTreeSet<(Duration, Arc<str>)>,
 }
 
 impl Tasks {
-    /// Takes in a task that was launched, or found again.
+    /// Adds a task that was launched, or found again.
     pub fn insert(&mut self, task: Task) {
         self.by_pod.insert(task.pod.clone(), task.id.clone());
         *self.live.entry(task.agent.clone()).or_default() += 1;
@@ -107,7 +107,7 @@ impl Tasks {
         self.by_id.get(self.by_pod.get(pod)?)
     }
 
-    /// Takes a task out that has ended otherwise than by itself, or whose pod is gone.
+    /// Removes a task that ended abnormally, or whose pod is gone.
     pub fn remove(&mut self, id: &str) -> Option<Task> {
         let task = self.by_id.remove(id)?;
         if self.by_pod.get(&task.pod) == Some(&task.id) {
@@ -117,7 +117,7 @@ impl Tasks {
         Some(task)
     }
 
-    /// Notes that a task ended by itself.
+    /// Marks a task as ended by itself.
     pub fn finish(&mut self, id: &str) {
         let Some(mut task) = self.by_id.get(id).cloned() else { return };
         if task.state == State::Finished {
@@ -148,8 +148,8 @@ impl Tasks {
         }
     }
 
-    /// Notes that a task is to be killed, unless it ends by itself before `at`. Whether that is news: it is not if it was asked for
-    /// already, with no longer a grace (in seconds).
+    /// Schedules the kill of a task, unless it ends by itself before `at`. Returns whether that is new: not if a kill with the same or a
+    /// shorter grace (in seconds) is already requested.
     pub fn kill(&mut self, at: Duration, id: &str, grace: i64) -> bool {
         let Some(task) = self.by_id.get_mut(id).filter(|it| it.state != State::Finished) else { return false };
         let sooner = task.kill.as_ref().is_none_or(|kill| grace < kill.grace);
@@ -166,7 +166,7 @@ impl Tasks {
         true
     }
 
-    /// Tasks for which a KILL is to be sent now, for the first time or because it has had no effect.
+    /// Tasks that need a KILL now, the first or a repeated one.
     pub fn due_kills(&mut self, now: Duration) -> Vec<Arc<str>> {
         let mut due = Vec::new();
         while let Some((at, _)) = self.kills.first()
@@ -182,7 +182,7 @@ impl Tasks {
         due
     }
 
-    /// Makes every KILL due again: those sent before may be lost.
+    /// Makes every KILL due again: earlier ones may be lost.
     pub fn repeat_kills(&mut self, now: Duration) {
         for (_, id) in std::mem::take(&mut self.kills) {
             if let Some(kill) = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()) {
@@ -196,7 +196,7 @@ impl Tasks {
         self.kills.first().map(|(at, _)| *at)
     }
 
-    /// Whether any task that has not ended is on the agent.
+    /// Whether the agent has an unfinished task.
     pub fn any_on(&self, agent: &str) -> bool {
         self.live.contains_key(agent)
     }

@@ -1,4 +1,4 @@
-//! Offers in, launches out.
+//! From offers to launches.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::scheduler::resources::ExecutorCost;
 use crate::scheduler::taskid;
 use crate::scheduler::tasks::{State, Task};
 
-/// The executor that pods on an agent have to use, with what is to be set aside for it.
+/// The executor that pods on an agent must use, with the resources to set aside for it.
 type Given = Option<(Arc<ExecutorInfo>, Vec<Resource>)>;
 
 struct Around<'a> {
@@ -75,8 +75,8 @@ impl Core {
         let known = self.executors.get(agent);
         match offer.executor_ids.as_slice() {
             [] => match known {
-                // Launched, but the master had not started it when it made the offer: the same again, which has to be paid for if it
-                // is not there after all.
+                // Launched, but not yet started when the master made the offer: use it again. Its resources are set aside, in case it is
+                // not there after all.
                 Some(info) if self.tasks.any_on(agent) => Some(Some((info.clone(), info.resources.clone()))),
                 _ => {
                     self.executors.remove(agent);
@@ -95,7 +95,7 @@ impl Core {
                 Some(Some((info, Vec::new())))
             }
             [id] => {
-                // One that another version or configuration of ours has started. It goes when its last pod has.
+                // An executor of another version or configuration. It is shut down after its last pod has ended.
                 let ours = id.value.ends_with(&format!("_{}", self.settings.rules.product.executor_id_suffix));
                 if ours && self.gate.is_none() && !self.reconciler.is_running() && !self.tasks.any_on(agent) {
                     tracing::info!("executor {id} on agent {agent} is outdated and has no pods, it is shut down");
@@ -121,7 +121,7 @@ impl Core {
         self.decline(expired.into_iter().map(|(id, _)| id).collect(), REFUSE_SECONDS);
     }
 
-    /// Launches every waiting pod there is a place for: one ACCEPT for each agent, with all its pods.
+    /// Launches every waiting pod that fits: one ACCEPT per agent, with all its pods.
     pub(super) fn launch_round(&mut self, now: Duration) {
         if self.gate.is_some() || self.queue.ready() == 0 || self.book.is_empty() {
             return;

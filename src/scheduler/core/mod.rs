@@ -1,5 +1,5 @@
-//! The scheduler as one state machine: what happens goes in as [`Input`]s, what is to be done comes out as [`Action`]s, time is passed in.
-//! It does no I/O and draws its chances from a seed, so a run can be repeated step by step.
+//! The scheduler as one state machine: [`Input`]s in, [`Action`]s out, time passed in. It does no I/O, and its randomness comes from a
+//! seed, so that a run can be repeated step by step.
 
 mod launching;
 mod pods;
@@ -31,21 +31,21 @@ use crate::object::{Name, Object, Revision};
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A pod, new or changed. Before the first `Subscribed`, those that are bound are taken for running.
+    /// A pod, new or changed. Pods that are bound before the first `Subscribed` are assumed to run.
     Pod(Arc<Object>),
-    /// A pod is gone; its last state.
+    /// A deleted pod; its last state.
     PodGone(Arc<Object>),
     Node(Arc<Object>),
-    /// The node of this name is gone.
+    /// The node of this name was deleted.
     NodeGone(Box<str>),
-    /// What pods' claims are bound by: best told before the pods.
+    /// A claim; best reported before the pods that use it.
     Claim(Arc<Object>),
     ClaimGone(Name),
     Volume(Arc<Object>),
     VolumeGone(Box<str>),
     Class(Arc<Object>),
     ClassGone(Box<str>),
-    /// What became of [`Action::Bind`]: the revision at which it is done, if it is.
+    /// The outcome of [`Action::Bind`]: the revision of the write, if it succeeded.
     Bound {
         claim: Name,
         serial: u64,
@@ -55,43 +55,43 @@ pub enum Input {
     Subscribed(String),
     Disconnected,
     Event(Box<Event>),
-    /// What became of [`Action::DeletePod`]: whether the pod is gone, or will be.
+    /// The outcome of [`Action::DeletePod`]: whether the pod is gone or going.
     PodDeletion {
         pod: Name,
         done: bool,
     },
-    /// What became of [`Action::WriteNode`].
+    /// The outcome of [`Action::WriteNode`].
     NodeWritten {
         host: Box<str>,
         done: bool,
     },
-    /// Somebody asks for a reconciliation.
+    /// A request for a reconciliation.
     WantExplicit,
     WantImplicit,
-    /// Nothing; what waits to be done is done.
+    /// No event; due work is done.
     Tick,
 }
 
-/// Something to be done.
+/// Work for the shell.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Send a call to the Mesos master. Calls keep their order.
     Call(Box<Call>),
-    /// Keep the framework id for the next start.
+    /// Store the framework id for the next start.
     KeepFrameworkId(String),
-    /// Create the node, or give it these attribute labels and no others. Answered by [`Input::NodeWritten`].
+    /// Create the node, or set exactly these attribute labels on it. Answered by [`Input::NodeWritten`].
     WriteNode { host: Box<str>, labels: BTreeMap<String, String> },
-    /// Delete a pod at once, if it still has this uid. Answered by [`Input::PodDeletion`].
+    /// Delete a pod without grace, if it still has this uid. Answered by [`Input::PodDeletion`].
     DeletePod { pod: Name, uid: Box<str> },
-    /// Write what a claim's binding begins with. Answered by [`Input::Bound`].
+    /// Make the first write of a claim's binding. Answered by [`Input::Bound`].
     Bind(Write),
-    /// Say in a pod's conditions why it cannot be scheduled, if it is still as it was seen.
+    /// Write the reason why a pod cannot be scheduled into its conditions, unless the pod has changed.
     MarkUnschedulable { pod: Arc<Object>, message: String },
     /// Record an event about a pod.
     Tell { pod: Arc<Object>, warning: bool, reason: &'static str, message: String },
 }
 
-/// What the core is told once.
+/// Fixed parameters of the core.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub rules: Rules,
@@ -101,31 +101,31 @@ pub struct Settings {
     pub initial_pod_backoff: Duration,
     pub max_pod_backoff: Duration,
     pub reconcile: Pace,
-    /// A framework id was kept from an earlier run, so tasks of that run may exist of which the API server does not know yet.
+    /// A framework id was kept from an earlier run, so there may be tasks of that run that the API server does not know yet.
     pub resumed: bool,
-    /// How long Mesos may take to name those tasks, before pods are launched all the same: [`GATE`].
+    /// How long to wait for Mesos to report those tasks before launching pods anyway: [`GATE`].
     pub gate: Duration,
-    /// How long the claims of a pod may take to be bound where it was placed: [`BIND_TIMEOUT`].
+    /// How long binding the claims of a placed pod may take: [`BIND_TIMEOUT`].
     pub bind_timeout: Duration,
     pub seed: u64,
 }
 
-/// How long what Mesos does not want back at once is refused: it offers an agent again sooner when more of it becomes free.
+/// How long declined resources are refused. Mesos offers an agent again sooner when more of it becomes free.
 const REFUSE_SECONDS: f64 = 120.0;
-/// How long offers are refused that will do when a node or an executor has reported.
+/// How long offers are refused that will be usable once a node or executor has reported.
 const REFUSE_BRIEFLY_SECONDS: f64 = 5.0;
-/// Events about waiting pods, at most so many a second.
+/// At most this many events about waiting pods per [`TELL_PAUSE`].
 const TELL_AT_ONCE: usize = 20;
 const TELL_PAUSE: Duration = Duration::from_secs(1);
-/// How long the tasks of an earlier run are waited for, before pods are launched: a master answers at once, unless it has only just come
-/// to lead and waits for its agents itself.
+/// How long to wait for the tasks of an earlier run before launching pods. A master answers at once, unless it has only just been elected
+/// and is itself waiting for its agents.
 pub const GATE: Duration = Duration::from_secs(30);
-/// How long Kubernetes waits for the claims of a pod.
+/// Kubernetes' timeout for binding the claims of a pod.
 pub const BIND_TIMEOUT: Duration = Duration::from_secs(600);
-/// A launch of this session that Mesos does not know so soon may still be on its way.
+/// A launch of this session may still be on its way for this long, so Mesos need not know its task yet.
 const SETTLED: Duration = Duration::from_secs(5);
 const DELETE_AGAIN: Duration = Duration::from_secs(2);
-/// A task that no pod of ours can have: Mesos answers for it when it has answered for all others.
+/// Prefix of a task id that no pod has: Mesos answers for this task after all others.
 const FENCE: &str = "fence.";
 
 /// The scheduler without its I/O.
@@ -134,7 +134,7 @@ pub struct Core {
     settings: Settings,
     framework: Option<String>,
     connected: bool,
-    /// When the present session began.
+    /// When the current session began.
     subscribed_at: Duration,
     started: bool,
     gate: Option<Gate>,
@@ -152,7 +152,7 @@ pub struct Core {
     spread: Spread,
     reconciler: Reconciler,
     appetite: Appetite,
-    /// Resources went back to Mesos that may be had again.
+    /// Resources were declined that may be usable now.
     leftovers: bool,
     deletions: HashMap<Name, Deletion>,
     tell_not_before: Duration,
@@ -161,15 +161,15 @@ pub struct Core {
     out: Vec<Action>,
 }
 
-/// No pod is launched until Mesos has answered for the fence.
+/// Delays launches until Mesos has answered for the fence.
 #[derive(Debug)]
 struct Gate {
     fence: String,
-    /// Or until then; `None` while there is nobody to answer.
+    /// The deadline; `None` while disconnected.
     until: Option<Duration>,
 }
 
-/// A pod being deleted by us, with the status updates that are acknowledged when that is done.
+/// A pod that the scheduler is deleting, with the status updates to acknowledge afterwards.
 #[derive(Debug)]
 struct Deletion {
     uid: Box<str>,
@@ -209,7 +209,7 @@ impl Core {
         }
     }
 
-    /// Takes in what happened. What follows from it is done by the next [`Core::act`], so several inputs can be taken in before.
+    /// Records an input. The next [`Core::act`] does the resulting work, so that several inputs can be batched.
     pub fn input(&mut self, now: Duration, input: Input) {
         match input {
             Input::Pod(pod) => self.pod(now, pod),
@@ -240,7 +240,7 @@ impl Core {
         }
     }
 
-    /// Does what is due, and hands out everything there is to do.
+    /// Does all due work and returns the actions.
     pub fn act(&mut self, now: Duration) -> Vec<Action> {
         if self.gate.as_ref().and_then(|gate| gate.until).is_some_and(|until| now >= until) {
             tracing::warn!("Mesos has not said which tasks it has in time, launching pods all the same");
@@ -272,7 +272,7 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
-    /// When [`Core::act`] is next to be called, if nothing happens before.
+    /// When to call [`Core::act`] next, if there is no input before.
     pub fn wake_at(&self) -> Option<Duration> {
         let mut due = vec![
             self.queue.next_release(),
@@ -288,7 +288,7 @@ impl Core {
         due.into_iter().flatten().min()
     }
 
-    /// Whether pods could be launched that no offer held does for.
+    /// After a launch round: whether ready pods remain, which no held offer fits.
     fn hungry(&self) -> bool {
         self.gate.is_none() && self.queue.ready() > 0
     }
@@ -361,7 +361,7 @@ impl Core {
                     Some(executor) => {
                         tracing::warn!("executor {executor} on agent {agent} ended, status {}", failure.status.unwrap_or_default());
                         self.executors.remove(&*agent.value);
-                        // Offers made while it ran take it for granted.
+                        // Offers made while it ran do not include its resources.
                         let stale = self.book.forget_agent(&agent.value).unwrap_or_default();
                         self.decline(stale, 0.0);
                     }
@@ -377,7 +377,7 @@ impl Core {
                 let host = node.facts.name.clone();
                 if self.nodes.put(node) {
                     self.book.renew_host(&host);
-                    // Its offers may have been declined because it did not do for pods that it does for now.
+                    // Offers of the agent may have been declined for pods that now fit.
                     self.leftovers = true;
                 }
             }
@@ -394,7 +394,7 @@ impl Core {
                 self.executors.remove(&agent);
             }
             if let Some(ids) = self.book.forget_agent(&agent) {
-                // Offered again, the agent gets a new node.
+                // When offered again, the agent gets a new node.
                 self.decline(ids, 0.0);
             }
         }
@@ -402,7 +402,7 @@ impl Core {
 
     fn node_written(&mut self, host: &str, done: bool) {
         self.writing.remove(host);
-        // A provisional node that is not in the API server is made again from the next offer.
+        // If the node could not be created, the next offer tries again.
         if !done && self.nodes.get(host).is_some_and(|it| it.provisional) {
             self.nodes.remove(host);
         }
@@ -411,7 +411,7 @@ impl Core {
     fn reconcile(&mut self, now: Duration) {
         let (tasks, session) = (&self.tasks, self.subscribed_at);
         let known = || {
-            // What is bound has been with its executor, whenever it was adopted here.
+            // A bound pod has reached its executor, whenever this scheduler learnt of it.
             let arrived = |it: &&Task| it.bound || it.launched_at <= session || now >= it.launched_at + SETTLED;
             let settled = |it: &&Task| it.state != State::Finished && arrived(it);
             let mut known: Vec<_> = tasks.iter().filter(settled).map(|it| (it.id.clone(), it.agent.clone())).collect();
@@ -429,7 +429,7 @@ impl Core {
         self.metrics.reconciliations(&mut self.reconciler);
     }
 
-    /// What pods' users are told while nothing happens.
+    /// Emits events for waiting pods.
     fn tell_waiting(&mut self, now: Duration) {
         if now < self.tell_not_before {
             return;
@@ -464,17 +464,17 @@ impl Core {
         waiting.chain(self.tasks.iter().filter_map(|it| it.object.clone())).collect()
     }
 
-    /// The names of the nodes that the API server is known to have.
+    /// The names of the nodes known to be in the API server.
     pub fn known_nodes(&self) -> Vec<Name> {
         self.nodes.iter().filter(|it| !it.provisional).map(|it| Name::new("", &it.facts.name)).collect()
     }
 
-    /// The claims, volumes and classes that are known.
+    /// The known claims, volumes and classes.
     pub fn storage(&self) -> &Storage {
         &self.storage
     }
 
-    /// One line for each waiting pod.
+    /// One line per waiting pod.
     pub fn debug_queue(&self) -> String {
         let line = |name: &Name, at: Option<Duration>| {
             let deadline = at.map_or("<none>".to_owned(), |at| format!("{at:?}"));
@@ -485,7 +485,7 @@ impl Core {
         lines.concat()
     }
 
-    /// A count, then one line for each task: id, pod, state as a number, offer.
+    /// A count, then one line per task: id, pod, state as a number, offer.
     pub fn debug_tasks(&self) -> String {
         let line = |task: &Task| {
             let state = match task.state {
@@ -500,7 +500,7 @@ impl Core {
         format!("task_count={}\n{}", lines.len(), lines.concat())
     }
 
-    /// Asks every executor known to end itself if it has no pods. One line for each.
+    /// Asks every known executor to exit if it has no pods. One line per executor.
     pub fn kamikaze(&mut self) -> String {
         let mut agents: Vec<_> = self.agents.iter().map(|(agent, host)| (agent.clone(), host.clone())).collect();
         agents.sort_unstable();

@@ -1,4 +1,4 @@
-//! What pods' changes mean for queue and tasks.
+//! The effect of pod changes on queue and tasks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::object::{Name, Object};
 use crate::scheduler::demand::PodFacts;
 use crate::scheduler::tasks::{State, Task};
 
-/// A bound pod that went away is expected to have been stopped by its executor, whose last word is waited for this long.
+/// How long to wait for the last status update of a bound pod that was deleted; its executor is expected to have stopped it.
 const LAST_WORD: Duration = Duration::from_secs(2);
 
 impl Core {
@@ -19,7 +19,7 @@ impl Core {
         let name = &pod.meta().name;
         match self.tasks.of_pod(name).map(|task| (task.id.clone(), task.uid == pod.meta().uid)) {
             Some((id, true)) => return self.launched_pod(now, &id, pod),
-            // The name was used again before the end of its former pod was seen.
+            // The name was reused before the deletion of its former pod was seen.
             Some((id, false)) => self.abandon(now, &id, 0),
             None => {}
         }
@@ -38,7 +38,7 @@ impl Core {
             self.queue.remove(name);
             self.storage.forget(name);
             if facts.node_name.is_some() {
-                // It was never launched: no executor will end its deletion.
+                // The pod was never launched, so no executor will complete its deletion.
                 self.delete_pod(&facts.name, &facts.uid, None);
             }
         } else {
@@ -46,7 +46,7 @@ impl Core {
         }
     }
 
-    /// A pod with a task changed: it is bound by now, or to be deleted.
+    /// A pod with a task changed: it has been bound, or is to be deleted.
     fn launched_pod(&mut self, now: Duration, id: &str, pod: Arc<Object>) {
         let mut bound = self.tasks.get(id).is_some_and(|task| task.bound);
         if !bound
@@ -72,7 +72,7 @@ impl Core {
         }
     }
 
-    /// A pod was launched twice, because nobody knew of the first launch any more, and it is that one which got it.
+    /// A pod was launched twice because the first launch was forgotten; the first launch got the pod.
     fn bound_otherwise(&mut self, now: Duration, id: &str, facts: PodFacts, pod: Arc<Object>) {
         tracing::info!("pod {} was launched before as the task {:?}, which it keeps", facts.name, facts.binding.task);
         if let Some(task) = self.tasks.remove(id) {
@@ -85,7 +85,7 @@ impl Core {
         }
     }
 
-    /// A bound pod without a task: one of an earlier run, or of another scheduler of this framework. Its task is believed to run.
+    /// A bound pod without a task: launched by an earlier run, or by another scheduler of this framework. Its task is assumed to run.
     fn adopt_bound(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
         let binding = facts.binding;
         let (Some(host), Some(id), Some(agent), Some(offer)) = (binding.host, binding.task, binding.agent, binding.offer) else {
@@ -138,7 +138,7 @@ impl Core {
         self.abandon(now + wait, &id, if graceful { pod.meta().deletion_grace_seconds.unwrap_or_default() } else { 0 });
     }
 
-    /// The pod of a task is gone: so must be the task.
+    /// The pod of a task is gone, so the task must be killed.
     fn abandon(&mut self, at: Duration, id: &str, grace: i64) {
         let Some(task) = self.tasks.get_mut(id) else { return };
         task.object = None;
@@ -149,7 +149,7 @@ impl Core {
         }
     }
 
-    /// Deletes a pod without grace. The status update that made it necessary is acknowledged when that is done.
+    /// Deletes a pod without grace. The status update that caused this is acknowledged afterwards.
     pub(super) fn delete_pod(&mut self, pod: &Name, uid: &str, because: Option<TaskStatus>) {
         let fresh = self.deletions.get(pod).is_none_or(|it| *it.uid != *uid);
         let mut acknowledge = Vec::new();

@@ -1,4 +1,4 @@
-//! What Mesos says of tasks, and what follows from it.
+//! Handles Mesos' status updates.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::scheduler::demand::PodFacts;
 use crate::scheduler::taskid;
 use crate::scheduler::tasks::{State, Task, Unknown};
 
-/// Messages of executors that say the pod's containers are no more.
+/// Messages of executors that report the loss of the pod's containers.
 const CONTAINERS_GONE: [&str; 2] = ["containers-disappeared", "kubelet-pod-launch-failed"];
-/// How long an agent that the master does not know is expected back, as masters expect those in their registry.
+/// How long an agent that the master does not know is expected back; as long as masters wait for agents in their registry.
 const AGENT_RETURNS: Duration = Duration::from_secs(600);
-/// The same for tasks that were not bound yet: their pods can be launched elsewhere, for the API server binds a pod only once.
+/// The same for tasks that are not bound yet. Their pods can be launched elsewhere sooner, because the API server binds a pod only once.
 const AGENT_RETURNS_UNBOUND: Duration = Duration::from_secs(120);
 const TASK_KILLED: &str = "task-killed";
 
 impl Core {
-    /// Acts on a status update, then acknowledges it: at once, or when the pod's deletion that follows from it is done.
+    /// Acts on a status update, then acknowledges it: at once, or after the pod deletion that it causes.
     pub(super) fn status(&mut self, now: Duration, status: TaskStatus) {
         let id = status.task_id.value.clone();
         if self.gate.as_ref().is_some_and(|gate| gate.fence == id) {
@@ -63,9 +63,9 @@ impl Core {
         self.acknowledge(&status);
     }
 
-    /// Whether a task that the master does not know may still run: a master that has lost its registry knows an agent's tasks only
-    /// when the agent has registered again. The task is then asked for until that time is over. So is one that was not bound before its
-    /// agent became unreachable: it may never have arrived there, and nobody tells that when the agent is back.
+    /// Whether a task that the master does not know may still run. A master that has lost its registry knows an agent's tasks only after
+    /// the agent has registered again, so the scheduler keeps asking for the task until then. The same holds for a task that was not bound
+    /// before its agent became unreachable: the launch may never have arrived there, which is not reported when the agent returns.
     fn may_come_back(&mut self, now: Duration, id: &str, status: &TaskStatus) -> bool {
         let state = status.state();
         let Some(task) = self.tasks.get_mut(id).filter(|it| it.object.is_some() && it.state != State::Finished) else { return false };
@@ -81,7 +81,7 @@ impl Core {
         waits
     }
 
-    /// The executor has the task: what it launched is, or is about to be, bound.
+    /// The executor has the task: it has bound the pod, or is about to.
     fn bound(&mut self, now: Duration, id: &str, state: State) {
         let Some(task) = self.tasks.get_mut(id).filter(|it| it.state != State::Finished) else { return };
         if task.state == State::Launched {
@@ -100,11 +100,11 @@ impl Core {
         }
     }
 
-    /// A task ended otherwise than by itself. Its pod is launched again if it was never bound; if it was, it is deleted where nobody
-    /// else will ever do that, so that its controller makes another.
+    /// A task ended abnormally. Its pod is launched again if it was never bound. A bound pod is deleted if no one else will do that, so
+    /// that its controller makes another.
     fn ended(&mut self, now: Duration, id: &str, status: TaskStatus) {
         if let Some(task) = self.tasks.get(id).filter(|it| it.state == State::Finished) {
-            // A new master may know that a task has ended before its agent says how.
+            // A new master may report the end of a task before the agent's update with the details arrives.
             let left = task.object.as_ref().is_some_and(|pod| !has_ended(pod));
             if left && containers_are_gone(task, &status) {
                 let (pod, uid) = (task.pod.clone(), task.uid.clone());
@@ -126,7 +126,7 @@ impl Core {
                 return self.delete_pod(&task.pod, &task.uid, Some(status));
             }
         } else if has_ended(&pod) && !deleting {
-            // It keeps what it came to, however its task went.
+            // The pod keeps its final status, however its task ended.
         } else if containers_are_gone(&task, &status) || deleting && !by_executor {
             return self.delete_pod(&task.pod, &task.uid, Some(status));
         } else if matches!(status.reason(), Reason::ExecutorTerminated | Reason::ExecutorUnregistered) && status.reason.is_some() {
@@ -137,7 +137,7 @@ impl Core {
         {
             self.call(Call::message(executor, agent, Bytes::from(format!("task-lost:{id}"))));
         }
-        // Its pod is still there and keeps the state that its executor wrote: remembered, so that it is not taken for a running one.
+        // The pod remains, with the status that its executor wrote. Keep its task, so that the pod is not mistaken for a running one.
         if task.bound {
             self.tasks.insert(task);
             self.tasks.finish(id);
@@ -145,7 +145,7 @@ impl Core {
         self.acknowledge(&status);
     }
 
-    /// Queues a pod again whose task ended before its executor had bound it.
+    /// Requeues a pod whose task ended before its executor had bound it.
     fn launch_again(&mut self, now: Duration, task: &Task, status: &TaskStatus) {
         let Some(pod) = &task.object else { return };
         let Ok(facts) = PodFacts::read(pod, &self.settings.rules) else { return };
@@ -154,7 +154,7 @@ impl Core {
         self.wait_longer(now, facts, pod.clone(), task.attempts + 1);
     }
 
-    /// Takes in a living task of an earlier run whose pod still waits here, because the run ended before the pod was bound.
+    /// Adopts a live task of an earlier run whose pod still waits here, because that run ended before the pod was bound.
     fn adopt(&mut self, now: Duration, status: &TaskStatus) -> bool {
         if status.state().is_terminal() || matches!(status.state(), TaskState::TaskUnknown | TaskState::TaskUnreachable) {
             return false;
@@ -186,7 +186,7 @@ impl Core {
         true
     }
 
-    /// A task that belongs to no pod, or to one that has another: it must not live.
+    /// A task without a pod, or whose pod has another task, must not live.
     fn unknown(&mut self, status: &TaskStatus) {
         let alive = matches!(status.state(), TaskState::TaskStaging | TaskState::TaskStarting | TaskState::TaskRunning);
         if !alive || self.has_unbound_twin(&status.task_id.value) {
@@ -196,8 +196,8 @@ impl Core {
         self.call(Call::kill(status.task_id.clone(), status.agent_id.clone(), None));
     }
 
-    /// Whether another launch of the same pod is not bound yet: the API server gives the pod to one of the two, and the other ends by
-    /// itself. Killed once it has the pod, a task would take that along.
+    /// Whether another launch of the same pod is not bound yet. The API server gives the pod to one of the two, and the other ends by
+    /// itself. Killing the one that got the pod would kill the pod.
     fn has_unbound_twin(&self, id: &str) -> bool {
         let Some(stem) = taskid::stem_of(id) else { return false };
         let waits = |it: &Task| !it.bound && it.object.is_some() && it.kill.is_none();
@@ -205,20 +205,20 @@ impl Core {
     }
 }
 
-/// Whether the API shows how a pod ended.
+/// Whether the API shows that a pod has ended.
 pub(super) fn has_ended(pod: &Object) -> bool {
     matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 
-/// Whether it is the master's answer that a task has ended, of which its agent's own update, which says how, is still to come.
+/// Whether the master reports that a task has ended before the agent's own update, which has the details, arrives.
 fn is_ahead(status: &TaskStatus) -> bool {
     let answers = status.source == Some(Source::Master.into()) && status.reason == Some(Reason::Reconciliation.into());
     answers && matches!(status.state(), TaskState::TaskFinished | TaskState::TaskFailed | TaskState::TaskKilled | TaskState::TaskDropped)
 }
 
-/// Whether a task's end means that its pod has no containers any more and nobody writes its status.
+/// Whether the end of a task means that the pod has lost its containers and that no executor writes its status.
 fn containers_are_gone(task: &Task, status: &TaskStatus) -> bool {
-    // A task that was dropped is no task of its executor, which may have bound its pod all the same.
+    // A dropped task never reached its executor, although the pod may have been bound.
     if matches!(status.state(), TaskState::TaskGone | TaskState::TaskGoneByOperator | TaskState::TaskDropped) {
         return true;
     }
@@ -226,7 +226,7 @@ fn containers_are_gone(task: &Task, status: &TaskStatus) -> bool {
     let reason = status.reason.map(|_| status.reason());
     match source {
         Source::Master => reason == Some(Reason::Reconciliation),
-        // The agent speaks of a task's end only where its executor does not: that has ended, came to its limits, or never came back.
+        // The agent reports the end of a task only if the executor cannot: it ended, was killed at its limits, or never came back.
         Source::Agent => true,
         Source::Executor => CONTAINERS_GONE.contains(&message) || message == TASK_KILLED && task.kill.is_none(),
     }

@@ -1,4 +1,4 @@
-//! The core, one input after the other: what it asks of Mesos and of the API server.
+//! The core, one input after another: its requests to Mesos and to the API server.
 
 mod claims;
 
@@ -33,7 +33,7 @@ fn settings(seed: u64, resumed: bool) -> Settings {
             max_backoff: Duration::from_secs(120),
         },
         resumed,
-        // Time leaps here, and a pod may run twice if nobody answers in time.
+        // Time leaps in these tests; with a shorter gate, pods could be launched twice.
         gate: Duration::MAX / 2,
         bind_timeout: BIND_TIMEOUT,
         seed,
@@ -43,7 +43,7 @@ fn settings(seed: u64, resumed: bool) -> Settings {
 struct Bench {
     core: Core,
     now: Duration,
-    /// What was done and not looked at yet.
+    /// Actions that the test has not looked at yet.
     done: Vec<Action>,
 }
 
@@ -54,7 +54,7 @@ fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
     object(&pod)
 }
 
-/// The pod as its executor binds it.
+/// The pod as bound by its executor.
 fn bound(name: &str, task: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
     let note = |it: &str| format!("k8s.mesosphere.io/{it}");
     pod(name, |pod| {
@@ -118,7 +118,7 @@ impl Bench {
         self.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Update.into()), update, ..Event::default() })));
     }
 
-    /// The calls made since this was last asked.
+    /// The calls since the last time.
     fn calls(&mut self) -> Vec<Call> {
         let done = std::mem::take(&mut self.done);
         let call = |action| if let Action::Call(call) = action { Some(*call) } else { None };
@@ -129,7 +129,7 @@ impl Bench {
         self.calls().iter().map(Call::r#type).collect()
     }
 
-    /// Launches a pod on agent `a`; the id of its task.
+    /// Launches a pod on agent `a`; returns the id of its task.
     fn launch(&mut self, name: &str) -> String {
         self.input(Input::Pod(pod(name, |_| {})));
         self.offer(offer(&format!("o-{name}"), "a", 4000));
@@ -196,7 +196,7 @@ fn what_an_agent_says_of_a_lost_executor_counts_whoever_spoke_before() {
     for (phase, reason, expected) in [
         ("Running", Reason::ExecutorTerminated, 1),
         ("Running", Reason::ContainerLimitationMemory, 1),
-        // It ended by itself, and its executor said so where the user sees it.
+        // It ended by itself, and its executor reported that to the user.
         ("Failed", Reason::ExecutorTerminated, 0),
     ] {
         let mut bench = Bench::subscribed();
@@ -384,7 +384,7 @@ fn a_launch_that_may_never_have_reached_its_unreachable_agent_is_repeated() {
     let again = bench.calls().into_iter().find_map(|call| call.accept).expect("a launch");
     let again = again.operations[0].launch.as_ref().unwrap().task_infos[0].task_id.value.clone();
     assert_ne!(again, task);
-    // Bound, it is its node's to say what becomes of it.
+    // The fate of a bound pod is up to its node.
     bench.input(Input::Pod(bound("p", &again, |_| {})));
     let unreachable = |bench: &mut Bench| bench.status(&again, TaskState::TaskUnreachable, Source::Master, Some(Reason::Reconciliation));
     unreachable(&mut bench);

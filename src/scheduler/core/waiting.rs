@@ -1,4 +1,4 @@
-//! Pods that wait: into the queue, and what their claims' changes mean for them.
+//! Waiting pods: queueing, and the effect of changes of their claims.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +10,13 @@ use crate::object::{Name, Object};
 use crate::scheduler::demand::PodFacts;
 
 impl Core {
-    /// Queues a pod, or takes in its new state.
+    /// Queues a pod, or updates a queued one.
     pub(super) fn wait(&mut self, now: Duration, mut facts: PodFacts, pod: Arc<Object>) {
         self.storage.wait(now, &mut facts);
         self.queue.put(now, facts, pod);
     }
 
-    /// Queues a pod again for which something came to nothing, after so many attempts: it is not tried at once.
+    /// Requeues a pod after a number of failed attempts, with back-off.
     pub(super) fn wait_longer(&mut self, now: Duration, mut facts: PodFacts, pod: Arc<Object>, attempts: u32) {
         let longest = self.settings.initial_pod_backoff.saturating_mul(1 << (attempts - 1).min(20)).min(self.settings.max_pod_backoff);
         let delay = longest.mul_f64(self.rng.random::<f64>());
@@ -24,7 +24,7 @@ impl Core {
         self.queue.requeue(now, facts, pod, attempts, delay);
     }
 
-    /// Looks again at the pods for whose claims something has changed.
+    /// Re-examines the pods whose claims have changed.
     pub(super) fn stir(&mut self, now: Duration) {
         loop {
             let stirred = self.storage.take_stirred();
@@ -43,10 +43,10 @@ impl Core {
             }
             stirred.offers.iter().for_each(|it| self.queue.try_again(it));
             if !stirred.later.is_empty() {
-                // What was kept for them is there for all.
+                // Resources that were kept for them are free for all pods.
                 self.queue.forget_tried();
             }
-            // Offers may have been declined that will do now.
+            // Offers may have been declined that fit now.
             self.leftovers = true;
         }
     }
@@ -57,7 +57,7 @@ impl Core {
         Some((facts, waiting.pod.clone(), waiting.attempts))
     }
 
-    /// Gives up claims that take too long to be bound, and with them the places of their pods.
+    /// Gives up bindings that take too long, and with them the places of their pods.
     pub(super) fn give_up_claims(&mut self, now: Duration) {
         for pod in self.storage.expire(now) {
             if let Some(waiting) = self.queue.get(&pod) {

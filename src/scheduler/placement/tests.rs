@@ -1,4 +1,4 @@
-//! Which pods are placed on which offers, and as what tasks.
+//! Placement of pods on offers, and the resulting tasks.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -76,7 +76,7 @@ impl World {
         self.queue.put(NOW, PodFacts::read(&pod, &rules()).unwrap(), pod);
     }
 
-    /// `pod@agent` of everything placed, in order of pods.
+    /// `pod@agent` of all placements, ordered by pod.
     fn round(&mut self) -> Vec<String> {
         let around = Around(&self.nodes, &self.roles, self.cost);
         let launches = round(NOW, &mut self.queue, &mut self.book, &mut self.spread, &mut self.storage, &around);

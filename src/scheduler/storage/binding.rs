@@ -1,5 +1,5 @@
-//! Claims that are being bound where a pod was placed: a volume is reserved for the claim, or its provisioner is told the node. The volume
-//! controller does the rest, and the API shows when it is done.
+//! Binding of claims at the place of a pod: the scheduler reserves a volume for the claim, or sets the node for its provisioner. The volume
+//! controller does the rest, and the API shows the result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use super::{Storage, Why};
 use crate::object::storage;
 use crate::object::{Name, Object, Revision};
 
-/// Something to be written. What comes of it is told by its serial number.
+/// A write for a binding. Its outcome is reported with its serial number.
 #[derive(Clone, Debug)]
 pub enum Write {
-    /// Reserve a volume for a claim, if it is still as it was seen.
+    /// Reserve a volume for a claim, unless the volume has changed.
     Reserve { volume: Arc<Object>, claim: Arc<Object>, serial: u64 },
-    /// Say on a claim, if it is still as it was seen, for which node its volume is to be made.
+    /// Set the node for which a claim's volume is to be provisioned, unless the claim has changed.
     Select { claim: Arc<Object>, host: Arc<str>, serial: u64 },
-    /// Take that off again.
+    /// Remove that node again.
     Unselect { claim: Arc<Object>, serial: u64 },
 }
 
@@ -31,10 +31,10 @@ impl Write {
     }
 }
 
-/// A claim that is being bound.
+/// A claim being bound.
 #[derive(Debug)]
 pub(super) struct Binding {
-    /// The pod that it was begun for.
+    /// The pod for which the binding was begun.
     pub(super) pod: Name,
     pub(super) host: Arc<str>,
     pub(super) how: How,
@@ -43,7 +43,7 @@ pub(super) struct Binding {
     until: Duration,
 }
 
-/// By what it is bound; `written` is when the API shows that.
+/// The way in which a claim is bound; `written` is the revision at which the API shows the write.
 #[derive(Debug)]
 pub(super) enum How {
     Volume {
@@ -53,15 +53,15 @@ pub(super) enum How {
     Provisioner {
         written: Option<Revision>,
     },
-    /// Not any more: its node is being taken off it.
+    /// The binding was given up: the selected node is being removed from the claim.
     Release,
 }
 
-/// What took too long is tried again so often.
+/// Retry interval of overdue bindings.
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Storage {
-    /// A node was chosen for a pod: binds its claims there, each to the volume chosen for it.
+    /// Binds the claims of a pod on the node chosen for it, each to the volume chosen for it.
     pub fn begin(&mut self, now: Duration, pod: &Name, host: &Arc<str>, claims: Vec<Name>, volumes: Vec<Option<Box<str>>>) {
         for (name, volume) in claims.into_iter().zip(volumes) {
             let Some(claim) = self.claims.get(&name).cloned() else { continue };
@@ -90,7 +90,7 @@ impl Storage {
         }
     }
 
-    /// Goes on with a claim that says already for which node its volume is to be made.
+    /// Continues the binding of a claim that already has a selected node.
     pub(super) fn resume(&mut self, now: Duration, pod: &Name, name: Name, host: Arc<str>) {
         let claim = self.claims[&name].clone();
         self.serial += 1;
@@ -105,7 +105,7 @@ impl Storage {
         self.bindings.insert(name, Binding { uid: claim.meta().uid.clone(), ..binding });
     }
 
-    /// Takes in what came of a write: the revision at which it is done, if it is.
+    /// Records the outcome of a write: its revision if it succeeded.
     pub fn written(&mut self, now: Duration, claim: &Name, serial: u64, at: Option<Revision>) {
         let Some(binding) = self.bindings.get_mut(claim).filter(|it| it.serial == serial) else { return };
         match (&mut binding.how, at) {
@@ -119,7 +119,7 @@ impl Storage {
         }
     }
 
-    /// Ends a binding that the API shows to be done, or to have come to nothing.
+    /// Ends a binding that the API shows to be complete or failed.
     pub(super) fn settle(&mut self, name: &Name) {
         let Some(binding) = self.bindings.get(name) else { return };
         let claim = self.claims.get(name).filter(|it| it.meta().uid == binding.uid);
@@ -134,14 +134,14 @@ impl Storage {
                     let volume = storage::volume(it);
                     volume.is_for(object) && volume.claim.as_ref().is_some_and(|it| !it.uid.is_empty())
                 };
-                // Not shown yet what was written.
+                // The cache does not show the write yet.
                 let is_old = |it: &Arc<Object>| written.is_none_or(|at| it.revision() < at);
                 if !volume.is_some_and(|it| is_old(it) || is_reserved(it)) {
                     self.give_up(name);
                 }
             }
             How::Provisioner { written: Some(at) } if object.revision() >= *at => {
-                // Its provisioner says that it cannot by taking the node away.
+                // The provisioner signals failure by removing the selected node.
                 if claim.volume.is_none() && claim.selected_node.as_deref() != Some(&*binding.host) {
                     self.give_up(name);
                 }
@@ -152,7 +152,7 @@ impl Storage {
         }
     }
 
-    /// What has taken too long is given up: the pods whose claims those are.
+    /// Gives up overdue bindings; returns the pods of their claims.
     pub fn expire(&mut self, now: Duration) -> Vec<Name> {
         let mut late = Vec::new();
         while let Some((at, _)) = self.due.first()
@@ -164,7 +164,7 @@ impl Storage {
         late
     }
 
-    /// A node is gone: no volume will be made for it.
+    /// A node was deleted: no volume will be provisioned for it.
     pub fn host_gone(&mut self, now: Duration, host: &str) {
         let on_host = self.bindings.iter().filter(|(_, it)| &*it.host == host && matches!(it.how, How::Provisioner { .. }));
         for claim in on_host.map(|(claim, _)| claim.clone()).collect::<Vec<_>>() {
@@ -178,7 +178,7 @@ impl Storage {
         let claim = self.claims.get(name)?.clone();
         match binding.how {
             How::Volume { .. } => self.give_up(name),
-            // Its volume is there.
+            // The volume exists already.
             How::Provisioner { .. } if storage::claim(&claim).volume.is_some() => {
                 self.postpone(name, now + self.timeout);
                 return None;
@@ -218,12 +218,12 @@ impl Storage {
         self.stir_users(claim);
     }
 
-    /// What is to be written since this was last asked.
+    /// The writes since the last call.
     pub fn take_writes(&mut self) -> Vec<Write> {
         std::mem::take(&mut self.writes)
     }
 
-    /// When a binding has taken too long.
+    /// When the next binding is overdue.
     pub fn next_due(&self) -> Option<Duration> {
         self.due.first().map(|(at, _)| *at)
     }

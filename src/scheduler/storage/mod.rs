@@ -1,5 +1,5 @@
-//! The claims of pods: whether a pod can be placed as its claims are, which nodes their volumes allow, and how claims that wait for their
-//! first consumer get a volume. What is to be written for that is handed out as [`Write`]s, what comes of it is told.
+//! The claims of pods: whether they allow a pod to be placed, the nodes that their volumes allow, and volumes for claims that wait for
+//! their first consumer. The necessary writes are returned as [`Write`]s; their outcomes are reported back.
 
 mod binding;
 mod shelf;
@@ -22,38 +22,38 @@ use shelf::{Shelves, Why};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodClaim {
     pub name: Name,
-    /// The pod brings it: it is made for this pod, and no other's will do.
+    /// An ephemeral volume's claim, created for this pod; the claim of another pod does not count.
     pub is_own: bool,
 }
 
-/// A volume that a pod is to get where it is placed: part of its [`Demand`](super::demand::Demand), so that pods whose claims ask for the
-/// same are looked at together.
+/// A volume that a pod is to get where it is placed: part of its [`Demand`](super::demand::Demand), so that pods with equal claims are
+/// placed together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Need {
     pub request: Arc<Request>,
-    /// The claim, if there is a volume that is meant for it and no other.
+    /// The claim, if a volume is reserved for it.
     pub claim: Option<Name>,
 }
 
 /// The claims that matter while a pod waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Claims that get their volume where the pod is placed, in the order of its needs.
+    /// Claims that get their volume where the pod is placed, in the order of the pod's needs.
     pub unbound: Vec<Name>,
     /// Claims that no other pod may use (`ReadWriteOncePod`).
     pub exclusive: Vec<Name>,
 }
 
-/// Why a pod cannot be placed, wherever that would be.
+/// Why a pod cannot be placed on any node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hold {
-    /// Because of what it is, in Kubernetes' words.
+    /// A property of the pod or its claims, in Kubernetes' words.
     Pod(String),
-    /// Because of something that is the same for each node.
+    /// A reason that is the same for each node.
     Nodes(&'static str),
-    /// A place was found, and its claims are being bound there.
+    /// The pod has a place, where its claims are being bound.
     Binding,
-    /// It has scheduling gates; its conditions say so from the beginning.
+    /// The pod has scheduling gates; its conditions say so from the beginning.
     Gated,
 }
 
@@ -63,7 +63,7 @@ const UNBOUND: &str = "pod has unbound immediate PersistentVolumeClaims";
 const EXCLUSIVE: &str = "ReadWriteOncePod";
 
 impl Hold {
-    /// What the pod's user is told, with so many nodes; `None`: nothing.
+    /// The message for the pod's user, given the number of nodes; `None`: no message.
     pub fn message(&self, nodes: usize) -> Option<String> {
         match self {
             Self::Pod(why) => Some(format!("0/{nodes} nodes are available: {why}.")),
@@ -73,48 +73,48 @@ impl Hold {
     }
 }
 
-/// Claims, volumes and classes, the pods that use them, and what is under way.
+/// Claims, volumes and classes, the pods that use them, and bindings in progress.
 #[derive(Debug)]
 pub struct Storage {
-    /// How long a claim may take to be bound.
+    /// How long the binding of a claim may take.
     timeout: Duration,
     claims: HashMap<Name, Arc<Object>>,
     classes: HashMap<Box<str>, Arc<Object>>,
     shelves: Shelves,
-    /// Those that use claims.
+    /// Pods that use claims.
     pods: HashMap<Name, User>,
-    /// By claim.
+    /// The pods that use each claim.
     users: HashMap<Name, BTreeSet<Name>>,
-    /// Waiting pods with claims that are not bound, by the claim's class.
+    /// Waiting pods with unbound claims, by the claims' class.
     seekers: HashMap<Box<str>, BTreeSet<Name>>,
     bindings: HashMap<Name, Binding>,
-    /// When bindings have taken too long.
+    /// Deadlines of bindings.
     due: BTreeSet<(Duration, Name)>,
     serial: u64,
     writes: Vec<Write>,
-    /// Pods to be looked at again; those of the second only after a while.
+    /// Pods to examine again; `repelled` ones only after a while.
     stirred: BTreeSet<Name>,
     repelled: BTreeSet<Name>,
-    /// Classes of which there are volumes that there were not.
+    /// Classes with new free volumes.
     restocked: HashSet<Box<str>>,
 }
 
 #[derive(Debug, Default)]
 struct User {
     claims: Vec<Name>,
-    /// The classes of those that are not bound.
+    /// The classes of its unbound claims.
     classes: Vec<Box<str>>,
-    /// It has a node, or is on its way there.
+    /// The pod has a node, or is on its way there.
     is_placed: bool,
 }
 
-/// Pods for which something has changed.
+/// Pods whose claims or volumes have changed.
 #[derive(Debug, Default)]
 pub struct Stirred {
     pub again: BTreeSet<Name>,
-    /// Their choice came to nothing: they are not to choose again at once.
+    /// Pods whose binding failed: they back off before they choose again.
     pub later: BTreeSet<Name>,
-    /// There are volumes that they have not seen.
+    /// Pods for which there are new volumes.
     pub offers: BTreeSet<Name>,
 }
 
@@ -183,7 +183,7 @@ impl Storage {
         }
     }
 
-    /// Others may have a volume now, if it is free.
+    /// A free volume may now suit other claims.
     fn restock(&mut self, volume: &str) {
         if self.shelves.is_free(volume) {
             self.restocked.extend(self.shelves.get(volume).map(|it| storage::volume(it).class.clone()));
@@ -206,7 +206,7 @@ impl Storage {
         self.restocked.insert(name);
     }
 
-    /// The names of the claims that are known, for those who have missed which went; so with the volumes and the classes.
+    /// The names of the known claims, for a watch that has missed deletions; likewise for volumes and classes.
     pub fn claims(&self) -> Vec<Name> {
         self.claims.keys().cloned().collect()
     }
@@ -223,13 +223,13 @@ impl Storage {
         self.stirred.extend(self.users.get(claim).into_iter().flatten().cloned());
     }
 
-    /// The pods for which something has changed since this was last asked.
+    /// The pods whose claims or volumes have changed since the last call.
     pub fn take_stirred(&mut self) -> Stirred {
         let offers = std::mem::take(&mut self.restocked).iter().filter_map(|it| self.seekers.get(it)).flatten().cloned().collect();
         Stirred { again: std::mem::take(&mut self.stirred), later: std::mem::take(&mut self.repelled), offers }
     }
 
-    /// A pod waits to be placed: adds to its demand what its claims ask for, or holds it back.
+    /// Before a pod is queued: adds its claims to its demand, or sets the reason to hold it back.
     pub fn wait(&mut self, now: Duration, pod: &mut PodFacts) {
         if pod.claims.is_empty() {
             return self.forget(&pod.name);
@@ -278,7 +278,7 @@ impl Storage {
         let classes = if is_placed { Vec::new() } else { self.unbound_classes(pod) };
         let claims: Vec<Name> = pod.claims.iter().map(|it| it.name.clone()).collect();
         if self.pods.get(&pod.name).is_some_and(|it| it.claims != claims) {
-            // The name was used again.
+            // The name was reused.
             self.forget(&pod.name);
         }
         let old = self.pods.insert(pod.name.clone(), User { claims, classes: classes.clone(), is_placed });
@@ -310,14 +310,14 @@ impl Storage {
         }
     }
 
-    /// Those who may use a claim only one at a time.
+    /// Wakes pods that may use an exclusive claim only one at a time.
     fn stir_rivals(&mut self, claim: &Name) {
         if self.claims.get(claim).is_some_and(|it| is_exclusive(it)) {
             self.stir_users(claim);
         }
     }
 
-    /// Takes down what a pod's claims ask for.
+    /// Adds the needs of a pod's claims to its demand.
     fn examine(&mut self, now: Duration, pod: &mut PodFacts) -> Result<(), Hold> {
         for claim in &pod.claims {
             self.check(pod, claim).map_err(Hold::Pod)?;
@@ -337,7 +337,7 @@ impl Storage {
             }
             match &claim.selected_node {
                 _ if self.bindings.contains_key(name) => being_bound = true,
-                // By an earlier run, or by another scheduler.
+                // Begun by an earlier run, or by another scheduler.
                 Some(host) => {
                     let host = Arc::from(&**host);
                     self.resume(now, &pod.name, name.clone(), host);
@@ -349,7 +349,7 @@ impl Storage {
                 }
             }
         }
-        // The one that asks for less chooses first, so that it does not take what only another could use.
+        // The smallest need chooses first, so that it does not take a volume that only a larger one could use.
         unbound.sort_by_key(|(need, _)| need.request.size);
         (pod.demand.needs, pod.wanted.unbound) = unbound.into_iter().unzip();
         if self.are_in_use(&pod.wanted.exclusive, &pod.name) {
@@ -362,7 +362,7 @@ impl Storage {
         if being_bound { Err(Hold::Binding) } else { Ok(()) }
     }
 
-    /// Whether a claim is there to be used, in Kubernetes' words if not.
+    /// Whether a claim can be used; if not, why, in Kubernetes' words.
     fn check(&self, pod: &PodFacts, PodClaim { name, is_own }: &PodClaim) -> Result<(), String> {
         let Some(claim) = self.claims.get(name) else {
             return Err(if *is_own {
@@ -389,24 +389,24 @@ impl Storage {
         self.classes.get(&request.class).map(|it| storage::class(it))
     }
 
-    /// Whether one of these claims is used by a pod, other than this one, that is placed.
+    /// Whether another placed pod uses one of these claims.
     fn are_in_use(&self, exclusive: &[Name], pod: &Name) -> bool {
         let mut users = exclusive.iter().filter_map(|it| self.users.get(it)).flatten();
         users.any(|it| it != pod && self.pods.get(it).is_some_and(|it| it.is_placed))
     }
 
-    /// Whether a pod's claims have been given to others since it was last examined, or are about to be bound.
+    /// Whether other pods have got a pod's claims since it was last examined, or these are being bound.
     pub fn are_taken(&self, wanted: &Wanted, pod: &Name) -> bool {
         self.are_in_use(&wanted.exclusive, pod) || wanted.unbound.iter().any(|it| self.bindings.contains_key(it))
     }
 
-    /// Whether there is no volume for one of these on any node.
+    /// Whether one of these needs has no volume on any node.
     pub fn are_hopeless(&self, needs: &[Need]) -> bool {
         let provided = |it: &Need| it.claim.is_some() || self.class_of(&it.request).is_some_and(Class::has_provisioner);
         needs.iter().any(|it| !provided(it) && self.shelves.is_hopeless(&it.request))
     }
 
-    /// A volume for each need, on a node; `None` stands for one that its provisioner makes.
+    /// A volume for each need, on a node; `None` stands for one to be provisioned.
     pub fn choose(&self, needs: &[Need], node: &NodeFacts) -> Option<Vec<Option<Box<str>>>> {
         let mut chosen: Vec<Option<&str>> = Vec::new();
         for Need { request, claim } in needs {

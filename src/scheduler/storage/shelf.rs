@@ -1,4 +1,4 @@
-//! The volumes there are, and among them those that claims can be given, by class and by where they can be used.
+//! All volumes, and an index of the free ones by class and by node label.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use crate::util::quantity::Quantity;
 
 const NODE_NAME: &str = "metadata.name";
 
-/// Volumes in the order of their size.
+/// Volumes ordered by size.
 type Sizes = BTreeSet<(Quantity, Box<str>)>;
 
 /// All volumes.
 #[derive(Debug, Default)]
 pub struct Shelves {
     volumes: HashMap<Box<str>, Arc<Object>>,
-    /// Of those that nobody has or is about to get, by class.
+    /// Free volumes by class; volumes that a claim has, or is about to get, are not free.
     free: HashMap<Box<str>, Shelf>,
-    /// Volumes that are reserved, by the claim.
+    /// Reserved volumes by claim.
     meant: HashMap<Name, BTreeSet<Box<str>>>,
-    /// Claims that name a volume, or for which it was chosen.
+    /// Volumes that a claim names, or that were chosen for a claim.
     spoken_for: HashMap<Box<str>, BTreeSet<(Name, Why)>>,
 }
 
-/// Why a volume is not to be given to others, whatever it says itself.
+/// Why a volume may not be given to others, whatever its own state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// The claim names it.
+    /// The claim names the volume.
     Named,
-    /// It was chosen for the claim.
+    /// The volume was chosen for the claim.
     Chosen,
 }
 
-/// The free volumes of a class. There may be thousands on as many nodes, of which each node sees its own.
+/// The free volumes of a class. There may be thousands on as many nodes; each node looks only at its own.
 #[derive(Debug, Default)]
 struct Shelf {
     all: Sizes,
     anywhere: Sizes,
-    /// By a label that their nodes must have, and its value.
+    /// By a label that the volume requires of its nodes, and the label's value.
     by_label: HashMap<Box<str>, HashMap<Box<str>, Sizes>>,
 }
 
@@ -52,7 +52,7 @@ impl Shelves {
         self.volumes.keys().map(|it| &**it)
     }
 
-    /// Takes in a volume's newest state.
+    /// Updates a volume.
     pub fn put(&mut self, volume: Arc<Object>) {
         self.remove(volume.name());
         if let Some(claim) = &storage::volume(&volume).claim {
@@ -76,13 +76,13 @@ impl Shelves {
         }
     }
 
-    /// Notes that a volume is a claim's.
+    /// Records that a volume belongs to a claim, for this reason.
     pub fn speak_for(&mut self, volume: &str, claim: &Name, why: Why) {
         self.unshelve(volume);
         self.spoken_for.entry(volume.into()).or_default().insert((claim.clone(), why));
     }
 
-    /// Notes that it is not, or not for this reason.
+    /// Removes such a record.
     pub fn withdraw(&mut self, volume: &str, claim: &Name, why: Why) {
         let Some(claims) = self.spoken_for.get_mut(volume) else { return };
         claims.remove(&(claim.clone(), why));
@@ -92,20 +92,20 @@ impl Shelves {
         }
     }
 
-    /// The claims that a volume is spoken for by, or meant for.
+    /// The claims that a volume belongs to or is reserved for.
     pub fn claims(&self, volume: &str) -> BTreeSet<Name> {
         let meant = self.volumes.get(volume).and_then(|it| storage::volume(it).claim.as_ref());
         let spoken_for = self.spoken_for.get(volume).into_iter().flatten().map(|(claim, _)| claim.clone());
         spoken_for.chain(meant.map(|it| Name::new(&it.namespace, &it.name))).collect()
     }
 
-    /// The volume that is meant for a claim.
+    /// The volume that is reserved for a claim.
     pub fn meant(&self, claim: &Object) -> Option<&Arc<Object>> {
         let meant = self.meant.get(&claim.meta().name).into_iter().flatten().map(|it| &self.volumes[it]);
         meant.filter(|it| storage::is_meant(it, claim)).min_by_key(|it| it.name())
     }
 
-    /// The smallest volume on a node that suits a request and is none of `but`.
+    /// The smallest volume on a node that suits a request and is not in `but`.
     pub fn find(&self, request: &Request, node: &NodeFacts, but: &[&str]) -> Option<&Arc<Object>> {
         let shelf = self.free.get(&request.class)?;
         let smallest = |sizes: &Sizes| {
@@ -117,13 +117,13 @@ impl Shelves {
         shelf.of(node).filter_map(smallest).min_by_key(|(size, _)| *size).map(|(_, volume)| volume)
     }
 
-    /// Whether no node whatever has a volume for a request.
+    /// Whether no node has a volume for a request.
     pub fn is_hopeless(&self, request: &Request) -> bool {
         let largest = self.free.get(&request.class).and_then(|it| it.all.last());
         largest.is_none_or(|(size, _)| *size < request.size)
     }
 
-    /// Whether claims that ask for what it is can be given it.
+    /// Whether the volume is free for any claim that it suits.
     pub fn is_free(&self, volume: &str) -> bool {
         let Some(seen) = self.volumes.get(volume).map(|it| storage::volume(it)) else { return false };
         self.free.get(&seen.class).is_some_and(|it| it.all.contains(&(seen.capacity, volume.into())))
@@ -173,7 +173,7 @@ impl Shelves {
 }
 
 impl Shelf {
-    /// Among these are all that can be used on a node.
+    /// A superset of the volumes that are usable on a node.
     fn of(&self, node: &NodeFacts) -> impl Iterator<Item = &Sizes> {
         let here = self.by_label.iter().filter_map(|(label, values)| {
             let value = if &**label == NODE_NAME { Some(&*node.name) } else { node.label(label) };
@@ -183,7 +183,7 @@ impl Shelf {
     }
 }
 
-/// The label, or the field, and the one value that a volume asks of its nodes, if it does so in the way of local volumes.
+/// The label or field, and its only allowed value, that a volume requires of its nodes, in the manner of local volumes.
 fn place(volume: &storage::Volume) -> Option<(&str, &str)> {
     let [term] = volume.nodes.as_deref()? else { return None };
     let by_label = term.match_expressions.iter().filter(|it| &*it.key != NODE_NAME);

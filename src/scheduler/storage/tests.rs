@@ -1,4 +1,4 @@
-//! Which volumes there are for a claim on a node.
+//! The choice of volumes for claims on a node.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn request(size: &str) -> Arc<Request> {
     storage::claim(&claim("c", size, json!({}))).asks.clone()
 }
 
-/// A class, and nothing of it.
+/// Only a class, without volumes.
 fn storage() -> Storage {
     let mut storage = Storage::new(Duration::from_secs(600));
     let class = json!({"metadata": {"name": "s"}, "provisioner": storage::NO_PROVISIONER, "volumeBindingMode": "WaitForFirstConsumer"});
@@ -38,7 +38,7 @@ fn storage() -> Storage {
     storage
 }
 
-/// A pod that waits with these claims.
+/// A waiting pod with these claims.
 fn waiting(storage: &mut Storage, name: &str, claims: &[&str]) -> PodFacts {
     let volumes: Vec<Value> = claims.iter().map(|it| json!({"name": it, "persistentVolumeClaim": {"claimName": it}})).collect();
     let pod =

@@ -11,7 +11,7 @@ fn stored(resource: ResourceRef, object: &Value, revision: Revision) -> Arc<Obje
     Object::from_stored(resource, object.to_string().as_bytes(), revision).unwrap()
 }
 
-/// Of a class `local` whose volumes nobody makes, unless it is changed.
+/// A claim of class `local`, which has no provisioner, with changes.
 fn claim(name: &str, change: impl FnOnce(&mut Value)) -> Value {
     let mut claim = json!({"metadata": {"name": name, "namespace": "n", "uid": format!("uid-{name}"), "annotations": {}},
         "spec": {"storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -28,7 +28,7 @@ fn bound_to(volume: &str) -> impl FnOnce(&mut Value) {
     }
 }
 
-/// A disk of a host.
+/// A local disk of a host.
 fn volume(name: &str, host: &str, claim: Option<&str>) -> Value {
     let term = json!({"matchExpressions": [{"key": HOSTNAME, "operator": "In", "values": [host]}]});
     let reference = claim.map(|it| json!({"namespace": "n", "name": it, "uid": format!("uid-{it}")}));
@@ -64,13 +64,13 @@ impl Bench {
         }
     }
 
-    /// `pod@agent` of what was launched since this was last asked.
+    /// The launches since the last time, as `pod@agent`.
     fn launched(&mut self) -> Vec<String> {
         let launches = self.calls().into_iter().filter_map(|call| call.accept).flat_map(|it| it.operations).filter_map(|it| it.launch);
         launches.flat_map(|it| it.task_infos).map(|it| format!("{}@{}", it.name.split('.').next().unwrap(), it.agent_id.value)).collect()
     }
 
-    /// What was to be written since this was last asked; the rest is kept.
+    /// The writes since the last time; other actions are kept.
     fn writes(&mut self) -> Vec<Write> {
         let (writes, rest) = std::mem::take(&mut self.done).into_iter().partition(|it| matches!(it, Action::Bind(_)));
         self.done = rest;
@@ -82,7 +82,7 @@ impl Bench {
         self.input(Input::Bound { claim: write.claim().meta().name.clone(), serial: write.serial(), at });
     }
 
-    /// What the pod's condition is to say, once it is written.
+    /// The message to be written into the pod's condition.
     fn marked(&mut self) -> Option<String> {
         self.done.clear();
         self.wait(S * 3);
@@ -91,7 +91,7 @@ impl Bench {
     }
 }
 
-/// A write in short: `claim <- volume`, `claim @ host`, `claim @`.
+/// A write as a short text: `claim <- volume`, `claim @ host`, `claim @`.
 fn brief(write: &Write) -> String {
     let claim = write.claim().name();
     match write {
@@ -129,7 +129,7 @@ fn pods_are_held_back_for_their_claims() {
         assert_eq!((bench.launched(), bench.core.queue.ready()), (Vec::new(), 0));
         assert_eq!(bench.marked(), Some(format!("0/1 nodes are available: {message}")));
         assert_eq!(bench.marked(), None, "once");
-        // It wakes up.
+        // The pod is released.
         bench.volume(&volume("v", "host-a", Some("c")), 2);
         bench.claim(&super::claims::claim("c", bound_to("v")), 3);
         bench.offers(&["a"]);
@@ -185,14 +185,14 @@ fn two_pods_do_not_get_one_volume() {
     bench.offers(&["a"]);
     let writes = bench.writes();
     assert_eq!(writes.iter().map(brief).collect::<Vec<_>>(), ["c <- v"]);
-    // Somebody else was faster.
+    // Another claim got the volume first.
     bench.volume(&volume("v", "host-a", Some("x")), 2);
     bench.written(&writes[0], None);
     assert!(bench.writes().is_empty());
     bench.volume(&volume("w", "host-a", None), 3);
     let writes = bench.writes();
     assert_eq!(writes.iter().map(brief).collect::<Vec<_>>(), ["d <- w"], "the other is not to try again at once");
-    // What was written is undone.
+    // The reservation is undone.
     bench.written(&writes[0], Some(5));
     bench.volume(&volume("w", "host-a", None), 4);
     bench.wait(S * 2);
@@ -220,7 +220,7 @@ fn provisioners_are_told_the_node() {
     bench.claim(&claim("c", |_| ()), 2);
     bench.claim(&with_node(claim("c", |_| ()), "host-b"), 3);
     assert!(bench.writes().is_empty());
-    // It cannot be made there, this time.
+    // The provisioner refuses, this time.
     bench.claim(&claim("c", |_| ()), 4);
     assert!(bench.writes().is_empty(), "not at once");
     bench.wait(S * 2);
@@ -228,7 +228,7 @@ fn provisioners_are_told_the_node() {
     assert_eq!(writes.iter().map(brief).collect::<Vec<_>>(), ["c @ host-b"]);
     bench.written(&writes[0], Some(5));
     bench.claim(&with_node(claim("c", |_| ()), "host-b"), 5);
-    // Nothing comes of it.
+    // No progress.
     bench.done.clear();
     bench.wait(BIND_TIMEOUT - S * 5);
     assert!(bench.writes().is_empty());
@@ -244,7 +244,7 @@ fn provisioners_are_told_the_node() {
     assert!(bench.writes().is_empty(), "not before it is taken off");
     bench.claim(&claim("c", |_| ()), 6);
     assert_eq!(bench.writes().iter().map(brief).collect::<Vec<_>>(), ["c @ host-b"]);
-    // Its node goes.
+    // The node is deleted.
     bench.claim(&with_node(claim("c", |_| ()), "host-b"), 7);
     bench.input(Input::NodeGone("host-b".into()));
     assert_eq!(bench.writes().iter().map(brief).collect::<Vec<_>>(), ["c @"]);
