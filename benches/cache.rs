@@ -1,4 +1,4 @@
-//! How fast the object cache lists and tells its watchers, and what a pod costs in memory.
+//! Speed of lists and watches of the object cache, and memory per pod.
 //!
 //! `cargo bench --bench cache`
 
@@ -116,7 +116,7 @@ async fn fan_out(what: &str, queries: Vec<Query>, per_second: u32) {
                 for frame in frames {
                     if let Frame::Events(frame, revision) = frame {
                         bytes += frame.len();
-                        // Who watches everything may be sent several changes at once.
+                        // A watcher of everything may get several changes in one frame.
                         let first = if wide { seen + 1 } else { revision };
                         latencies.extend((first..=revision).map(|it| now - *written[it as usize].get().unwrap()));
                         seen = revision;
@@ -135,7 +135,7 @@ async fn fan_out(what: &str, queries: Vec<Query>, per_second: u32) {
         cache.apply(put(object), revision);
     }
     let took = begun.elapsed();
-    // The last changes are on their way yet.
+    // The last changes are still on their way.
     tokio::time::sleep(Duration::from_millis(500)).await;
     done.send(true).unwrap();
     let (mut latencies, mut bytes) = (Vec::new(), 0);

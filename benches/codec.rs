@@ -1,4 +1,4 @@
-//! What each step of a create costs in one thread, for a pod of the kind that controllers make.
+//! CPU time of each step of a create, in one thread, for a typical pod of a controller.
 //!
 //! `cargo bench --bench codec`
 
@@ -28,7 +28,7 @@ fn body() -> Bytes {
     pod.to_string().into()
 }
 
-/// Prints what a call costs; what it works on is made before.
+/// Prints the time of a call, without the preparation of its input.
 fn step<I: Clone, O>(name: &str, input: &I, work: impl Fn(I) -> O) {
     let mut spent = Duration::ZERO;
     for _ in 0..ROUNDS / 100 {

@@ -1,5 +1,5 @@
-//! How fast the controllers bring a cluster to what its objects say, and what they cost when there is nothing to do: `km apiserver` on its
-//! embedded store and `km controller-manager`, each a process of its own, without nodes.
+//! How fast the controllers reach the desired state, and their cost when idle: `km apiserver` on its embedded store and `km
+//! controller-manager`, each in its own process, without nodes.
 //!
 //! `scripts/bench controllers`, or `KM=path-of-km cargo bench --bench controllers`
 
@@ -26,11 +26,11 @@ use serde_json::{Value, json};
 use server::{ApiServer, Process};
 
 const DEPLOYMENTS: usize = 5_000;
-/// Deployments created at a time.
+/// Concurrent creations of Deployments.
 const CONNECTIONS: usize = 16;
-/// No progress for so long is a failure.
+/// This long without progress is a failure.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long idle controllers are watched.
+/// How long idle controllers are measured.
 const IDLE: Duration = Duration::from_secs(20);
 
 #[tokio::main]
@@ -43,7 +43,7 @@ async fn main() {
     let manager = Manager::start(Path::new(&km), &server);
     let access = Access::load(&[server.address.to_string()], None).unwrap();
     let client = Client::new(Arc::new(Http::new(&access).unwrap()));
-    // Controllers are at work when the service account is there.
+    // Once the service account exists, the controllers are running.
     while client.get(&resource::SERVICE_ACCOUNT, "default", "default").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -97,12 +97,12 @@ fn deployment(n: usize) -> Value {
     })
 }
 
-/// Of the store: it counts what is written.
+/// The store's revision, which counts all writes.
 async fn revision(client: &Client) -> u64 {
     client.list(&resource::NAMESPACE, "").await.unwrap().revision
 }
 
-/// How many there are. Without a list of them all: clients and server share the machine.
+/// The number of objects, without listing them all: clients and server share the machine.
 async fn count(client: &Client, resource: ResourceRef) -> usize {
     let page = client.get_path(&format!("{}?limit=1", resource.url("default"))).await.unwrap();
     let page: Value = serde_json::from_slice(&page).unwrap();
@@ -134,7 +134,7 @@ struct Manager {
 impl Manager {
     fn start(km: &Path, server: &ApiServer) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // No Mesos: there are no nodes either.
+        // No Mesos, and so no nodes.
         let cloud = dir.path().join("cloud.conf");
         std::fs::write(&cloud, "[mesos-cloud]\n\tmesos-master = 127.0.0.1:1\n").unwrap();
         let mut command = Command::new(km);

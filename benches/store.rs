@@ -1,7 +1,7 @@
-//! How many durable writes a second each store takes, by number of concurrent writers. Beside the store on etcd stands the bare etcd client,
-//! making the same transactions.
+//! Durable writes per second of each store, by number of concurrent writers. The store on etcd is compared with the bare etcd client making
+//! the same transactions.
 //!
-//! `cargo bench --bench store [-- SECONDS]`; SECONDS (default 2) are spent on each number.
+//! `cargo bench --bench store [-- SECONDS]`; each number takes SECONDS (default 2).
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark talks to a terminal and may stop at any failure")]
 
@@ -18,7 +18,7 @@ use km::store::{Expect, Outcome, Store};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// As large as the pods of a real cluster.
+/// The typical size of a pod in a real cluster.
 const VALUE: usize = 3000;
 const WRITERS: [usize; 4] = [1, 8, 64, 256];
 /// For the time to open a store.
@@ -82,7 +82,7 @@ impl Measured {
     }
 }
 
-/// Lets `writers` tasks each create one key after another.
+/// Runs `writers` tasks, each of which creates one key after another.
 async fn measure<F>(name: &'static str, writers: usize, time: Duration, create: &dyn Fn(String, Bytes) -> F) -> Measured
 where
     F: Future<Output = ()> + Send + 'static,
@@ -113,7 +113,7 @@ where
     Measured { name, writers, rate, p50: at(0.5), p99: at(0.99) }
 }
 
-/// How long it takes to open a store that was left without being closed.
+/// Time to open a store that was not closed.
 async fn reopen() {
     let dir = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Embedded::open(embedded::Config::new(dir.path())).unwrap();
@@ -126,7 +126,7 @@ async fn reopen() {
         tasks.spawn(create(store.clone(), format!("/registry/pods/default/{n:08}"), value.clone()));
     }
     tasks.join_all().await;
-    // As a crash would leave it.
+    // The state after a crash.
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap()) {
         std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
@@ -141,7 +141,7 @@ async fn reopen() {
     println!("\n{OBJECTS} objects: opened after a crash in {opened:.2?}, all read in {read:.2?}");
 }
 
-/// An etcd of the benchmark's own.
+/// The benchmark's own etcd.
 struct Server {
     child: Child,
     url: String,

@@ -1,7 +1,7 @@
 //! km: Kubernetes on Apache Mesos, in one executable.
 //!
-//! The modules are layers, listed bottom to top: a module may use only those listed before its own (`cli` may use all). The test
-//! `tests/it/tidy.rs` holds that. ARCHITECTURE.md is the picture to read first.
+//! The modules are layers, listed bottom to top: a module may use only those listed before it (`cli` may use all). The test
+//! `tests/it/tidy.rs` enforces this. Begin with ARCHITECTURE.md.
 
 pub mod util;
 

@@ -1,4 +1,4 @@
-//! What an API server on its embedded store keeps in memory, and how soon it is ready: empty, and with very many pods.
+//! Memory of an API server on its embedded store, and time from its start until it is ready: empty, and with very many pods.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::server::ApiServer;
 
 const PODS: usize = 100_000;
 const CONNECTIONS: usize = 64;
-/// Variables of a pod that is about 3 kB as clients get it.
+/// Variables of a pod whose JSON has about 3 kB.
 const VARIABLES: usize = 18;
 
 pub(super) async fn measure(km: &Path) {

@@ -1,4 +1,4 @@
-//! Drives callers as fast as they go, within bounds, and sums up what they saw.
+//! Drives callers at full speed, within bounds, and sums up their results.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-/// No number takes longer.
+/// Time limit of each number.
 const LIMIT: Duration = Duration::from_secs(15);
 
 pub(super) trait Caller: Send + 'static {
-    /// Makes request `n` and gives the size of its answer, in bytes.
+    /// Makes request `n` and returns the size of its response in bytes.
     fn call(&mut self, n: usize) -> impl Future<Output = usize> + Send;
 }
 
-/// What came of it.
+/// The result of a run.
 pub(super) struct Measured {
-    /// Of every request that was answered, ascending.
+    /// Latencies of all answered requests, ascending.
     pub(super) latencies: Vec<Duration>,
     pub(super) bytes: usize,
     pub(super) took: Duration,
-    /// What the server computed meanwhile, if that was looked at.
+    /// CPU time of the server meanwhile, if measured.
     pub(super) computed: Option<Duration>,
 }
 
@@ -31,7 +31,7 @@ impl Measured {
         Self { latencies, bytes, took, computed: None }
     }
 
-    /// A second.
+    /// Requests per second.
     pub(super) fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()
     }
@@ -50,8 +50,8 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Lets all callers make requests, each one after another, until `count` are made or the time is over. Those that are made are the first
-/// ones, without gaps.
+/// Lets all callers make one request after another, until `count` are made or the time is over. The requests made are the first ones,
+/// without gaps.
 pub(super) async fn drive<C: Caller>(callers: Vec<C>, count: usize) -> Measured {
     let next = Arc::new(AtomicUsize::new(0));
     let begun = Instant::now();

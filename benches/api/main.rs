@@ -1,8 +1,9 @@
-//! How many requests a second an API server takes over HTTP keep-alive connections, and how soon its watchers know: on the embedded store, and
-//! on etcd beside the bare etcd client. What it keeps in memory, and how soon it is ready.
+//! Requests per second of an API server over HTTP keep-alive connections, and latency of its watches: on the embedded store, and on etcd in
+//! comparison with the bare etcd client. Also its memory, and time from its start until it is ready.
 //!
-//! `scripts/bench api [PART]`, or `KM=path-of-km cargo bench --bench api -- [PART]`; the parts are `requests`, `creates` (of these only the
-//! first), `watch` and `footprint`. If KUBE_APISERVER names one, a kube-apiserver serves the same requests on the same etcd. Beside the rates stands what the server computed for each request, which says more than they do where
+//! `scripts/bench api [PART]`, or `KM=path-of-km cargo bench --bench api -- [PART]`; the parts are `requests`, `creates` (a subset of
+//! `requests`), `watch` and `footprint`. If KUBE_APISERVER names a kube-apiserver, it serves the same requests on the same etcd. Next to
+//! the rates is the server's CPU time per request, which is more meaningful on a shared machine.
 //! others use the machine.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
@@ -23,14 +24,14 @@ use load::{Caller, Measured, drive};
 use request::{Ask, Request};
 use server::{ApiServer, Etcd};
 
-/// How many pods are created in all, by so many connections at a time.
+/// How many pods are created in total, and over how many connections.
 const CREATED: [(usize, usize); 2] = [(8, 4_000), (64, 16_000)];
 const READ: usize = 30_000;
 const LISTS: usize = 40;
-/// Every list is as large as all pods, so a few at a time are enough.
+/// Every list contains all pods, so few concurrent ones are enough.
 const LISTERS: [usize; 2] = [1, 8];
 
-/// What is measured: everything, or what the command line says.
+/// The parts to measure: all, or the one on the command line.
 struct Parts(Option<String>);
 
 impl Parts {
@@ -77,7 +78,7 @@ async fn main() {
     compare(&etcd, &ours).await;
 }
 
-/// What was done, over how many connections, and how often a second.
+/// Operation, number of connections, rate per second.
 type Rates = Vec<(&'static str, usize, f64)>;
 
 async fn measure(store: &'static str, server: &ApiServer, parts: &Parts) -> Rates {
@@ -97,7 +98,7 @@ async fn requests(store: &'static str, server: &ApiServer, parts: &Parts) -> Rat
         let made = ask(server, connections, count, move |n| Request::create(&name(first + n))).await;
         report("create pods", connections, &made);
         rates.push(("create", connections, made.rate()));
-        // Those of the next round are named on from here, however many of these there was time for.
+        // The next round's names start from here, however many pods there was time for.
         pods += made.latencies.len();
     }
     if !parts.has("requests") {
@@ -133,7 +134,7 @@ fn name(n: usize) -> String {
     format!("web-{n:06}")
 }
 
-/// As many writes and reads by the etcd client alone, over as many connections. It writes what a client of km writes, not what km makes of it.
+/// As many writes and reads by the bare etcd client, over as many connections. It writes the request body, not km's encoding of it.
 async fn compare(etcd: &Etcd, ours: &Rates) {
     for (what, connections, ours) in ours.iter().filter(|(what, ..)| *what != "list") {
         let put = *what == "create";
@@ -149,10 +150,10 @@ async fn compare(etcd: &Etcd, ours: &Rates) {
     }
 }
 
-/// The etcd client, as it is.
+/// The bare etcd client.
 struct Bare {
     client: Client,
-    /// What it puts; `None` if it gets.
+    /// The values to put; `None` to get.
     puts: Option<Arc<Vec<Bytes>>>,
 }
 
@@ -164,7 +165,7 @@ impl Caller for Bare {
                 0
             }
             None => {
-                // Those that were written in the first round.
+                // The keys of the first round.
                 let answer = self.client.get(format!("/bare/{:06}", n % CREATED[0].1), None).await.unwrap();
                 answer.kvs().iter().map(|it| it.value().len()).sum()
             }

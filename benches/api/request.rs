@@ -1,4 +1,4 @@
-//! Keep-alive connections to an API server, and the requests that are made over them.
+//! Keep-alive connections to an API server, and requests over them.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::load::Caller;
 
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
-/// By which a kube-apiserver knows us.
+/// Authenticates to a kube-apiserver.
 pub(super) const TOKEN: &str = "bench";
 pub(super) const CONFIG_MAPS: &str = "/api/v1/configmaps";
 
@@ -56,10 +56,10 @@ impl Request {
         Self { method: Method::GET, path, body: Bytes::new() }
     }
 
-    /// As it goes over the wire.
+    /// The encoded request.
     pub(super) fn bytes(&self) -> Bytes {
         let Self { method, path, body } = self;
-        // Who needs no token overlooks it.
+        // Servers without authentication ignore the token.
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: km\r\nAccept: application/json\r\nContent-Type: application/json\r\nAuthorization: Bearer {TOKEN}\r\n"
         );
@@ -67,7 +67,7 @@ impl Request {
     }
 }
 
-/// A pod as a controller would create it; with 16 variables, of about 1.5 kB.
+/// A pod as a controller creates it; about 1.5 kB with 16 variables.
 pub(super) fn pod(name: &str, variables: usize) -> Bytes {
     let env: Vec<_> = (0..variables).map(|it| json!({"name": format!("VARIABLE_{it}"), "value": format!("some value {it}")})).collect();
     let resources = json!({"limits": {"cpu": "100m", "memory": "64Mi"}, "requests": {"cpu": "100m", "memory": "64Mi"}});
@@ -82,7 +82,7 @@ pub(super) fn pod(name: &str, variables: usize) -> Bytes {
 
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// What moves its bytes; ends with it.
+    /// Drives the connection; ends with it.
     _driver: JoinSet<()>,
 }
 
@@ -96,7 +96,7 @@ impl Connection {
         Self { sender, _driver: driver }
     }
 
-    /// The answer, which must be a success.
+    /// The response, which must be a success.
     pub(super) async fn send(&mut self, request: Request) -> Response<Incoming> {
         let (method, path) = (request.method.clone(), request.path.clone());
         let head = ::http::Request::builder().method(request.method).uri(request.path).header(header::HOST, "km");
@@ -111,21 +111,21 @@ impl Connection {
     }
 }
 
-/// Makes one request after another on a connection of its own. The requests are made before, and the answers read no further than need be:
-/// what this costs is taken from the server beside it.
+/// Makes one request after another on its own connection. Requests are encoded beforehand, and responses parsed no further than necessary:
+/// the client's CPU time is lost to the server.
 pub(super) struct Ask {
     stream: Box<dyn Socket>,
     parser: Parser,
     requests: Arc<Vec<Bytes>>,
 }
 
-/// What bytes go over: plain, or TLS.
+/// A plain or TLS connection.
 trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 impl Ask {
-    /// A connection, with TLS if the server wants it.
+    /// Opens a connection, with TLS if the server needs it.
     pub(super) async fn open(server: SocketAddr, tls: Option<&TlsConnector>, requests: Arc<Vec<Bytes>>) -> io::Result<Self> {
         let plain = TcpStream::connect(server).await?;
         plain.set_nodelay(true)?;
@@ -136,7 +136,7 @@ impl Ask {
         Ok(Self { stream, parser: Parser::default(), requests })
     }
 
-    /// Makes request `n`; the status of the answer and the size of its body.
+    /// Makes request `n`; returns the status of the response and the size of its body.
     pub(super) async fn ask(&mut self, n: usize) -> Result<(u16, usize), http::Error> {
         const READ: usize = 64 << 10;
         self.stream.write_all(&self.requests[n]).await?;

@@ -1,4 +1,4 @@
-//! The servers that are measured, each on free ports and in a directory of its own; they end with their owners.
+//! The measured servers, each on free ports and in its own directory; they end with their owners.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -13,17 +13,17 @@ use tokio_rustls::TlsConnector;
 use super::request::{Ask, Request, TOKEN};
 
 const RANGE: &str = "--service-cluster-ip-range=10.10.10.0/24";
-/// No controllers run, so there are no service accounts. What else a kube-apiserver would do by itself is turned off there.
+/// No controllers run, so there are no service accounts. Other work that a kube-apiserver does by itself is turned off.
 const PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ResourceQuota";
 const OTHER_PLUGINS: &str = "ServiceAccount,TaintNodesByCondition,PodSecurity,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
     StorageObjectInUseProtection,PersistentVolumeClaimResize,RuntimeClass,CertificateApproval,CertificateSigning,ClusterTrustBundleAttest,\
     CertificateSubjectRestriction,DefaultIngressClass,MutatingAdmissionPolicy,MutatingAdmissionWebhook,ValidatingAdmissionPolicy,\
     ValidatingAdmissionWebhook";
 
-/// How long one may take to start.
+/// Time for a server to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A process that is measured, ended with its owner.
+/// A measured process, ended with its owner.
 pub(super) struct Process(Child);
 
 impl Process {
@@ -31,25 +31,25 @@ impl Process {
         command.spawn().map(Self)
     }
 
-    /// What it has computed so far, in the kernel too.
+    /// CPU time so far, user and system.
     pub(super) fn computed(&self) -> Duration {
-        // Linux counts in hundredths of a second, whatever it measures in.
+        // Linux reports hundredths of a second, whatever its clock.
         const TICK: Duration = Duration::from_millis(10);
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        // The name, in parentheses, may hold anything.
+        // The name, in parentheses, may contain anything.
         let (_, after_name) = stat.rsplit_once(") ").unwrap();
         let ticks: u32 = after_name.split(' ').skip(11).take(2).map(|it| it.parse::<u32>().unwrap()).sum();
         TICK * ticks
     }
 
-    /// What it keeps in memory, in MB.
+    /// Resident memory in MB.
     pub(super) fn resident(&self) -> f64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
         let line = status.lines().find(|it| it.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1e3
     }
 
-    /// Waits until it has had nothing to do for two seconds.
+    /// Waits until the process has been idle for two seconds.
     pub(super) async fn quiet(&self) {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
@@ -75,10 +75,10 @@ fn free() -> SocketAddr {
 
 pub(super) struct ApiServer {
     pub(super) address: SocketAddr,
-    /// How to talk to it, if not plainly.
+    /// TLS, if the server needs it.
     pub(super) tls: Option<TlsConnector>,
     pub(super) process: Process,
-    /// From its start until it was ready.
+    /// Time from the start until ready.
     pub(super) start: Duration,
     dir: TempDir,
 }
@@ -93,7 +93,7 @@ impl ApiServer {
         Self::start(km, dir, &store).await
     }
 
-    /// Ends it, without a warning, and starts another one on its embedded store.
+    /// Kills the server and starts another on its embedded store.
     pub(super) async fn again(self, km: &Path) -> Self {
         drop(self.process);
         Self::in_directory(km, self.dir).await
@@ -111,7 +111,7 @@ impl ApiServer {
         Self::ready(command, dir, address, None).await
     }
 
-    /// A kube-apiserver, which serves nothing but TLS and asks for a token.
+    /// A kube-apiserver, which requires TLS and a token.
     pub(super) async fn kubernetes(path: &Path, etcd_url: &str) -> Self {
         let (address, dir) = (free(), tempfile::tempdir().unwrap());
         let file = |name: &str| dir.path().join(name);
@@ -136,7 +136,7 @@ impl ApiServer {
         Self::ready(command, dir, address, Some(TlsConnector::from(Arc::new(config)))).await
     }
 
-    /// Starts it and waits until it says that it is ready.
+    /// Starts the server and waits until it is ready.
     async fn ready(mut command: Command, dir: TempDir, address: SocketAddr, tls: Option<TlsConnector>) -> Self {
         let log = dir.path().join("log");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap());
@@ -163,7 +163,7 @@ pub(super) struct Etcd {
 }
 
 impl Etcd {
-    /// `None` if it is not installed.
+    /// `None` if etcd is not installed.
     pub(super) async fn start() -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let (url, peer) = (format!("http://{}", free()), format!("http://{}", free()));

@@ -1,7 +1,7 @@
-//! How soon, and how fast, all watchers know what was written, and what that costs the server.
+//! Latency and throughput of watches, and their cost for the server.
 //!
-//! The watchers take HTTP and the events apart no further than they must to know which object each event is about: they run beside the server
-//! that is measured, and a library for clients would cost more than it does. Each checks that it sees every object once.
+//! The watchers parse HTTP and events only as far as they must to identify each event's object: they run on the server's machine, and a
+//! client library would use more CPU time than the server. Each checks that it sees every object once.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -20,23 +20,23 @@ use super::request::{Ask, CONFIG_MAPS, Connection, PODS, Request};
 use super::server::ApiServer;
 
 const WRITERS: usize = 8;
-/// For events that do not come.
+/// Time to wait for events.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is written and how many watch it.
+/// The writes, and the number of watchers.
 struct Load {
-    /// Begins the names of what is written.
+    /// Prefix of the objects' names.
     label: &'static str,
     watched: &'static str,
     create: fn(&str) -> Request,
     watchers: usize,
     /// By all writers together.
     writes: usize,
-    /// A second.
+    /// Writes per second; `None`: as fast as possible.
     pace: Option<u32>,
 }
 
-/// Writes well below what a server can do, for the latencies; as many as it can; and to a crowd.
+/// Writes well below the server's capacity, for latencies; as many as possible; and to a crowd of watchers.
 const LOADS: [Load; 3] = [
     Load { label: "paced", watched: PODS, create: Request::create, watchers: 100, writes: 2_000, pace: Some(200) },
     Load { label: "flat-out", watched: PODS, create: Request::create, watchers: 100, writes: 2_000, pace: None },
@@ -55,7 +55,7 @@ pub(super) async fn measure(store: &str, server: &ApiServer) {
     }
 }
 
-/// Creates objects while everybody watches. Every event that a watcher sees counts, its latency from when the creation was sent.
+/// Creates objects while all watchers listen. Counts every event that a watcher sees, with its latency since the creation was sent.
 async fn run(server: SocketAddr, load: Load) -> Measured {
     let Load { label, watched, create, watchers: count, writes, pace } = load;
     let sent: Arc<Vec<OnceLock<Instant>>> = Arc::new((0..writes).map(|_| OnceLock::new()).collect());
@@ -65,7 +65,7 @@ async fn run(server: SocketAddr, load: Load) -> Measured {
     for _ in 0..count {
         let (sent, ready) = (sent.clone(), ready.clone());
         watchers.spawn(async move {
-            // Without a version a watch begins with all there is; from the latest one it does not.
+            // Without a resource version, a watch begins with the existing objects; from the latest one, it does not.
             let latest = latest(&mut Connection::open(server).await, watched).await;
             let mut stream = Stream::open(server, &format!("{watched}?watch=true&resourceVersion={latest}")).await;
             let mut events = Events::new(label, writes);
@@ -104,14 +104,14 @@ async fn run(server: SocketAddr, load: Load) -> Measured {
     Measured::new(seen.into_iter().flat_map(|(latencies, _)| latencies).collect(), bytes, took)
 }
 
-/// The version of the whole store.
+/// The newest revision of the store.
 async fn latest(connection: &mut Connection, watched: &str) -> String {
     let body = connection.send(Request::read(format!("{watched}?limit=1"))).await.into_body().collect().await.unwrap().to_bytes();
     let list: serde_json::Value = serde_json::from_slice(&body).unwrap();
     list["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
 }
 
-/// The body of an answer that does not end, in the pieces in which it comes.
+/// The body of an endless response, in the pieces in which it arrives.
 struct Stream {
     socket: TcpStream,
     parser: Parser,
@@ -146,11 +146,11 @@ impl Stream {
     }
 }
 
-/// Finds in a watch's bytes which of our objects its events are about. Found, not parsed: it is the server that is measured.
+/// Finds the object of each event in a watch's bytes by search instead of parsing, to leave the CPU to the server.
 struct Events {
     name: Finder<'static>,
     seen: Vec<bool>,
-    /// The beginning of an event whose end has not come.
+    /// The beginning of an incomplete event.
     rest: Vec<u8>,
 }
 
