@@ -1,4 +1,4 @@
-//! What the fuzz targets do with the bytes they get: a decoder must read or refuse them, and what it reads must hold together.
+//! The fuzz targets: each decoder must decode or reject its bytes, and the decoded values must be consistent.
 
 pub mod requests;
 
@@ -18,13 +18,13 @@ use km::object::{Object, ResourceRef};
 use km::util::{cidr::Cidr, duration, quantity::Quantity, websocket};
 use serde_json::Value;
 
-/// A resource that the first byte chooses, and the rest.
+/// A resource selected by the first byte, and the rest.
 fn choose(data: &[u8]) -> Option<(ResourceRef, &[u8])> {
     let (first, rest) = data.split_first()?;
     Some((resource::ALL[usize::from(*first) % resource::ALL.len()], rest))
 }
 
-/// A body on its way into the store and out again.
+/// Takes a request body into the store and out again.
 pub fn body(media_type: &str, data: &[u8]) {
     let Some((resource, body)) = choose(data) else { return };
     let body = Bytes::copy_from_slice(body);
@@ -40,7 +40,7 @@ pub fn protobuf(data: &[u8]) {
     body("application/vnd.kubernetes.protobuf", &[std::slice::from_ref(first), b"k8s\0", rest].concat());
 }
 
-/// What was decoded can be defaulted, validated, stored, decoded again and shown.
+/// A decoded value can be defaulted, validated, stored, decoded again and rendered.
 fn accepted(resource: ResourceRef, mut value: Value) {
     codec::default(resource, &mut value);
     let once = value.clone();
@@ -51,7 +51,7 @@ fn accepted(resource: ResourceRef, mut value: Value) {
     let json = value.to_string();
     let mut again = codec::decode(resource, "application/json", &Bytes::from(json.clone())).expect("what was decoded is decoded again");
     assert!(again.strict_errors.is_empty(), "{:?}", again.strict_errors);
-    // Decoding drops the zeroes that defaulting writes.
+    // Decoding drops zero values that defaulting writes.
     codec::default(resource, &mut again.value);
     assert_eq!(again.value, value);
     if let Ok(object) = Object::from_stored(resource, json.as_bytes(), 7) {
@@ -60,7 +60,7 @@ fn accepted(resource: ResourceRef, mut value: Value) {
     }
 }
 
-/// The resource, the kind of patch, and then an object and a patch with a newline between them.
+/// Input: a resource, the kind of patch, then an object and a patch separated by a newline.
 pub fn patch(data: &[u8]) {
     let Some((resource, [kind, rest @ ..])) = choose(data) else { return };
     let kind = [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic][usize::from(*kind) % 3];
@@ -68,7 +68,7 @@ pub fn patch(data: &[u8]) {
     let Ok(current) = codec::decode(resource, "application/json", &Bytes::copy_from_slice(&rest[..end])) else { return };
     let Ok(patch) = serde_json::from_slice::<Value>(&rest[end..]) else { return };
     let Ok(patched) = codec::patch(resource, &current.value, kind, &patch) else { return };
-    // A patch may leave nothing at all; that is then no object of any name.
+    // A patch may leave no object at all.
     if let Some(decoded) = codec::conform(resource, patched).ok().filter(|it| it.value.is_object()) {
         accepted(resource, decoded.value);
     }
@@ -84,7 +84,7 @@ pub fn selectors(data: &[u8]) {
     }
     if let Ok(selector) = FieldSelector::parse(&POD, text) {
         let again = FieldSelector::parse(&POD, &selector.to_string()).expect("what a selector prints is one");
-        // Their order is that of their texts, in which `==` is not yet `=`.
+        // Terms are sorted by their text, in which `==` has not become `=` yet.
         let terms = |it: &FieldSelector| it.terms.iter().map(|it| format!("{it:?}")).collect::<BTreeSet<_>>();
         assert_eq!(terms(&again), terms(&selector));
     }
@@ -104,7 +104,7 @@ pub fn quantities(data: &[u8]) {
     let _ = text.parse::<Cidr>();
 }
 
-/// The first byte says in which pieces the rest arrives.
+/// The first byte is the size of the pieces in which the rest arrives.
 pub fn recordio(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let read = |size: usize| {
@@ -124,7 +124,7 @@ pub fn recordio(data: &[u8]) {
     assert_eq!(read(usize::from(*size).max(1)), read(bytes.len().max(1)));
 }
 
-/// The first byte says in which pieces the rest arrives.
+/// The first byte is the size of the pieces in which the rest arrives.
 pub fn websocket(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let read = |size: usize| {
@@ -150,7 +150,7 @@ pub fn kubeconfig(data: &[u8]) {
     }
 }
 
-/// A server that answers with these bytes.
+/// A server that responds with these bytes.
 #[derive(Debug)]
 struct Canned(Vec<Bytes>);
 
@@ -161,7 +161,7 @@ impl Transport for Canned {
     }
 }
 
-/// The first byte says in which pieces the rest arrives.
+/// The first byte is the size of the pieces in which the rest arrives.
 pub fn watch(data: &[u8]) {
     let Some((size, bytes)) = data.split_first() else { return };
     let pieces = bytes.chunks(usize::from(*size).max(1)).map(Bytes::copy_from_slice).collect();

@@ -1,4 +1,4 @@
-//! A whole API server in this process, and requests to it. Writes are dry runs, so that every input finds the same server.
+//! A whole API server in this process, and requests to it. Writes are dry runs, so that every input meets the same state.
 
 use std::future::Future;
 use std::sync::{Arc, LazyLock};
@@ -15,7 +15,7 @@ use km::util::product::KUBERNETES;
 static RUNTIME: LazyLock<tokio::runtime::Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime"));
 
-/// Waits for something on the one runtime there is.
+/// Runs a future on the shared runtime.
 pub fn run<T>(work: impl Future<Output = T>) -> T {
     RUNTIME.block_on(work)
 }
@@ -33,10 +33,10 @@ static SERVER: LazyLock<Arc<dyn Transport>> = LazyLock::new(|| {
     })
 });
 
-/// Longer answers are for revisions that do not come; waiting is not what is tested.
+/// Longer responses wait for future revisions; waiting is not tested.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// `METHOD path`, headers a line each, an empty line, the body.
+/// Input: `METHOD path`, headers one per line, an empty line, the body.
 pub fn serve(data: &[u8]) {
     let split = data.windows(2).position(|it| it == b"\n\n").unwrap_or(data.len());
     let Ok(head) = std::str::from_utf8(&data[..split]) else { return };
@@ -72,13 +72,13 @@ pub fn serve(data: &[u8]) {
         }
         let is = |name, what: &str| head.headers.get(name).is_some_and(|it| it == what);
         if ended && is("content-type", "application/json") && !is("content-encoding", "gzip") && !bytes.is_empty() {
-            // Of a watch, its first event.
+            // For a watch, the first event.
             let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter::<serde_json::Value>();
             let value = values.next().expect("what is not empty has a value").expect("what says that it is JSON is JSON");
             if head.status.is_client_error() || head.status.is_server_error() {
                 assert_eq!((&value["kind"], &value["code"]), (&"Status".into(), &head.status.as_u16().into()));
             }
-            // Kubernetes answers 500 to a few mistakes of clients too; this is the text of our own.
+            // Kubernetes responds with 500 to some client errors too; this message is our own.
             assert!(!value["message"].as_str().unwrap_or_default().starts_with("Internal error occurred"), "{value}");
         }
     });
