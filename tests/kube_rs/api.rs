@@ -105,7 +105,7 @@ async fn applied_by_two_managers() {
     let forced = api.patch("a", &other.force(), &Patch::Apply(applied(json!({"x": "2"})))).await.unwrap();
     let managers: Vec<String> = forced.managed_fields().iter().map(|it| it.manager.clone().unwrap()).collect();
     assert_eq!(managers, ["one", "other"]);
-    // What nobody applies any more goes; what another manager has stays.
+    // Entries that no manager applies any more are removed; those of another manager stay.
     let left = api.patch("a", &one, &Patch::Apply(applied(json!({})))).await.unwrap();
     assert_eq!(left.data.unwrap().into_iter().collect::<Vec<_>>(), [("x".to_owned(), "2".to_owned())]);
 }

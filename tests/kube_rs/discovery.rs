@@ -1,4 +1,4 @@
-//! Discovery, and objects of kinds that the program does not know.
+//! Discovery, and objects of kinds unknown to the program.
 
 use kube::Api;
 use kube::api::{DynamicObject, GroupVersionKind, ListParams};

@@ -1,4 +1,5 @@
-//! What programs written with kube-rs do, against a running km: a module a part of the library. A binary of its own: kube-rs takes long to compile.
+//! Programs written with kube-rs against a running km, one module per part of the library. A separate binary, because kube-rs takes long to
+//! compile.
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at any failure")]
 
@@ -17,7 +18,7 @@ use support::plane::Plane;
 /// A cluster, with a client for its namespace `default`.
 struct Cluster {
     client: Client,
-    /// Stopped with it.
+    /// Stopped with the cluster.
     _plane: Plane,
 }
 
@@ -46,7 +47,7 @@ fn pod(name: &str) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": "test"}}, "spec": {"containers": containers}})).unwrap()
 }
 
-/// The status that an error of the API carries.
+/// The status in an API error.
 fn refused<T: std::fmt::Debug>(outcome: Result<T, kube::Error>) -> Box<kube::core::Status> {
     match outcome {
         Err(kube::Error::Api(status)) => status,

@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 
 use super::{Cluster, config_map, pod};
 
-/// No wait here is longer.
+/// Deadline of every wait.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
@@ -48,7 +48,7 @@ async fn watchers_see_what_is_there_and_what_changes() {
         let change = Patch::Merge(json!({"data": {"x": "2"}}));
         api.patch("a", &PatchParams::default(), &change).await.unwrap();
         assert_eq!(next().await, "apply a");
-        // It leaves the selector.
+        // The object no longer matches the selector.
         api.patch("a", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"labels": {"app": "other"}}}))).await.unwrap();
         assert_eq!(next().await, "delete a");
         api.delete("b", &DeleteParams::default()).await.unwrap();
@@ -153,12 +153,12 @@ async fn a_controller_keeps_what_it_owns() {
     maps.create(&PostParams::default(), &config_map("a")).await.unwrap();
     let made = |it: Option<&Secret>| it.is_some();
     let first = soon(await_condition(secrets.clone(), "a", made)).await.unwrap().unwrap();
-    // What is deleted is made again.
+    // A deleted object is created again.
     secrets.delete("a", &DeleteParams::default()).await.unwrap();
     let uid = first.uid();
     let again = move |it: Option<&Secret>| it.is_some_and(|it| it.uid() != uid);
     let second = soon(await_condition(secrets.clone(), "a", again)).await.unwrap().unwrap();
-    // Its end is the end of what it owns.
+    // Deleting the owner deletes its dependents.
     running.shutdown().await;
     maps.delete("a", &DeleteParams::default()).await.unwrap();
     let uid = second.uid().unwrap();

@@ -1,4 +1,4 @@
-//! The API server as its users know it: pods and nodes with uids, revisions, preconditions and graceful deletion, and what its watchers see.
+//! The API server from its clients' view: pods and nodes with uids, revisions, preconditions, graceful deletion, and watches.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::world::timestamp;
 
 pub const NAMESPACE: &str = "default";
 
-/// Something that a watcher sees.
+/// An event of a watch.
 #[derive(Clone, Debug)]
 pub enum Change {
     Pod(Arc<Object>),
-    /// With its last state.
+    /// With the last state.
     PodGone(Arc<Object>),
     Node(Arc<Object>),
     Claim(Arc<Object>),
@@ -35,7 +35,7 @@ pub struct Api {
     nodes: BTreeMap<String, Value>,
     pub claims: BTreeMap<String, Arc<Object>>,
     pub volumes: BTreeMap<String, Arc<Object>>,
-    /// Not passed on to the watchers yet.
+    /// Not yet passed on to watchers.
     pub(super) changes: Vec<Change>,
 }
 
@@ -155,7 +155,7 @@ impl Api {
         Ok(())
     }
 
-    /// Says why a pod cannot be scheduled, if it is as it was seen.
+    /// Writes the reason why a pod cannot be scheduled, unless the pod has changed.
     pub fn mark_unschedulable(&mut self, pod: &Object, message: &str) {
         let Ok(there) = self.pod(pod.name(), &pod.meta().uid) else { return };
         if text(there, "/spec/nodeName").is_empty() {
@@ -172,7 +172,7 @@ impl Api {
         Ok(())
     }
 
-    /// Makes a node, or merges into its labels and annotations.
+    /// Creates a node, or merges into its labels and annotations.
     pub fn write_node(&mut self, host: &str, labels: &Value, annotations: &Value) {
         self.revision += 1;
         let node = self.nodes.entry(host.to_owned()).or_insert_with(

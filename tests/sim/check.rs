@@ -1,4 +1,4 @@
-//! What must hold: after every step, and once nothing goes wrong any more.
+//! The invariants after every step, and the final state once faults have stopped.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::mesos::agent_id;
 use crate::world::World;
 
 impl World {
-    /// After every step.
+    /// Checked after every step.
     pub fn check(&mut self) {
         self.api.check_claims();
         let mut runs_on: BTreeMap<&str, &str> = BTreeMap::new();
@@ -52,7 +52,7 @@ impl World {
         }
     }
 
-    /// An agent that dies now starts again as what it is.
+    /// An agent that dies now must restart in the same state.
     fn check_disk(&self, host: &str, agent: &Agent) {
         let (id, disk) = (agent_id(host), &self.mesos.disk);
         for (key, task) in agent.tasks() {
@@ -66,7 +66,7 @@ impl World {
         assert_eq!(stored, (agent.tasks().count(), agent.executors().count()), "tasks and executors stored of {host}");
     }
 
-    /// No pod is launched while a task of it lives of which the scheduler can know.
+    /// No pod is launched while it has a live task that the scheduler can know of.
     pub fn check_launched(&self, call: &Call) {
         let framework = call.framework_id.clone().unwrap_or_default().value;
         let launches = call.accept.iter().flat_map(|it| &it.operations).filter_map(|it| it.launch.as_ref());
@@ -85,7 +85,7 @@ impl World {
         }
     }
 
-    /// Mesos has ended this task: its pod may go.
+    /// Mesos has ended this task, so its pod may be deleted.
     pub fn excuse_task(&mut self, id: &str) {
         let tasks = self.machines.keys().filter_map(|host| self.agent(host)).flat_map(|agent| agent.tasks());
         let uid = tasks.filter(|(key, _)| key.1 == id).map(|(_, task)| uid_of(task)).next();
@@ -100,7 +100,7 @@ impl World {
         assert!(allowed, "the scheduler deletes pod {uid}, which nobody wants deleted, at {}", text(pod, "/spec/nodeName"));
     }
 
-    /// Executors delete pods that have ended.
+    /// Executors delete only pods that have ended.
     pub fn check_executor_deletes(&mut self, id: &PodId) {
         let Some(pod) = self.api.of_uid(&id.uid) else { return };
         let allowed = is_deleted(pod) || self.excused.contains(&id.uid);
@@ -111,7 +111,7 @@ impl World {
         }
     }
 
-    /// An acknowledged end is not forgotten: nobody will tell it again.
+    /// An acknowledged end must not be forgotten: it will not be reported again.
     pub fn check_acknowledged(&mut self, call: &Call) {
         let Some(acknowledge) = &call.acknowledge else { return };
         let id = &acknowledge.task_id.value;
@@ -128,12 +128,12 @@ impl World {
         let tasks = process.core.debug_tasks();
         if state == TaskState::TaskRunning && is_its_task {
             let shown = tasks.lines().find_map(|line| line.strip_prefix(&format!("{id}\t")));
-            // One whose end is known by other means is forgotten.
+            // A task whose end is known by other means is forgotten.
             assert!(shown.is_none_or(|shown| !shown.contains("\t0\t")), "task {id} is acknowledged to run, and shown as {shown:?}");
         }
     }
 
-    /// What is wrong with the present state, were it the last.
+    /// Why the current state is not an acceptable final one.
     pub fn unfinished(&self) -> Option<String> {
         let Some(process) = &self.scheduler.process else { return Some("no scheduler runs".to_owned()) };
         let known = process.core.debug_tasks();

@@ -1,4 +1,4 @@
-//! Executors: their process on a machine, its conversation with the agent, its watch of the API and its writes there.
+//! Executors: their process on a machine, its session with the agent, its watch and its writes to the API.
 
 mod api;
 mod engine;
@@ -28,19 +28,19 @@ use crate::world::{ExecutorReady, Ready, World, timestamp};
 /// A machine of the cluster.
 pub struct Machine {
     pub engine: Engine,
-    /// When the container engine is back, if it is down.
+    /// When the container engine is up again, if it is down.
     pub engine_returns: Option<Duration>,
     pub agent: Place,
     pub executors: BTreeMap<Key, Executor>,
 }
 
-/// What an agent has launched: it starts the process again when that dies, as the minion does.
+/// An executor that an agent has launched; it restarts the process when that dies, as the minion does.
 pub struct Executor {
     launched: agent::Executor,
     pub environment: Environment,
     pub process: Option<Process>,
     starts_at: Duration,
-    /// When the agent notices that a connection is gone.
+    /// When the agent notices that the connection is gone.
     notices_at: Option<Duration>,
 }
 
@@ -61,26 +61,26 @@ pub struct Process {
     backlog: Backlog,
     writes: Vec<(Duration, Begin)>,
     bindings: Vec<Bound>,
-    /// Whether it follows the watch; if not, it lists first.
+    /// Whether the executor follows the watch; otherwise it lists first.
     listed: bool,
     pub watch: VecDeque<Change>,
-    /// What its parts tell the core, each in order.
+    /// Inputs of the core from its parts, each in order.
     from_agent: VecDeque<ExecutorEvent>,
     pub reports: VecDeque<Report>,
     pub ended: VecDeque<PodId>,
     pub signs: VecDeque<Sign>,
     news: VecDeque<News>,
     answers: VecDeque<Input>,
-    /// The node is to be given its executor's annotations.
+    /// The node needs its executor's annotations.
     annotates: bool,
     looks_for_leftovers: bool,
-    /// Until when the API server is out of reach.
+    /// The API server is unreachable until then.
     pub cut_off: Duration,
-    /// Only the last updates are still to be acknowledged, until then.
+    /// Only the last updates must still be acknowledged, until then.
     leaves_at: Option<Duration>,
 }
 
-/// A binding under way.
+/// A binding in progress.
 struct Bound {
     task: String,
     pod: Box<Pod>,
@@ -150,7 +150,7 @@ impl World {
         );
     }
 
-    /// The process dies and is started again.
+    /// The process dies and restarts.
     pub fn executor_dies(&mut self, host: &str, key: &Key) {
         let (notices, starts) = (self.now + self.up_to(20.0), self.now + Duration::from_secs(1) + self.up_to(10.0));
         let Some(executor) = self.executor(host, key) else { return };
@@ -167,7 +167,7 @@ impl World {
         let Some(executor) = self.executor(host, key) else { return };
         let Some(process) = executor.process.as_mut() else { return };
         let Some(link) = process.link.take() else { return };
-        // What has arrived is read before the connection's end is noticed.
+        // Arrived data is read before the end of the connection is noticed.
         drop(link.to_executor);
         process.from_agent.push_back(ExecutorEvent::Disconnected("cut".to_owned()));
         (process.away_since, process.connects_at) = (now, now + pause);
@@ -341,7 +341,7 @@ impl World {
             product: KUBERNETES,
             has_mesos: true,
             suicide_timeout: Duration::from_mins(20),
-            // Engines are away for longer than pods may take to start.
+            // Engines are down for longer than pods may take to start.
             launch_grace: Duration::from_hours(10),
         };
         let now = self.now;
@@ -486,12 +486,12 @@ fn follow(next: Next, process: &mut Process) {
     }
 }
 
-/// The uid of the pod that travels in a task.
+/// The uid of the pod in a task.
 pub fn uid_of(task: &agent::Task) -> String {
     uid_in(task.info.data())
 }
 
-/// The uid of this pod, as it travels in a task.
+/// The uid of the pod in a task's data.
 pub fn uid_in(data: &[u8]) -> String {
     const UID: &str = "\"uid\":\"";
     let pod = std::str::from_utf8(data).unwrap();

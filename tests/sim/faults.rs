@@ -1,4 +1,4 @@
-//! What users do, and what goes wrong.
+//! Actions of users, and faults.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::api::NAMESPACE;
 use crate::mesos::Place;
 use crate::world::World;
 
-/// At most so many pods at a time, so that there is room for all of them.
+/// Bound of concurrent pods, so that all of them fit.
 const PODS: usize = 10;
 
 impl World {
@@ -20,7 +20,7 @@ impl World {
         let ports = if self.chance(30) { json!([{"containerPort": 80}]) } else { json!([]) };
         let name = match extra {
             Some(extra) => extra.to_owned(),
-            // Names come again, uids do not.
+            // Names are reused, uids are not.
             None => format!("p{}", self.rng_index(PODS)),
         };
         if self.api.pods.contains_key(&name) {
@@ -36,7 +36,7 @@ impl World {
             self.use_claim(&mut spec);
         }
         if extra.is_some() {
-            // The only one on its machine.
+            // It must be the only one on its machine.
             spec["containers"][0]["ports"] = json!([{"containerPort": 81, "hostPort": 31009}]);
             spec["containers"][0]["image"] = "app".into();
             spec["containers"][0]["resources"]["limits"]["cpu"] = "40m".into();
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// The whole of `km up` ends, and starts again on its directory.
+    /// The whole of `km up` ends, and restarts on its directory.
     fn everything_dies(&mut self) {
         self.scheduler_dies();
         for host in self.hosts() {
@@ -152,7 +152,7 @@ impl World {
         self.machine(host).engine.crash(137, now, |_| true);
     }
 
-    /// From now on nothing goes wrong any more.
+    /// Stops all faults.
     pub fn mend(&mut self) {
         self.note(|| "nothing goes wrong any more".to_owned());
         self.faulty = false;
@@ -165,7 +165,7 @@ impl World {
             }
         }
         self.mend_claims();
-        // One for each machine, so that each gets an executor, which sees to what others left there.
+        // One pod for each machine, so that each gets an executor, which cleans up after earlier ones.
         for number in 0..self.machines.len() {
             self.user_creates(Some(&format!("everywhere-{number}")));
         }

@@ -1,4 +1,4 @@
-//! Pods on a machine: their lives, and what those ask of the container engine, step by step, so that an executor may die between any two.
+//! Pods on a machine: their lives and their requests to the container engine, step by step, so that an executor may die between any two.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use km::runtime::{ContainerSpec, Network, RuntimeError};
 
 use crate::world::{World, timestamp};
 
-/// A pod's life, with what it has begun.
+/// A pod's life, with its operations in progress.
 pub struct Body {
     pub life: Life,
     begun: Vec<Begun>,
 }
 
-/// Something under way, which goes on at that time at the earliest.
+/// An operation in progress, which continues no earlier than this time.
 struct Begun {
     at: Duration,
     stage: Stage,
@@ -28,13 +28,13 @@ struct Begun {
 
 enum Stage {
     Asked(Action),
-    /// The container is made, and still to be started.
+    /// The container is created, but not started.
     Made(Op, String),
     Answered(Input),
 }
 
 impl Stage {
-    /// What the operation under way is on, if it is one.
+    /// The operation in progress, if this is one.
     fn op(&self) -> Option<Op> {
         match self {
             Self::Asked(action) => action.op(),
@@ -112,7 +112,7 @@ impl World {
             }
         };
         self.engine_tells(host);
-        // The pod's life may have ended meanwhile, and nobody hears the answer.
+        // The pod's life may have ended meanwhile; its answer is dropped.
         if let Some(body) = self.process(host, key).and_then(|process| process.bodies.get_mut(uid)) {
             body.begun.push(next);
         }
@@ -140,7 +140,7 @@ impl World {
         let engine = &mut self.machine(host).engine;
         let failed = |error: RuntimeError| Failure::new("Failed", error.to_string());
         let result = match action {
-            // What is on disk is no part of this.
+            // The disk is not simulated.
             Action::SetUpVolumes | Action::TearDownVolumes => Ok(()),
             Action::CreateSandbox { attempt } => {
                 let spec = ContainerSpec {
@@ -184,7 +184,7 @@ impl World {
     }
 }
 
-/// As the executor does it: one that has the name was made by an executor that ended before it could start it.
+/// As in the executor: an existing container of this name was created by an executor that died before it could start it.
 fn create(engine: &mut km::runtime::fake::Engine, spec: &ContainerSpec, now: jiff::Timestamp) -> Result<String, RuntimeError> {
     let conflict = match engine.create(spec, now) {
         Err(RuntimeError::Conflict(why)) => RuntimeError::Conflict(why),
@@ -195,7 +195,7 @@ fn create(engine: &mut km::runtime::fake::Engine, spec: &ContainerSpec, now: jif
     engine.create(spec, now)
 }
 
-/// Containers that run, by the uid of their pod.
+/// Running containers by the uid of their pod.
 pub fn running(engine: &km::runtime::fake::Engine) -> BTreeMap<&str, Vec<&str>> {
     let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for container in engine.containers().filter(|it| it.state.is_running()) {

@@ -1,10 +1,9 @@
 //! One cluster in one thread: the cores of the scheduler and of the executors, km's own Mesos and a container engine in memory, on one
-//! seeded clock. Messages are lost, doubled and delayed, connections break, processes and machines die and start again from what they
-//! kept. After every step: no pod runs twice, no agent gives more than it has, no pod is lost. Once nothing goes wrong any more:
-//! everything becomes as the API says.
+//! seeded clock. Messages are lost, doubled and delayed, connections break, processes and machines die and restart from their stored state.
+//! After every step: no pod runs twice, no agent gives more than it has, no pod is lost. Once faults have stopped, the cluster reaches the
+//! state that the API asks for.
 //!
-//! A failure tells its seed and what happened last. `KM_SIM_SEED=n` runs that seed again, step by step the same; `KM_SIM_RUNS=n` runs the
-//! first n seeds.
+//! A failure prints its seed and the last events. `KM_SIM_SEED=n` reruns that seed step by step; `KM_SIM_RUNS=n` runs the first n seeds.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is how a test fails, a line what a failure leaves")]
 
@@ -23,7 +22,7 @@ use std::panic::AssertUnwindSafe;
 
 use world::World;
 
-/// Steps during which things go wrong, and at most so many until everything is well.
+/// The number of steps with faults, and the bound of the steps until the final state.
 const FAULTY: usize = 4000;
 const PATIENCE: usize = 20_000;
 

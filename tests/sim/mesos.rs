@@ -1,4 +1,4 @@
-//! Mesos: km's own master and agents, what they keep on disk, and how what they want done reaches the others.
+//! Mesos: km's own master and agents, their disk, and delivery of their actions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::world::{Ready, World};
 
 pub const RESOURCES: &str = "cpus:4;mem:4096;ports:[31000-31009]";
 
-/// What outlives the process of a master and its agents.
+/// The state that outlives the process of a master and its agents.
 #[derive(Default)]
 pub struct Disk {
     frameworks: BTreeMap<String, FrameworkInfo>,
@@ -27,27 +27,27 @@ pub struct Disk {
 pub struct Mesos {
     pub master: Option<Master>,
     pub starts_at: Duration,
-    /// Whether the next master knows what is on the disk.
+    /// Whether the next master reads the disk.
     pub remembers: bool,
     pub disk: Disk,
     /// Tasks whose agent was away since their launch: a scheduler may have given them up.
     pub lost: BTreeSet<String>,
     number: u64,
-    /// Streams whose scheduler has gone, and when the master notices.
+    /// Streams whose scheduler is gone, and when the master notices.
     pub broken: Vec<(Duration, String)>,
 }
 
-/// Where an agent is.
+/// The state of an agent.
 #[derive(Debug)]
 pub enum Place {
     WithMaster,
-    /// It runs, and the master hears nothing of it until then.
+    /// Running, but cut off from the master until then.
     Alone(Box<Agent>, Duration),
-    /// It starts again then, from what is on its disk.
+    /// Restarts then, from its disk.
     Dead(Duration),
 }
 
-/// How long after its return was due an agent may be given up for good, with all that runs there.
+/// How long after its expected return an agent may be given up for good, with everything on it.
 const OVERDUE: Duration = Duration::from_secs(500);
 
 impl Place {
@@ -126,7 +126,7 @@ impl World {
         self.mesos.master = Some(master);
     }
 
-    /// The master is gone, and its agents go on alone until another one leads.
+    /// The master dies, and its agents continue alone until another one leads.
     pub fn master_dies(&mut self) {
         let Some(mut master) = self.mesos.master.take() else { return };
         let hosts: Vec<String> = self.machines.keys().cloned().collect();
@@ -152,7 +152,7 @@ impl World {
         }
     }
 
-    /// The master loses an agent that goes on.
+    /// The master loses an agent that continues to run.
     pub fn agent_is_cut_off(&mut self, host: &str, away: Duration) {
         let Some((agent, actions)) = self.mesos.master.as_mut().and_then(|it| it.lose_agent(self.now, &agent_id(host))) else { return };
         self.mesos.loses(&agent);
@@ -160,7 +160,7 @@ impl World {
         self.carry_out(actions);
     }
 
-    /// The agent's process and, as they are its children, its executors die. Containers go on.
+    /// The agent's process dies and, as they are its children, its executors. Containers keep running.
     pub fn agent_dies(&mut self, host: &str, away: Duration) {
         if let Some((agent, actions)) = self.mesos.master.as_mut().and_then(|it| it.lose_agent(self.now, &agent_id(host))) {
             self.mesos.loses(&agent);
@@ -206,7 +206,7 @@ impl World {
         self.of_agent(host, |_, _, _| Vec::new(), |agent, now| agent.tick(now));
     }
 
-    /// Lets an agent do something, wherever it is.
+    /// Runs an agent's operation, wherever the agent is.
     pub fn of_agent(
         &mut self,
         host: &str,
@@ -246,7 +246,7 @@ impl World {
         let Some(session) = self.scheduler_session() else { return };
         let stream = session.stream.clone();
         let Some(call) = session.to_master.pop_front() else { return };
-        // Between master and agent, which are one here, these may be lost: nobody answers them.
+        // Between master and agent, which are one here, calls without a reply may be lost.
         let loses = matches!(call.r#type(), call::Type::Kill | call::Type::Acknowledge | call::Type::Message) && self.fails(4);
         if loses {
             return self.note(|| format!("lost: {:?}", call.r#type()));
@@ -272,7 +272,7 @@ impl World {
         }
     }
 
-    /// Carries out what the master wants done.
+    /// Carries out the master's actions.
     pub fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
@@ -280,7 +280,7 @@ impl World {
                     if let Some(status) = event.update.as_ref().map(|it| &it.status).filter(|it| it.state() == TaskState::TaskDropped) {
                         self.excuse_task(&status.task_id.value);
                     }
-                    // An update that wants to be acknowledged is lost or doubled between agent and master, and told again.
+                    // An update that needs an acknowledgement may be lost or doubled between agent and master, and is then repeated.
                     let doubted = event.update.as_ref().is_some_and(|it| it.status.uuid.is_some());
                     let copies = if doubted && self.fails(6) { if self.chance(50) { 0 } else { 2 } } else { 1 };
                     if let Some(session) = self.scheduler_session().filter(|it| it.stream == stream) {
@@ -317,7 +317,7 @@ impl World {
                 let found = self.agent(host).and_then(|agent| agent.task(&key)).cloned();
                 put(&mut self.mesos.disk.tasks, (host, key), found);
             }
-            // The master passes these on, if there is one.
+            // The master, if there is one, passes these on.
             Output::Status(..) | Output::Message { .. } => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The scheduler's core with ten thousand agents and their executors, which answer at once: how long it takes until all pods run.
+//! The scheduler's core with ten thousand agents whose executors answer at once: the time until all pods run.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -28,10 +28,10 @@ struct Cluster {
     core: Core,
     master: Master,
     to_core: VecDeque<Event>,
-    /// What the API shows.
+    /// The API's events.
     shown: VecDeque<Input>,
     running: usize,
-    /// Real time that the scheduler's core took.
+    /// Real time spent in the scheduler's core.
     deciding: Duration,
 }
 
@@ -80,7 +80,7 @@ impl Cluster {
         }
     }
 
-    /// The volume controller has done its work, too.
+    /// Completes a binding, including the volume controller's part.
     fn bind(&mut self, volume: &Object, claim: &Object, serial: u64) {
         let (on, name) = (disk(volume.name(), Some(claim.name())), claim.meta().name.clone());
         let claim = claim_of(claim.name(), Some(volume.name()));
@@ -121,7 +121,7 @@ impl Cluster {
         self.carry_out(actions);
     }
 
-    /// Passes on what there is, a thousand events at a time as the shell does.
+    /// Passes on pending events, a thousand at a time as the shell does.
     fn settle(&mut self) {
         while !self.to_core.is_empty() || !self.shown.is_empty() {
             let events = self.to_core.drain(..self.to_core.len().min(1024)).map(|event| match event.subscribed {
@@ -153,7 +153,7 @@ fn claim_of(name: &str, volume: Option<&str>) -> Arc<Object> {
     Object::from_stored(&resource::PERSISTENT_VOLUME_CLAIM, claim.to_string().as_bytes(), 2).unwrap()
 }
 
-/// The claims of so many pods, and as many volumes on all the agents, whose class waits for the first consumer.
+/// The claims of a number of pods, and as many volumes on the agents, in a class that waits for the first consumer.
 fn storage(agents: usize, pods: usize) -> Vec<Input> {
     let class =
         json!({"metadata": {"name": "local"}, "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"});

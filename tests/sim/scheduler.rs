@@ -1,4 +1,4 @@
-//! The scheduler's process: its core, its session with the master, its watch, and its writes that are under way.
+//! The scheduler's process: its core, its session with the master, its watch, and its writes in progress.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::api::Change;
 use crate::storage::classes;
 use crate::world::{Ready, World};
 
-/// What the master's side of the connection brings.
+/// A message from the master's side of the connection.
 #[derive(Debug)]
 pub enum Heard {
     Event(Box<Event>),
@@ -45,11 +45,11 @@ pub struct Process {
     watch: VecDeque<Change>,
     inputs: VecDeque<Input>,
     writes: Vec<Action>,
-    /// Until when the API server is out of reach.
+    /// The API server is unreachable until then.
     pub cut_off: Duration,
 }
 
-/// The scheduler, which is started again when it dies.
+/// The scheduler, which restarts when it dies.
 #[derive(Default)]
 pub struct Scheduler {
     /// The framework id in the store.
@@ -86,9 +86,9 @@ pub fn settings(seed: u64, resumed: bool) -> Settings {
         max_pod_backoff: tuning.max_pod_backoff,
         reconcile,
         resumed,
-        // Time leaps here, and a pod may be launched twice if nobody answers in time.
+        // Time leaps here; with a shorter gate, pods could be launched twice.
         gate: Duration::MAX / 2,
-        // Time leaps here, and what takes too long is to happen often.
+        // Time leaps here, and timeouts should be frequent.
         bind_timeout: BIND_TIMEOUT / 20,
         seed,
     }
@@ -142,7 +142,7 @@ impl World {
                 ready.extend((!session.to_master.is_empty() && self.mesos.master.is_some()).then_some(Ready::MasterHears));
             }
             None => {
-                // One session after the other.
+                // One session after another.
                 let told = !process.inputs.iter().any(|input| matches!(input, Input::Disconnected));
                 let can = told && self.now >= process.connects_at && self.mesos.master.is_some();
                 ready.extend(can.then_some(Ready::SchedulerConnects));
@@ -165,7 +165,7 @@ impl World {
         }
     }
 
-    /// A new process reads the nodes and pods there are, before it hears of Mesos.
+    /// A new process reads the existing nodes and pods before it hears from Mesos.
     pub fn scheduler_starts(&mut self) {
         let resumed = self.scheduler.kept.is_some();
         let mut process = Process {
@@ -187,7 +187,7 @@ impl World {
         self.scheduler.process = Some(process);
     }
 
-    /// What was sent may have arrived; the master notices sooner or later.
+    /// Sent messages may still arrive; the master notices sooner or later.
     pub fn scheduler_loses_master(&mut self) {
         while self.scheduler_session().is_some_and(|it| !it.to_master.is_empty()) && self.chance(50) {
             self.master_hears();
@@ -205,7 +205,7 @@ impl World {
 
     pub fn scheduler_dies(&mut self) {
         self.scheduler_loses_master();
-        // Writes under way may still arrive.
+        // Writes in progress may still arrive.
         for write in self.scheduler.process.take().map(|it| it.writes).unwrap_or_default() {
             if self.chance(50) {
                 self.scheduler_write(&write);
@@ -232,7 +232,7 @@ impl World {
         let Some(heard) = self.scheduler_session().and_then(|it| it.to_scheduler.pop_front()) else { return };
         let Heard::Event(event) = heard else { return self.scheduler_loses_master() };
         if let Some(error) = &event.error {
-            // The driver gives up, and with it the process: the framework is gone for good, or another took over.
+            // The driver gives up, and the process with it: the framework is gone for good, or another scheduler took over.
             self.note(|| format!("the scheduler is told {}", error.message));
             if error.message.contains("removed") {
                 self.scheduler.kept = None;
@@ -304,7 +304,7 @@ impl World {
             // Tried once.
             Action::MarkUnschedulable { .. } => return,
             other if fails => {
-                // Tried until it is done.
+                // Retried until it succeeds.
                 return self.scheduler.process.iter_mut().for_each(|it| it.writes.push(other.clone()));
             }
             _ => return,
@@ -314,13 +314,13 @@ impl World {
         }
     }
 
-    /// The revision of what was written, where that matters.
+    /// The revision of the write, where it matters.
     fn scheduler_write(&mut self, write: &Action) -> Option<Revision> {
         self.note(|| format!("{write:?}"));
         match write {
             Action::DeletePod { pod, uid } => {
                 self.check_system_deletes(uid);
-                // Gone, or another pod of that name: as good as done.
+                // Deleted, or replaced by another pod of that name: done either way.
                 let _ = self.api.delete(&pod.name, uid);
             }
             Action::WriteNode { host, labels } => self.api.write_node(host, &json!(labels), &json!({})),

@@ -1,5 +1,5 @@
-//! Claims and volumes: disks of machines, which wait for their first consumer; the volume controller, and a provisioner that at times does
-//! not answer or refuses.
+//! Claims and volumes: local disks that wait for their first consumer, the volume controller, and a provisioner that at times does not
+//! answer or refuses.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use crate::api::{Api, Change, NAMESPACE, text};
 use crate::world::World;
 
-/// What claims are called; the first ones are of the class whose volumes nobody makes.
+/// The names of claims; the first ones belong to the class without a provisioner.
 const CLAIMS: [&str; 4] = ["c0", "c1", "c2", "c3"];
 const STATIC: usize = 2;
 
-/// The classes there are.
+/// All classes.
 pub fn classes() -> Vec<Arc<Object>> {
     let class = |(name, provisioner): (&str, &str)| {
         let class = json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer"});
@@ -31,7 +31,7 @@ fn volume(name: &str, class: &str, host: &str, claim: &Value) -> Value {
         "nodeAffinity": {"required": {"nodeSelectorTerms": [term]}}, "claimRef": claim}, "status": {"phase": "Available"}})
 }
 
-/// The machine whose disk a volume is.
+/// The machine of a local volume.
 fn host_of(volume: &Value) -> &str {
     text(volume, "/spec/nodeAffinity/required/nodeSelectorTerms/0/matchExpressions/0/values/0")
 }
@@ -48,7 +48,7 @@ fn claim_of(pod: &Value) -> &str {
     text(pod, "/spec/volumes/0/persistentVolumeClaim/claimName")
 }
 
-/// With what a merge patch says.
+/// Applies a merge patch.
 fn merge(object: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else { return *object = patch.clone() };
     if !object.is_object() {
@@ -102,7 +102,7 @@ impl Api {
         }
     }
 
-    /// Carries out what the scheduler wants written, if its conditions hold.
+    /// Carries out a write of the scheduler, if its conditions hold.
     pub fn bind_claim(&mut self, write: &Write) -> Option<Revision> {
         let claim = self.claims.get(write.claim().name()).filter(|it| it.meta().uid == write.claim().meta().uid)?.clone();
         let same = |seen: &Object| seen.revision() == claim.revision();
@@ -131,7 +131,7 @@ impl Api {
         assert_eq!(host_of(&volume), node, "of the volume of {name}");
     }
 
-    /// No two claims have one volume.
+    /// No two claims share a volume.
     pub fn check_claims(&self) {
         let mut named = BTreeSet::new();
         for claim in self.claims.values().map(|it| tree(it)).filter(is_bound) {
@@ -154,14 +154,14 @@ fn with(object: &Object, patch: &Value) -> Value {
 }
 
 impl World {
-    /// A disk of each machine.
+    /// A local volume for each machine.
     pub fn make_volumes(&mut self) {
         for host in self.hosts() {
             self.api.put_volume(volume(&format!("disk-{host}"), "static", &host, &Value::Null));
         }
     }
 
-    /// Gives a new pod a claim, small as it is then: it has to fit on the machine where its volume is.
+    /// Gives a new pod a claim, and makes the pod small: it must fit on the machine of its volume.
     pub fn use_claim(&mut self, spec: &mut Value) {
         let name = CLAIMS[(self.random() % CLAIMS.len() as u64) as usize];
         spec["volumes"] = json!([{"name": "v", "persistentVolumeClaim": {"claimName": name}}]);
@@ -196,7 +196,7 @@ impl World {
         self.api.put_claim(claim);
     }
 
-    /// All the claims there can be.
+    /// Creates all possible claims.
     pub fn mend_claims(&mut self) {
         for name in CLAIMS {
             if !self.api.claims.contains_key(name) {
@@ -205,13 +205,13 @@ impl World {
         }
     }
 
-    /// What the volume controller and the provisioner have to do, by the object's name.
+    /// Pending work of the volume controller and the provisioner, by the object's name.
     pub fn storage_ready(&self) -> Vec<String> {
         let volumes = self.api.volumes.values().filter(|it| self.claimed(it).is_some_and(|claim| claim.is_none_or(|it| !is_bound(&it))));
         let to_make = |claim: &&Arc<Object>| {
             let claim = tree(claim);
             let host = selected(&claim);
-            // Of these it makes none, nor says so.
+            // The provisioner silently ignores these.
             let is_stuck = self.faulty && matches!(host, "m0" | "m1");
             !is_bound(&claim) && text(&claim, "/spec/storageClassName") == "made" && !host.is_empty() && !is_stuck
         };
@@ -220,7 +220,7 @@ impl World {
         volumes.chain(claims).map(|it| it.name().to_owned()).collect()
     }
 
-    /// The claim that a volume is reserved for; `None` if it is for none, or for one that is gone.
+    /// The claim for which a volume is reserved; `None` if unreserved, `Some(None)` if that claim is gone.
     fn claimed(&self, volume: &Object) -> Option<Option<Value>> {
         let reference = tree(volume)["spec"]["claimRef"].take();
         let uid = reference["uid"].as_str()?;

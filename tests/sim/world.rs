@@ -1,4 +1,4 @@
-//! The world: one clock and one source of chance for everything, and the choice of what happens next.
+//! The world: one clock and one source of randomness for everything, and the choice of the next step.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -16,13 +16,13 @@ use crate::executor::Machine;
 use crate::mesos::{Mesos, Place};
 use crate::scheduler::Scheduler;
 
-/// Where the clock begins.
+/// The start of the clock.
 const EPOCH: Duration = Duration::from_secs(1_780_000_000);
 const MACHINES: usize = 4;
-/// Lines of what happened that a failure shows, unless `KM_SIM_LINES` says otherwise.
+/// How many log lines a failure prints, unless `KM_SIM_LINES` overrides it.
 const LINES: usize = 120;
 
-/// Something that may happen now.
+/// A possible next step.
 #[derive(Clone, Debug, Hash)]
 pub enum Ready {
     StorageActs(String),
@@ -43,7 +43,7 @@ pub enum Ready {
     Executor(String, Key, ExecutorReady),
 }
 
-/// Something that may happen in an executor.
+/// A possible next step in an executor.
 #[derive(Clone, Debug, Hash)]
 pub enum ExecutorReady {
     Missed,
@@ -75,7 +75,7 @@ pub struct Stats {
     pub launches: usize,
     pub created: usize,
     pub faults: usize,
-    /// Claims that were bound, and those of which that was given up.
+    /// Claims bound, and bindings given up.
     pub bound: usize,
     pub given_up: usize,
 }
@@ -83,7 +83,7 @@ pub struct Stats {
 pub struct World {
     pub rng: StdRng,
     pub now: Duration,
-    /// Whether things go wrong.
+    /// Whether faults occur.
     pub faulty: bool,
     pub api: Api,
     pub mesos: Mesos,
@@ -95,7 +95,7 @@ pub struct World {
     pub stats: Stats,
     log: VecDeque<String>,
     lines: usize,
-    /// Of all that happened so far.
+    /// Hash of all events so far.
     pub hash: u64,
 }
 
@@ -103,7 +103,7 @@ pub fn timestamp(now: Duration) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::try_from(now).expect("the run is short")
 }
 
-/// What a container does is said by its image.
+/// The image determines a container's behaviour.
 fn behaviour(spec: &ContainerSpec, made: usize) -> Behaviour {
     let after = |seconds, code| Behaviour { exit: Some((Duration::from_secs(seconds), code)), ..Behaviour::default() };
     match spec.image.as_str() {
@@ -150,17 +150,17 @@ impl World {
         self.rng.random_range(0..100) < percent
     }
 
-    /// Whether something goes wrong this time.
+    /// Whether a fault occurs this time.
     pub fn fails(&mut self, percent: u32) -> bool {
         self.faulty && self.chance(percent)
     }
 
-    /// A time of at most so many seconds, mostly much less.
+    /// A duration of at most this many seconds, mostly much shorter.
     pub fn up_to(&mut self, seconds: f64) -> Duration {
         Duration::from_secs_f64(seconds * self.rng.random::<f64>().powi(3))
     }
 
-    /// Notes something for whoever looks for a failure's cause.
+    /// Logs an event for failure analysis.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         let at = self.now.saturating_sub(EPOCH);
         let line = format!("{:>9.3} {}", at.as_secs_f64(), line());
@@ -173,7 +173,7 @@ impl World {
         }
     }
 
-    /// The last lines of what happened.
+    /// The last lines of the log.
     pub fn story(&self) -> String {
         self.log.iter().map(|line| format!("{line}\n")).collect()
     }
@@ -186,7 +186,7 @@ impl World {
         ready
     }
 
-    /// One thing happens.
+    /// Takes one step.
     pub fn step(&mut self) {
         self.stats.steps += 1;
         let mut ready = self.ready();
@@ -246,7 +246,7 @@ impl World {
         }
     }
 
-    /// Passes on to the watchers what changed in the API.
+    /// Passes API changes on to the watchers.
     pub fn spread_changes(&mut self) {
         for change in self.api.take_changes() {
             if let Some(process) = &mut self.scheduler.process {
@@ -263,7 +263,7 @@ impl World {
         }
     }
 
-    /// Names of the pods that there are.
+    /// The names of all pods.
     pub fn pod_names(&self) -> Vec<String> {
         self.api.pods.values().map(|pod| text(pod, "/metadata/name").to_owned()).collect()
     }

@@ -1,4 +1,4 @@
-//! What executors ask of the API server, and how it answers.
+//! The executors' requests to the API server, and its responses.
 
 use km::client::ClientError;
 use km::executor::bind::Step;
@@ -53,7 +53,7 @@ impl World {
         self.publish(host, key, |_| ());
     }
 
-    /// Asks the API server for something that may fail, before or after it is done.
+    /// Makes a request that may fail, before or after it is carried out.
     fn executor_asks(&mut self, host: &str, key: &Key, ask: impl FnOnce(&mut Self) -> Result<(), ClientError>) -> Result<(), ClientError> {
         let now = self.now;
         let cut = self.process(host, key).is_some_and(|process| now < process.cut_off);

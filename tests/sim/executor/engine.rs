@@ -1,4 +1,4 @@
-//! What executors hear of their machine's container engine.
+//! Events of a machine's container engine for executors.
 
 use km::executor::engine::Sign;
 use km::executor::names::{OWNER, POD_UID};
@@ -8,7 +8,7 @@ use super::owner;
 use crate::world::World;
 
 impl World {
-    /// Tells executors what happened in their machine's engine.
+    /// Passes the engine's events on to the machine's executors.
     pub fn engine_tells(&mut self, host: &str) {
         let machine = self.machine(host);
         let events = machine.engine.take_events();
