@@ -4,7 +4,6 @@
 //! `scripts/bench api [PART]`, or `KM=path-of-km cargo bench --bench api -- [PART]`; the parts are `requests`, `creates` (a subset of
 //! `requests`), `watch` and `footprint`. If KUBE_APISERVER names a kube-apiserver, it serves the same requests on the same etcd. Next to
 //! the rates is the server's CPU time per request, which is more meaningful on a shared machine.
-//! others use the machine.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a measurement prints, and stops where something is wrong")]
 
