@@ -13,10 +13,13 @@ use serde_json::{Value, json};
 
 use super::conditions;
 use super::owners::controller_reference;
-use super::plan::{Write, since, tree};
+use super::plan::{Failure, Write, since, tree};
 use crate::client::Patch;
 use crate::object::Object;
 pub(super) use serving::{Declared, Serving};
+
+/// What a pod may be called has no more bytes.
+const LONGEST_NAME: usize = 253;
 
 /// What controllers need to know of a pod, beside its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of them.
 #[derive(Debug, Default, Deserialize)]
@@ -325,15 +328,20 @@ pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), fails: b
     Some(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) })
 }
 
-/// A pod from a template (`{metadata, spec}`), owned by `owner`.
+/// Why a pod is not even asked for: without labels nobody could select it. Whoever labels its pods itself (daemons, members, indexes) need not look.
+pub(super) fn hindrance(pod: &Value) -> Option<Failure> {
+    let labelled = pod["metadata"]["labels"].as_object().is_some_and(|it| !it.is_empty());
+    (!labelled).then(|| Failure { reason: "FailedCreate", message: "unable to create pods, no labels".to_owned() })
+}
+
+/// A pod from a template (`{metadata, spec}`), owned by `owner`. The server shortens the prefix of its name where it is too long.
 pub(super) fn from_template(template: &Value, owner: &Object) -> Value {
     let metadata = &template["metadata"];
-    // The name leaves room for the dash and the five characters that the server appends to it.
-    let prefix: String = owner.name().chars().take(57).collect();
+    let dash = if owner.name().len() < LONGEST_NAME { "-" } else { "" };
     let mut pod = json!({
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": { "generateName": format!("{prefix}-"), "ownerReferences": [controller_reference(owner)] },
+        "metadata": { "generateName": format!("{}{dash}", owner.name()), "ownerReferences": [controller_reference(owner)] },
         "spec": template["spec"],
     });
     for part in ["labels", "annotations", "finalizers"] {

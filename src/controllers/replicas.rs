@@ -65,6 +65,15 @@ impl Desired {
     fn claim(&self, cache: &Cache, owner: &Arc<Object>, plan: &mut Plan) -> Vec<Arc<Object>> {
         Claim::new(&resource::POD, &self.selector).among(pods::is_active).take(cache, owner, plan)
     }
+
+    /// Tells why there are not as many pods as there should be.
+    fn fail(&self, owner: &Object, active: &[Arc<Object>], failure: &Failure, now: Timestamp, plan: &mut Plan) {
+        let mut conditions = Conditions::of(&self.status, None);
+        conditions.set(FAILURE, "True", failure.reason, &failure.message, now);
+        let mut status = status(owner, self, active, now, plan);
+        status["conditions"] = conditions.into_json();
+        plan.set_status(owner.key(), &self.status, status);
+    }
 }
 
 impl Controller for Replicas {
@@ -89,11 +98,16 @@ impl Controller for Replicas {
         let missing = desired.replicas.saturating_sub(active.len());
         if !owner.meta().is_deleted() {
             if missing > 0 {
+                let pod = pods::from_template(&desired.template, &owner);
+                if let Some(failure) = pods::hindrance(&pod) {
+                    desired.fail(&owner, &active, &failure, now, &mut plan);
+                    return plan;
+                }
                 for _ in 0..missing.min(BURST) {
                     plan.writes.push(Write::Create {
                         resource: &resource::POD,
                         namespace: owner.namespace().to_owned(),
-                        object: pods::from_template(&desired.template, &owner),
+                        object: pod.clone(),
                         tell: Some(Tell::created(&owner, "pod")),
                     });
                 }
@@ -122,11 +136,7 @@ impl Controller for Replicas {
         let Some(owner) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let Some(desired) = Desired::read(&owner) else { return plan };
         let active = desired.claim(cache, &owner, &mut Plan::default());
-        let mut conditions = Conditions::of(&desired.status, None);
-        conditions.set(FAILURE, "True", failure.reason, &failure.message, now);
-        let mut status = status(&owner, &desired, &active, now, &mut plan);
-        status["conditions"] = conditions.into_json();
-        plan.set_status(owner.key(), &desired.status, status);
+        desired.fail(&owner, &active, failure, now, &mut plan);
         plan
     }
 }

@@ -71,6 +71,27 @@ fn a_replication_controller_keeps_its_number() {
 }
 
 #[test]
+fn pods_without_labels_are_not_made() {
+    let mut world = World::new(workloads());
+    let bare = json!({"spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let selector = json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]});
+    let set = json!({"metadata": {"name": "rs"}, "spec": {"replicas": 2, "selector": selector, "template": bare}});
+    let set = world.put(&resource::REPLICA_SET, "default", set);
+    world.settle(|_| ());
+    assert!(world.list(&resource::POD).is_empty());
+    let seen = status(&world, &resource::REPLICA_SET, "rs");
+    assert_eq!(seen["replicas"], 0);
+    let condition = &seen["conditions"][0];
+    assert_eq!(condition["type"], "ReplicaFailure");
+    assert_eq!((&condition["reason"], &condition["message"]), (&json!("FailedCreate"), &json!("unable to create pods, no labels")));
+
+    world.patch(&set.key(), &json!({"spec": {"template": {"metadata": {"labels": {"app": "a"}}}}}));
+    world.settle(|_| ());
+    assert_eq!(world.list(&resource::POD).len(), 2);
+    assert_eq!(status(&world, &resource::REPLICA_SET, "rs")["conditions"], Value::Null);
+}
+
+#[test]
 fn matching_orphans_are_adopted_and_strays_let_go() {
     let mut world = World::new(workloads());
     let orphan = world.put(&resource::POD, "default", json!({"metadata": {"name": "orphan", "labels": {"app": "a"}}}));

@@ -157,6 +157,9 @@ impl Job<'_> {
                 }
             }
         }
+        if pods::hindrance(&pod).is_some() {
+            return;
+        }
         let (namespace, tell) = (self.object.namespace().to_owned(), Some(Tell::created(self.object, "pod")));
         plan.writes.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell });
     }

@@ -78,6 +78,16 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[test]
+fn only_pods_of_indexes_need_no_labels_of_the_template() {
+    let selector = json!({"matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]});
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    for (mode, made) in [("NonIndexed", 0), ("Indexed", 1)] {
+        let world = start(json!({"completionMode": mode, "completions": 1, "selector": selector, "template": template}));
+        assert_eq!((active(&world).len(), status(&world)["active"].as_u64()), (made, Some(made as u64).filter(|it| *it > 0)), "{mode}");
+    }
+}
+
+#[test]
 fn pods_run_until_enough_have_succeeded() {
     let mut world = start(json!({"completions": 3, "parallelism": 2}));
     assert_eq!(active(&world).len(), 2);
