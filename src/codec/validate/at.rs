@@ -136,14 +136,6 @@ impl<'a> At<'a> {
         out.push(Cause::invalid_shown(self.path(key), &go::string_list(self.list(key)), detail));
     }
 
-    /// Checks a text that has to be there; if it is not, what is wrong with nothing is told as well.
-    pub(super) fn must_be(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
-        if self.text(key).is_empty() {
-            self.required(key, "", out);
-        }
-        out.extend(check(self.text(key)).iter().map(|fault| Cause::invalid(self.path(key), &self.text(key).into(), fault)));
-    }
-
     pub(super) fn duplicate(&self, key: &str, out: &mut Vec<Cause>) {
         out.push(Cause::duplicate(self.path(key), self.get(key)));
     }

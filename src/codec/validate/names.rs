@@ -80,16 +80,6 @@ pub(super) fn search_domain(text: &str) -> Faults {
     plain.into_iter().map(|fault| fault.replacen("characters, '-'", "characters, '_', '-'", 1)).collect()
 }
 
-/// The name of a storage driver.
-pub(super) fn driver(text: &str) -> Faults {
-    let mut faults = Faults::new();
-    if text.len() > 63 {
-        faults.push(too_long(63));
-    }
-    faults.extend(subdomain(&text.to_lowercase()));
-    faults
-}
-
 pub(super) fn env_name(text: &str) -> Faults {
     if text.is_empty() {
         return vec!["environment variable name must be non-empty".to_owned()];

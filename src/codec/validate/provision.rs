@@ -8,12 +8,14 @@ use super::at::At;
 use super::names::{self, IMMUTABLE};
 use super::{resources, selector};
 use crate::object::status::Cause;
+use crate::util::go;
 
 /// The most parameters of a class, and the most that they may take in all, in bytes.
 const PARAMETERS: usize = 512;
 const PARAMETERS_SIZE: usize = 256 * 1024;
-/// The longest id that a driver may give a node, and the longest key of a topology.
-const NODE_ID: usize = 192;
+/// The longest name of a driver, and the longest id that it may give a node.
+const DRIVER_NAME: usize = 63;
+const NODE_ID: usize = 256;
 /// The shortest life of a token, in seconds.
 const TOKEN_LIFE: i64 = 600;
 
@@ -87,7 +89,7 @@ pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
         // Kubernetes misses it twice.
         spec.required("attacher", "", out);
     }
-    spec.must_be("attacher", names::driver, out);
+    driver_name(&spec, "attacher", out);
     spec.faults("nodeName", names::subdomain(spec.text("nodeName")), out);
     let source = spec.at("source");
     match (source.has("inlineVolumeSpec"), source.get("persistentVolumeName")) {
@@ -137,7 +139,7 @@ pub(super) fn driver_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     let mut drivers = HashSet::new();
     for driver in node.at("spec").items("drivers") {
-        driver.must_be("name", names::driver, out);
+        driver_name(&driver, "name", out);
         if !drivers.insert(driver.text("name")) {
             driver.duplicate("name", out);
         }
@@ -163,13 +165,39 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
 
 /// What a driver has said of a node stays, for as long as it is there.
 pub(super) fn node_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    // Kubernetes looks at the whole once more.
+    node(new, out);
     let (new, old) = (new.at("spec"), old.at("spec"));
-    for driver in new.items("drivers") {
-        let before = old.items("drivers").find(|it| it.text("name") == driver.text("name"));
-        if before.is_some_and(|it| ["nodeID", "topologyKeys"].iter().any(|key| it.get(key) != driver.get(key))) {
-            out.push(Cause::invalid(driver.path.as_str(), driver.value, IMMUTABLE));
+    for before in old.items("drivers") {
+        for driver in new.items("drivers").filter(|it| it.text("name") == before.text("name")) {
+            let same = |key: &str| driver.get(key) == before.get(key);
+            if !(same("nodeID") && same("allocatable") && driver.list("topologyKeys") == before.list("topologyKeys")) {
+                out.push(Cause::invalid_shown(new.path("drivers"), &shown_driver(&driver), IMMUTABLE));
+            }
         }
     }
+}
+
+/// A driver of a node as Go prints it.
+fn shown_driver(driver: &At<'_>) -> String {
+    let [name, id] = ["name", "nodeID"].map(|key| go::quote(driver.text(key)));
+    let keys = if driver.has("topologyKeys") { go::string_list(driver.list("topologyKeys")) } else { "[]string(nil)".to_owned() };
+    let allocatable = if driver.has("allocatable") { "0xc000000000" } else { "nil" };
+    format!(
+        "storage.CSINodeDriver{{Name:{name}, NodeID:{id}, TopologyKeys:{keys}, Allocatable:(*storage.VolumeNodeResources)({allocatable})}}"
+    )
+}
+
+/// Checks the name of a driver.
+pub(super) fn driver_name(at: &At<'_>, key: &str, out: &mut Vec<Cause>) {
+    let name = at.text(key);
+    if name.is_empty() {
+        at.required(key, "", out);
+    }
+    if name.len() > DRIVER_NAME {
+        out.push(Cause::too_long(at.path(key), DRIVER_NAME));
+    }
+    out.extend(names::subdomain(&name.to_lowercase()).iter().map(|fault| Cause::invalid(at.path(key), &name.into(), fault)));
 }
 
 pub(super) fn capacity(capacity: &At<'_>, out: &mut Vec<Cause>) {

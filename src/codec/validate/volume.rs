@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::at::At;
 use super::container::{Backing, absolute, field_reference, present, resource_reference};
-use super::{meta, names, selector, storage};
+use super::{meta, names, provision, selector, storage};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
 
@@ -137,7 +137,7 @@ pub(super) fn source(it: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
             downward(it, out);
         }
         "projected" => projected(it, out),
-        "csi" => it.must_be("driver", names::driver, out),
+        "csi" => provision::driver_name(it, "driver", out),
         "azureDisk" => azure_disk(it, out),
         "fc" => fibre_channel(it, out),
         "ephemeral" => ephemeral(it, out),

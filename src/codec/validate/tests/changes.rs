@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{complaints, pod, with};
 use crate::codec::{validate_ephemeral, validate_version_update};
-use crate::object::resource::{EVENT, EVENT_V1, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, STATEFUL_SET};
+use crate::object::resource::{CSI_NODE, EVENT, EVENT_V1, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, STATEFUL_SET};
 
 const NOTHING: [&str; 0] = [];
 
@@ -37,6 +37,36 @@ fn a_volume_stays_where_it_is() {
     let moved = complaints(&PERSISTENT_VOLUME, &volume("beta.kubernetes.io/os", "b"), Some(&old));
     assert!(moved[0].starts_with("nodeAffinity: Invalid value: "), "{moved:?}");
     assert!(moved[0].ends_with(": field is immutable, except for updating from beta label to GA"), "{moved:?}");
+}
+
+#[test]
+fn what_a_driver_says_of_a_node_stays() {
+    let node = |drivers: Value| json!({"metadata": {"name": "n"}, "spec": {"drivers": drivers}});
+    let driver = json!({"name": "a.b", "nodeID": "n", "topologyKeys": ["x"], "allocatable": {"count": 3}});
+    let other = json!({"name": "c.d", "nodeID": "n"});
+    let old = node(json!([driver]));
+    for same in [json!([other, driver]), json!([other]), Value::Null] {
+        assert_eq!(complaints(&CSI_NODE, &node(same), Some(&old)), NOTHING);
+    }
+    let shown = |keys: &str, allocatable: &str| {
+        let allocatable = format!("Allocatable:(*storage.VolumeNodeResources)({allocatable})");
+        format!(
+            "spec.drivers: Invalid value: storage.CSINodeDriver{{Name:\"a.b\", NodeID:\"n\", TopologyKeys:{keys}, {allocatable}}}: field is immutable"
+        )
+    };
+    for (key, value, complaint) in [
+        ("topologyKeys", json!(["x", "y"]), shown(r#"[]string{"x", "y"}"#, "0xc000000000")),
+        ("topologyKeys", Value::Null, shown("[]string(nil)", "0xc000000000")),
+        ("allocatable", Value::Null, shown(r#"[]string{"x"}"#, "nil")),
+        ("allocatable", json!({"count": 4}), shown(r#"[]string{"x"}"#, "0xc000000000")),
+    ] {
+        assert_eq!(complaints(&CSI_NODE, &node(json!([with(&driver, &format!("/{key}"), value)])), Some(&old)), [complaint]);
+    }
+    let nameless = with(&driver, "/nodeID", json!("m".repeat(257)));
+    let too_long = format!("spec.drivers[0].nodeID: Invalid value: \"{}\": must be 256 characters or less", "m".repeat(257));
+    assert_eq!(complaints(&CSI_NODE, &node(json!([nameless])), None), [too_long]);
+    let renamed = with(&driver, "/name", json!("a".repeat(64)));
+    assert_eq!(complaints(&CSI_NODE, &node(json!([renamed])), None), ["spec.drivers[0].name: Too long: may not be more than 63 bytes"]);
 }
 
 #[test]
