@@ -102,6 +102,11 @@ impl Walk {
         })
     }
 
+    /// Whether a list that is empty says something here all the same: a client that wants nobody to own anything of an object writes so.
+    fn is_reset(&self, field: &str) -> bool {
+        field == "managedFields" && matches!(self.path[..], [Step::Field("metadata")])
+    }
+
     fn strict(&mut self, what: &str, field: &str) {
         use std::fmt::Write;
         if self.strict_errors.len() >= MOST_STRICT_ERRORS {
@@ -377,7 +382,7 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
     walk.owner = outer;
     // Only now: a field that is there twice is told of whatever it holds.
     if zeroes {
-        map.retain(|name, value| !kind.field(name).is_some_and(|it| it.leaves_out(value)));
+        map.retain(|name, value| walk.is_reset(name) || !kind.field(name).is_some_and(|it| it.leaves_out(value)));
     }
     Ok(Value::Object(map))
 }

@@ -220,7 +220,7 @@ fn check_identity(resource: ResourceRef, applied: &Value) -> Result<(), Box<Stat
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         return refuse(format!("invalid object type: {}", group_version_kind(group, version, kind)));
     }
-    if applied.pointer("/metadata/managedFields").is_some_and(|it| !it.is_null()) {
+    if applied.pointer("/metadata/managedFields").is_some_and(Value::is_array) {
         return refuse("metadata.managedFields must be nil".to_owned());
     }
     Ok(())

@@ -82,8 +82,11 @@ impl Merger<'_> {
         shape: Option<&Shape>,
     ) -> Result<Map<String, Value>, PatchError> {
         let mut merged = match patch.get(DIRECTIVE).map(|it| (it, it.as_str())) {
-            None | Some((_, Some("merge"))) => current,
-            Some((_, Some("replace"))) => Map::new(),
+            None => current,
+            // What takes its place is not looked into: directives in it are none.
+            Some((_, Some("replace"))) => {
+                return Ok(patch.iter().filter(|(key, _)| *key != DIRECTIVE).map(|(key, value)| (key.clone(), value.clone())).collect());
+            }
             Some((_, Some("delete"))) => return Ok(Map::new()),
             Some((other, _)) => return Err(unknown_directive(other, patch)),
         };
@@ -142,9 +145,8 @@ impl Merger<'_> {
                 match ListMerge::of(field) {
                     ListMerge::Elements(key) => self.elements(current, patch, key, of),
                     ListMerge::Scalars => scalars(current, patch),
-                    // Free-form lists are taken as they are: a null in one may mean something.
-                    ListMerge::Replace if of.is_none() => Ok(patch.clone()),
-                    ListMerge::Replace => Ok(patch.iter().filter_map(fresh).collect()),
+                    // Nor are such lists looked into.
+                    ListMerge::Replace => Ok(patch.clone()),
                 }
                 .map(Value::Array)
             }
@@ -165,19 +167,25 @@ impl Merger<'_> {
         for element in patch {
             let id = identity.of(element);
             match element.get(DIRECTIVE).map(|it| (it, it.as_str())) {
-                None | Some((_, Some("merge"))) => {
+                None => {
                     id?;
                     changed.push(element);
                 }
                 Some((_, Some("delete"))) => {
                     deleted.insert(id?);
                 }
-                // Only says that the patch's other elements are the whole list.
+                // Only says that the patch's other elements are the whole list, whatever their keys.
                 Some((_, Some("replace"))) => replace = true,
+                Some((_, Some("merge"))) => {
+                    return Err(PatchError::Senseless("merging lists cannot yet be specified in the patch".to_owned()));
+                }
                 Some((other, _)) => return Err(unknown_directive(other, element.as_object().unwrap_or(&Map::new()))),
             }
         }
-        let before = if replace { Vec::new() } else { current };
+        if replace {
+            return Ok(changed.into_iter().cloned().collect());
+        }
+        let before = current;
         let mut slots: Vec<Option<Value>> = Vec::with_capacity(before.len() + changed.len());
         let mut at: HashMap<String, usize> = HashMap::with_capacity(before.len());
         for element in &before {
