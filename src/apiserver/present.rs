@@ -1,5 +1,7 @@
 //! The last step of an answer. Everything is made in JSON; people see it indented, and clients that want it otherwise get it as YAML or protobuf.
 
+use std::io;
+
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
@@ -40,7 +42,7 @@ impl Presentation {
         if indented { Self::Indented } else { Self::AsItIs }
     }
 
-    /// The answer in this dress, if it is JSON. A watch's answer is a frame a chunk.
+    /// The answer in this dress, if it is JSON. A watch's answer is whole lines a chunk.
     pub(crate) async fn apply(self, response: Response, watch: bool) -> Response {
         if self == Self::AsItIs || response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/json") {
             return response;
@@ -123,12 +125,18 @@ fn yaml(response: Response) -> Response {
 
 fn frames(response: Response) -> Response {
     let mut response = response.map(|body| match body {
-        // What has no message has been refused before: a frame is always there.
-        Body::Stream(chunks) => Body::Stream(chunks.map_ok(|line| codec::protobuf_event(&line).unwrap_or_default()).boxed()),
+        Body::Stream(chunks) => Body::Stream(chunks.map(|chunk| chunk.and_then(|lines| messages(&lines))).boxed()),
         body => body,
     });
     set(&mut response, CONTENT_TYPE, "application/vnd.kubernetes.protobuf;stream=watch");
     response
+}
+
+/// The events of a chunk, of which there may be many. If one could not be sent the watch has to end: what is left out is never missed.
+fn messages(lines: &[u8]) -> io::Result<Bytes> {
+    let all: Option<Vec<Bytes>> = lines.split_inclusive(|it| *it == b'\n').map(codec::protobuf_event).collect();
+    let all = all.ok_or_else(|| io::Error::other("an event that has no message in protobuf"))?;
+    Ok(if let [one] = all.as_slice() { one.clone() } else { all.concat().into() })
 }
 
 const END: &[u8] = b"\n";

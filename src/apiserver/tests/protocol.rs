@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
 
@@ -118,15 +119,47 @@ async fn clients_that_take_nothing_else_get_protobuf() {
     assert!(partial.bytes.windows(25).any(|it| it == b"PartialObjectMetadataList"));
     let watch = get(&it, &format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&timeoutSeconds=1"), &ask).await;
     assert_eq!(watch.headers["content-type"], format!("{PROTOBUF};stream=watch"));
-    let mut frames = Vec::new();
-    let mut rest = &watch.bytes[..];
-    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
-        let (frame, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
-        frames.push(frame);
-        rest = tail;
-    }
+    let frames = frames(&watch.bytes);
     assert!(frames[0].starts_with(b"\x0a\x05ADDED") && frames[1].starts_with(b"\x0a\x08BOOKMARK"), "{frames:?}");
     assert_eq!(get(&it, "/apis", &ask).await.code, 406, "there is no such message");
+    it.stop().await;
+}
+
+/// The messages of a watch in protobuf.
+fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let Some((length, tail)) = bytes.split_first_chunk::<4>() {
+        let (frame, tail) = tail.split_at(u32::from_be_bytes(*length) as usize);
+        frames.push(frame);
+        bytes = tail;
+    }
+    frames
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_all_seen() {
+    const KINDS: [&str; 3] = ["application/vnd.kubernetes.protobuf", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", TABLE];
+    const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
+    let it = start().await;
+    let before = it.create(CONFIG_MAPS, config_map("before")).await.ok();
+    let path = format!("/api/v1/configmaps?watch=true&resourceVersion={}", before["metadata"]["resourceVersion"].as_str().unwrap());
+    let mut watches = Vec::new();
+    for accept in KINDS {
+        let request = http::Request::get(&path).header("accept", accept).body(Bytes::new()).unwrap();
+        watches.push((accept, it.server.transport().send(request).await.unwrap().into_body()));
+    }
+    for name in ["a", "b", "c"] {
+        it.create(CONFIG_MAPS, config_map(name)).await.ok();
+    }
+    for (accept, mut body) in watches {
+        let (mut seen, mut bytes) = (0, Vec::new());
+        while seen < 3 {
+            bytes.extend_from_slice(&body.next().await.unwrap().unwrap());
+            seen = if accept == KINDS[0] { frames(&bytes).len() } else { bytes.split_inclusive(|it| *it == b'\n').count() };
+            assert!(!bytes.is_empty(), "events got lost: {accept}");
+        }
+        assert_eq!(seen, 3, "{accept}");
+    }
     it.stop().await;
 }
 
