@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::path::Target;
 use super::query::{Answer, unescape};
+use super::verb::Verb;
 use crate::object::Status;
 
 const AUTHENTICATED: &str = "system:authenticated";
@@ -35,7 +36,7 @@ impl User {
 /// What a request is about to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attributes<'a> {
-    Resource { verb: &'a str, target: &'a Target },
+    Resource { verb: Verb, target: &'a Target },
     Path(&'a str),
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn authorize(user: &User, attributes: Attributes<'_>) -> Answer<()> {
     match attributes {
         Attributes::Resource { verb, target } => {
             let Target { resource, namespace, name, subresource, .. } = target;
-            tracing::trace!(user = user.name, groups = ?user.groups, verb, ?resource, namespace, name, subresource, "allowed");
+            tracing::trace!(user = user.name, groups = ?user.groups, verb = verb.name(), ?resource, namespace, name, subresource, "allowed");
         }
         Attributes::Path(path) => tracing::trace!(user = user.name, groups = ?user.groups, path, "allowed"),
     }

@@ -17,6 +17,7 @@ use super::path::{self, Route, Target};
 use super::present::Presentation;
 use super::query::{Answer, Query, Warnings, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
+use super::verb::Verb;
 use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
@@ -78,7 +79,7 @@ impl Server {
         let (parts, body) = request.into_parts();
         let route = path::parse(parts.uri.path());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
-        let verb = verb(&parts.method, &route, &query);
+        let verb = Verb::of(&parts.method, &route, &query);
         let presentation = Presentation::of(&parts.headers, &query);
         let target = if let Route::Target(target) = &route { Some(target) } else { None };
         let subject = Subject::of(verb, &parts.method, target, &query, &parts.headers);
@@ -104,21 +105,21 @@ impl Server {
                         self.page(&other, &parts, &query).await
                     }
                 };
-                Ok(if verb == "watch" { response } else { self.keep(seat, response, deadline) })
+                Ok(if verb == Verb::Watch { response } else { self.keep(seat, response, deadline) })
             };
             tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
         let response = answer.await.unwrap_or_else(|status| respond::status(&status));
-        let response = presentation.apply(response, verb == "watch").await;
+        let response = presentation.apply(response, verb == Verb::Watch).await;
         self.requests.count(subject, response.status().as_u16(), started.elapsed());
         response
     }
 
     /// How long a request may take to its answer's head: what the client asks for (0 is as long as may be), if that is less.
-    fn patience(&self, verb: &str, query: &Query) -> Answer<Duration> {
+    fn patience(&self, verb: Verb, query: &Query) -> Answer<Duration> {
         let most = self.config.timeouts.request;
         match query.get("timeout") {
-            Some(text) if verb != "watch" => match duration::parse(text) {
+            Some(text) if verb != Verb::Watch => match duration::parse(text) {
                 Ok(asked) => Ok(if asked.is_zero() { most } else { asked.min(most) }),
                 Err(DurationError::Negative(_)) => Ok(most),
                 Err(error) => Err(bad(format!("invalid timeout specified in the request URL - {error}"))),
@@ -160,39 +161,35 @@ impl Server {
         }
     }
 
-    async fn dispatch(self: &Arc<Self>, verb: &'static str, call: Call) -> Answer<Response> {
+    async fn dispatch(self: &Arc<Self>, verb: Verb, call: Call) -> Answer<Response> {
         let (target, served) = (&call.target, call.target.resource);
-        let allowed = match served.subresource(&target.subresource) {
-            Some(subresource) => subresource.verbs.contains(&verb),
-            None => served.allows(verb) && fits(verb, target),
-        };
-        if !allowed {
+        if !verb.is_allowed(target) {
             return Err(not_allowed());
         }
-        if verb == "patch" {
+        if verb == Verb::Patch {
             negotiate::patch_kind(&call.headers)?;
         }
-        negotiate::check_served(&call.headers, matches!(verb, "list" | "watch"))?;
+        negotiate::check_served(&call.headers, matches!(verb, Verb::List | Verb::Watch))?;
         match (verb, target.subresource.as_str()) {
-            ("get" | "list", "") if served == &resource::COMPONENT_STATUS => registry::components::serve(self, &call).await,
-            ("get", "scale") => registry::scale::get(self, &call).await,
-            ("get", "log") => logs::serve(self, &call).await,
-            ("get" | "create", "exec" | "attach" | "portforward") => streams::serve(self, &call).await,
-            ("get", "" | "status" | "approval" | "ephemeralcontainers" | "resize") => get(self, &call).await,
-            ("list", "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
-            ("watch", "") => watch::serve(self, &call).await,
-            ("create", "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
-            ("create", "") if !served.allows("get") => registry::reviews::create(self, &call).await,
-            ("create", "") => self.write(call, registry::create::serve).await,
-            ("create", "token") => registry::tokens::create(self, &call).await,
-            ("create", "binding") => self.write(call, registry::binding::create).await,
-            ("create", "eviction") => self.write(call, registry::eviction::create).await,
-            ("update", "scale") => self.write(call, registry::scale::replace).await,
-            ("patch", "scale") => self.write(call, registry::scale::patch).await,
-            ("update", _) => self.write(call, registry::update::replace).await,
-            ("patch", _) => self.write(call, registry::patch::serve).await,
-            ("delete", "") => self.write(call, registry::delete::serve).await,
-            ("deletecollection", "") => self.write(call, registry::delete::serve_collection).await,
+            (Verb::Get | Verb::List, "") if served == &resource::COMPONENT_STATUS => registry::components::serve(self, &call).await,
+            (Verb::Get, "scale") => registry::scale::get(self, &call).await,
+            (Verb::Get, "log") => logs::serve(self, &call).await,
+            (Verb::Get | Verb::Create, "exec" | "attach" | "portforward") => streams::serve(self, &call).await,
+            (Verb::Get, "" | "status" | "approval" | "ephemeralcontainers" | "resize") => get(self, &call).await,
+            (Verb::List, "") => Ok(gzip::compress(&call.headers, list::serve(self, &call).await?)),
+            (Verb::Watch, "") => watch::serve(self, &call).await,
+            (Verb::Create, "") if served == &resource::BINDING => self.write(call, registry::binding::create).await,
+            (Verb::Create, "") if !served.allows("get") => registry::reviews::create(self, &call).await,
+            (Verb::Create, "") => self.write(call, registry::create::serve).await,
+            (Verb::Create, "token") => registry::tokens::create(self, &call).await,
+            (Verb::Create, "binding") => self.write(call, registry::binding::create).await,
+            (Verb::Create, "eviction") => self.write(call, registry::eviction::create).await,
+            (Verb::Update, "scale") => self.write(call, registry::scale::replace).await,
+            (Verb::Patch, "scale") => self.write(call, registry::scale::patch).await,
+            (Verb::Update, _) => self.write(call, registry::update::replace).await,
+            (Verb::Patch, _) => self.write(call, registry::patch::serve).await,
+            (Verb::Delete, "") => self.write(call, registry::delete::serve).await,
+            (Verb::DeleteCollection, "") => self.write(call, registry::delete::serve_collection).await,
             _ => {
                 let mut key = call.key();
                 // A service and a node may be named with a scheme and a port.
@@ -235,33 +232,6 @@ async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
 fn deprecation(resource: ResourceRef) -> Option<String> {
     let since = resource.deprecated;
     (!since.is_empty()).then(|| format!("{} {} is deprecated in {since}", resource.api_version(), resource.kind))
-}
-
-/// What the request does, as authorisation names it.
-fn verb(method: &Method, route: &Route, query: &Query) -> &'static str {
-    let collection = matches!(route, Route::Target(it) if it.name.is_empty());
-    let watch = matches!(route, Route::Target(it) if it.watch);
-    match *method {
-        Method::GET if watch || collection && query.flag("watch") => "watch",
-        Method::GET if collection => "list",
-        Method::GET => "get",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE if collection => "deletecollection",
-        Method::DELETE => "delete",
-        _ => "",
-    }
-}
-
-/// Whether a path that leads here can be asked for this: objects are created and deleted in a collection, in one namespace, and changed by
-/// name. All namespaces at once can only be read.
-fn fits(verb: &str, target: &Target) -> bool {
-    match verb {
-        "create" | "deletecollection" => target.name.is_empty() && target.resource.namespaced != target.namespace.is_empty(),
-        "update" | "patch" => !target.name.is_empty(),
-        _ => true,
-    }
 }
 
 fn not_allowed() -> Box<Status> {

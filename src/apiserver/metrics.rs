@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use super::negotiate;
 use super::path::Target;
 use super::query::Query;
+use super::verb::Verb;
 use crate::object::ResourceRef;
 use crate::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 
@@ -33,21 +34,20 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// `verb` is as authorisation names it.
-    pub(super) fn of(verb: &'static str, method: &Method, target: Option<&Target>, query: &Query, headers: &HeaderMap) -> Self {
+    pub(super) fn of(verb: Verb, method: &Method, target: Option<&Target>, query: &Query, headers: &HeaderMap) -> Self {
         let resource = target.map(|it| it.resource);
         let subresource = target.and_then(|it| Some(it.resource.subresource(&it.subresource)?.name)).unwrap_or_default();
         let scope = match target {
             None => "",
-            Some(target) if !target.name.is_empty() || verb == "create" => "resource",
+            Some(target) if !target.name.is_empty() || verb == Verb::Create => "resource",
             Some(target) if !target.namespace.is_empty() => "namespace",
             Some(_) => "cluster",
         };
         let verb = match verb {
-            "list" => "LIST",
-            "watch" => "WATCH",
-            "patch" if negotiate::content_type(headers).starts_with("application/apply-patch") => "APPLY",
-            "deletecollection" => "DELETECOLLECTION",
+            Verb::List => "LIST",
+            Verb::Watch => "WATCH",
+            Verb::Patch if negotiate::content_type(headers).starts_with("application/apply-patch") => "APPLY",
+            Verb::DeleteCollection => "DELETECOLLECTION",
             _ => match *method {
                 Method::GET | Method::HEAD => "GET",
                 Method::POST => "POST",

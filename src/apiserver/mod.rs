@@ -32,6 +32,7 @@ mod stall;
 mod streams;
 pub mod tokens;
 mod underway;
+mod verb;
 mod watch;
 mod websocket;
 
