@@ -30,6 +30,14 @@ pub struct Resource {
     pub stored_as: Option<ResourceRef>,
     /// The deprecation warning that clients get: since when, and the replacement. Empty if not deprecated.
     pub deprecated: &'static str,
+    /// Whether `metadata.generation` counts the changes of what an object asks for.
+    pub counts_generations: bool,
+    /// Whether an update must say which `resourceVersion` it changes. The controllers of such kinds would lose each other's changes.
+    pub updates_need_a_revision: bool,
+    /// Whether a PUT of an object that does not exist creates it.
+    pub created_by_put: bool,
+    /// Whether a DELETE responds with the deleted object rather than with a `Status`.
+    pub shown_when_deleted: bool,
 }
 
 /// A field that field selectors may use.
@@ -89,24 +97,6 @@ impl Resource {
     /// Whether the store keeps objects of this resource in this version.
     pub fn is_stored(&self) -> bool {
         self.allows("watch") && self.stored_as.is_none()
-    }
-
-    /// Whether a DELETE responds with the deleted object rather than with a `Status`.
-    pub fn shows_deleted(&self) -> bool {
-        matches!(
-            (self.group, self.plural),
-            (
-                "",
-                "namespaces"
-                    | "persistentvolumeclaims"
-                    | "persistentvolumes"
-                    | "pods"
-                    | "podtemplates"
-                    | "resourcequotas"
-                    | "serviceaccounts"
-                    | "services"
-            ) | ("storage.k8s.io", "csidrivers" | "csinodes" | "storageclasses" | "volumeattachments")
-        )
     }
 
     pub fn allows(&self, verb: &str) -> bool {

@@ -56,6 +56,10 @@ const fn usual(group: &'static str, version: &'static str, kind: &'static str, p
         schema: "",
         stored_as: None,
         deprecated: "",
+        counts_generations: false,
+        updates_need_a_revision: false,
+        created_by_put: false,
+        shown_when_deleted: false,
     }
 }
 
@@ -86,14 +90,21 @@ resource!(POD = "" "v1" "Pod" "pods" "pod" {
         field("status.podIPs"),
         field("status.nominatedNodeName"),
     ],
+    counts_generations: true,
+    shown_when_deleted: true,
 });
-resource!(POD_TEMPLATE = "" "v1" "PodTemplate" "podtemplates" "podtemplate" { schema: "io.k8s.api.core.v1.PodTemplate" });
+resource!(POD_TEMPLATE = "" "v1" "PodTemplate" "podtemplates" "podtemplate" {
+    schema: "io.k8s.api.core.v1.PodTemplate",
+    counts_generations: true,
+    shown_when_deleted: true,
+});
 resource!(REPLICATION_CONTROLLER = "" "v1" "ReplicationController" "replicationcontrollers" "replicationcontroller" {
     short_names: &["rc"],
     categories: &["all"],
     schema: "io.k8s.api.core.v1.ReplicationController",
     subresources: &[SCALABLE, status("", "v1", "ReplicationController")],
     selectable: &[field_or("status.replicas", "0")],
+    counts_generations: true,
 });
 resource!(SERVICE = "" "v1" "Service" "services" "service" {
     short_names: &["svc"],
@@ -104,11 +115,14 @@ resource!(SERVICE = "" "v1" "Service" "services" "service" {
         status("", "v1", "Service"),
     ],
     selectable: &[field("spec.clusterIP"), field("spec.type")],
+    created_by_put: true,
+    shown_when_deleted: true,
 });
 resource!(ENDPOINTS = "" "v1" "Endpoints" "endpoints" "endpoints" {
     short_names: &["ep"],
     schema: "io.k8s.api.core.v1.Endpoints",
     deprecated: "v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    created_by_put: true,
 });
 resource!(
     /// Not stored: each request asks the components.
@@ -139,6 +153,7 @@ resource!(NAMESPACE = "" "v1" "Namespace" "namespaces" "namespace" {
         status("", "v1", "Namespace"),
     ],
     selectable: &[field("status.phase")],
+    shown_when_deleted: true,
 });
 resource!(
     /// Kept for a limited time only.
@@ -159,33 +174,48 @@ resource!(
         renamed("source", "source.component"),
         field("type"),
     ],
+    created_by_put: true,
 });
-resource!(SECRET = "" "v1" "Secret" "secrets" "secret" { schema: "io.k8s.api.core.v1.Secret", selectable: &[field("type")] });
-resource!(CONFIG_MAP = "" "v1" "ConfigMap" "configmaps" "configmap" { short_names: &["cm"], schema: "io.k8s.api.core.v1.ConfigMap" });
+resource!(SECRET = "" "v1" "Secret" "secrets" "secret" {
+    schema: "io.k8s.api.core.v1.Secret",
+    selectable: &[field("type")],
+});
+resource!(CONFIG_MAP = "" "v1" "ConfigMap" "configmaps" "configmap" {
+    short_names: &["cm"],
+    schema: "io.k8s.api.core.v1.ConfigMap",
+});
 resource!(SERVICE_ACCOUNT = "" "v1" "ServiceAccount" "serviceaccounts" "serviceaccount" {
     short_names: &["sa"],
     schema: "io.k8s.api.core.v1.ServiceAccount",
     subresources: &[Subresource { name: "token", kind: ("authentication.k8s.io", "v1", "TokenRequest"), verbs: CREATE }],
+    shown_when_deleted: true,
 });
 resource!(
     /// Not stored: creating one places a pod (the older form of the pods' subresource).
     BINDING = "" "v1" "Binding" "bindings" "binding" { verbs: CREATE, schema: "io.k8s.api.core.v1.Binding" });
-resource!(LIMIT_RANGE = "" "v1" "LimitRange" "limitranges" "limitrange" { short_names: &["limits"], schema: "io.k8s.api.core.v1.LimitRange" });
+resource!(LIMIT_RANGE = "" "v1" "LimitRange" "limitranges" "limitrange" {
+    short_names: &["limits"],
+    schema: "io.k8s.api.core.v1.LimitRange",
+    created_by_put: true,
+});
 resource!(RESOURCE_QUOTA = "" "v1" "ResourceQuota" "resourcequotas" "resourcequota" {
     short_names: &["quota"],
     schema: "io.k8s.api.core.v1.ResourceQuota",
     subresources: &[status("", "v1", "ResourceQuota")],
+    shown_when_deleted: true,
 });
 resource!(PERSISTENT_VOLUME = "" "v1" "PersistentVolume" "persistentvolumes" "persistentvolume" {
     short_names: &["pv"],
     namespaced: false,
     schema: "io.k8s.api.core.v1.PersistentVolume",
     subresources: &[status("", "v1", "PersistentVolume")],
+    shown_when_deleted: true,
 });
 resource!(PERSISTENT_VOLUME_CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" "persistentvolumeclaim" {
     short_names: &["pvc"],
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
     subresources: &[status("", "v1", "PersistentVolumeClaim")],
+    shown_when_deleted: true,
 });
 
 resource!(DEPLOYMENT = "apps" "v1" "Deployment" "deployments" "deployment" {
@@ -193,6 +223,7 @@ resource!(DEPLOYMENT = "apps" "v1" "Deployment" "deployments" "deployment" {
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.Deployment",
     subresources: &[SCALABLE, status("apps", "v1", "Deployment")],
+    counts_generations: true,
 });
 resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
     short_names: &["rs"],
@@ -200,18 +231,21 @@ resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
     schema: "io.k8s.api.apps.v1.ReplicaSet",
     subresources: &[SCALABLE, status("apps", "v1", "ReplicaSet")],
     selectable: &[field_or("status.replicas", "0")],
+    counts_generations: true,
 });
 resource!(STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets" "statefulset" {
     short_names: &["sts"],
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.StatefulSet",
     subresources: &[SCALABLE, status("apps", "v1", "StatefulSet")],
+    counts_generations: true,
 });
 resource!(DAEMON_SET = "apps" "v1" "DaemonSet" "daemonsets" "daemonset" {
     short_names: &["ds"],
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.DaemonSet",
     subresources: &[status("apps", "v1", "DaemonSet")],
+    counts_generations: true,
 });
 resource!(CONTROLLER_REVISION = "apps" "v1" "ControllerRevision" "controllerrevisions" "controllerrevision" {
     schema: "io.k8s.api.apps.v1.ControllerRevision",
@@ -222,22 +256,31 @@ resource!(JOB = "batch" "v1" "Job" "jobs" "job" {
     schema: "io.k8s.api.batch.v1.Job",
     subresources: &[status("batch", "v1", "Job")],
     selectable: &[field_or("status.successful", "0")],
+    counts_generations: true,
 });
 resource!(CRON_JOB = "batch" "v1" "CronJob" "cronjobs" "cronjob" {
     short_names: &["cj"],
     categories: &["all"],
     schema: "io.k8s.api.batch.v1.CronJob",
     subresources: &[status("batch", "v1", "CronJob")],
+    counts_generations: true,
 });
 
-resource!(LEASE = "coordination.k8s.io" "v1" "Lease" "leases" "lease" { schema: "io.k8s.api.coordination.v1.Lease" });
+resource!(LEASE = "coordination.k8s.io" "v1" "Lease" "leases" "lease" {
+    schema: "io.k8s.api.coordination.v1.Lease",
+    updates_need_a_revision: true,
+    created_by_put: true,
+});
 resource!(ENDPOINT_SLICE = "discovery.k8s.io" "v1" "EndpointSlice" "endpointslices" "endpointslice" {
     schema: "io.k8s.api.discovery.v1.EndpointSlice",
+    counts_generations: true,
 });
 resource!(POD_DISRUPTION_BUDGET = "policy" "v1" "PodDisruptionBudget" "poddisruptionbudgets" "poddisruptionbudget" {
     short_names: &["pdb"],
     schema: "io.k8s.api.policy.v1.PodDisruptionBudget",
     subresources: &[status("policy", "v1", "PodDisruptionBudget")],
+    counts_generations: true,
+    updates_need_a_revision: true,
 });
 
 resource!(HORIZONTAL_POD_AUTOSCALER = "autoscaling" "v2" "HorizontalPodAutoscaler" "horizontalpodautoscalers" "horizontalpodautoscaler" {
@@ -277,14 +320,17 @@ resource!(INGRESS = "networking.k8s.io" "v1" "Ingress" "ingresses" "ingress" {
     short_names: &["ing"],
     schema: "io.k8s.api.networking.v1.Ingress",
     subresources: &[status("networking.k8s.io", "v1", "Ingress")],
+    counts_generations: true,
 });
 resource!(INGRESS_CLASS = "networking.k8s.io" "v1" "IngressClass" "ingressclasses" "ingressclass" {
     namespaced: false,
     schema: "io.k8s.api.networking.v1.IngressClass",
+    counts_generations: true,
 });
 resource!(NETWORK_POLICY = "networking.k8s.io" "v1" "NetworkPolicy" "networkpolicies" "networkpolicy" {
     short_names: &["netpol"],
     schema: "io.k8s.api.networking.v1.NetworkPolicy",
+    counts_generations: true,
 });
 resource!(IP_ADDRESS = "networking.k8s.io" "v1" "IPAddress" "ipaddresses" "ipaddress" {
     short_names: &["ip"],
@@ -301,19 +347,30 @@ resource!(STORAGE_CLASS = "storage.k8s.io" "v1" "StorageClass" "storageclasses" 
     short_names: &["sc"],
     namespaced: false,
     schema: "io.k8s.api.storage.v1.StorageClass",
+    shown_when_deleted: true,
 });
 resource!(VOLUME_ATTACHMENT = "storage.k8s.io" "v1" "VolumeAttachment" "volumeattachments" "volumeattachment" {
     namespaced: false,
     schema: "io.k8s.api.storage.v1.VolumeAttachment",
     subresources: &[status("storage.k8s.io", "v1", "VolumeAttachment")],
+    updates_need_a_revision: true,
+    shown_when_deleted: true,
 });
 resource!(CSI_DRIVER = "storage.k8s.io" "v1" "CSIDriver" "csidrivers" "csidriver" {
     namespaced: false,
     schema: "io.k8s.api.storage.v1.CSIDriver",
+    updates_need_a_revision: true,
+    shown_when_deleted: true,
 });
-resource!(CSI_NODE = "storage.k8s.io" "v1" "CSINode" "csinodes" "csinode" { namespaced: false, schema: "io.k8s.api.storage.v1.CSINode" });
+resource!(CSI_NODE = "storage.k8s.io" "v1" "CSINode" "csinodes" "csinode" {
+    namespaced: false,
+    schema: "io.k8s.api.storage.v1.CSINode",
+    updates_need_a_revision: true,
+    shown_when_deleted: true,
+});
 resource!(CSI_STORAGE_CAPACITY = "storage.k8s.io" "v1" "CSIStorageCapacity" "csistoragecapacities" "csistoragecapacity" {
     schema: "io.k8s.api.storage.v1.CSIStorageCapacity",
+    updates_need_a_revision: true,
 });
 
 resource!(
@@ -330,23 +387,32 @@ resource!(PRIORITY_CLASS = "scheduling.k8s.io" "v1" "PriorityClass" "prioritycla
     short_names: &["pc"],
     namespaced: false,
     schema: "io.k8s.api.scheduling.v1.PriorityClass",
+    counts_generations: true,
 });
 resource!(RUNTIME_CLASS = "node.k8s.io" "v1" "RuntimeClass" "runtimeclasses" "runtimeclass" {
     namespaced: false,
     schema: "io.k8s.api.node.v1.RuntimeClass",
+    updates_need_a_revision: true,
+    created_by_put: true,
 });
 
-resource!(ROLE = "rbac.authorization.k8s.io" "v1" "Role" "roles" "role" { schema: "io.k8s.api.rbac.v1.Role" });
+resource!(ROLE = "rbac.authorization.k8s.io" "v1" "Role" "roles" "role" {
+    schema: "io.k8s.api.rbac.v1.Role",
+    created_by_put: true,
+});
 resource!(ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "RoleBinding" "rolebindings" "rolebinding" {
     schema: "io.k8s.api.rbac.v1.RoleBinding",
+    created_by_put: true,
 });
 resource!(CLUSTER_ROLE = "rbac.authorization.k8s.io" "v1" "ClusterRole" "clusterroles" "clusterrole" {
     namespaced: false,
     schema: "io.k8s.api.rbac.v1.ClusterRole",
+    created_by_put: true,
 });
 resource!(CLUSTER_ROLE_BINDING = "rbac.authorization.k8s.io" "v1" "ClusterRoleBinding" "clusterrolebindings" "clusterrolebinding" {
     namespaced: false,
     schema: "io.k8s.api.rbac.v1.ClusterRoleBinding",
+    created_by_put: true,
 });
 
 resource!(CERTIFICATE_SIGNING_REQUEST = "certificates.k8s.io" "v1" "CertificateSigningRequest" "certificatesigningrequests" "certificatesigningrequest" {

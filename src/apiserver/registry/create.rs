@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::admission::{Operation, Review};
-use super::super::allocate::Claims;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
+use super::reserved::Reserved;
 use super::{accept_fields, json, owners, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
@@ -76,34 +76,25 @@ pub(crate) async fn create(
     options.warnings.add(codec::warnings(resource, &value, None));
     let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
     let charge = server.admission.validate(server, &review, &value).await?;
-    let claims = match Claims::make(server, &key, &mut value, None, options.dry_run).await {
-        Ok(claims) => claims,
-        Err(status) => {
-            charge.refund(server).await;
-            return Err(status);
-        }
-    };
+    let reserved = Reserved::make(server, charge, &key, &mut value, None, options.dry_run).await?;
     for _ in 0..NAMES {
         let written = match options.dry_run {
             true => pretend(server, &key, &value, managers.as_ref()).await,
             false => server.put(&key, &value, managers.as_ref(), Expect::Absent).await,
         };
-        // If that failed, it is unknown whether it was written; if not, the repair frees what was claimed, and the quotas count anew.
         match written? {
             Ok(object) => {
-                claims.settle(server, object.revision()).await;
+                reserved.settle(server, object.revision()).await;
                 return Ok(object);
             }
             Err(_) if generated => key = make_up_name(&key, &mut value),
             Err(entry) => {
-                claims.abandon(server).await;
-                charge.refund(server).await;
+                reserved.give_back(server).await;
                 return Err(exists(server, &key, entry));
             }
         }
     }
-    claims.abandon(server).await;
-    charge.refund(server).await;
+    reserved.give_back(server).await;
     let mut status = Status::already_exists(resource, &key.name.name);
     status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
     Err(Box::new(status))
@@ -164,7 +155,7 @@ fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer
     }
     metadata.insert("uid".to_owned(), uuid::Uuid::new_v4().to_string().into());
     metadata.insert("creationTimestamp".to_owned(), json::now().into());
-    if strategy::counts_generations(resource) {
+    if resource.counts_generations {
         metadata.insert("generation".to_owned(), 1.into());
     }
     Ok(generated)

@@ -140,7 +140,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         let (options, key) = (Options::parse(call)?, call.key());
         call.warnings.add(options.warning(key.resource));
         let deleted = delete(server, &key, &options, options.is_dry_run()?).await.map_err(|it| call.named(it))?;
-        if deleted.gone && !key.resource.shows_deleted() {
+        if deleted.gone && !key.resource.shown_when_deleted {
             return Ok(respond::status(&Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid)));
         }
         // The older way to ask for a cascade is told that it has only begun.

@@ -14,6 +14,7 @@ pub(crate) mod namespaces;
 mod owners;
 pub(crate) mod patch;
 pub(crate) mod pods;
+mod reserved;
 pub(crate) mod reviews;
 pub(crate) mod scale;
 pub(crate) mod services;

@@ -71,25 +71,13 @@ pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     }
 }
 
-/// Whether `metadata.generation` counts the changes of this kind's objects.
-pub(crate) fn counts_generations(resource: ResourceRef) -> bool {
-    match resource.group {
-        "" => matches!(resource.plural, "pods" | "podtemplates" | "replicationcontrollers"),
-        "apps" => resource.plural != "controllerrevisions",
-        "batch" | "policy" | "discovery.k8s.io" => true,
-        "networking.k8s.io" => matches!(resource.plural, "ingresses" | "ingressclasses" | "networkpolicies"),
-        "scheduling.k8s.io" => true,
-        _ => false,
-    }
-}
-
 /// One more generation if what the object, completed by now, asks for has changed.
 pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
     if resource == &DAEMON_SET {
         count_templates(new, old);
     }
     // A priority class has a generation, but nothing of it that would count.
-    if !counts_generations(resource) || resource == &PRIORITY_CLASS {
+    if !resource.counts_generations || resource == &PRIORITY_CLASS {
         return;
     }
     let asked = |value: &Value| -> Vec<(String, Value)> {
@@ -110,30 +98,6 @@ pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Valu
         let generation = json::integer(old, "/metadata/generation").unwrap_or_default();
         json::metadata(new).insert("generation".to_owned(), (generation + 1).into());
     }
-}
-
-/// Kinds whose controllers must say which version they change (or lose each other's changes) are not to be updated without one.
-pub(crate) fn allows_unconditional_update(resource: ResourceRef) -> bool {
-    !matches!(
-        (resource.group, resource.plural),
-        ("policy", "poddisruptionbudgets")
-            | ("coordination.k8s.io", "leases")
-            | ("node.k8s.io", "runtimeclasses")
-            | ("storage.k8s.io", "csidrivers" | "csinodes" | "csistoragecapacities" | "volumeattachments")
-            | ("apiextensions.k8s.io", _)
-            | ("admissionregistration.k8s.io", _)
-    )
-}
-
-/// Kinds of which whoever replaces an object that is not there creates it.
-pub(crate) fn creates_on_update(resource: ResourceRef) -> bool {
-    matches!(
-        (resource.group, resource.plural),
-        ("", "endpoints" | "events" | "limitranges" | "services")
-            | ("coordination.k8s.io", "leases")
-            | ("node.k8s.io", "runtimeclasses")
-            | ("rbac.authorization.k8s.io", _)
-    )
 }
 
 /// The metadata that its author chooses, beyond the name.

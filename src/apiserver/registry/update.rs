@@ -12,6 +12,7 @@ use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
 use super::create::{check_namespace, check_version, create, refuse};
+use super::reserved::Reserved;
 use super::{Current, accept_fields, json, not_found, owners, pods, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
@@ -100,7 +101,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         }
         codec::default_stated(key.resource, &mut value);
         let part = Part::of(&call.target.subresource);
-        let creates = part == Part::Whole && strategy::creates_on_update(key.resource);
+        let creates = part == Part::Whole && key.resource.created_by_put;
         let make = |before: Option<&Before<'_>>| {
             check_uid(server, &key, &value, before)?;
             let mut value = value.clone();
@@ -284,13 +285,7 @@ async fn attempt(
         return Ok(Attempt::Unwritten(object.clone()));
     }
     let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
-    let claims = match Claims::make(server, key, &mut new, Some(&old), options.dry_run).await {
-        Ok(claims) => claims,
-        Err(status) => {
-            charge.refund(server).await;
-            return Err(status);
-        }
-    };
+    let reserved = Reserved::make(server, charge, key, &mut new, Some(&old), options.dry_run).await?;
     let rendered = |new: &Value| {
         Object::from_stored(key.resource, &json::encode(new, managers.as_ref()).0, object.revision())
             .map_err(|error| Box::new(Status::internal(error)))
@@ -310,12 +305,11 @@ async fn attempt(
     };
     match written {
         Ok((object, revision)) => {
-            claims.settle(server, revision).await;
+            reserved.settle(server, revision).await;
             Ok(Attempt::Written(object))
         }
         Err(entry) => {
-            claims.abandon(server).await;
-            charge.refund(server).await;
+            reserved.give_back(server).await;
             Ok(Attempt::Conflict(entry))
         }
     }
@@ -324,7 +318,7 @@ async fn attempt(
 /// The version a change was made of must be the newest, if it names one.
 fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> {
     match json::text(new, "/metadata/resourceVersion") {
-        "" | "0" if strategy::allows_unconditional_update(key.resource) => Ok(()),
+        "" | "0" if !key.resource.updates_need_a_revision => Ok(()),
         "" | "0" => {
             let cause = Cause::invalid_shown("metadata.resourceVersion", "0x0", "must be specified for an update");
             Err(Box::new(Status::invalid_kind(key.resource.group, key.resource.plural, &key.name.name, vec![cause])))

@@ -184,7 +184,7 @@ fn operation(resource: ResourceRef, place: Place<'_>, action: &Action, path: &st
         "list" => Some(list_of(resource.schema)),
         "watch" | "watchlist" => Some(WATCH_EVENT.to_owned()),
         // Of a namespace Kubernetes says so, and shows it.
-        "delete" if resource.shows_deleted() && resource.plural != "namespaces" => body.map(str::to_owned),
+        "delete" if resource.shown_when_deleted && resource.plural != "namespaces" => body.map(str::to_owned),
         "delete" | "deletecollection" => Some(STATUS.to_owned()),
         _ => body.map(str::to_owned),
     };
