@@ -243,7 +243,7 @@ fn service(spec: &mut Fields) {
         set(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(&*kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-        set(spec, "internalTrafficPolicy", "Cluster");
+        set_absent(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
         set_absent(spec, "allocateLoadBalancerNodePorts", true);

@@ -14,6 +14,7 @@ use super::reserved::Reserved;
 use super::{accept_fields, json, owners, strategy};
 use crate::codec;
 use crate::codec::apply::Managers;
+use crate::object::resource::LIMIT_RANGE;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 use crate::store::{Entry, Expect};
@@ -131,7 +132,12 @@ fn provisional_name(value: &Value) -> &str {
 /// Makes up a name for an object that states only how it begins; one that does not state that has none.
 fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
     let base = json::text(value, "/metadata/generateName");
-    let name = if base.is_empty() { String::new() } else { generate(base) };
+    let name = match base {
+        // These need none.
+        "" if like.resource == &LIMIT_RANGE => uuid::Uuid::new_v4().to_string(),
+        "" => String::new(),
+        base => generate(base),
+    };
     json::metadata(value).insert("name".to_owned(), name.as_str().into());
     ObjectKey::new(like.resource, &like.name.namespace, &name)
 }

@@ -155,20 +155,26 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Checks a text, if it is there.
+    /// Checks a text, if it is there. Where an empty one is as good as none, the decoder has left it out.
     pub(super) fn may(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
-        match self.text(key) {
-            "" => {}
-            text => self.faults(key, check(text), out),
+        if let Some(text) = self.get(key).as_str() {
+            self.faults(key, check(text), out);
         }
     }
 
-    /// Checks a field that has one of a few values, if it is there.
+    /// As [`At::may`], of a text that says nothing where it is empty.
+    pub(super) fn may_say(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
+        if !self.text(key).is_empty() {
+            self.may(key, check, out);
+        }
+    }
+
+    /// Checks a field that has one of a few values, if it is there, be it empty.
     pub(super) fn one_of(&self, key: &str, supported: &[&str], out: &mut Vec<Cause>) {
-        match self.text(key) {
-            "" => {}
-            text if supported.contains(&text) => {}
-            text => out.push(Cause::not_supported(self.path(key), text, supported)),
+        match self.get(key).as_str() {
+            None => {}
+            Some(text) if supported.contains(&text) => {}
+            Some(text) => out.push(Cause::not_supported(self.path(key), text, supported)),
         }
     }
 

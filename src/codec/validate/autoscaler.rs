@@ -84,11 +84,16 @@ fn source(kind: &str, source: &At<'_>, out: &mut Vec<Cause>) {
     }
     match kind {
         "resource" | "containerResource" => {
-            if source.text("name").is_empty() {
-                source.required("name", "must specify a resource name", out);
+            let of_container = kind == "containerResource";
+            match source.text("name") {
+                "" => source.required("name", "must specify a resource name", out),
+                name if of_container => resources::container_name(&source.path("name"), name, out),
+                _ => {}
             }
-            if kind == "containerResource" && source.text("container").is_empty() {
-                source.required("container", "must specify a container", out);
+            match source.text("container") {
+                "" if of_container => source.required("container", "must specify a container", out),
+                name if of_container => source.faults("container", names::label(name), out),
+                _ => {}
             }
         }
         _ => {
@@ -120,10 +125,12 @@ fn source(kind: &str, source: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn target(target: &At<'_>, out: &mut Vec<Cause>) {
-    match target.text("type") {
-        "" => target.required("type", "must specify a metric target type", out),
-        "Utilization" | "Value" | "AverageValue" => {}
-        _ => target.invalid("type", "must be either Utilization, Value, or AverageValue", out),
+    let kind = target.text("type");
+    if kind.is_empty() {
+        target.required("type", "must specify a metric target type", out);
+    }
+    if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
+        out.push(Cause::invalid(target.path("type"), &kind.into(), "must be either Utilization, Value, or AverageValue"));
     }
     for key in ["value", "averageValue"] {
         if target.has(key) {

@@ -53,16 +53,21 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         ],
         out,
     );
+    if let Some(manager) = spec.get("managedBy").as_str() {
+        match manager {
+            "" => spec.required("managedBy", "", out),
+            _ => spec.faults("managedBy", domain_path(manager), out),
+        }
+        if manager.len() > MANAGER {
+            out.push(Cause::too_long(spec.path("managedBy"), MANAGER));
+        }
+    }
     spec.one_of("completionMode", &["NonIndexed", "Indexed"], out);
     if spec.text("completionMode") == "Indexed" && !spec.has("completions") {
         spec.required("completions", "when completion mode is Indexed", out);
     }
     spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
     indexed(spec, out);
-    spec.may("managedBy", domain_path, out);
-    if spec.text("managedBy").len() > MANAGER {
-        out.push(Cause::too_long(spec.path("managedBy"), MANAGER));
-    }
     let policy = spec.at("podFailurePolicy");
     if !policy.is_absent() {
         failure_policy(spec, &policy, out);
@@ -126,11 +131,12 @@ fn domain_path(text: &str) -> names::Faults {
 /// Checks what only jobs whose pods have numbers can have.
 fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
     let indexed = spec.text("completionMode") == "Indexed";
+    let plain = matches!(spec.get("completionMode").as_str(), None | Some("NonIndexed"));
     if indexed && spec.number("parallelism").is_some_and(|it| it > PARALLELISM) {
         let why = format!("must be less than or equal to {PARALLELISM} when completion mode is Indexed");
         spec.invalid("parallelism", &why, out);
     }
-    if !indexed && spec.has("backoffLimitPerIndex") {
+    if plain && spec.has("backoffLimitPerIndex") {
         spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
     }
     if spec.has("backoffLimitPerIndex") && spec.number("completions").is_some_and(|it| it > MANY) {
@@ -147,7 +153,7 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         if !spec.has("backoffLimitPerIndex") {
             spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
         }
-        if !indexed {
+        if plain {
             spec.invalid("maxFailedIndexes", "requires indexed completion mode", out);
         }
         if spec.number("completions").is_some_and(|all| most > all) {

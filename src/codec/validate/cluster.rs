@@ -55,7 +55,10 @@ pub(super) fn priority(class: &At<'_>, out: &mut Vec<Cause>) {
     } else if value > HIGHEST {
         class.forbidden("value", &format!("maximum allowed value of a user defined priority is {HIGHEST}"), out);
     }
-    class.one_of("preemptionPolicy", &["PreemptLowerPriority", "Never"], out);
+    match class.get("preemptionPolicy").as_str() {
+        Some("") => class.required("preemptionPolicy", "", out),
+        _ => class.one_of("preemptionPolicy", &["PreemptLowerPriority", "Never"], out),
+    }
 }
 
 pub(super) fn priority_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {

@@ -110,7 +110,7 @@ pub(super) fn immutable(new: &At<'_>, old: &At<'_>, keys: &[&str], out: &mut Vec
 pub(super) fn limit_range(range: &At<'_>, out: &mut Vec<Cause>) {
     let mut seen = std::collections::HashSet::new();
     for item in range.at("spec").items("limits") {
-        item.must("type", qualified_or_standard, out);
+        item.faults("type", qualified_or_standard(item.text("type")), out);
         if !seen.insert(item.text("type")) {
             item.duplicate("type", out);
         }
@@ -183,7 +183,11 @@ fn quota_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
     let all = selector.at("matchExpressions");
     const FIXED: [&str; 5] = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
     for requirement in selector.items("matchExpressions") {
-        if FIXED.contains(&requirement.text("scopeName")) && requirement.text("operator") != "Exists" {
+        let scope = requirement.text("scopeName");
+        if !SCOPES.contains(&scope) {
+            out.push(Cause::invalid(all.path("scopeName"), &scope.into(), "unsupported scope"));
+        }
+        if FIXED.contains(&scope) && requirement.text("operator") != "Exists" {
             let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
                        ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             out.push(Cause::invalid(all.path("operator"), requirement.get("operator"), why));

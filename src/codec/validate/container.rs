@@ -70,6 +70,7 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     mounts(it, pod, out);
     it.one_of("imagePullPolicy", &["Always", "IfNotPresent", "Never"], out);
     resources::requirements(&it.at("resources"), out);
+    resize_policies(it, pod, out);
     security::container(&it.at("securityContext"), out);
     // Only containers that stay can be probed and hooked into; init containers that stay are sidecars.
     let sidecar = role == Role::Init && it.text("restartPolicy") == "Always";
@@ -80,26 +81,6 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     }
     if it.at("securityContext").text("procMount") == "Unmasked" && pod.spec.get("hostUsers") != &Value::Bool(false) {
         it.at("securityContext").invalid("procMount", "`hostUsers` must be false to use `Unmasked`", out);
-    }
-    let policies = it.list("resizePolicy");
-    for (at, policy) in it.items("resizePolicy").enumerate() {
-        let name = policy.text("resourceName");
-        if policies[..at].iter().any(|it| it["resourceName"] == name) {
-            let message = format!("Duplicate value: {name}");
-            out.push(Cause { message, ..Cause::duplicate(policy.path.as_str(), &Value::Null) });
-        }
-        if policy.text("restartPolicy") == "RestartContainer" && pod.spec.text("restartPolicy") == "Never" {
-            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
-            out.push(Cause::invalid(it.path("resizePolicy"), &"RestartContainer".into(), why));
-        }
-        if !matches!(name, "cpu" | "memory") {
-            let message = format!("Unsupported value: {name}: supported values: \"cpu\", \"memory\"");
-            out.push(Cause { message, ..Cause::not_supported(it.path("resizePolicy"), name, &[]) });
-        }
-        let restart = policy.text("restartPolicy");
-        if !matches!(restart, "NotRequired" | "RestartContainer") {
-            out.push(Cause::not_supported(it.path("resizePolicy"), restart, &["NotRequired", "RestartContainer"]));
-        }
     }
     let name = it.text("name");
     if !name.is_empty() && !pod.names.insert(name) {
@@ -356,6 +337,33 @@ fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
             paths.insert(path);
         }
         is_elsewhere(&device, ("devicePath", "mountPath"), mounts, "volumeMounts", out);
+    }
+}
+
+/// Checks what is to happen to a container that is given more or less.
+fn resize_policies(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
+    let policies = it.list("resizePolicy");
+    for (at, policy) in it.items("resizePolicy").enumerate() {
+        let name = policy.text("resourceName");
+        if policies[..at].iter().any(|it| it["resourceName"] == name) {
+            let message = format!("Duplicate value: {name}");
+            out.push(Cause { message, ..Cause::duplicate(policy.path.as_str(), &Value::Null) });
+        }
+        if policy.text("restartPolicy") == "RestartContainer" && pod.spec.text("restartPolicy") == "Never" {
+            let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            out.push(Cause::invalid(it.path("resizePolicy"), &"RestartContainer".into(), why));
+        }
+        if name.is_empty() {
+            out.push(Cause::required(it.path("resizePolicy"), ""));
+        } else if !matches!(name, "cpu" | "memory") {
+            let message = format!("Unsupported value: {name}: supported values: \"cpu\", \"memory\"");
+            out.push(Cause { message, ..Cause::not_supported(it.path("resizePolicy"), name, &[]) });
+        }
+        match policy.text("restartPolicy") {
+            "" => out.push(Cause::required(it.path("resizePolicy"), "")),
+            "NotRequired" | "RestartContainer" => {}
+            restart => out.push(Cause::not_supported(it.path("resizePolicy"), restart, &["NotRequired", "RestartContainer"])),
+        }
     }
 }
 

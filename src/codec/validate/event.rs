@@ -40,15 +40,19 @@ pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
         if event.text("message").len() > NOTE {
             too_long(event, "message", NOTE, out);
         }
-        let series = event.at("series");
-        if !series.is_absent() {
-            if series.number("count").unwrap_or_default() < 2 {
-                out.push(Cause::invalid(series.path("count"), &"".into(), "should be at least 2"));
-            }
-            if !series.has("lastObservedTime") {
-                series.required("lastObservedTime", "", out);
-            }
-        }
+    }
+}
+
+fn series(event: &At<'_>, out: &mut Vec<Cause>) {
+    let series = event.at("series");
+    if series.is_absent() {
+        return;
+    }
+    if series.number("count").unwrap_or_default() < 2 {
+        out.push(Cause::invalid(series.path("count"), &"".into(), "should be at least 2"));
+    }
+    if !series.has("lastObservedTime") {
+        series.required("lastObservedTime", "", out);
     }
 }
 
@@ -71,6 +75,9 @@ pub(super) fn strict_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         "action",
         "related",
     ];
+    if new.get("series") != old.get("series") {
+        series(new, out);
+    }
     new.unchanged(old, &FIXED, out);
     for (key, called) in [("reportingComponent", "reportingController"), ("reportingInstance", "reportingInstance")] {
         if new.get(key) != old.get(key) {
@@ -81,6 +88,7 @@ pub(super) fn strict_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 
 /// What `events.k8s.io` asks of a new event: nothing of the older form.
 pub(super) fn strict(event: &At<'_>, out: &mut Vec<Cause>) {
+    series(event, out);
     if !event.has("eventTime") {
         event.required("eventTime", "", out);
     }

@@ -56,9 +56,11 @@ fn host_name(host: &str) -> names::Faults {
 }
 
 fn path(path: &At<'_>, out: &mut Vec<Cause>) {
+    if !path.has("pathType") {
+        return path.required("pathType", "pathType must be specified", out);
+    }
     let text = path.text("path");
     match path.text("pathType") {
-        "" => path.required("pathType", "pathType must be specified", out),
         "Exact" | "Prefix" => {
             if !text.starts_with('/') {
                 out.push(Cause::invalid(path.path("path"), &text.into(), "must be an absolute path"));
@@ -118,20 +120,14 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
     }
     let parameters = spec.at("parameters");
     if !parameters.is_absent() {
-        parameters.may("apiGroup", names::subdomain, out);
-        for key in ["kind", "name"] {
-            match parameters.text(key) {
-                "" => parameters.required(key, &format!("{key} is required"), out),
-                text => parameters.faults(key, names::path_segment(text), out),
-            }
-        }
+        meta::typed_reference(&parameters, out);
         scope(&parameters, out);
     }
 }
 
 fn scope(parameters: &At<'_>, out: &mut Vec<Cause>) {
     match (parameters.text("scope"), parameters.has("namespace")) {
-        ("", _) => parameters.required("scope", "", out),
+        _ if !parameters.has("scope") => parameters.required("scope", "", out),
         ("Namespace", false) => parameters.required("namespace", "`parameters.scope` is set to 'Namespace'", out),
         ("Namespace", true) => parameters.may("namespace", names::label, out),
         ("Cluster", true) => parameters.forbidden("namespace", "`parameters.scope` is set to 'Cluster'", out),

@@ -1,7 +1,5 @@
 //! `metadata`, which every kind has.
 
-use serde_json::Value;
-
 use super::at::At;
 use super::names::{self, Faults, IMMUTABLE};
 use super::selector;
@@ -14,13 +12,19 @@ const ANNOTATIONS: usize = 256 * 1024;
 /// Finalizers that need no domain before them.
 const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
 
+/// Resources whose objects have any name that fits into a path, beside those of RBAC.
+const NAMED_AT_WILL: [ResourceRef; 3] = [&resource::IP_ADDRESS, &resource::EVENT, &resource::POD_DISRUPTION_BUDGET];
+/// Resources whose finalizers need no domain.
+const FINALIZED_AT_WILL: [ResourceRef; 4] =
+    [&resource::EVENT, &resource::LEASE, &resource::POD_DISRUPTION_BUDGET, &resource::RUNTIME_CLASS];
+
 /// What the names of a resource's objects must be.
 fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
     if of == &resource::SERVICE {
         names::label_1035
     } else if of == &resource::NAMESPACE || of == &resource::STATEFUL_SET {
         names::label
-    } else if of.group == "rbac.authorization.k8s.io" || of == &resource::IP_ADDRESS || of == &resource::EVENT {
+    } else if of.group == "rbac.authorization.k8s.io" || NAMED_AT_WILL.contains(&of) {
         names::path_segment
     } else {
         names::subdomain
@@ -36,7 +40,7 @@ pub(super) fn metadata(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>)
         let probe = if base.len() > 1 && base.ends_with('-') { format!("{}a", &base[..base.len() - 1]) } else { base.to_owned() };
         metadata.faults("generateName", rule(&probe), out);
     }
-    metadata.may("name", rule, out);
+    metadata.may_say("name", rule, out);
     match (of.namespaced, metadata.text("namespace")) {
         (_, "") => {}
         (true, namespace) => metadata.faults("namespace", names::label(namespace), out),
@@ -46,7 +50,7 @@ pub(super) fn metadata(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>)
     selector::labels(metadata, "labels", out);
     annotations(metadata, out);
     owners(metadata, out);
-    finalizers(metadata, out);
+    finalizers(of, metadata, out);
 }
 
 /// Checks the annotations of an object or of a pod template.
@@ -66,7 +70,10 @@ pub(super) fn annotations(metadata: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn typed_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
     reference.may("apiGroup", names::subdomain, out);
     for key in ["kind", "name"] {
-        reference.must(key, names::path_segment, out);
+        match reference.text(key) {
+            "" => reference.required(key, &format!("{key} is required"), out),
+            text => reference.faults(key, names::path_segment(text), out),
+        }
     }
 }
 
@@ -77,7 +84,8 @@ fn owners(metadata: &At<'_>, out: &mut Vec<Cause>) {
     for owner in metadata.items("ownerReferences") {
         let field = |key: &str| if path.is_empty() { String::new() } else { format!("{path}.{key}") };
         let api_version = owner.text("apiVersion");
-        if api_version.is_empty() || api_version.ends_with('/') {
+        let version = api_version.split_once('/').map_or(api_version, |it| it.1);
+        if version.is_empty() || version.contains('/') {
             out.push(Cause::invalid(field("apiVersion"), &api_version.into(), "version must not be empty"));
         }
         for key in ["kind", "name", "uid"] {
@@ -102,18 +110,27 @@ fn owners(metadata: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-fn finalizers(metadata: &At<'_>, out: &mut Vec<Cause>) {
-    let path = metadata.path("finalizers");
-    let all: Vec<&str> = metadata.list("finalizers").iter().filter_map(Value::as_str).collect();
-    for (at, finalizer) in all.iter().enumerate() {
-        let faults = names::qualified(finalizer);
-        if faults.is_empty() {
-            self::finalizer(&format!("{path}[{at}]"), finalizer, out);
-        }
-        out.extend(faults.iter().map(|fault| Cause::invalid(&path, &(*finalizer).into(), fault)));
+fn finalizers(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>) {
+    let all = metadata.list("finalizers");
+    if all.is_empty() {
+        return;
     }
-    if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
+    for finalizer in all {
+        let faults = names::qualified(finalizer.as_str().unwrap_or_default());
+        out.extend(faults.iter().map(|fault| Cause::invalid(metadata.path("finalizers"), finalizer, fault)));
+    }
+    if ["orphan", "foregroundDeletion"].iter().all(|it| all.iter().any(|finalizer| finalizer == it)) {
         metadata.invalid("finalizers", "finalizer orphan and foregroundDeletion cannot be both set", out);
+    }
+    named_finalizers(of, metadata, out);
+}
+
+/// Checks that finalizers say whose they are.
+pub(super) fn named_finalizers(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>) {
+    if !FINALIZED_AT_WILL.contains(&of) {
+        for finalizer in metadata.items("finalizers") {
+            self::finalizer(&finalizer.path, finalizer.as_text(), out);
+        }
     }
 }
 

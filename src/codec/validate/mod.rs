@@ -67,6 +67,7 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
         None => creation(resource.kind, new, &mut out),
         Some(old) => {
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
+            meta::named_finalizers(resource, &new.at("metadata"), &mut out);
             update(resource.kind, new, &old, &mut out);
             if new.get("status") != old.get("status") {
                 status::update(resource.kind, &new.at("status"), &old.at("status"), &mut out);

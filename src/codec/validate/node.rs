@@ -9,7 +9,7 @@ use crate::object::status::Cause;
 use crate::util::cidr::Cidr;
 use crate::util::go;
 
-pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
+fn taints(node: &At<'_>, out: &mut Vec<Cause>) {
     let mut seen = HashSet::new();
     // Kubernetes has them elsewhere here.
     let taints = node.at("metadata").holding(node.get("spec"));
@@ -28,6 +28,10 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause { message, ..Cause::duplicate(taint.path.as_str(), taint.value) });
         }
     }
+}
+
+pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
+    taints(node, out);
     let spec = node.at("spec");
     let ranges = spec.list("podCIDRs");
     let is_six = |it: &serde_json::Value| it.as_str().is_some_and(|it| it.contains(':'));
@@ -49,6 +53,7 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
 
 /// What a node is called by others is given once.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    taints(new, out);
     let mut seen = HashSet::new();
     for address in new.at("status").items("addresses") {
         if !seen.insert((address.text("type"), address.text("address"))) {

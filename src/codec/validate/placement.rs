@@ -137,7 +137,13 @@ pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid(toleration.path("effect"), &toleration.text("effect").into(), why));
         }
         match operator {
-            "" | "Equal" => toleration.faults("value", names::label_value(toleration.text("value")), out),
+            "" | "Equal" => {
+                let value = toleration.text("value");
+                let faults = names::label_value(value);
+                if !faults.is_empty() {
+                    out.push(Cause::invalid(toleration.path("operator"), &value.into(), &faults.join(";")));
+                }
+            }
             "Exists" if !toleration.text("value").is_empty() => {
                 let why = "value must be empty when `operator` is 'Exists'";
                 out.push(Cause::invalid(toleration.path("operator"), toleration.get("value"), why));
@@ -154,11 +160,13 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
         if constraint.number("maxSkew").unwrap_or_default() <= 0 {
             constraint.invalid("maxSkew", NOT_ZERO, out);
         }
-        match constraint.text("topologyKey") {
-            "" => constraint.required("topologyKey", "can not be empty", out),
-            key => constraint.faults("topologyKey", names::qualified(key), out),
+        if constraint.text("topologyKey").is_empty() {
+            constraint.required("topologyKey", "can not be empty", out);
         }
-        constraint.one_of("whenUnsatisfiable", &["DoNotSchedule", "ScheduleAnyway"], out);
+        let action = constraint.text("whenUnsatisfiable");
+        if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
+            out.push(Cause::not_supported(constraint.path("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]));
+        }
         let pair = ["topologyKey", "whenUnsatisfiable"].map(|it| constraint.get(it));
         if spec.items(KEY).skip(at + 1).any(|it| ["topologyKey", "whenUnsatisfiable"].map(|key| it.get(key)) == pair) {
             let shown = format!("{{{}, {}}}", constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));

@@ -37,11 +37,13 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
     if class.strings("parameters").map(|(key, value)| key.len() + value.len()).sum::<usize>() > PARAMETERS_SIZE {
         out.push(Cause::too_long("parameters", PARAMETERS_SIZE));
     }
-    class.one_of("reclaimPolicy", &["Delete", "Retain"], out);
-    match class.text("volumeBindingMode") {
-        "" => class.required("volumeBindingMode", "", out),
-        _ => class.one_of("volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], out),
+    if !class.text("reclaimPolicy").is_empty() {
+        class.one_of("reclaimPolicy", &["Delete", "Retain"], out);
     }
+    if !class.has("volumeBindingMode") {
+        class.required("volumeBindingMode", "", out);
+    }
+    class.one_of("volumeBindingMode", &["Immediate", "WaitForFirstConsumer"], out);
     topologies(class, out);
 }
 
@@ -101,7 +103,12 @@ pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::forbidden(source.path.as_str(), "must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
         }
         (false, name) if name == "" => source.required("persistentVolumeName", "must specify non empty persistentVolumeName", out),
-        (false, _) => source.may("persistentVolumeName", names::subdomain, out),
+        (false, name) => {
+            if name == "" {
+                source.required("persistentVolumeName", "must specify non empty persistentVolumeName", out);
+            }
+            source.may("persistentVolumeName", names::subdomain, out);
+        }
     }
 }
 

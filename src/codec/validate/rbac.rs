@@ -73,7 +73,7 @@ fn subject(subject: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
     }
     match kind {
         "ServiceAccount" => {
-            subject.may("name", names::subdomain, out);
+            subject.may_say("name", names::subdomain, out);
             if !group.is_empty() {
                 out.push(Cause::not_supported(subject.path("apiGroup"), group, &[""]));
             }

@@ -129,8 +129,13 @@ fn whole_pages(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) {
 
 fn entry(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) -> Option<Quantity> {
     let path = of.entry_path(name);
-    self::name(&path, name, (is_of_containers, "must be a standard resource for containers"), out);
+    container_name(&path, name, out);
     amount_of(&path, name, value, out)
+}
+
+/// Checks the name of what a container can ask for.
+pub(super) fn container_name(path: &str, name: &str, out: &mut Vec<Cause>) {
+    self::name(path, name, (is_of_containers, "must be a standard resource for containers"), out);
 }
 
 /// Checks what pods take beyond their containers, which Kubernetes looks at as at the limits of one.

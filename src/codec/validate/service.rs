@@ -48,7 +48,7 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
     affinity(&spec, out);
     spec.one_of("type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
     spec.one_of("internalTrafficPolicy", &["Cluster", "Local"], out);
-    let outside = matches!(kind, "NodePort" | "LoadBalancer") || !spec.list("externalIPs").is_empty();
+    let outside = matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && !spec.list("externalIPs").is_empty();
     if spec.has("externalTrafficPolicy") && !outside {
         spec.invalid("externalTrafficPolicy", "may only be set for externally-accessible services", out);
     }
@@ -104,7 +104,7 @@ fn load_balancer(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     for (at, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
         if range.as_str().unwrap_or_default().trim().parse::<Cidr>().is_err() {
-            out.push(Cause::invalid(format!("spec.loadBalancerSourceRanges[{at}]"), range, names::NOT_CIDR));
+            out.push(Cause::invalid(format!("spec.LoadBalancerSourceRanges[{at}]"), range, names::NOT_CIDR));
         }
     }
     spec.may("loadBalancerClass", names::qualified, out);
@@ -261,7 +261,7 @@ fn endpoint_ports(of: &At<'_>, number_required: bool, out: &mut Vec<Cause>) {
         if name.is_empty() && several && number_required {
             port.required("name", "", out);
         }
-        port.may("name", names::label, out);
+        port.may_say("name", names::label, out);
         if !seen.insert(name) && !number_required {
             out.push(Cause::duplicate(port.path("name"), &name.into()));
         }
@@ -269,24 +269,27 @@ fn endpoint_ports(of: &At<'_>, number_required: bool, out: &mut Vec<Cause>) {
             let number = port.number("port").unwrap_or_default();
             out.extend(names::port_number(number).iter().map(|fault| Cause::invalid(port.path("port"), &number.into(), fault)));
         }
-        match port.text("protocol") {
-            "" => port.required("protocol", "", out),
-            _ => port.one_of("protocol", &PROTOCOLS, out),
+        if !port.has("protocol") {
+            port.required("protocol", "", out);
         }
-        if let Some(text) = port.get("appProtocol").as_str() {
-            port.faults("appProtocol", names::qualified(text), out);
-        }
+        port.one_of("protocol", &PROTOCOLS, out);
+        port.may("appProtocol", names::qualified, out);
     }
 }
 
-/// The most endpoints of a slice.
+/// The most endpoints of a slice, and the most zones that one of them is meant for.
 const ENDPOINTS: usize = 1000;
+const ZONES: usize = 8;
 
 pub(super) fn endpoint_slice(slice: &At<'_>, out: &mut Vec<Cause>) {
     match slice.text("addressType") {
         "" => slice.required("addressType", "", out),
         _ => slice.one_of("addressType", &["FQDN", "IPv4", "IPv6"], out),
     }
+    if slice.list("ports").len() > 20000 {
+        out.push(Cause::too_many("ports", slice.list("ports").len(), 20000));
+    }
+    endpoint_ports(slice, false, out);
     let count = slice.list("endpoints").len();
     if count > ENDPOINTS {
         return out.push(Cause::too_many("endpoints", count, ENDPOINTS));
@@ -316,13 +319,25 @@ pub(super) fn endpoint_slice(slice: &At<'_>, out: &mut Vec<Cause>) {
                 _ => {}
             }
         }
-        endpoint.may("hostname", names::label, out);
         endpoint.may("nodeName", names::subdomain, out);
+        endpoint.may("hostname", names::label, out);
+        zones(&endpoint.at("hints"), out);
     }
-    if slice.list("ports").len() > 20000 {
-        out.push(Cause::too_many("ports", slice.list("ports").len(), 20000));
+}
+
+/// Checks the zones that an endpoint is meant for.
+fn zones(hints: &At<'_>, out: &mut Vec<Cause>) {
+    let zones = hints.list("forZones");
+    if zones.len() > ZONES {
+        return out.push(Cause::too_many(hints.path("forZones"), zones.len(), ZONES));
     }
-    endpoint_ports(slice, false, out);
+    for (at, zone) in hints.items("forZones").enumerate() {
+        let name = zone.text("name");
+        if zones[..at].iter().any(|it| it["name"] == name) {
+            zone.duplicate("name", out);
+        }
+        zone.faults("name", names::label_value(name), out);
+    }
 }
 
 pub(super) fn endpoint_slice_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {

@@ -33,7 +33,7 @@ fn access_modes(spec: &At<'_>, out: &mut Vec<Cause>) {
         spec.forbidden("accessModes", "may not use ReadWriteOncePod with other access modes", out);
     }
     spec.one_of("volumeMode", &["Block", "Filesystem"], out);
-    spec.may("storageClassName", names::subdomain, out);
+    spec.may_say("storageClassName", names::subdomain, out);
 }
 
 fn sources(spec: &At<'_>) -> Map<String, Value> {
@@ -175,10 +175,11 @@ pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
             }
         }
         let (group, kind) = (source.text("apiGroup"), source.text("kind"));
-        if !source.is_absent() && group.is_empty() && !matches!(kind, "" | "PersistentVolumeClaim") {
+        if !source.is_absent() && group.is_empty() && kind != "PersistentVolumeClaim" {
             let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
             out.push(Cause::invalid(source.path.as_str(), &kind.into(), why));
         }
+        source.may_say("apiGroup", names::subdomain, out);
     }
     let (older, newer) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     if older.is_absent() || newer.is_absent() {

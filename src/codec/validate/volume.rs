@@ -131,18 +131,76 @@ pub(super) fn source(it: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
             it.invalid("partition", &names::between(0, 255), out);
         }
         "secret" | "configMap" => files(it, out),
-        "nfs" => it.may("path", absolute, out),
+        "nfs" => {
+            let path = it.text("path");
+            out.extend(absolute(path).iter().map(|fault| Cause::invalid(it.path("path"), &path.into(), fault)));
+        }
+        "iscsi" => block_network(it, out),
         "downwardAPI" => {
             mode(it, "defaultMode", out);
             downward(it, out);
         }
         "projected" => projected(it, out),
-        "csi" => provision::driver_name(it, "driver", out),
+        "csi" => driven(it, out),
         "azureDisk" => azure_disk(it, out),
         "fc" => fibre_channel(it, out),
         "ephemeral" => ephemeral(it, out),
         _ => {}
     }
+}
+
+/// Checks a volume that a driver brings with the pod.
+fn driven(volume: &At<'_>, out: &mut Vec<Cause>) {
+    provision::driver_name(volume, "driver", out);
+    let secret = volume.at("nodePublishSecretRef");
+    match secret.text("name") {
+        _ if secret.is_absent() => {}
+        "" => secret.required("name", "", out),
+        // Kubernetes says so of the volume.
+        name => out.extend(names::subdomain(name).iter().map(|fault| Cause::invalid(volume.path("name"), &name.into(), fault))),
+    }
+}
+
+/// Checks a disk that is reached by iSCSI.
+fn block_network(disk: &At<'_>, out: &mut Vec<Cause>) {
+    disk.may_say("iqn", qualified_name, out);
+    if disk.number("lun").is_some_and(|it| !(0..=255).contains(&it)) {
+        disk.invalid("lun", &names::between(0, 255), out);
+    }
+    if (disk.flag("chapAuthDiscovery") || disk.flag("chapAuthSession")) && !disk.has("secretRef") {
+        disk.required("secretRef", "", out);
+    }
+    if let Some(name) = disk.get("initiatorName").as_str() {
+        // Kubernetes spells the field so here.
+        out.extend(qualified_name(name).iter().map(|fault| Cause::invalid(disk.path("initiatorname"), &name.into(), fault)));
+    }
+}
+
+/// An iSCSI qualified name, or one of the other two forms of names there.
+fn qualified_name(name: &str) -> names::Faults {
+    let serial = |prefix: &str, length: usize| {
+        // Whatever is between the two.
+        let rest = name.strip_prefix(prefix).and_then(|it| it.char_indices().nth(1).map(|(at, _)| &it[at..]));
+        rest.is_some_and(|it| it.len() == length && it.bytes().all(|it| it.is_ascii_alphanumeric()))
+    };
+    let good = match name.get(..3) {
+        Some("iqn") => is_iqn(name),
+        Some("eui") => serial("eui", 16),
+        Some("naa") => serial("naa", 32),
+        _ => return vec!["must be valid format starting with iqn, eui, or naa".to_owned()],
+    };
+    if good { names::Faults::new() } else { vec!["must be valid format".to_owned()] }
+}
+
+/// `iqn.`, when somebody had a domain, that domain, and after a colon what they call it.
+fn is_iqn(name: &str) -> bool {
+    let Some((authority, own)) = name.strip_prefix("iqn.").and_then(|it| it.split_once(':')) else { return false };
+    let [y, yy, yyy, yyyy, b'-', m, mm, b'.', domain @ ..] = authority.as_bytes() else { return false };
+    [y, yy, yyy, yyyy, m, mm].into_iter().all(u8::is_ascii_digit)
+        && !domain.is_empty()
+        && domain.iter().all(|it| it.is_ascii_alphanumeric() || b"-.".contains(it))
+        && !own.is_empty()
+        && !own.contains(|it: char| ",;*&$|".contains(it) || it.is_ascii_whitespace())
 }
 
 fn azure_disk(disk: &At<'_>, out: &mut Vec<Cause>) {

@@ -57,6 +57,10 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), &why));
         }
         if selector::is_invalid(&selector) {
+            // Where it is, Kubernetes has told already; only of some kinds once more.
+            if kind == "DaemonSet" {
+                return template(kind, spec, out);
+            }
             out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "invalid label selector"));
         } else if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
             mismatch(spec, out);
@@ -81,9 +85,7 @@ fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
         _ => pod::template(&template, out),
     }
     let pod = template.at("spec");
-    if matches!(pod.text("restartPolicy"), "OnFailure" | "Never") {
-        out.push(Cause::not_supported(pod.path("restartPolicy"), pod.text("restartPolicy"), &["Always"]));
-    }
+    pod.one_of("restartPolicy", &["Always"], out);
     if pod.has("activeDeadlineSeconds") {
         let of = if kind == "Deployment" { "ReplicaSet" } else { kind };
         pod.forbidden("activeDeadlineSeconds", &format!("activeDeadlineSeconds in {of} is not Supported"), out);
@@ -172,7 +174,7 @@ fn stateful_set(spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid_shown(strategy.path.as_str(), &shown, "must be 'RollingUpdate' or 'OnDelete'"));
         }
     }
-    spec.may("serviceName", names::label, out);
+    spec.may_say("serviceName", names::label, out);
     spec.at("ordinals").not_negative(&["start"], out);
     let retention = spec.at("persistentVolumeClaimRetentionPolicy");
     for key in ["whenDeleted", "whenScaled"] {
@@ -237,8 +239,10 @@ pub(super) fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause
 }
 
 pub(super) fn controller_revision(revision: &At<'_>, out: &mut Vec<Cause>) {
-    if !revision.has("data") {
-        revision.required("data", "data is mandatory", out);
+    match revision.get("data") {
+        Value::Null => revision.required("data", "data is mandatory", out),
+        Value::Object(_) => {}
+        _ => revision.required("data", "data must be a valid JSON object", out),
     }
     revision.not_negative(&["revision"], out);
 }

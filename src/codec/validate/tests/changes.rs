@@ -86,7 +86,7 @@ fn a_suspended_job_may_go_elsewhere_but_not_with_others() {
 
 #[test]
 fn an_event_of_the_newer_version_only_goes_on() {
-    let event = |reason: &str, count: i64| json!({"metadata": {"name": "x"}, "reason": reason, "reportingComponent": reason, "series": {"count": count}});
+    let event = |reason: &str, count: i64| json!({"metadata": {"name": "x"}, "reason": reason, "reportingComponent": reason, "series": {"count": count, "lastObservedTime": "2020-01-01T00:00:00.000000Z"}});
     assert_eq!(validate_version_update(&EVENT, &event("b", 2), &event("a", 2)), []);
     assert_eq!(validate_version_update(&EVENT_V1, &event("a", 3), &event("a", 2)), []);
     let told: Vec<String> = validate_version_update(&EVENT_V1, &event("b", 2), &event("a", 2))
