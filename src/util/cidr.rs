@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
+use super::address;
+
 /// A range such as `10.10.10.0/24`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cidr {
@@ -16,7 +18,16 @@ pub struct Cidr {
 #[error("{0:?} is not a range in CIDR notation, such as 10.10.10.0/24")]
 pub struct NotCidr(String);
 
+/// So many bits of an address of IPv6 say that it maps one of IPv4.
+const MAPPED: u8 = 96;
+
 impl Cidr {
+    /// The addresses that begin with so many bits of this one.
+    fn of(address: IpAddr, bits: u8) -> Self {
+        let mask = u128::MAX.checked_shl((width(address) - bits).into()).unwrap_or(0);
+        Self { base: from_number(number(address) & mask, address), bits }
+    }
+
     /// The number of addresses in the range (saturating for `::/0`).
     pub fn size(&self) -> u128 {
         1u128.checked_shl(u32::from(width(self.base) - self.bits)).unwrap_or(u128::MAX)
@@ -85,11 +96,42 @@ impl FromStr for Cidr {
         let parse = || {
             let (address, bits) = text.split_once('/')?;
             let (address, bits): (IpAddr, u8) = (address.parse().ok()?, bits.parse().ok()?);
-            let host = width(address).checked_sub(bits)?;
-            let mask = u128::MAX.checked_shl(host.into()).unwrap_or(0);
-            Some(Self { base: from_number(number(address) & mask, address), bits })
+            (bits <= width(address)).then(|| Self::of(address, bits))
         };
         parse().ok_or_else(|| NotCidr(text.to_owned()))
+    }
+}
+
+/// A range as it is written in objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub range: Cidr,
+    /// The address before the slash, which need not be the first of the range.
+    pub address: IpAddr,
+    /// Whether it is written as today: no zeros lead a number in it, and it maps no IPv4.
+    pub is_standard: bool,
+}
+
+impl Written {
+    /// Reads a range however it is written; see [`address::read`].
+    pub fn read(text: &str) -> Option<Self> {
+        let (address, number) = text.split_once('/')?;
+        if number.starts_with('+') {
+            return None;
+        }
+        let bits: u8 = number.parse().ok()?;
+        let is_standard = address::is_standard(address) && (number == "0" || !number.starts_with('0'));
+        let written_in_six = address.contains(':');
+        let address = address::read(address)?;
+        if bits > if written_in_six { 128 } else { 32 } {
+            return None;
+        }
+        let range = match address {
+            IpAddr::V4(it) if written_in_six && bits < MAPPED => Cidr::of(it.to_ipv6_mapped().into(), bits),
+            _ if written_in_six && address.is_ipv4() => Cidr::of(address, bits - MAPPED),
+            _ => Cidr::of(address, bits),
+        };
+        Some(Self { range, address, is_standard })
     }
 }
 
@@ -102,6 +144,23 @@ impl fmt::Display for Cidr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_are_read_however_they_are_written() {
+        for (text, range, address, is_standard) in [
+            ("10.0.0.0/8", "10.0.0.0/8", "10.0.0.0", true),
+            ("10.0.0.1/08", "10.0.0.0/8", "10.0.0.1", false),
+            ("010.0.0.0/8", "10.0.0.0/8", "10.0.0.0", false),
+            ("::ffff:10.0.0.1/104", "10.0.0.0/8", "10.0.0.1", false),
+            ("2001:db8::1/64", "2001:db8::/64", "2001:db8::1", true),
+        ] {
+            let written = Written { range: range.parse().unwrap(), address: address.parse().unwrap(), is_standard };
+            assert_eq!(Written::read(text), Some(written), "{text}");
+        }
+        for text in ["", "10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/8x", "::/129", "10.0/8"] {
+            assert_eq!(Written::read(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn ranges() {

@@ -1,5 +1,6 @@
 //! Small pure helpers that know nothing of Kubernetes or Mesos beyond their value formats. No I/O.
 
+pub mod address;
 pub mod backoff;
 pub mod cidr;
 pub mod cron;

@@ -1,13 +1,11 @@
 //! Which families of addresses a service has, in a cluster that gives out addresses of one.
 
-use std::net::IpAddr;
-
 use serde_json::{Map, Value};
 
 use super::super::registry::{json, services};
 use crate::object::service_range;
 use crate::object::status::Cause;
-use crate::util::go;
+use crate::util::{address, go};
 
 const POLICY: &str = "spec.ipFamilyPolicy";
 
@@ -146,7 +144,7 @@ impl Wish {
 }
 
 fn family_of(address: &str) -> Option<&'static str> {
-    address.parse::<IpAddr>().ok().map(service_range::family)
+    address::read(address).map(service_range::family)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use super::query::Answer;
 use super::registry::{json, services};
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Revision, Status, resource};
+use crate::util::address;
 use claim::{Claim, Owner};
 use pool::Pool;
 pub(crate) use repair::{adopt, repair};
@@ -102,7 +103,7 @@ async fn free(server: &Server, claims: &[Claim], owner: &Owner, until: Revision)
 /// What a service holds.
 fn held(service: &Value) -> Vec<Claim> {
     let addresses = if services::kind(service) == "ExternalName" { &[] } else { json::items(service, "/spec/clusterIPs") };
-    let addresses = addresses.iter().filter_map(|it| it.as_str()?.parse().ok()).map(Claim::Address);
+    let addresses = addresses.iter().filter_map(|it| address::read(it.as_str()?)).map(Claim::Address);
     let ports = json::items(service, "/spec/ports").iter().map(services::node_port);
     let ports = ports.chain(json::integer(service, "/spec/healthCheckNodePort")).filter_map(|it| u16::try_from(it).ok());
     let ports = ports.filter(|it| *it != 0).map(Claim::Port);
@@ -142,9 +143,9 @@ impl Claimer<'_> {
 
     async fn this_address(&mut self, asked: String) -> Answer<String> {
         let list = format!("[]string{{{asked:?}}}");
-        let address: IpAddr = asked
-            .parse()
-            .map_err(|_| self.invalid(Cause::invalid("spec.clusterIPs[0]", &Value::from(asked.as_str()), "must be a valid IP address")))?;
+        let address = address::read(&asked).ok_or_else(|| {
+            self.invalid(Cause::invalid("spec.clusterIPs[0]", &Value::from(asked.as_str()), "must be a valid IP address"))
+        })?;
         let range = self.server.config.service_range;
         let claim = Claim::Address(address);
         let claimed = match self.has(claim) {
@@ -155,7 +156,7 @@ impl Claimer<'_> {
             false => self.this(claim).await,
         };
         let why = match claimed {
-            Ok(()) => return Ok(address.to_string()),
+            Ok(()) => return Ok(asked),
             Err(Refusal::Store(status)) => return Err(status),
             Err(Refusal::NoRange) if self.dry_run => {
                 format!("the provided IP ({asked}) is not in the valid range. The range of valid IPs is {range}")

@@ -1,5 +1,9 @@
 //! What names, label keys and the like may look like, each with the sentence Kubernetes refuses another with.
 
+use std::net::IpAddr;
+
+use crate::util::address;
+use crate::util::cidr::Written;
 pub(super) use crate::util::names::{dns_label as label, dns_subdomain as subdomain, label_value, qualified_name as qualified};
 use crate::util::names::{is_dns_label, too_long, wants};
 
@@ -128,18 +132,29 @@ pub(super) fn port_name(text: &str) -> Faults {
     faults
 }
 
+/// An address, however it is written.
 pub(super) fn ip(text: &str) -> Faults {
-    if text.parse::<std::net::IpAddr>().is_ok() {
-        return Faults::new();
+    match address::read(text) {
+        Some(_) => Faults::new(),
+        None => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
     }
-    vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
 }
 
-/// An address in a field from the time when the parts of one could have zeroes before them.
-pub(super) fn older_ip(text: &str) -> Faults {
-    let part = |it: &str| !it.is_empty() && it.bytes().all(|it| it.is_ascii_digit()) && it.parse::<u64>().is_ok_and(|it| it < 256);
-    let is_sloppy = text.split('.').count() == 4 && text.split('.').all(part);
-    if is_sloppy { Faults::new() } else { ip(text) }
+/// An address in its one canonical form, which fields ask for that are not older than this rule.
+pub(super) fn strict_ip(text: &str) -> Faults {
+    let Some(address) = address::read(text) else { return ip(text) };
+    let fault = match text.parse::<IpAddr>() {
+        Err(_) => "must not have leading 0s".to_owned(),
+        Ok(IpAddr::V6(it)) if it.to_ipv4_mapped().is_some() => "must not be an IPv4-mapped IPv6 address".to_owned(),
+        Ok(_) if address.to_string() != text => format!("must be in canonical form (\"{address}\")"),
+        Ok(_) => return Faults::new(),
+    };
+    vec![fault]
+}
+
+/// A range of addresses, however it is written.
+pub(super) fn range(text: &str) -> Faults {
+    if Written::read(text).is_some() { Faults::new() } else { vec![NOT_CIDR.to_owned()] }
 }
 
 /// Where in a volume a file may be put.

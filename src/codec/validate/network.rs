@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::at::At;
 use super::{names, selector};
 use crate::object::status::Cause;
-use crate::util::cidr::Cidr;
+use crate::util::cidr::{Cidr, Written};
 
 pub(super) fn policy(policy: &At<'_>, out: &mut Vec<Cause>) {
     let spec = policy.at("spec");
@@ -69,18 +69,19 @@ fn peer(peer: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn block(block: &At<'_>, out: &mut Vec<Cause>) {
-    let whole = block.text("cidr").parse::<Cidr>();
+    let whole = Written::read(block.text("cidr")).map(|it| it.range);
     match block.text("cidr") {
         "" => block.required("cidr", "", out),
-        _ if whole.is_err() => block.invalid("cidr", names::NOT_CIDR, out),
+        _ if whole.is_none() => block.invalid("cidr", names::NOT_CIDR, out),
         _ => {}
     }
     for (at, except) in block.list("except").iter().enumerate() {
         let mut refuse = |why: &str| out.push(Cause::invalid(format!("{}[{at}]", block.path("except")), except, why));
-        match except.as_str().unwrap_or_default().parse::<Cidr>() {
-            Err(_) => refuse(names::NOT_CIDR),
-            Ok(part) if whole.as_ref().is_ok_and(|whole| !is_part(&part, whole)) => refuse("must be a strict subset of `cidr`"),
-            Ok(_) => {}
+        match Written::read(except.as_str().unwrap_or_default()).map(|it| it.range) {
+            _ if whole.is_none() => {}
+            None => refuse(names::NOT_CIDR),
+            Some(part) if whole.as_ref().is_some_and(|whole| !is_part(&part, whole)) => refuse("must be a strict subset of `cidr`"),
+            Some(_) => {}
         }
     }
 }
@@ -92,18 +93,7 @@ fn is_part(part: &Cidr, whole: &Cidr) -> bool {
 /// An address is named after itself.
 pub(super) fn address(object: &At<'_>, out: &mut Vec<Cause>) {
     let metadata = object.at("metadata");
-    let name = metadata.text("name");
-    match name.parse::<IpAddr>() {
-        Err(_) if without_zeros(name).parse::<IpAddr>().is_ok() => metadata.invalid("name", "must not have leading 0s", out),
-        Err(_) => metadata.invalid("name", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)", out),
-        Ok(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
-            metadata.invalid("name", "must not be an IPv4-mapped IPv6 address", out);
-        }
-        Ok(address) if address.to_string() != name => {
-            metadata.invalid("name", &format!("must be in canonical form (\"{address}\")"), out);
-        }
-        Ok(_) => {}
-    }
+    metadata.faults("name", names::strict_ip(metadata.text("name")), out);
     let parent = object.at("spec").at("parentRef");
     if parent.is_absent() {
         return object.at("spec").required("parentRef", "", out);
@@ -169,7 +159,7 @@ fn shown(list: &[Value]) -> String {
 /// What is wrong with a range that must be written in its one canonical form.
 fn not_a_range(text: &str) -> Option<String> {
     let Ok(range) = text.parse::<Cidr>() else {
-        let zeros = without_zeros(text).parse::<Cidr>().is_ok();
+        let zeros = Written::read(text).is_some();
         return Some(if zeros { "must not have leading 0s in IP or prefix length" } else { names::NOT_CIDR }.to_owned());
     };
     let address: Option<IpAddr> = text.split_once('/').and_then(|(address, _)| address.parse().ok());
@@ -180,13 +170,4 @@ fn not_a_range(text: &str) -> Option<String> {
         return Some("must not have bits set beyond the prefix length".to_owned());
     }
     (range.to_string() != text).then(|| format!("must be in canonical form (\"{range}\")"))
-}
-
-/// A text without the zeros that lead its decimal numbers, as older parsers read it.
-fn without_zeros(text: &str) -> String {
-    let parts = text.split_inclusive(['.', '/']).map(|part| {
-        let bare = part.trim_start_matches('0');
-        if bare.starts_with(|it: char| it.is_ascii_digit()) { bare.to_owned() } else { format!("0{bare}") }
-    });
-    if text.contains(':') { text.to_owned() } else { parts.collect() }
 }

@@ -6,7 +6,6 @@ use super::at::At;
 use super::names::{self, POSITIVE};
 use super::{placement, resources};
 use crate::object::status::Cause;
-use crate::util::cidr::Cidr;
 use crate::util::go;
 
 fn taints(node: &At<'_>, out: &mut Vec<Cause>) {
@@ -39,9 +38,8 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
         spec.invalid_texts("podCIDRs", "may specify no more than one CIDR for each IP family", out);
     }
     for (at, range) in spec.list("podCIDRs").iter().enumerate() {
-        if range.as_str().unwrap_or_default().parse::<Cidr>().is_err() {
-            out.push(Cause::invalid(format!("{}[{at}]", spec.path("podCIDRs")), range, names::NOT_CIDR));
-        }
+        let faults = names::range(range.as_str().unwrap_or_default());
+        out.extend(faults.iter().map(|fault| Cause::invalid(format!("{}[{at}]", spec.path("podCIDRs")), range, fault)));
     }
     let status = node.at("status");
     for key in ["capacity", "allocatable"] {

@@ -90,7 +90,7 @@ pub(super) fn spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
     spec.one_of("preemptionPolicy", &["Never", "PreemptLowerPriority"], out);
     for alias in spec.items("hostAliases") {
-        alias.faults("ip", names::older_ip(alias.text("ip")), out);
+        alias.faults("ip", names::ip(alias.text("ip")), out);
         for (at, name) in alias.list("hostnames").iter().enumerate() {
             for fault in names::subdomain(name.as_str().unwrap_or_default()) {
                 out.push(Cause::invalid(format!("{}[{at}]", alias.path("hostnames")), name, &fault));

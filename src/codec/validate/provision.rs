@@ -102,7 +102,6 @@ pub(super) fn attachment(attachment: &At<'_>, out: &mut Vec<Cause>) {
         (true, _) => {
             out.push(Cause::forbidden(source.path.as_str(), "must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
         }
-        (false, name) if name == "" => source.required("persistentVolumeName", "must specify non empty persistentVolumeName", out),
         (false, name) => {
             if name == "" {
                 source.required("persistentVolumeName", "must specify non empty persistentVolumeName", out);

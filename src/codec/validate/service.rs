@@ -9,8 +9,9 @@ use super::at::At;
 use super::container::port_reference;
 use super::names;
 use super::selector;
+use crate::object::service_range;
 use crate::object::status::Cause;
-use crate::util::cidr::Cidr;
+use crate::util::address;
 use crate::util::go;
 
 pub(super) const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
@@ -56,9 +57,9 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
     spec.one_of("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"], out);
     for (at, ip) in spec.list("externalIPs").iter().enumerate() {
         let path = format!("spec.externalIPs[{at}]");
-        match ip.as_str().unwrap_or_default().parse() {
-            Err(_) => out.extend(names::ip(ip.as_str().unwrap_or_default()).iter().map(|fault| Cause::invalid(&path, ip, fault))),
-            Ok(address) => out.extend(special(address).map(|why| Cause::invalid(path, ip, why))),
+        match address::read(ip.as_str().unwrap_or_default()) {
+            None => out.extend(names::ip(ip.as_str().unwrap_or_default()).iter().map(|fault| Cause::invalid(&path, ip, fault))),
+            Some(address) => out.extend(special(address).map(|why| Cause::invalid(path, ip, why))),
         }
     }
     load_balancer(&spec, out);
@@ -103,9 +104,10 @@ fn load_balancer(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     for (at, range) in spec.list("loadBalancerSourceRanges").iter().enumerate() {
-        if range.as_str().unwrap_or_default().trim().parse::<Cidr>().is_err() {
-            out.push(Cause::invalid(format!("spec.LoadBalancerSourceRanges[{at}]"), range, names::NOT_CIDR));
-        }
+        let text = range.as_str().unwrap_or_default().trim();
+        out.extend(
+            names::range(text).iter().map(|fault| Cause::invalid(format!("spec.LoadBalancerSourceRanges[{at}]"), &text.into(), fault)),
+        );
     }
     spec.may("loadBalancerClass", names::qualified, out);
     if spec.number("healthCheckNodePort").is_some_and(|it| it != 0) && !(balanced && spec.text("externalTrafficPolicy") == "Local") {
@@ -224,7 +226,7 @@ fn balancer(status: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
             ingress.one_of("ipMode", &["Proxy", "VIP"], out);
         }
         ingress.may("hostname", names::subdomain, out);
-        if ingress.text("hostname").parse::<IpAddr>().is_ok() {
+        if address::read(ingress.text("hostname")).is_some() {
             ingress.invalid("hostname", "must be a DNS name, not an IP address", out);
         }
     }
@@ -238,12 +240,12 @@ pub(super) fn endpoints(endpoints: &At<'_>, out: &mut Vec<Cause>) {
         for key in ["addresses", "notReadyAddresses"] {
             for address in subset.items(key) {
                 let ip = address.text("ip");
-                match ip.parse() {
-                    Err(_) => {
+                match address::read(ip) {
+                    None => {
                         address.faults("ip", names::ip(ip), out);
                         address.invalid("ip", "must be a valid IP address", out);
                     }
-                    Ok(it) => address.faults("ip", special(it).map(str::to_owned).into_iter().collect(), out),
+                    Some(it) => address.faults("ip", special(it).map(str::to_owned).into_iter().collect(), out),
                 }
                 address.may("hostname", names::label, out);
                 address.may("nodeName", names::subdomain, out);
@@ -304,20 +306,22 @@ pub(super) fn endpoint_slice(slice: &At<'_>, out: &mut Vec<Cause>) {
         for (at, address) in addresses.iter().enumerate() {
             let text = address.as_str().unwrap_or_default();
             let path = || format!("{}[{at}]", endpoint.path("addresses"));
-            match slice.text("addressType") {
-                "IPv4" | "IPv6" if text.parse::<IpAddr>().is_err() => {
-                    out.extend(names::ip(text).iter().map(|fault| Cause::invalid(path(), address, fault)));
+            let rule = match slice.text("addressType") {
+                "IPv4" => names::ip,
+                // Not older than the rules of today.
+                "IPv6" => names::strict_ip,
+                "FQDN" => names::subdomain,
+                _ => continue,
+            };
+            let faults = rule(text);
+            if let (true, Some(ip)) = (faults.is_empty(), address::read(text).filter(|_| slice.text("addressType") != "FQDN")) {
+                if service_range::family(ip) != slice.text("addressType") {
+                    let family = if ip.is_ipv4() { "IPv6" } else { "IPv4" };
+                    out.push(Cause::invalid(endpoint.path("addresses"), address, &format!("must be an {family} address")));
                 }
-                "IPv4" if text.parse::<std::net::Ipv4Addr>().is_err() => {
-                    out.push(Cause::invalid(path(), address, "must be a valid IPv4 address"));
-                }
-                "IPv6" if text.parse::<std::net::Ipv6Addr>().is_err() => {
-                    out.push(Cause::invalid(path(), address, "must be a valid IPv6 address"));
-                }
-                "IPv4" | "IPv6" => out.extend(text.parse().ok().and_then(special).map(|why| Cause::invalid(path(), address, why))),
-                "FQDN" => out.extend(names::subdomain(text).iter().map(|fault| Cause::invalid(path(), address, fault))),
-                _ => {}
+                out.extend(special(ip).map(|why| Cause::invalid(path(), address, why)));
             }
+            out.extend(faults.iter().map(|fault| Cause::invalid(path(), address, fault)));
         }
         endpoint.may("nodeName", names::subdomain, out);
         endpoint.may("hostname", names::label, out);

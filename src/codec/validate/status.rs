@@ -26,7 +26,7 @@ fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid(path, &texts[0].into(), "must be equal to `hostIP`"));
         }
         for it in new.items(key).filter(|it| !old.list(key).contains(it.value)) {
-            let faults = names::older_ip(it.text("ip"));
+            let faults = names::ip(it.text("ip"));
             out.extend(faults.iter().map(|fault| Cause::invalid(it.path.as_str(), &it.text("ip").into(), fault)));
         }
         let is_six = |text: &str| text.contains(':');
@@ -41,9 +41,9 @@ fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 /// Where requests from outside reach an ingress.
 fn balancer(status: &At<'_>, out: &mut Vec<Cause>) {
     for point in status.items("ingress") {
-        point.may("ip", names::older_ip, out);
+        point.may("ip", names::ip, out);
         point.may("hostname", names::subdomain, out);
-        if !point.text("hostname").is_empty() && names::older_ip(point.text("hostname")).is_empty() {
+        if !point.text("hostname").is_empty() && names::ip(point.text("hostname")).is_empty() {
             point.invalid("hostname", "must be a DNS name, not an IP address", out);
         }
     }

@@ -1,5 +1,6 @@
 //! What is odd about an object but let pass: the client is warned of it.
 
+mod address;
 mod pod;
 
 use serde_json::Value;
@@ -45,7 +46,9 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
             }
         }
         "Secret" => secret(new, &mut out),
-        "Service" => service(&spec, &mut out),
+        "Service" => service(new, &mut out),
+        "Endpoints" => address::endpoints(new, &mut out),
+        "NetworkPolicy" => address::network_policy(&spec, &mut out),
         "PersistentVolume" => volume(new, &mut out),
         "PersistentVolumeClaim" => {
             annotations(new, &CLASS, &mut out);
@@ -54,8 +57,11 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
         "Ingress" if old.is_none() && new.at("metadata").at("annotations").has(INGRESS_CLASS) && !spec.has("ingressClassName") => {
             out.push(format!("annotation {INGRESS_CLASS:?} is deprecated, please use 'spec.ingressClassName' instead"));
         }
-        "EndpointSlice" if old.is_none() && new.text("addressType") == "FQDN" => {
-            out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        "EndpointSlice" => {
+            if old.is_none() && new.text("addressType") == "FQDN" {
+                out.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+            }
+            address::slice(new, &mut out);
         }
         "StorageClass" => {
             for term in new.items("allowedTopologies").flat_map(|it| it.items("matchLabelExpressions").collect::<Vec<_>>()) {
@@ -72,6 +78,7 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
                     out.push(format!("{}: {why}", spec.path(field)));
                 }
             }
+            address::node(&spec, &mut out);
         }
         _ => {}
     }
@@ -88,6 +95,8 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
     out
 }
 
+/// The older name of an annotation of services.
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
 
 /// Pods and what gives them their names, which is also their hosts'.
@@ -106,7 +115,12 @@ fn name(kind: &str, metadata: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-fn service(spec: &At<'_>, out: &mut Vec<String>) {
+fn service(service: &At<'_>, out: &mut Vec<String>) {
+    let spec = service.at("spec");
+    if service.at("metadata").at("annotations").has(HINTS) {
+        out.push(format!("annotation {HINTS} is deprecated, please use service.kubernetes.io/topology-mode instead"));
+    }
+    address::service(&spec, out);
     let external = spec.text("type") == "ExternalName";
     if external && !spec.list("externalIPs").is_empty() {
         out.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::at::At;
-use super::{annotations, claim, deprecated_label, gone, node_term, whole_bytes};
+use super::{address, annotations, claim, deprecated_label, gone, node_term, whole_bytes};
 
 /// A pod, or a template of one.
 pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
@@ -83,6 +83,7 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
             selects_nothing(&term, out);
         }
     }
+    address::pod(&spec, out);
 }
 
 const BYTES: [&str; 2] = ["memory", "ephemeral-storage"];
