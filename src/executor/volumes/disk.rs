@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::{File, Volume};
+use super::{File, Volume, mounts, sub_path};
 
 /// The link to the directory that holds the current files of a volume.
 const CURRENT: &str = "..data";
@@ -23,7 +22,7 @@ pub fn pod_dir(root: &Path, uid: &str) -> PathBuf {
 pub fn volume_path(root: &Path, uid: &str, name: &str, volume: &Volume) -> PathBuf {
     match volume {
         Volume::HostPath { path, .. } => PathBuf::from(path),
-        Volume::EmptyDir { .. } | Volume::Files(_) => pod_dir(root, uid).join("volumes").join(volume.plugin()).join(name),
+        Volume::EmptyDir { .. } | Volume::Files { .. } => pod_dir(root, uid).join("volumes").join(volume.plugin()).join(name),
     }
 }
 
@@ -38,15 +37,20 @@ pub fn set_up(root: &Path, uid: &str, name: &str, volume: &Volume, group: Option
         Volume::EmptyDir { memory, size } => {
             fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
             if *memory && !is_mount_point(&path)? {
-                let options = size.map(|size| format!("size={size}"));
-                let none = None::<&str>;
-                mount(Some("tmpfs"), &path, Some("tmpfs"), MsFlags::MS_NOSUID | MsFlags::MS_NODEV, options.as_deref().or(none))
-                    .with_context(|| format!("a tmpfs on {}", path.display()))?;
+                mounts::tmpfs(&path, *size)?;
             }
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
         }
-        Volume::Files(files) => {
+        Volume::Files { files, secret } => {
             fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+            // Containers that run see what was there when they began.
+            let is_new = fs::read_dir(&path)?.next().is_none() && !is_mount_point(&path)?;
+            if *secret
+                && is_new
+                && let Err(error) = mounts::tmpfs(&path, None)
+            {
+                tracing::debug!("secrets lie on the disk: {error:#}");
+            }
             write_files(&path, files, group).with_context(|| path.display().to_string())?;
         }
     }
@@ -65,12 +69,8 @@ pub fn set_up(root: &Path, uid: &str, name: &str, volume: &Volume, group: Option
 /// Those of the file system; then parts may be left.
 pub fn tear_down(root: &Path, uid: &str) -> anyhow::Result<()> {
     let dir = pod_dir(root, uid);
-    let memory = dir.join("volumes").join("kubernetes.io~empty-dir");
-    for entry in fs::read_dir(&memory).into_iter().flatten().flatten() {
-        if is_mount_point(&entry.path())? {
-            umount2(&entry.path(), MntFlags::MNT_DETACH).with_context(|| entry.path().display().to_string())?;
-        }
-    }
+    // What containers mounted in their volumes and left there is not the pod's: it must not be deleted with it.
+    mounts::clear(&dir)?;
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| dir.display().to_string()),
         _ => Ok(()),
@@ -138,13 +138,14 @@ fn write_files(dir: &Path, files: &BTreeMap<String, File>, group: Option<i64>) -
     for (path, file) in files {
         let path = target.join(path);
         fs::create_dir_all(path.parent().unwrap_or(&target))?;
-        fs::write(&path, &file.data)?;
+        let mut written = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        written.write_all(&file.data)?;
         let mut mode = file.mode;
         if let Some(group) = group.and_then(|group| u32::try_from(group).ok()) {
             chown(&path, None, Some(group))?;
             mode |= 0o040;
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        written.set_permissions(fs::Permissions::from_mode(mode))?;
     }
     let link = dir.join("..data_tmp");
     fs::remove_file(&link).or_else(missing_is_fine)?;
@@ -164,7 +165,8 @@ fn write_files(dir: &Path, files: &BTreeMap<String, File>, group: Option<i64>) -
             if name != CURRENT && name != next {
                 fs::remove_dir_all(entry.path()).or_else(missing_is_fine)?;
             }
-        } else if !tops.contains(name) {
+        } else if !tops.contains(name) && entry.file_type()?.is_symlink() {
+            // A directory was made for a subPath.
             fs::remove_file(entry.path()).or_else(missing_is_fine)?;
         }
     }
@@ -183,20 +185,29 @@ fn has_files(dir: &Path, files: &BTreeMap<String, File>) -> bool {
     count(dir) == files.len() && files.iter().all(|(path, file)| fs::read(dir.join(path)).is_ok_and(|data| data == file.data))
 }
 
-/// The directory or file below a volume that a `subPath` names. It is made if it is not there, and may not lead out of the volume.
+/// Makes what a `subPath` names in a volume appear at a path that only the executor can change, for the engine to mount. It stays there until
+/// [`release_sub_paths`].
 ///
 /// # Errors
-/// Those of the file system, and a link out of the volume.
-pub fn sub_path(volume: &Path, below: &str) -> anyhow::Result<PathBuf> {
-    let path = volume.join(below);
-    if !path.exists() {
-        fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-    }
-    let (real, inside) = (path.canonicalize()?, volume.canonicalize()?);
-    if !real.starts_with(&inside) {
-        bail!("subPath {below:?} leads out of the volume");
-    }
-    Ok(real)
+/// Those of [`sub_path::open_below`] and [`mounts::bind`].
+pub fn bind_sub_path(root: &Path, uid: &str, container: &str, index: usize, volume: &Path, below: &str) -> anyhow::Result<PathBuf> {
+    let opened = sub_path::open_below(volume, below)?;
+    let at = sub_paths(root, uid, container).join(index.to_string());
+    mounts::bind(&opened, &at)?;
+    Ok(at)
+}
+
+/// Takes away what a container's subPaths needed while the container was started.
+///
+/// # Errors
+/// Those of the file system.
+pub fn release_sub_paths(root: &Path, uid: &str, container: &str) -> anyhow::Result<()> {
+    let entries = fs::read_dir(sub_paths(root, uid, container)).into_iter().flatten().flatten();
+    entries.map(|entry| mounts::unbind(&entry.path())).collect()
+}
+
+fn sub_paths(root: &Path, uid: &str, container: &str) -> PathBuf {
+    pod_dir(root, uid).join("volume-subpaths").join(container)
 }
 
 #[cfg(test)]
@@ -204,7 +215,8 @@ mod tests {
     use super::*;
 
     fn files(list: &[(&str, &str)]) -> Volume {
-        Volume::Files(list.iter().map(|(path, text)| ((*path).to_owned(), File { data: text.as_bytes().to_vec(), mode: 0o640 })).collect())
+        let file = |text: &str| File { data: text.as_bytes().to_vec(), mode: 0o640 };
+        Volume::Files { files: list.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect(), secret: false }
     }
 
     #[test]
@@ -243,12 +255,59 @@ mod tests {
     }
 
     #[test]
-    fn sub_paths_stay_inside() {
+    fn sub_paths_are_there_until_they_are_released() {
+        if !mounts::may_mount() {
+            return;
+        }
         let root = tempfile::tempdir().unwrap();
-        let volume = root.path().join("v");
-        fs::create_dir(&volume).unwrap();
-        assert!(sub_path(&volume, "x/y").unwrap().ends_with("v/x/y"));
-        symlink("/etc", volume.join("out")).unwrap();
-        assert!(sub_path(&volume, "out").is_err());
+        let volume = Volume::EmptyDir { memory: true, size: None };
+        set_up(root.path(), "u", "v", &volume, None).unwrap();
+        let path = volume_path(root.path(), "u", "v", &volume);
+        let bind = |below: &str| bind_sub_path(root.path(), "u", "c", 0, &path, below).unwrap();
+        let at = bind("a/b");
+        fs::write(path.join("a/b/file"), "1").unwrap();
+        assert_eq!(fs::read_to_string(at.join("file")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(bind("a/b/file")).unwrap(), "1");
+        release_sub_paths(root.path(), "u", "c").unwrap();
+        assert!(!at.exists());
+        // An executor that ended in between leaves it to the pod's end.
+        bind("a/b");
+        tear_down(root.path(), "u").unwrap();
+        assert!(pods(root.path()).is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_volume_outlives_the_pod() {
+        if !mounts::may_mount() {
+            return;
+        }
+        let root = tempfile::tempdir().unwrap();
+        let kept = root.path().join("kept");
+        fs::create_dir(&kept).unwrap();
+        fs::write(kept.join("data"), "precious").unwrap();
+        let volume = Volume::EmptyDir { memory: false, size: None };
+        set_up(root.path(), "u", "v", &volume, None).unwrap();
+        let inside = volume_path(root.path(), "u", "v", &volume).join("mnt");
+        mounts::bind(&fs::File::open(&kept).unwrap().into(), &inside).unwrap();
+        assert!(inside.join("data").exists());
+        tear_down(root.path(), "u").unwrap();
+        assert!(pods(root.path()).is_empty());
+        assert_eq!(fs::read_to_string(kept.join("data")).unwrap_or_default(), "precious");
+    }
+
+    #[test]
+    fn secrets_lie_on_a_tmpfs() {
+        let root = tempfile::tempdir().unwrap();
+        let Volume::Files { files, .. } = files(&[("a", "1")]) else { unreachable!() };
+        let secret = Volume::Files { files, secret: true };
+        let path = volume_path(root.path(), "u", "v", &secret);
+        for _ in 0..2 {
+            set_up(root.path(), "u", "v", &secret, None).unwrap();
+            assert_eq!(fs::read_to_string(path.join("a")).unwrap(), "1");
+            assert_eq!(is_mount_point(&path).unwrap(), mounts::may_mount());
+        }
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o755);
+        tear_down(root.path(), "u").unwrap();
+        assert!(pods(root.path()).is_empty());
     }
 }

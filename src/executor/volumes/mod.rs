@@ -1,6 +1,8 @@
 //! A pod's volumes: what each holds (pure), and in `disk` how that comes to be on the node's disk.
 
 pub mod disk;
+mod mounts;
+mod sub_path;
 
 use std::collections::BTreeMap;
 
@@ -29,8 +31,13 @@ pub enum Volume {
         /// `Directory`, `FileOrCreate` and so on; empty for no check.
         kind: String,
     },
-    /// A directory of files that the executor writes, by path below it.
-    Files(BTreeMap<String, File>),
+    /// A directory of files that the executor writes.
+    Files {
+        /// By path below the directory.
+        files: BTreeMap<String, File>,
+        /// Whether there are secrets among them, which lie on a tmpfs rather than on disk where that can be.
+        secret: bool,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +60,7 @@ impl Volume {
         match self {
             Self::EmptyDir { .. } => "kubernetes.io~empty-dir",
             Self::HostPath { .. } => "kubernetes.io~host-path",
-            Self::Files(_) => "kubernetes.io~projected",
+            Self::Files { .. } => "kubernetes.io~projected",
         }
     }
 }
@@ -123,7 +130,8 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
                 .to_owned(),
         );
     }
-    Ok(Volume::Files(files))
+    let of_secrets = |source: &ProjectedVolumeSource| source.sources.iter().flatten().any(|source| source.secret.is_some());
+    Ok(Volume::Files { files, secret: volume.secret.is_some() || volume.projected.as_ref().is_some_and(of_secrets) })
 }
 
 /// The claim that a volume is of: the one that it names, or the one that is made for the pod.
@@ -232,7 +240,11 @@ fn file(data: Vec<u8>, mode: i32) -> File {
 /// A path that stays below its directory.
 fn below(path: &str) -> Result<String, String> {
     let safe = !path.is_empty() && !path.starts_with('/') && path.split('/').all(|part| !matches!(part, ".." | "" | "."));
-    if safe { Ok(path.to_owned()) } else { Err(format!("the path {path:?} leads out of the volume")) }
+    if safe { Ok(path.to_owned()) } else { Err(leads_out(path)) }
+}
+
+fn leads_out(path: &str) -> String {
+    format!("the path {path:?} leads out of the volume")
 }
 
 /// The path inside the volume that a mount shows, if not all of it.
@@ -245,7 +257,11 @@ pub fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<
         (_, Some(text)) if !text.is_empty() => text.clone(),
         _ => return Ok(None),
     };
-    below(path.trim_end_matches('/')).map(Some)
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    if path.starts_with('/') || parts.contains(&"..") {
+        return Err(leads_out(&path));
+    }
+    Ok((!parts.is_empty()).then(|| parts.join("/")))
 }
 
 /// The mounts of a container whose volumes the pod has.
@@ -281,11 +297,11 @@ mod tests {
         assert_eq!(needs(&pod).secrets.into_iter().collect::<Vec<_>>(), ["s"]);
         let volumes = plan(&pod, &Facts::default(), &references).unwrap();
         let file = |data: &[u8], mode| File { data: data.to_vec(), mode };
-        let expected = [
-            ("all", Volume::Files([("x".to_owned(), file(b"1", 0o644)), ("y".to_owned(), file(&[0, 1], 0o644))].into())),
-            ("one", Volume::Files([("sub/k".to_owned(), file(b"hi", 0o400)), ("labels".to_owned(), file(b"a=\"b\"", 0o444))].into())),
-            ("ram", Volume::EmptyDir { memory: true, size: Some(1 << 20) }),
-        ];
+        let all = [("x".to_owned(), file(b"1", 0o644)), ("y".to_owned(), file(&[0, 1], 0o644))].into();
+        let all = Volume::Files { files: all, secret: false };
+        let one = [("sub/k".to_owned(), file(b"hi", 0o400)), ("labels".to_owned(), file(b"a=\"b\"", 0o444))].into();
+        let one = Volume::Files { files: one, secret: true };
+        let expected = [("all", all), ("one", one), ("ram", Volume::EmptyDir { memory: true, size: Some(1 << 20) })];
         assert_eq!(volumes, expected.map(|(name, volume)| (name.to_owned(), volume)));
         let error = plan(&pod, &Facts::default(), &References::default()).unwrap_err();
         assert_eq!(error.to_string(), "MountVolume.SetUp failed for volume \"all\" : configmap \"m\" not found");
@@ -324,5 +340,19 @@ mod tests {
         for (path, fine) in [("a", true), ("a/b", true), ("../a", false), ("a/../b", false), ("/a", false), ("a//b", false), ("", false)] {
             assert_eq!(below(path).is_ok(), fine, "{path}");
         }
+    }
+
+    #[test]
+    fn sub_paths_are_read() {
+        let read = |path: &str| sub_path(&VolumeMount { sub_path: Some(path.to_owned()), ..VolumeMount::default() }, &[]).ok();
+        for (path, expected) in [("a", Some("a")), ("./a//b/", Some("a/b")), ("..a/b..", Some("..a/b..")), (".", None), ("", None)] {
+            assert_eq!(read(path), Some(expected.map(str::to_owned)), "{path}");
+        }
+        for path in ["..", "a/../b", "/a", "a/.."] {
+            assert_eq!(read(path), None, "{path}");
+        }
+        let mount = VolumeMount { sub_path_expr: Some("$(A)/x".to_owned()), ..VolumeMount::default() };
+        assert_eq!(sub_path(&mount, &[("A".to_owned(), "1".to_owned())]), Ok(Some("1/x".to_owned())));
+        assert!(sub_path(&mount, &[("A".to_owned(), "..".to_owned())]).is_err());
     }
 }

@@ -134,7 +134,26 @@ impl Operations {
     async fn start(&self, name: &str, attempt: u32, sandbox: &str) -> Result<(), Failure> {
         let Some(container) = self.container(name) else { return Ok(()) };
         let image = self.image(container).await?;
-        let spec = match self.describe(container, attempt, sandbox, &image).await {
+        let launched = self.launch(container, attempt, sandbox, &image).await;
+        // What runs has its mounts.
+        self.release_sub_paths(name).await;
+        let id = launched?;
+        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
+        match calls::hook(&self.target(&id, container), hook).await {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                self.tell(true, "FailedPostStartHook", format!("PostStartHook failed: {why}"), name);
+                self.tell(false, "Killing", "FailedPostStartHook".to_owned(), name);
+                let _ = self.shared.runtime.stop(&id, LAST_GRACE).await;
+                Err(Failure::new("PostStartHookError", why))
+            }
+        }
+    }
+
+    /// Creates and starts a container; answers its id.
+    async fn launch(&self, container: &Container, attempt: u32, sandbox: &str, image: &Image) -> Result<String, Failure> {
+        let name = &container.name;
+        let spec = match self.describe(container, attempt, sandbox, image).await {
             Ok(spec) => spec,
             Err(failure) => {
                 self.tell(true, "Failed", format!("Error: {}", failure.message), name);
@@ -154,15 +173,14 @@ impl Operations {
             return Err(Failure::new("RunContainerError", error.to_string()));
         }
         self.tell(false, "Started", format!("Started container {name}"), name);
-        let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
-        match calls::hook(&self.target(&id, container), hook).await {
-            Ok(()) => Ok(()),
-            Err(why) => {
-                self.tell(true, "FailedPostStartHook", format!("PostStartHook failed: {why}"), name);
-                self.tell(false, "Killing", "FailedPostStartHook".to_owned(), name);
-                let _ = self.shared.runtime.stop(&id, LAST_GRACE).await;
-                Err(Failure::new("PostStartHookError", why))
-            }
+        Ok(id)
+    }
+
+    async fn release_sub_paths(&self, container: &str) {
+        let (root, uid, container) = (self.shared.config.root_dir.clone(), self.id().uid, container.to_owned());
+        let released = blocking(move || disk::release_sub_paths(&root, &uid, &container).map_err(|error| format!("{error:#}")));
+        if let Err(why) = released.await {
+            tracing::warn!(pod = %self.id(), "what its subPaths needed stays until it ends: {why}");
         }
     }
 
@@ -197,12 +215,14 @@ impl Operations {
         let volumes = self.planned_volumes().await?;
         let (root, uid) = (self.shared.config.root_dir.clone(), self.id().uid);
         let mut wanted = Vec::new();
+        let unprepared = |volume: &str| format!("failed to prepare subPath for volumeMount {volume:?} of container {:?}", container.name);
         for mount in volumes::mounts(container) {
             let found = volumes.iter().find(|(name, _)| *name == mount.name);
             let (name, volume) = found.ok_or_else(|| config_error(format!("volume {:?} is not of the pod", mount.name)))?;
             let path = disk::volume_path(&root, &uid, name, volume);
-            let below = volumes::sub_path(mount, env).map_err(&config_error)?;
-            let written_by_us = matches!(volume, volumes::Volume::Files(_));
+            let below = volumes::sub_path(mount, env).map_err(|why| config_error(format!("{}: {why}", unprepared(name))))?;
+            let below = below.map(|below| (below, unprepared(name)));
+            let written_by_us = matches!(volume, volumes::Volume::Files { .. });
             let propagation = match mount.mount_propagation.as_deref() {
                 Some("HostToContainer") => Propagation::HostToContainer,
                 Some("Bidirectional") => Propagation::Bidirectional,
@@ -212,13 +232,16 @@ impl Operations {
             wanted.push((path, below, Mount { source: String::new(), target: mount.mount_path.clone(), read_only, propagation }));
         }
         let message = observe::message_path(&disk::pod_dir(&root, &uid), &container.name, attempt);
+        let name = container.name.clone();
         let target =
             container.termination_message_path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| DEFAULT_MESSAGE_PATH.to_owned());
         blocking(move || {
             let mut mounts = Vec::with_capacity(wanted.len() + 1);
-            for (path, below, mut mount) in wanted {
+            for (index, (path, below, mut mount)) in wanted.into_iter().enumerate() {
                 let path = match below {
-                    Some(below) => disk::sub_path(&path, &below).map_err(|error| format!("{error:#}"))?,
+                    Some((below, unprepared)) => {
+                        disk::bind_sub_path(&root, &uid, &name, index, &path, &below).map_err(|error| format!("{unprepared}: {error:#}"))?
+                    }
                     None => path,
                 };
                 mount.source = path.to_string_lossy().into_owned();
