@@ -112,7 +112,7 @@ impl Executor {
             engine: RwLock::new(Engine::default()),
             capacity: RwLock::new(capacity),
             may_protect: shared::may_protect(),
-            pausing: tokio::sync::Mutex::default(),
+            pausing: shared::Together::default(),
         });
         Ok(Self { shared, listener, writer, news, events, mesos })
     }

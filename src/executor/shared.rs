@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use parking_lot::RwLock;
@@ -51,8 +52,8 @@ pub struct Shared {
     pub capacity: RwLock<Capacity>,
     /// Whether this process may lower scores by which the kernel chooses what to kill.
     pub may_protect: bool,
-    /// Held while the pause image is made, so that it is made once.
-    pub pausing: tokio::sync::Mutex<()>,
+    /// The making of the pause image.
+    pub pausing: Together,
 }
 
 impl Shared {
@@ -93,15 +94,23 @@ impl Shared {
     /// If it cannot be made, or pulled.
     pub async fn pause_image(&self) -> Result<String, Failure> {
         let failed = |error: crate::runtime::RuntimeError| Failure::new("FailedCreatePodSandBox", format!("the pause image: {error}"));
-        let _held = self.pausing.lock().await;
-        let Some(image) = &self.config.pause_image else {
-            pause::ensure(&*self.runtime, &self.config.executable).await.map_err(failed)?;
-            return Ok(pause::reference());
-        };
-        if self.runtime.image(image).await.map_err(failed)?.is_none() {
-            self.runtime.pull(image, None, &|_| ()).await.map_err(failed)?;
+        let own = self.config.pause_image.is_none();
+        let image = self.config.pause_image.clone().unwrap_or_else(pause::reference);
+        let is_there = async || Ok(self.runtime.image(&image).await.map_err(failed)?.is_some());
+        if !is_there().await? {
+            let make = async {
+                if own {
+                    return pause::ensure(&*self.runtime, &self.config.executable).await.map_err(failed);
+                }
+                // Somebody else may have pulled it by now.
+                if is_there().await? {
+                    return Ok(());
+                }
+                self.runtime.pull(&image, None, &|_| ()).await.map(drop).map_err(failed)
+            };
+            self.pausing.attempt(make).await?;
         }
-        Ok(image.clone())
+        Ok(image)
     }
 
     /// The ConfigMaps and Secrets of a namespace, as they are now.
@@ -179,6 +188,23 @@ impl Shared {
     }
 }
 
+/// Something that one does at a time, for all who need it: who waits while somebody else fails has failed, too.
+#[derive(Debug, Default)]
+pub struct Together(tokio::sync::Mutex<Option<(Instant, Failure)>>);
+
+impl Together {
+    /// # Errors
+    /// The failure of `work`, or of another's work that ended after this was called.
+    pub async fn attempt(&self, work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+        let asked = Instant::now();
+        let mut failed = self.0.lock().await;
+        if let Some((_, failure)) = failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(failure.clone());
+        }
+        work.await.inspect_err(|failure| *failed = Some((Instant::now(), failure.clone())))
+    }
+}
+
 /// Borrowed typed services, for [`super::env::environment`].
 pub fn typed_services(objects: &[Arc<Object>]) -> Vec<&Service> {
     let by_name: BTreeMap<&str, &Arc<Object>> = objects.iter().map(|object| (object.name(), object)).collect();
@@ -191,4 +217,30 @@ pub fn may_protect() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
     effective.is_some_and(|mask| mask & (1 << CAP_SYS_RESOURCE) != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_one_that_fails_does_not_try_it_again() {
+        let (together, tries) = (Together::default(), std::cell::Cell::new(0));
+        let attempt = |result: Result<(), Failure>| {
+            together.attempt(async {
+                tries.set(tries.get() + 1);
+                tokio::task::yield_now().await;
+                result
+            })
+        };
+        let failure = Failure::new("FailedCreatePodSandBox", "no progress");
+        let results = join_all((0..10).map(|_| attempt(Err(failure.clone())))).await;
+        assert_eq!((tries.get(), results), (1, vec![Err(failure.clone()); 10]));
+        // Who comes later does.
+        assert_eq!(attempt(Ok(())).await, Ok(()));
+        assert_eq!(attempt(Err(failure.clone())).await, Err(failure));
+        assert_eq!(tries.get(), 3);
+    }
 }
