@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::registry::{json, pods, services};
 use crate::cache::{Cache, Query};
+use crate::object::pod::is_final;
 use crate::object::{ResourceRef, resource};
 use crate::util::quantity::{Format, Quantity};
 
@@ -144,7 +145,7 @@ fn count(number: usize) -> Quantity {
 
 /// Whether a pod has ended, or should have: its grace is over, and nobody said so (its node may be gone).
 fn is_over(pod: &Value, now: Timestamp) -> bool {
-    if matches!(json::text(pod, "/status/phase"), "Succeeded" | "Failed") {
+    if is_final(json::text(pod, "/status/phase")) {
         return true;
     }
     let deleted: Option<Timestamp> = json::text(pod, "/metadata/deletionTimestamp").parse().ok();

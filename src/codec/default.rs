@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use self::plan::Below;
 use crate::object::ResourceRef;
+use crate::object::pod::means_latest;
 use crate::object::schema::{Field, Shape};
 
 /// The annotation of a daemon set that counts the versions of its template.
@@ -207,18 +208,8 @@ fn pod_spec(spec: &mut Fields) {
 }
 
 fn pull_policy(container: &mut Fields) {
-    let policy = if is_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
+    let policy = if means_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
     set(container, "imagePullPolicy", policy);
-}
-
-/// Whether an image has the tag `latest`, or neither tag nor digest, which means the same.
-fn is_latest(image: &str) -> bool {
-    let (named, digest) = image.split_once('@').map_or((image, None), |(named, digest)| (named, Some(digest)));
-    let last = named.rsplit('/').next().unwrap_or_default();
-    match last.split_once(':') {
-        Some((_, tag)) => tag == "latest",
-        None => digest.is_none() && !image.is_empty(),
-    }
 }
 
 fn volume(volume: &mut Fields) {
@@ -421,22 +412,6 @@ mod tests {
         default(resource, &mut value);
         assert_eq!(value, once, "defaulting twice changes nothing");
         value
-    }
-
-    #[test]
-    fn images_without_a_tag_are_the_latest() {
-        for (image, latest) in [
-            ("nginx", true),
-            ("nginx:latest", true),
-            ("registry:5000/nginx", true),
-            ("registry:5000/nginx:1.25", false),
-            ("nginx@sha256:aa", false),
-            ("nginx:latest@sha256:aa", true),
-            ("nginx:1", false),
-            ("", false),
-        ] {
-            assert_eq!(is_latest(image), latest, "{image}");
-        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use super::owners::controller_reference;
 use super::plan::{Failure, Write, since, tree};
 use crate::client::Patch;
 use crate::object::Object;
+pub(super) use crate::object::pod::has_ended;
 pub(super) use serving::{Declared, Serving};
 
 /// What a pod may be called has no more bytes.
@@ -275,11 +276,6 @@ impl From<Wire> for Facts {
 /// A pod that still counts: neither ended nor being deleted.
 pub(super) fn is_active(pod: &Object) -> bool {
     !pod.meta().is_deleted() && !has_ended(pod)
-}
-
-/// A pod whose containers have ended for good.
-pub(super) fn has_ended(pod: &Object) -> bool {
-    matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 
 pub(super) fn is_ready(pod: &Object) -> bool {

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Secret};
 use serde::Deserialize;
 
 use super::pod::{Failure, Happening};
+use crate::object::pod::means_latest;
 use crate::runtime::{Credentials, Image, Runtime, RuntimeError};
 
 /// The registry that a reference without one means, and the name it has in credential files.
@@ -69,9 +70,7 @@ pub async fn ensure(
 
 /// The policy, or the default for the image's tag.
 fn policy(container: &Container) -> &str {
-    let image = container.image.as_deref().unwrap_or_default();
-    let tag = image.rsplit_once(':').map(|(_, tag)| tag).filter(|tag| !tag.contains('/'));
-    let default = if matches!(tag, None | Some("latest")) && !image.contains('@') { "Always" } else { "IfNotPresent" };
+    let default = if means_latest(container.image.as_deref().unwrap_or_default()) { "Always" } else { "IfNotPresent" };
     container.image_pull_policy.as_deref().filter(|policy| !policy.is_empty()).unwrap_or(default)
 }
 
@@ -172,6 +171,7 @@ mod tests {
             ("nginx:1", None, "IfNotPresent"),
             ("h:5000/nginx", None, "Always"),
             ("nginx@sha256:1", None, "IfNotPresent"),
+            ("nginx:latest@sha256:1", None, "Always"),
             ("nginx", Some("Never"), "Never"),
         ] {
             let container = Container { image: Some(image.to_owned()), image_pull_policy: given.map(str::to_owned), ..Default::default() };

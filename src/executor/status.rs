@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::pod::{Role, Seen, UnitView, View};
+use crate::object::pod;
 use crate::runtime::{Exit, State};
 
 /// Terminated containers say at most so much; all of a pod's together three times as much.
@@ -216,19 +217,11 @@ fn containers_ready(view: &View<'_>, phase: &str) -> Option<(String, String)> {
 pub fn qos_class(pod: &Pod) -> &'static str {
     let spec = pod.spec.as_ref();
     let containers = spec.iter().flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
-    let (mut any, mut guaranteed) = (false, true);
-    for container in containers {
-        for resource in ["cpu", "memory"] {
-            let (request, limit) = (amount(container, resource, false), amount(container, resource, true));
-            any |= request.is_some() || limit.is_some();
-            guaranteed &= limit.is_some() && (request.is_none() || request == limit);
-        }
-    }
-    match (any, guaranteed) {
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-        (false, _) => "BestEffort",
-    }
+    pod::qos_class(containers, |container, what, resource| {
+        let resources = container.resources.as_ref()?;
+        let amounts = if what == "limits" { &resources.limits } else { &resources.requests };
+        amounts.as_ref()?.get(resource)?.0.parse().ok()
+    })
 }
 
 /// A container's request or limit of a resource, if there is one above zero: thousandths of a CPU, or bytes.

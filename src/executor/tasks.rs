@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::names::PodId;
 use crate::mesos::v1::{TaskId, TaskInfo, TaskState, TaskStatus};
+use crate::object::pod::is_final;
 use crate::util::product::Product;
 
 /// What is to be done.
@@ -142,7 +143,7 @@ impl Tasks {
         let Some(id) = self.id_of(pod) else { return Vec::new() };
         let (pod, status) = (PodId::of(pod), pod.status.clone().unwrap_or_default());
         let stage = match status.phase.as_deref() {
-            Some("Succeeded" | "Failed") => {
+            Some(phase) if is_final(phase) => {
                 let told = end(&id, &pod, &status);
                 self.ended.insert(pod, id);
                 return vec![told];
@@ -184,7 +185,7 @@ impl Tasks {
         let Some(task) = self.tasks.get_mut(&id) else { return Vec::new() };
         let phase = status.phase.as_deref().unwrap_or_default();
         let mut commands = Vec::new();
-        let ended = matches!(phase, "Succeeded" | "Failed") && !ending;
+        let ended = is_final(phase) && !ending;
         if (phase == "Running" || ended) && matches!(task.stage, Stage::Starting { .. }) {
             task.stage = Stage::Running;
             commands.push(running(&id, pod, status));

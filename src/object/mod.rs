@@ -6,6 +6,7 @@ pub mod default_class;
 pub mod draft;
 pub mod key;
 pub mod meta;
+pub mod pod;
 pub mod resource;
 pub mod schema;
 pub mod selector;

@@ -17,6 +17,7 @@ use super::super::respond::{self, Response};
 use super::super::{Server, list, render};
 use super::{json, namespaces};
 use crate::codec;
+use crate::object::pod::is_final;
 use crate::object::resource::{JOB, NAMESPACE};
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
@@ -335,7 +336,7 @@ fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Times
 /// A pod that runs nowhere needs no grace.
 fn grace_of_pod(pod: &Value, asked: Option<i64>) -> i64 {
     let unscheduled = json::text(pod, "/spec/nodeName").is_empty();
-    let ended = matches!(json::text(pod, "/status/phase"), "Succeeded" | "Failed");
+    let ended = is_final(json::text(pod, "/status/phase"));
     match asked.or_else(|| json::integer(pod, "/spec/terminationGracePeriodSeconds")).unwrap_or_default() {
         _ if unscheduled || ended => 0,
         // A negative period is the shortest one.

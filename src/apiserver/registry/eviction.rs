@@ -14,6 +14,7 @@ use super::create::check_namespace;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, delete, json};
 use crate::codec;
+use crate::object::pod::has_ended;
 use crate::object::resource::POD_DISRUPTION_BUDGET;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Revision, Status};
@@ -109,7 +110,7 @@ fn marked(pod: &Value, now: &str) -> Value {
 
 /// Pods that have ended, have not begun or are going are in no budget.
 fn serves_nobody(pod: &Object) -> bool {
-    pod.meta().is_deleted() || matches!(pod.field("status.phase"), Some("Succeeded" | "Failed" | "Pending"))
+    pod.meta().is_deleted() || has_ended(pod) || pod.field("status.phase") == Some("Pending")
 }
 
 /// Why a pod may go.

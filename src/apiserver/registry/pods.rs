@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{app_armor, json};
+use crate::object::pod;
 use crate::util::quantity::Quantity;
 
 /// Completes a pod about to be created; tells what its author should know.
@@ -110,46 +111,14 @@ pub(crate) fn keep_but_sizes(pod: &mut Value, old: &Value) {
     *pod = kept;
 }
 
-/// `Guaranteed` if every container's requests are its limits for cpu and memory, `BestEffort` if none has either, else `Burstable`.
 pub(crate) fn qos_class(pod: &Value) -> &'static str {
-    let containers = || json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
-    let amount = |container: &Value, what: &str, resource: &str| {
-        let value = container.get("resources")?.get(what)?.get(resource)?;
-        Quantity::from_json(value).ok().filter(|it| it.millis() != 0)
-    };
-    let (mut any, mut equal) = (false, true);
-    for container in containers() {
-        for resource in ["cpu", "memory"] {
-            let (request, limit) = (amount(container, "requests", resource), amount(container, "limits", resource));
-            any |= request.is_some() || limit.is_some();
-            equal &= limit.is_some() && request.is_none_or(|it| limit.is_some_and(|limit| it.millis() == limit.millis()));
-        }
-    }
-    match (any, equal) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
+    let containers = json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
+    pod::qos_class(containers, |it, what, resource| Quantity::from_json(it.get("resources")?.get(what)?.get(resource)?).ok())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn classes() {
-        let pod = |resources: Value| json!({"spec": {"containers": [{"resources": resources}]}});
-        for (resources, class) in [
-            (json!({}), "BestEffort"),
-            (json!({"requests": {"cpu": "0"}}), "BestEffort"),
-            (json!({"requests": {"cpu": "100m"}}), "Burstable"),
-            (json!({"limits": {"cpu": "1", "memory": "1Gi"}}), "Guaranteed"),
-            (json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1024Mi"}}), "Guaranteed"),
-            (json!({"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": "500m"}}), "Burstable"),
-        ] {
-            assert_eq!(qos_class(&pod(resources.clone())), class, "{resources}");
-        }
-    }
 
     #[test]
     fn labels_are_matched_by_name() {

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::PodStatus;
 
 use crate::client::ClientError;
 use crate::executor::names::PodId;
+use crate::object::pod::is_final;
 
 /// First and longest pause between tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
@@ -65,6 +66,11 @@ impl Backlog {
         self.pods.entry(pod.clone()).or_default().finish = true;
     }
 
+    /// The pods of which something is still to be written.
+    pub fn pods(&self) -> impl Iterator<Item = &PodId> {
+        self.pods.keys()
+    }
+
     /// The writes to begin now.
     pub fn begin(&mut self) -> Vec<Begin> {
         let room = WRITES.saturating_sub(self.under_way);
@@ -89,7 +95,7 @@ impl Backlog {
         self.under_way = self.under_way.saturating_sub(1);
         let pending = self.pods.get_mut(pod)?;
         pending.writing = false;
-        let ended = |status: &PodStatus| matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")).then(|| News::Ended(pod.clone()));
+        let ended = |status: &PodStatus| status.phase.as_deref().is_some_and(is_final).then(|| News::Ended(pod.clone()));
         let news = match (result, write) {
             (Ok(()), Write::Status(status)) => {
                 pending.failures = 0;

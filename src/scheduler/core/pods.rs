@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::statuses::has_ended;
 use super::{Action, Core, DELETE_AGAIN, Deletion};
 use crate::mesos::v1::TaskStatus;
 use crate::mesos::v1::scheduler::Call;
+use crate::object::pod::has_ended;
 use crate::object::{Name, Object};
 use crate::scheduler::demand::PodFacts;
 use crate::scheduler::tasks::{State, Task};

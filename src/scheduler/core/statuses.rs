@@ -8,7 +8,7 @@ use super::Core;
 use crate::mesos::v1::scheduler::Call;
 use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{TaskState, TaskStatus};
-use crate::object::Object;
+use crate::object::pod::has_ended;
 use crate::scheduler::demand::PodFacts;
 use crate::scheduler::taskid;
 use crate::scheduler::tasks::{State, Task, Unknown};
@@ -203,11 +203,6 @@ impl Core {
         let waits = |it: &Task| !it.bound && it.object.is_some() && it.kill.is_none();
         self.tasks.iter().any(|it| waits(it) && taskid::stem_of(&it.id) == Some(stem))
     }
-}
-
-/// Whether the API shows that a pod has ended.
-pub(super) fn has_ended(pod: &Object) -> bool {
-    matches!(pod.field("status.phase"), Some("Succeeded" | "Failed"))
 }
 
 /// Whether the master reports that a task has ended before the agent's own update, which has the details, arrives.
