@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::limits::{Defaults, Limits};
 use super::storage::{Hold, Need, PodClaim, Wanted};
 use crate::object::constraints::{Affinity, Constraints, Toleration};
+use crate::object::pod::has_ended;
 use crate::object::{Name, Object};
 use crate::util::product::Product;
 
@@ -141,7 +142,7 @@ impl PodFacts {
             priority: spec.priority.unwrap_or_default(),
             owner: meta.controller().map(|owner| owner.uid.clone()),
             deleting: meta.is_deleted().then(|| meta.deletion_grace_seconds.unwrap_or_default()),
-            ended: matches!(pod.field("status.phase"), Some("Succeeded" | "Failed")),
+            ended: has_ended(pod),
             mirror: notes.contains_key(MIRROR),
             foreign: spec.scheduler_name.is_some_and(|it| !it.is_empty() && it != SCHEDULER_NAME && it != rules.product.scheduler_service),
             binding,
@@ -196,8 +197,8 @@ fn ports(spec: &Spec<'_>, wildcard: bool) -> (Vec<u16>, u32) {
     (fixed.into_iter().collect(), any)
 }
 
-/// The sum of the containers, or the largest init container if that is more. Init containers run one at a time, on top of the sidecars
-/// before them.
+/// The sum of the containers, or the largest init container if that is more, plus the overhead of the RuntimeClass. Init containers run one at
+/// a time, on top of the sidecars before them.
 fn sum(spec: &Spec<'_>, defaults: Defaults) -> Limits {
     let of = |container: &Container| Limits::of(container.resources.as_ref().unwrap_or(&Value::Null), defaults);
     let (mut held, mut peak) = (Limits::default(), Limits::default());
@@ -209,7 +210,8 @@ fn sum(spec: &Spec<'_>, defaults: Defaults) -> Limits {
             peak = peak.max(held.plus(of(container)));
         }
     }
-    spec.containers.iter().fold(held, |total, container| total.plus(of(container))).max(peak)
+    let containers = spec.containers.iter().fold(held, |total, container| total.plus(of(container))).max(peak);
+    containers.plus(Limits::overhead(spec.overhead.as_ref().unwrap_or(&Value::Null)))
 }
 
 #[derive(Deserialize)]
@@ -247,6 +249,8 @@ struct Spec<'a> {
     priority: Option<i32>,
     #[serde(borrow, default)]
     volumes: Option<Vec<Volume<'a>>>,
+    #[serde(default)]
+    overhead: Option<Value>,
     #[serde(default)]
     scheduling_gates: Option<Vec<IgnoredAny>>,
 }
@@ -340,6 +344,15 @@ pub(super) mod tests {
             "containers": [{"name": "b", "resources": cpu("500m")}, {"name": "c"}]}}));
         assert_eq!(facts.demand.cpu, 2100);
         assert_eq!(facts.demand.mem, 3 * 64_000);
+    }
+
+    #[test]
+    fn the_overhead_of_a_runtime_class_comes_on_top() {
+        let facts = read(&json!({"metadata": {"name": "a"}, "spec": {
+            "overhead": {"cpu": "5m", "memory": "128Mi", "ephemeral-storage": "1Gi"},
+            "initContainers": [{"name": "i", "resources": {"limits": {"cpu": "2"}}}],
+            "containers": [{"name": "b", "resources": {"limits": {"cpu": "1", "memory": "100Mi"}}}]}}));
+        assert_eq!((facts.demand.cpu, facts.demand.mem), (2005, 228_000));
     }
 
     #[test]

@@ -48,8 +48,15 @@ impl Limits {
         }
     }
 
+    /// What a pod takes beyond its containers (`spec.overhead`; absent is `Null`).
+    pub fn overhead(amounts: &Value) -> Self {
+        let amount = |name: &str| Quantity::from_json(amounts.get(name)?).ok();
+        Self { cpu: amount("cpu").map_or(0, cpu), mem: amount("memory").map_or(0, mem), gpus: 0 }
+    }
+
     pub fn plus(self, other: Self) -> Self {
-        Self { cpu: self.cpu + other.cpu, mem: self.mem + other.mem, gpus: self.gpus + other.gpus }
+        let add = Milli::saturating_add;
+        Self { cpu: add(self.cpu, other.cpu), mem: add(self.mem, other.mem), gpus: add(self.gpus, other.gpus) }
     }
 
     pub fn max(self, other: Self) -> Self {
@@ -65,8 +72,8 @@ pub fn fill_in(container: &mut Map<String, Value>, defaults: Defaults) {
     }
     type Print = fn(Milli) -> String;
     let rows: [(&str, fn(Quantity) -> Milli, Print, Milli, Milli); 2] = [
-        ("cpu", cpu, |it| Quantity::from_millis(it as i64).to_string(), defaults.cpu, MINIMUM_CPU),
-        ("memory", mem, |it| Quantity::from_bytes((u128::from(it) * BYTES_PER_MB / 1000) as i64).to_string(), defaults.mem, MINIMUM_MEM),
+        ("cpu", cpu, |it| Quantity::from_millis(clamp(it.into())).to_string(), defaults.cpu, MINIMUM_CPU),
+        ("memory", mem, |it| Quantity::from_bytes(clamp(u128::from(it) * BYTES_PER_MB / 1000)).to_string(), defaults.mem, MINIMUM_MEM),
     ];
     for (name, read_as, print, default, minimum) in rows {
         let settled = Settled::of(resources, name, read_as, default, minimum);
@@ -80,6 +87,10 @@ pub fn fill_in(container: &mut Map<String, Value>, defaults: Defaults) {
             }
         }
     }
+}
+
+fn clamp(amount: u128) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 struct Settled {
@@ -126,6 +137,20 @@ mod tests {
         ] {
             let limits = Limits::of(&resources, Defaults::default());
             assert_eq!((limits.cpu, limits.mem), (cpu, mem), "{resources}");
+        }
+    }
+
+    #[test]
+    fn sums_do_not_overflow() {
+        let of = |cpu: &str, mem: &str| Limits::of(&json!({"limits": {"cpu": cpu, "memory": mem}}), Defaults::default());
+        let most = of("9223372036854775807m", "7Ei");
+        let sum = most.plus(most).plus(of("12m", "32Mi"));
+        assert!(sum.cpu >= 2 * most.cpu && sum.mem >= 2 * most.mem, "{sum:?}");
+        let mut container = json!({"resources": {"requests": {"cpu": "9223372036854775807", "memory": "9223372036854775807"}}});
+        fill_in(container.as_object_mut().unwrap(), Defaults::default());
+        for name in ["cpu", "memory"] {
+            let filled = Quantity::from_json(&container["resources"]["limits"][name]).unwrap();
+            assert!(filled >= "9223372036854775".parse().unwrap(), "{container}");
         }
     }
 
