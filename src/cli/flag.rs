@@ -87,7 +87,7 @@ impl Kind {
 
     fn check(self, value: &str) -> Result<String, String> {
         let fits = match self {
-            Self::Bool => matches!(value, "true" | "false" | "1" | "0" | "t" | "f" | "T" | "F" | "TRUE" | "FALSE" | "True" | "False"),
+            Self::Bool => go::parse_bool(value).is_some(),
             Self::Text | Self::List => true,
             Self::Integer => value.parse::<i64>().is_ok(),
             Self::Number => value.parse::<f64>().is_ok_and(f64::is_finite),

@@ -249,13 +249,6 @@ impl Client {
     }
 }
 
-/// Percent-encodes a part of a path or of a query.
-pub fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    request::encode(text, &mut out);
-    out
-}
-
 impl ClientError {
     /// Whether the server reported this reason, such as `NotFound` or `Conflict`.
     pub fn is(&self, reason: &str) -> bool {

@@ -1,7 +1,5 @@
 //! Requests to the API, as values: nothing here sends them.
 
-use std::fmt::Write as _;
-
 use bytes::Bytes;
 use http::{Method, Request, header};
 use serde::Serialize;
@@ -10,6 +8,7 @@ use serde_json::json;
 use super::{ClientError, DeleteOptions, Patch, Result};
 use crate::cache::Query;
 use crate::object::{ResourceRef, Revision};
+use crate::util::url;
 
 const JSON: &str = "application/json";
 
@@ -28,7 +27,7 @@ impl Target {
         let mut target = resource.url(namespace);
         for part in [name, subresource].into_iter().filter(|part| !part.is_empty()) {
             target.push('/');
-            encode(part, &mut target);
+            url::escape_into(part, &mut target);
         }
         Self(target)
     }
@@ -50,7 +49,7 @@ impl Target {
         self.0.push(if self.0.contains('?') { '&' } else { '?' });
         self.0.push_str(name);
         self.0.push('=');
-        encode(value, &mut self.0);
+        url::escape_into(value, &mut self.0);
         self
     }
 
@@ -112,17 +111,6 @@ pub(super) fn watch(resource: ResourceRef, query: &Query, revision: Revision, se
         .with("allowWatchBookmarks", "true")
         .with("timeoutSeconds", &seconds.to_string())
         .get()
-}
-
-/// Percent-encodes all but the unreserved characters of RFC 3986.
-pub(super) fn encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            write!(out, "%{byte:02X}").expect("writing to a string cannot fail");
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,16 @@ use serde_json::Value;
 
 /// Whether `strconv.ParseBool` reads this text as true.
 pub fn is_true(text: &str) -> bool {
-    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+    parse_bool(text) == Some(true)
+}
+
+/// What `strconv.ParseBool` takes a text for; `None` if for neither.
+pub fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// `%v` of a decoded JSON value: `map[image:nginx name:web ports:[80 443]]`, keys sorted.

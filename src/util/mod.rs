@@ -12,5 +12,6 @@ pub mod names;
 pub mod portion;
 pub mod product;
 pub mod quantity;
+pub mod url;
 pub mod version;
 pub mod websocket;

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::metrics::{self, Metrics};
 use super::replicas::{self, Pod, Proposal, Settings, Target};
 use crate::cache::{Cache, Query};
-use crate::client::escape;
 use crate::object::Object;
 use crate::object::resource::{self, of_kind};
 use crate::object::selector::LabelSelector;
 use crate::util::quantity::Quantity;
+use crate::util::url::escape;
 
 /// What a metric asks for.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use super::super::shared::Shared;
 use super::respond::{Response, stream};
 use crate::object::resource;
 use crate::runtime::{LogOptions, State};
+use crate::util::url;
 
 /// Code and text.
 pub(super) struct Failure(pub u16, pub String);
@@ -65,8 +66,7 @@ fn status<'a>(pod: &'a Pod, container: &str) -> Option<&'a ContainerStatus> {
 
 fn parse(query: &str, now: Timestamp) -> Result<Wanted, String> {
     let mut wanted = Wanted::default();
-    for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
-        let value = decode(value);
+    for (key, value) in url::parameters(query) {
         let number = || {
             value
                 .parse::<i64>()
@@ -74,10 +74,10 @@ fn parse(query: &str, now: Timestamp) -> Result<Wanted, String> {
                 .filter(|number| *number >= 0)
                 .ok_or_else(|| format!("{key}: Invalid value: {value:?}: must be greater than or equal to 0"))
         };
-        match key {
-            "follow" => wanted.options.follow = is_true(&value),
-            "timestamps" => wanted.options.timestamps = is_true(&value),
-            "previous" => wanted.previous = is_true(&value),
+        match key.as_str() {
+            "follow" => wanted.options.follow = url::is_set(&value),
+            "timestamps" => wanted.options.timestamps = url::is_set(&value),
+            "previous" => wanted.previous = url::is_set(&value),
             "tailLines" => wanted.options.tail = Some(number()?.unsigned_abs()),
             "limitBytes" => wanted.limit = Some(usize::try_from(number()?).unwrap_or(usize::MAX)),
             "sinceSeconds" => {
@@ -92,25 +92,6 @@ fn parse(query: &str, now: Timestamp) -> Result<Wanted, String> {
     Ok(wanted)
 }
 
-fn is_true(value: &str) -> bool {
-    matches!(value, "true" | "1" | "True" | "TRUE" | "t" | "T")
-}
-
-/// Undoes the escapes of a query's value.
-fn decode(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let hex = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok()).and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        (bytes, rest) = match (first, hex) {
-            (b'%', Some(byte)) => ([bytes.as_slice(), &[byte]].concat(), &after[2..]),
-            (b'+', _) => ([bytes.as_slice(), b" "].concat(), after),
-            _ => ([bytes.as_slice(), &[*first]].concat(), after),
-        };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,6 +104,11 @@ mod tests {
         assert_eq!(wanted, Wanted { options, previous: false, limit: Some(9) });
         let wanted = parse("sinceTime=1970-01-01T00%3A00%3A10Z&previous=true", now).unwrap();
         assert_eq!((wanted.options.since, wanted.previous), (Timestamp::from_second(10).ok(), true));
+        // Go leaves out what it cannot read.
+        assert_eq!(
+            parse("follow=false&previous=%zz&timestamps", now).unwrap().options,
+            LogOptions { timestamps: true, ..LogOptions::default() }
+        );
         assert!(parse("tailLines=-1", now).is_err());
         assert!(parse("sinceTime=never", now).is_err());
     }
