@@ -2,6 +2,8 @@
 
 mod backlog;
 
+use std::time::Duration;
+
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use k8s_openapi::api::core::v1::PodStatus;
@@ -14,6 +16,9 @@ use crate::object::resource;
 use crate::supervise::Shutdown;
 
 pub use backlog::{Backlog, Begin, News, Write};
+
+/// How long the end of the executor waits for what is still to be written.
+const LAST_WRITES: Duration = Duration::from_secs(10);
 
 /// Something to be written.
 #[derive(Debug)]
@@ -56,16 +61,12 @@ pub fn statuses(client: Client, news: mpsc::UnboundedSender<News>) -> (Statuses,
 type Written = (PodId, Write, Result<(), ClientError>);
 
 impl Writer {
-    /// Writes until `shutdown`, then what is still waiting, once.
+    /// Writes until `shutdown`, then what is still waiting, as far as there is time.
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
         loop {
             tokio::select! {
-                Some((pod, write, result)) = writes.next() => {
-                    if let Some(news) = self.backlog.written(&pod, write, result.as_ref().copied()) {
-                        let _ = self.news.send(news);
-                    }
-                }
+                Some(written) = writes.next() => self.written(written),
                 request = self.requests.recv() => match request {
                     Some(request) => self.take(request),
                     None => break,
@@ -78,7 +79,22 @@ impl Writer {
             self.take(request);
         }
         self.begin(&mut writes);
-        while writes.next().await.is_some() {}
+        let rest = async {
+            while let Some(written) = writes.next().await {
+                self.written(written);
+                self.begin(&mut writes);
+            }
+        };
+        if tokio::time::timeout(LAST_WRITES, rest).await.is_err() {
+            let left: Vec<String> = self.backlog.pods().map(PodId::to_string).collect();
+            tracing::warn!("the API does not know the last of {}", left.join(", "));
+        }
+    }
+
+    fn written(&mut self, (pod, write, result): Written) {
+        if let Some(news) = self.backlog.written(&pod, write, result.as_ref().copied()) {
+            let _ = self.news.send(news);
+        }
     }
 
     fn take(&mut self, request: Request) {
@@ -127,4 +143,90 @@ pub fn patch(pod: &PodId, status: &PodStatus) -> Value {
         fields.entry(absent).or_insert(Value::Null);
     }
     json!({"metadata": {"uid": pod.uid}, "status": value})
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::{Request, Response};
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::client::{ResponseBody, Transport};
+
+    /// A server that takes its time, and takes everything but, now and then, nothing.
+    #[derive(Debug, Default)]
+    struct Api {
+        lines: Mutex<Vec<String>>,
+        /// Never answers.
+        hangs: bool,
+    }
+
+    impl Transport for Api {
+        fn send(&self, request: Request<Bytes>) -> BoxFuture<'_, Result<Response<ResponseBody>, ClientError>> {
+            async move {
+                if self.hangs {
+                    std::future::pending::<()>().await;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                let line = format!("{} {}", request.method(), request.uri().path().rsplit('/').next().unwrap_or_default());
+                let count = {
+                    let mut lines = self.lines.lock();
+                    lines.push(line);
+                    lines.len()
+                };
+                let body = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "p", "namespace": "a", "resourceVersion": "1"}});
+                let body: ResponseBody = futures_util::stream::iter([Ok(Bytes::from(body.to_string()))]).boxed();
+                let status = if count % 10 == 9 { 500 } else { 200 };
+                Ok(Response::builder().status(status).body(body).unwrap())
+            }
+            .boxed()
+        }
+    }
+
+    fn pod(number: usize) -> PodId {
+        PodId { name: format!("p{number}"), namespace: "a".to_owned(), uid: number.to_string() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_at_the_end_is_written() {
+        const PODS: usize = 50;
+        let api = Arc::new(Api::default());
+        let (news, mut heard) = mpsc::unbounded_channel();
+        let (statuses, writer) = statuses(Client::new(api.clone()), news);
+        let shutdown = Shutdown::new();
+        let running = tokio::spawn(writer.run(shutdown.clone()));
+        for number in 0..PODS {
+            statuses.publish(&pod(number), PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() });
+        }
+        // Some are being written, and there is something newer of each.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        for number in 0..PODS {
+            statuses.publish(&pod(number), PodStatus { phase: Some("Failed".to_owned()), ..PodStatus::default() });
+            statuses.finish(&pod(number));
+        }
+        shutdown.cancel();
+        running.await.unwrap();
+        let mut gone: Vec<PodId> = std::iter::from_fn(|| heard.try_recv().ok())
+            .filter_map(|news| if let News::Gone(pod) = news { Some(pod) } else { None })
+            .collect();
+        gone.sort();
+        let mut all: Vec<PodId> = (0..PODS).map(pod).collect();
+        all.sort();
+        assert_eq!(gone, all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_hangs_does_not_hold_up_the_end() {
+        let (news, _heard) = mpsc::unbounded_channel();
+        let (statuses, writer) = statuses(Client::new(Arc::new(Api { hangs: true, ..Api::default() })), news);
+        statuses.finish(&pod(1));
+        let shutdown = Shutdown::new();
+        shutdown.cancel();
+        let began = tokio::time::Instant::now();
+        writer.run(shutdown).await;
+        assert_eq!(began.elapsed(), LAST_WRITES);
+    }
 }
