@@ -28,7 +28,6 @@ mod registry;
 mod render;
 mod respond;
 mod serve;
-mod stall;
 mod streams;
 pub mod tokens;
 mod underway;

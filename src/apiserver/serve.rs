@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::fairness::Origin;
 use super::respond::{self, Body, Response};
-use super::stall::Stall;
 use super::{Server, Timeouts, websocket};
 use crate::object::Status;
+use crate::supervise::stall::Stall;
 use crate::supervise::{self, Supervisor};
 
 /// How long connections may take to finish what they do once the server stops.

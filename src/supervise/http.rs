@@ -16,12 +16,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Supervisor;
+use super::stall::Stall;
 
 /// A response body, complete or streamed.
 pub type Body = BoxBody<Bytes, anyhow::Error>;
 
 /// Time for a client to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for a client to take something of a response, such as a log that it follows.
+const STALLED: Duration = Duration::from_secs(300);
 /// Time for responses to complete once the server stops.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -64,11 +67,21 @@ where
     }
 }
 
-/// Serves until the supervisor stops. Each connection is a task of the supervisor, and may complete its current response.
+/// Serves until the supervisor stops. Each connection is a task of the supervisor, and may complete its current response. A client that reads
+/// nothing of its response for [`STALLED`] is disconnected.
 ///
 /// # Errors
 /// None; the signature is that of a component's task.
 pub async fn serve<H, F, B>(listener: TcpListener, supervisor: Supervisor, handler: H) -> anyhow::Result<()>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+{
+    serve_readers(listener, supervisor, handler, STALLED).await
+}
+
+async fn serve_readers<H, F, B>(listener: TcpListener, supervisor: Supervisor, handler: H, stalled: Duration) -> anyhow::Result<()>
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
@@ -84,7 +97,7 @@ where
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(Stall::new(stream, stalled)), service).with_upgrades());
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -129,6 +142,31 @@ mod tests {
         let count = stream.read(&mut head).await.unwrap();
         assert!(String::from_utf8_lossy(&head[..count]).ends_with("\r\n\r\n/healthz"));
         // An idle connection does not delay the stop.
+        supervisor.shutdown().cancel();
+        supervisor.wait(Duration::from_secs(5)).await.unwrap();
+    }
+
+    /// A log that is followed by a client that does not read it.
+    #[tokio::test]
+    async fn who_does_not_read_is_cut_off() {
+        let supervisor = Supervisor::default();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (ended, _) = tokio::sync::watch::channel(());
+        let answers = ended.clone();
+        let handler = move |_| {
+            let answering = answers.subscribe();
+            let chunks = futures_util::stream::repeat_with(move || {
+                let _held = &answering;
+                Ok::<_, anyhow::Error>(hyper::body::Frame::data(Bytes::from_static(&[0; 1 << 16])))
+            });
+            async move { Response::new(http_body_util::StreamBody::new(chunks)) }
+        };
+        supervisor.spawn("serving", serve_readers(listener, supervisor.clone(), handler, Duration::from_millis(100)));
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        stream.read_exact(&mut [0; 1024]).await.unwrap();
+        ended.closed().await;
         supervisor.shutdown().cancel();
         supervisor.wait(Duration::from_secs(5)).await.unwrap();
     }

@@ -1,6 +1,7 @@
 //! Owned tasks: every background task of a component belongs to a [`Supervisor`], stops by the same token, and is waited for.
 
 pub mod http;
+pub(crate) mod stall;
 
 use std::future::Future;
 use std::sync::Arc;
