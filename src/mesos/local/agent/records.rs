@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::updates::RETRY;
-use super::{Agent, Change, Output, Tracked, launch_event};
+use super::{Agent, Change, Key, Output, Tracked, launch_event};
 use crate::mesos::local::master::master_status;
 use crate::mesos::local::resources::Resources;
 use crate::mesos::v1::task_status::Reason;
@@ -83,6 +83,34 @@ impl Agent {
             let retry = (!task.updates.is_empty()).then_some((now, RETRY.0));
             self.tasks.insert((task.framework_id.clone(), task.info.task_id.value.clone()), Tracked { task, resources, retry });
         }
+        // The end came between the storing of a task and that of its executor: nobody runs it, and nobody else would ever say so.
+        let is_orphan = |(key, it): &(&Key, &Tracked)| {
+            !it.task.state().is_terminal() && !self.executors.contains_key(&(key.0.clone(), it.task.executor_id.clone()))
+        };
+        let orphans: Vec<Key> = self.tasks.iter().filter(is_orphan).map(|(key, _)| key.clone()).collect();
+        for task in orphans {
+            let status = self.new_status(now, &task, TaskState::TaskLost, Reason::AgentRestarted, "The task has no executor any more");
+            self.update(now, &task, status, &mut out);
+        }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesos::v1::AgentInfo;
+
+    #[test]
+    fn a_task_whose_executor_was_not_stored_is_lost() {
+        let info = AgentInfo { id: Some("a".to_owned().into()), ..AgentInfo::default() };
+        let mut agent = Agent::new(info, 0).unwrap();
+        let info = TaskInfo { task_id: "t".to_owned().into(), ..TaskInfo::default() };
+        let task = Task { info, framework_id: "f".to_owned(), executor_id: "e".to_owned(), ..Task::default() };
+        let out = agent.recover(Duration::ZERO, Vec::new(), vec![task]);
+        let told =
+            |it: &Output| matches!(it, Output::Status(framework, status) if framework == "f" && status.state() == TaskState::TaskLost);
+        assert!(out.iter().any(told), "{out:?}");
+        assert!(agent.tasks().all(|(_, task)| task.state().is_terminal()));
     }
 }

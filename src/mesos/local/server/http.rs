@@ -4,25 +4,32 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
-use http_body_util::{BodyExt as _, Either, Full};
+use http_body_util::{BodyExt as _, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 
+use super::events::{self, Waiting};
 use super::{ExecutorStream, Shared};
 use crate::mesos::http::PROTOBUF;
 use crate::mesos::local::agent::Key;
 use crate::mesos::local::master::Refusal;
 use crate::mesos::local::state;
 use crate::mesos::v1::{executor, scheduler};
-use crate::supervise;
+use crate::supervise::{self, stall::Stall};
+
+/// How long a peer may take for a call, and to take anything of its answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_secs(300);
+/// Larger calls are refused. A call may launch many tasks, each of which brings its pod along.
+const CALL_LIMIT: usize = 64 << 20;
 
 type Answer = Response<Either<Full<Bytes>, EventBody>>;
 
@@ -39,7 +46,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
         async move { Ok::<_, Infallible>(shared.answer(request).await.unwrap_or_else(refused)) }
     });
     // Schedulers send call after call without waiting; their connection may also be silent for long.
-    let connection = hyper::server::conn::http1::Builder::new().pipeline_flush(true).serve_connection(TokioIo::new(stream), service);
+    let socket = TokioIo::new(Stall::new(stream, STALLED));
+    let connection = hyper::server::conn::http1::Builder::new().pipeline_flush(true).serve_connection(socket, service);
     let _ = shutdown.run_until_cancelled(connection).await;
 }
 
@@ -76,11 +84,11 @@ impl Shared {
         }
         let subscribe = call.subscribe.ok_or_else(|| Refusal(400, "Expecting 'subscribe' to be present".into()))?;
         let stream = uuid::Uuid::new_v4().to_string();
-        let (events, receiver) = mpsc::unbounded_channel();
+        let actions = core.master.subscribe(self.clock.now(), subscribe, stream.clone())?;
+        let (events, waiting) = events::channel();
         core.schedulers.insert(stream.clone(), events);
-        let actions = core.master.subscribe(self.clock.now(), subscribe, stream.clone());
-        self.act(core, actions?);
-        let mut answer = streaming(EventBody { receiver, closed: Some((self.clone(), Peer::Scheduler(stream.clone()))) });
+        self.act(core, actions);
+        let mut answer = streaming(EventBody { waiting, closed: Some((self.clone(), Peer::Scheduler(stream.clone()))) });
         if let Ok(id) = stream.parse() {
             answer.headers_mut().insert("mesos-stream-id", id);
         }
@@ -99,12 +107,12 @@ impl Shared {
         }
         let key = (call.framework_id.value.clone(), call.executor_id.value.clone());
         let actions = core.master.executor_subscribe(self.clock.now(), &agent, call)?;
-        let (events, receiver) = mpsc::unbounded_channel();
+        let (events, waiting) = events::channel();
         core.streams += 1;
         let number = core.streams;
         core.executors.insert((agent.clone(), key.clone()), ExecutorStream { number, events });
         self.act(core, actions);
-        Ok(streaming(EventBody { receiver, closed: Some((self.clone(), Peer::Executor { agent, key, number })) }))
+        Ok(streaming(EventBody { waiting, closed: Some((self.clone(), Peer::Executor { agent, key, number })) }))
     }
 
     /// A stream's other end went away.
@@ -134,7 +142,7 @@ enum Peer {
 
 /// A response that goes on as long as there are events; the cluster hears of its end.
 struct EventBody {
-    receiver: mpsc::UnboundedReceiver<Bytes>,
+    waiting: Waiting,
     closed: Option<(Arc<Shared>, Peer)>,
 }
 
@@ -143,7 +151,7 @@ impl Body for EventBody {
     type Error = Infallible;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.receiver.poll_recv(cx).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+        self.waiting.poll_next(cx).map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
@@ -167,7 +175,12 @@ async fn read<C: Message + Default>(request: Request<Incoming>) -> Result<C, Ref
     if request.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != PROTOBUF) {
         return Err(Refusal(415, format!("Expecting 'Content-Type' of {PROTOBUF}")));
     }
-    let body = request.into_body().collect().await.map_err(|error| Refusal(400, error.to_string()))?.to_bytes();
+    let body = tokio::time::timeout(CALL_TIMEOUT, Limited::new(request.into_body(), CALL_LIMIT).collect());
+    let body = body.await.map_err(|_| Refusal(408, "The call did not arrive in time".into()))?;
+    let refused = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Refusal(if error.is::<LengthLimitError>() { 413 } else { 400 }, error.to_string())
+    };
+    let body = body.map_err(refused)?.to_bytes();
     C::decode(body).map_err(|error| Refusal(400, format!("Failed to parse body into Call protobuf: {error}")))
 }
 

@@ -12,14 +12,8 @@ use crate::mesos::local::agent::{Executor, SHUTDOWN_GRACE};
 impl Shared {
     pub(super) fn launch(self: &Arc<Self>, core: &mut Core, agent: String, Executor { info, framework, container }: Executor) {
         let key = (framework.id.clone().unwrap_or_default().value, info.executor_id.value.clone());
-        let sandbox = match core.store.as_ref().map(|store| store.sandbox(&agent, &key, &container)) {
-            Some(Ok(path)) => path.display().to_string(),
-            Some(Err(error)) => {
-                tracing::error!("no sandbox for executor {}: {error}", key.1);
-                String::new()
-            }
-            None => String::new(),
-        };
+        let directory = core.store.as_ref().map(|store| store.sandbox(&agent, &key, &container));
+        let sandbox = directory.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
         let number = core.agents.iter().position(|id| *id == agent).unwrap_or_default() + 1;
         let grace =
             info.shutdown_grace_period.as_ref().map_or(SHUTDOWN_GRACE, |grace| Duration::from_nanos(grace.nanoseconds.max(0) as u64));
@@ -44,8 +38,14 @@ impl Shared {
 
         let killed = CancellationToken::new();
         core.running.insert((agent.clone(), key.clone()), killed.clone());
-        let (shared, executor) = (self.clone(), self.launcher.launch(&info, environment));
+        let shared = self.clone();
         self.supervisor.spawn_quiet(async move {
+            if let Some(directory) = directory
+                && let Err(error) = tokio::fs::create_dir_all(&directory).await
+            {
+                tracing::error!("no sandbox for executor {}: {error}", key.1);
+            }
+            let executor = shared.launcher.launch(&info, environment);
             let shutdown = shared.supervisor.shutdown();
             let status = tokio::select! {
                 status = executor => status,

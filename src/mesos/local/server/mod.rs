@@ -1,5 +1,6 @@
 //! What is around the master and its agents: their time, their store, their executors, and the HTTP API.
 
+mod events;
 mod http;
 mod launch;
 
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::agent::{Agent, Change, Key, Output};
@@ -24,6 +25,7 @@ use super::{Launcher, Options};
 use crate::mesos::recordio;
 use crate::mesos::v1::{Address, AgentInfo, MasterInfo};
 use crate::supervise::Supervisor;
+use events::Events;
 
 /// What the master says its version is: that of the Mesos whose behaviour it follows.
 const VERSION: &str = "1.11.0";
@@ -54,7 +56,7 @@ struct Core {
     store: Option<Store>,
     /// Agents' ids in the order of their numbers: the N-th is at `/slave(N)`.
     agents: Vec<String>,
-    schedulers: HashMap<String, mpsc::UnboundedSender<Bytes>>,
+    schedulers: HashMap<String, Events>,
     executors: HashMap<(String, Key), ExecutorStream>,
     running: HashMap<(String, Key), CancellationToken>,
     streams: u64,
@@ -62,7 +64,7 @@ struct Core {
 
 struct ExecutorStream {
     number: u64,
-    events: mpsc::UnboundedSender<Bytes>,
+    events: Events,
 }
 
 /// Time since the epoch that never runs backwards.
@@ -132,6 +134,9 @@ pub fn start(listener: TcpListener, options: Options, launcher: impl Launcher, s
         let actions = core.master.add_agent(clock.now(), agent, outputs);
         shared.act(core, actions);
     }
+    if let Some(store) = shared.core.lock().store.clone() {
+        supervisor.spawn_quiet(store.keep(supervisor.shutdown()));
+    }
     let (timer, shutdown) = (shared.clone(), supervisor.shutdown());
     supervisor.spawn_quiet(async move {
         shutdown.run_until_cancelled_owned(timer.keep_time()).await;
@@ -188,7 +193,10 @@ impl Shared {
         for action in actions {
             match action {
                 Action::ToScheduler(stream, event) => {
-                    core.schedulers.get(&stream).map(|events| events.send(record(&*event)));
+                    if core.schedulers.get(&stream).is_some_and(|events| !events.send(record(&*event))) {
+                        tracing::warn!("scheduler {stream} does not read its events, and is cut off");
+                        core.schedulers.remove(&stream);
+                    }
                 }
                 Action::CloseScheduler(stream) => drop(core.schedulers.remove(&stream)),
                 Action::FrameworkChanged(id) => {
@@ -199,7 +207,12 @@ impl Shared {
                     core.running.get(&(agent, key)).inspect(|running| running.cancel());
                 }
                 Action::Agent(agent, Output::ToExecutor(key, event)) => {
-                    core.executors.get(&(agent, key)).map(|stream| stream.events.send(record(&*event)));
+                    let at = (agent, key);
+                    if core.executors.get(&at).is_some_and(|stream| !stream.events.send(record(&*event))) {
+                        tracing::warn!("executor {} does not read its events, and is cut off", at.1.1);
+                        core.executors.remove(&at);
+                        core.master.executor_disconnected(&at.0, &at.1);
+                    }
                 }
                 Action::Agent(agent, Output::Exited(key, _)) => drop(core.executors.remove(&(agent, key))),
                 Action::Agent(agent, Output::Changed(change)) => {
