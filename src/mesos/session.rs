@@ -4,13 +4,15 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::http::{self, Connection, Head, Parser, Piece, RequestHead};
 use super::recordio::{self, Decoder};
@@ -21,6 +23,10 @@ const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_UNSENT: usize = 256 << 10;
 /// Calls taken from the queue at once.
 const BATCH: usize = 128;
+/// Calls that may wait to be sent.
+const WAITING: usize = 1 << 17;
+/// How long a peer may neither take calls nor answer any, as long as there are some.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// Why there is no subscription, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,8 @@ pub(super) enum SessionError {
     Unavailable { status: u16, text: String },
     #[error("nothing heard for {0:?}")]
     Silent(Duration),
+    #[error("{WAITING} calls wait for it")]
+    Overrun,
     #[error("the event stream ended")]
     Ended,
 }
@@ -87,19 +95,33 @@ pub(super) struct Outgoing<C> {
 
 /// Puts calls into the queue of the present session.
 #[derive(Debug)]
-pub(super) struct Queue<C>(mpsc::UnboundedSender<Outgoing<C>>);
+pub(super) struct Queue<C> {
+    calls: mpsc::Sender<Outgoing<C>>,
+    overrun: Arc<Notify>,
+}
+
+/// The end of a [`Queue`] from which calls are delivered.
+#[derive(Debug)]
+pub(super) struct Calls<C> {
+    calls: mpsc::Receiver<Outgoing<C>>,
+    overrun: Arc<Notify>,
+}
 
 impl<C> Queue<C> {
     /// A queue, and its end for [`deliver`]. The calls in it fail when that end is dropped.
-    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Outgoing<C>>) {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+    pub(super) fn new() -> (Self, Calls<C>) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let overrun = Arc::new(Notify::new());
+        (Self { calls: sender, overrun: overrun.clone() }, Calls { calls: receiver, overrun })
     }
 
+    /// A call for which there is no room ends the session: its peer takes none.
     pub(super) fn send(&self, call: C) -> Reply {
         let (answer, reply) = oneshot::channel();
         // a failed send drops `answer`, which the reply takes for a disconnection
-        let _ = self.0.send(Outgoing { call, answer });
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.calls.try_send(Outgoing { call, answer }) {
+            self.overrun.notify_one();
+        }
         Reply(Some(reply))
     }
 }
@@ -153,20 +175,27 @@ impl<E: prost::Message + Default> Subscription<E> {
 }
 
 /// Sends calls as they come and hands out their answers, until the connection ends, the peer no longer leads, or the queue is closed and
-/// all calls are answered.
+/// all calls are answered. A peer that takes no calls, or does not answer, ends it, too.
 pub(super) async fn deliver<C: prost::Message>(
     address: &str,
     head: &RequestHead,
-    calls: &mut mpsc::UnboundedReceiver<Outgoing<C>>,
+    Calls { calls, overrun }: &mut Calls<C>,
 ) -> Result<(), SessionError> {
     let (mut stream, parser) = Connection::open(address).await?.into_parts();
     let (mut from, mut to) = stream.split();
     let (mut unsent, mut batch, mut answers) = (BytesMut::new(), Vec::with_capacity(BATCH), Answers::new(parser));
     let mut open = true;
+    let mut stalled = pin!(tokio::time::sleep(STALLED));
     while open || !answers.waiting.is_empty() {
+        let busy = !answers.waiting.is_empty();
         tokio::select! {
+            () = &mut stalled, if busy => return Err(SessionError::Silent(STALLED)),
+            () = overrun.notified() => return Err(SessionError::Overrun),
             taken = calls.recv_many(&mut batch, BATCH), if open && unsent.len() < MAX_UNSENT => {
                 open = taken > 0;
+                if !busy {
+                    stalled.as_mut().reset(Instant::now() + STALLED);
+                }
                 for Outgoing { call, answer } in batch.drain(..) {
                     head.write(&call, &mut unsent);
                     answers.waiting.push_back(answer);
@@ -174,12 +203,14 @@ pub(super) async fn deliver<C: prost::Message>(
             }
             written = to.write_buf(&mut unsent), if unsent.has_remaining() => {
                 written.map_err(http::Error::Io)?;
+                stalled.as_mut().reset(Instant::now() + STALLED);
             }
             read = from.read_buf(answers.parser.buffer()) => {
                 if read.map_err(http::Error::Io)? == 0 {
                     return Err(http::Error::Closed.into());
                 }
                 answers.hand_out()?;
+                stalled.as_mut().reset(Instant::now() + STALLED);
             }
         }
     }
@@ -260,5 +291,36 @@ mod tests {
         answers.parser.buffer().extend_from_slice(redirect.as_bytes());
         assert!(matches!(answers.hand_out(), Err(SessionError::NotLeading(Some(leader))) if leader == "h:5051"));
         assert!(reply.try_recv().is_err());
+    }
+
+    /// An agent that accepts connections and reads nothing.
+    async fn peer() -> (String, tokio::net::TcpListener) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        (listener.local_addr().unwrap().to_string(), listener)
+    }
+
+    fn call(size: usize) -> crate::mesos::v1::executor::Call {
+        let message = crate::mesos::v1::executor::call::Message { data: vec![0; size].into() };
+        crate::mesos::v1::executor::Call { message: Some(message), ..Default::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_ends_the_session() {
+        let (address, _listener) = peer().await;
+        let (queue, mut calls) = Queue::new();
+        let reply = queue.send(call(10));
+        let error = deliver(&address, &RequestHead::call(&address, "/"), &mut calls).await.unwrap_err();
+        assert!(matches!(error, SessionError::Silent(STALLED)), "{error}");
+        drop(calls);
+        assert_eq!(reply.await, Err(CallError::Disconnected));
+    }
+
+    #[tokio::test]
+    async fn calls_beyond_measure_end_the_session() {
+        let (address, _listener) = peer().await;
+        let (queue, mut calls) = Queue::new();
+        (0..=WAITING).for_each(|_| drop(queue.send(call(0))));
+        let error = deliver(&address, &RequestHead::call(&address, "/"), &mut calls).await.unwrap_err();
+        assert!(matches!(error, SessionError::Overrun), "{error}");
     }
 }
