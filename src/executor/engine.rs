@@ -25,7 +25,7 @@ pub enum Sign {
 }
 
 /// Watches until `shutdown`.
-pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>>, signs: mpsc::UnboundedSender<Sign>, shutdown: Shutdown) {
+pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>>, signs: mpsc::Sender<Sign>, shutdown: Shutdown) {
     let mut pause = RETRY.0;
     loop {
         let watched = shutdown.run_until_cancelled(follow(&shared, &state, &signs, &mut pause)).await;
@@ -35,7 +35,7 @@ pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>
             tracing::error!("{why}. Pods wait until a Docker engine runs: install one (Debian: apt-get install docker.io) and start it");
             state.send_replace(Some(Err(why)));
             // Those that are about to be started tell their users.
-            let _ = signs.send(Sign::Up);
+            let _ = signs.send(Sign::Up).await;
         }
         if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
             return;
@@ -45,12 +45,7 @@ pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>
 }
 
 /// Follows an engine's events until it goes away; answers why.
-async fn follow(
-    shared: &Shared,
-    state: &watch::Sender<Option<EngineState>>,
-    signs: &mpsc::UnboundedSender<Sign>,
-    pause: &mut Duration,
-) -> String {
+async fn follow(shared: &Shared, state: &watch::Sender<Option<EngineState>>, signs: &mpsc::Sender<Sign>, pause: &mut Duration) -> String {
     let version = match shared.runtime.version().await {
         Ok(version) => version,
         Err(error) => return error.to_string(),
@@ -60,7 +55,7 @@ async fn follow(
     *shared.engine.write() = Engine { name: version.name.clone(), cgroup_paths: version.cgroup_paths };
     state.send_replace(Some(Ok(version)));
     *pause = RETRY.0;
-    let _ = signs.send(Sign::Up);
+    let _ = signs.send(Sign::Up).await;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -68,7 +63,7 @@ async fn follow(
         };
         let ours = event.labels.get(names::OWNER) == Some(&shared.config.owner);
         if let (EventKind::Died, true, Some(uid)) = (event.kind, ours, event.labels.get(names::POD_UID)) {
-            let _ = signs.send(Sign::Ended(uid.clone()));
+            let _ = signs.send(Sign::Ended(uid.clone())).await;
         }
     }
     "the container engine closed its event stream".to_owned()

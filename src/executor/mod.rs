@@ -17,6 +17,7 @@ mod expand;
 mod fields;
 mod images;
 pub mod life;
+mod mailbox;
 pub mod minion;
 pub mod names;
 mod node;
@@ -53,6 +54,9 @@ use crate::supervise::{Shutdown, Supervisor};
 pub use config::Config;
 use shared::{Engine, Shared};
 
+/// What may wait for the main loop, of each kind; who has more to tell waits.
+const WAITING: usize = 1024;
+
 /// Where task updates go: the Mesos driver, or a test.
 pub trait TaskUpdates: std::fmt::Debug + Send + Sync {
     fn update(&self, status: TaskStatus);
@@ -77,7 +81,7 @@ pub struct Executor {
     shared: Arc<Shared>,
     listener: TcpListener,
     writer: statuses::Writer,
-    news: mpsc::UnboundedReceiver<statuses::News>,
+    news: mpsc::Receiver<statuses::News>,
     events: EventWriter,
     mesos: Option<Mesos>,
 }
@@ -97,7 +101,7 @@ impl Executor {
     ) -> anyhow::Result<Self> {
         let at = SocketAddr::new(config.address, config.port);
         let listener = TcpListener::bind(at).await.with_context(|| format!("the kubelet API cannot be served on {at}"))?;
-        let (news_sender, news) = mpsc::unbounded_channel();
+        let (news_sender, news) = mpsc::channel(WAITING);
         let (statuses, writer) = statuses::statuses(client.clone(), news_sender);
         let telling = config.event_rate.map_or_else(|| client.clone(), |(qps, burst)| client.clone().limited(qps, burst));
         let (recorder, events) = events_of(telling, "kubelet", &config.node_name);
@@ -135,8 +139,8 @@ impl Executor {
         let port = listener.local_addr()?.port();
         let (registration, registrations) = watch::channel(node::Registration::default());
         let (engine_state, engine_states) = watch::channel(None);
-        let (signs_sender, signs) = mpsc::unbounded_channel();
-        let (reports_sender, reports) = mpsc::unbounded_channel();
+        let (signs_sender, signs) = mpsc::channel(WAITING);
+        let (reports_sender, reports) = mpsc::channel(WAITING);
         let stop = supervisor.shutdown();
         supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), supervisor.clone()));
         supervisor.spawn_quiet(engine::watch(shared.clone(), engine_state, signs_sender, stop.clone()));

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::core::{Action, Core, Input, Settings};
 use super::engine::Sign;
 use super::life::{Notice, Report};
+use super::mailbox::{Mailbox, mailbox};
 use super::names::{self, PodId};
 use super::node::Registration;
 use super::shared::Shared;
@@ -33,18 +34,18 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 /// What comes from the executor's other parts.
 #[derive(Debug)]
 pub struct Inputs {
-    pub reports: mpsc::UnboundedReceiver<Report>,
-    pub signs: mpsc::UnboundedReceiver<Sign>,
-    pub news: mpsc::UnboundedReceiver<News>,
+    pub reports: mpsc::Receiver<Report>,
+    pub signs: mpsc::Receiver<Sign>,
+    pub news: mpsc::Receiver<News>,
 }
 
 pub struct Run {
     shared: Arc<Shared>,
     mesos: Option<Mesos>,
     core: Core,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::Sender<Report>,
     /// To the workers of pods, by uid.
-    workers: HashMap<String, mpsc::UnboundedSender<Notice>>,
+    workers: HashMap<String, Mailbox>,
     running: JoinSet<PodId>,
     static_pods: StaticPods,
     /// What is asked of the API, the engine and the disk.
@@ -52,7 +53,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn new(shared: Arc<Shared>, mesos: Option<Mesos>, reports: mpsc::UnboundedSender<Report>) -> Self {
+    pub fn new(shared: Arc<Shared>, mesos: Option<Mesos>, reports: mpsc::Sender<Report>) -> Self {
         let config = &shared.config;
         let settings = Settings {
             product: config.product,
@@ -154,8 +155,7 @@ impl Run {
 
     fn notify(&self, uid: &str, notice: Notice) {
         if let Some(notices) = self.workers.get(uid) {
-            // A worker that has just ended needs no notice.
-            let _ = notices.send(notice);
+            notices.put(notice);
         }
     }
 
@@ -187,7 +187,7 @@ impl Run {
 
     fn start(&mut self, pod: Arc<Pod>, statuses: Option<Statuses>) {
         let id = PodId::of(&pod);
-        let (notices, receiver) = mpsc::unbounded_channel();
+        let (notices, receiver) = mailbox();
         self.workers.insert(id.uid.clone(), notices);
         let worker = worker::run(self.shared.clone(), pod, statuses, receiver, self.reports.clone());
         self.running.spawn(async move {

@@ -2,13 +2,15 @@
 
 mod backlog;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use k8s_openapi::api::core::v1::PodStatus;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use super::names::PodId;
 use crate::client::{Client, ClientError, DeleteOptions, Patch};
@@ -20,25 +22,26 @@ pub use backlog::{Backlog, Begin, News, Write};
 /// How long the end of the executor waits for what is still to be written.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
-/// Something to be written.
-#[derive(Debug)]
-enum Request {
-    Publish(PodId, Box<PodStatus>),
-    Finish(PodId),
-}
+/// Where workers leave what is to be written: of each pod only the newest waits. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Statuses(Arc<Owed>);
 
-/// Where workers leave what is to be written. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Statuses(mpsc::UnboundedSender<Request>);
+#[derive(Debug, Default)]
+struct Owed {
+    backlog: Mutex<Backlog>,
+    changed: Notify,
+}
 
 impl Statuses {
     pub fn publish(&self, pod: &PodId, status: PodStatus) {
-        let _ = self.0.send(Request::Publish(pod.clone(), Box::new(status)));
+        self.0.backlog.lock().publish(pod, status);
+        self.0.changed.notify_one();
     }
 
     /// Deletes the pod from the API, after what was published before.
     pub fn finish(&self, pod: &PodId) {
-        let _ = self.0.send(Request::Finish(pod.clone()));
+        self.0.backlog.lock().finish(pod);
+        self.0.changed.notify_one();
     }
 }
 
@@ -46,15 +49,15 @@ impl Statuses {
 #[derive(Debug)]
 pub struct Writer {
     client: Client,
-    requests: mpsc::UnboundedReceiver<Request>,
+    owed: Arc<Owed>,
     /// Told what writes say of their pods.
-    news: mpsc::UnboundedSender<News>,
-    backlog: Backlog,
+    news: mpsc::Sender<News>,
 }
 
-pub fn statuses(client: Client, news: mpsc::UnboundedSender<News>) -> (Statuses, Writer) {
-    let (sender, requests) = mpsc::unbounded_channel();
-    (Statuses(sender), Writer { client, requests, news, backlog: Backlog::default() })
+pub fn statuses(client: Client, news: mpsc::Sender<News>) -> (Statuses, Writer) {
+    let statuses = Statuses::default();
+    let owed = statuses.0.clone();
+    (statuses, Writer { client, owed, news })
 }
 
 /// A write that has ended.
@@ -62,50 +65,39 @@ type Written = (PodId, Write, Result<(), ClientError>);
 
 impl Writer {
     /// Writes until `shutdown`, then what is still waiting, as far as there is time.
-    pub async fn run(mut self, shutdown: Shutdown) {
+    pub async fn run(self, shutdown: Shutdown) {
         let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
         loop {
             tokio::select! {
-                Some(written) = writes.next() => self.written(written),
-                request = self.requests.recv() => match request {
-                    Some(request) => self.take(request),
-                    None => break,
-                },
+                Some(written) = writes.next() => self.written(written).await,
+                () = self.owed.changed.notified() => {}
                 () = shutdown.cancelled() => break,
             }
             self.begin(&mut writes);
         }
-        while let Ok(request) = self.requests.try_recv() {
-            self.take(request);
-        }
         self.begin(&mut writes);
         let rest = async {
             while let Some(written) = writes.next().await {
-                self.written(written);
+                self.written(written).await;
                 self.begin(&mut writes);
             }
         };
         if tokio::time::timeout(LAST_WRITES, rest).await.is_err() {
-            let left: Vec<String> = self.backlog.pods().map(PodId::to_string).collect();
+            let left: Vec<String> = self.owed.backlog.lock().pods().map(PodId::to_string).collect();
             tracing::warn!("the API does not know the last of {}", left.join(", "));
         }
     }
 
-    fn written(&mut self, (pod, write, result): Written) {
-        if let Some(news) = self.backlog.written(&pod, write, result.as_ref().copied()) {
-            let _ = self.news.send(news);
+    async fn written(&self, (pod, write, result): Written) {
+        let news = self.owed.backlog.lock().written(&pod, write, result.as_ref().copied());
+        if let Some(news) = news {
+            let _ = self.news.send(news).await;
         }
     }
 
-    fn take(&mut self, request: Request) {
-        match request {
-            Request::Publish(pod, status) => self.backlog.publish(&pod, *status),
-            Request::Finish(pod) => self.backlog.finish(&pod),
-        }
-    }
-
-    fn begin(&mut self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
-        for Begin { pod, write, pause } in self.backlog.begin() {
+    fn begin(&self, writes: &mut FuturesUnordered<BoxFuture<'static, Written>>) {
+        let begun = self.owed.backlog.lock().begin();
+        for Begin { pod, write, pause } in begun {
             let client = self.client.clone();
             let writing = async move {
                 tokio::time::sleep(pause).await;
@@ -194,7 +186,7 @@ mod tests {
     async fn what_is_left_at_the_end_is_written() {
         const PODS: usize = 50;
         let api = Arc::new(Api::default());
-        let (news, mut heard) = mpsc::unbounded_channel();
+        let (news, mut heard) = mpsc::channel(4 * PODS);
         let (statuses, writer) = statuses(Client::new(api.clone()), news);
         let shutdown = Shutdown::new();
         let running = tokio::spawn(writer.run(shutdown.clone()));
@@ -220,7 +212,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_that_hangs_does_not_hold_up_the_end() {
-        let (news, _heard) = mpsc::unbounded_channel();
+        let (news, _heard) = mpsc::channel(1);
         let (statuses, writer) = statuses(Client::new(Arc::new(Api { hangs: true, ..Api::default() })), news);
         statuses.finish(&pod(1));
         let shutdown = Shutdown::new();

@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::life::{Life, Notice, Report};
+use super::life::{Life, Report};
+use super::mailbox::Notices;
 use super::observe;
 use super::pod::{Action, Input, units};
 use super::shared::Shared;
@@ -28,13 +29,7 @@ pub(super) enum Outcome {
 
 /// Runs a pod until nothing is left of it, or the notices end: then its containers are left as they are. `statuses` takes what the API is
 /// to know of a pod that is in it; the others' status is only reported.
-pub async fn run(
-    shared: Arc<Shared>,
-    pod: Arc<Pod>,
-    statuses: Option<Statuses>,
-    mut notices: mpsc::UnboundedReceiver<Notice>,
-    reports: mpsc::UnboundedSender<Report>,
-) {
+pub async fn run(shared: Arc<Shared>, pod: Arc<Pod>, statuses: Option<Statuses>, mut notices: Notices, reports: mpsc::Sender<Report>) {
     let refresh = SignedDuration::try_from(shared.config.sync_period).unwrap_or_default();
     let mut worker = Worker {
         shared,
@@ -45,7 +40,7 @@ pub async fn run(
         reports,
         ended: false,
     };
-    worker.handle(Input::Tick);
+    worker.handle(Input::Tick).await;
     while !worker.ended {
         let wake = async {
             match worker.life.machine().wake_at() {
@@ -55,7 +50,7 @@ pub async fn run(
         };
         let input = tokio::select! {
             biased;
-            notice = notices.recv() => match notice {
+            notice = notices.next() => match notice {
                 Some(notice) => notice.into(),
                 None => return,
             },
@@ -68,7 +63,7 @@ pub async fn run(
             },
             () = wake => Input::Tick,
         };
-        worker.handle(input);
+        worker.handle(input).await;
     }
 }
 
@@ -83,12 +78,12 @@ struct Worker {
     /// Gives up what only delays the pod's end, such as pulling an image.
     ending: CancellationToken,
     statuses: Option<Statuses>,
-    reports: mpsc::UnboundedSender<Report>,
+    reports: mpsc::Sender<Report>,
     ended: bool,
 }
 
 impl Worker {
-    fn handle(&mut self, input: Input) {
+    async fn handle(&mut self, input: Input) {
         let host = Host { ip: self.shared.config.node_ip.to_string(), engine: self.shared.engine.read().name.clone() };
         let step = self.life.handle(input, &host, Timestamp::now());
         if self.life.machine().is_ending() {
@@ -99,7 +94,7 @@ impl Worker {
         }
         if let Some(report) = step.report {
             self.statuses.iter().for_each(|statuses| statuses.publish(&report.pod, report.status.clone()));
-            let _ = self.reports.send(report);
+            let _ = self.reports.send(report).await;
         }
         if step.finish {
             self.statuses.iter().for_each(|statuses| statuses.finish(self.life.machine().id()));

@@ -36,7 +36,7 @@ pub(super) struct Site {
 pub(super) struct Work {
     pub(super) core: Arc<Mutex<Core>>,
     /// Wakes the scheduler with a request's input.
-    pub(super) inputs: mpsc::UnboundedSender<Input>,
+    pub(super) inputs: mpsc::Sender<Input>,
 }
 
 /// Serves on a listener until the supervisor stops.
@@ -111,7 +111,9 @@ impl Work {
         }
         let report = (action == "kamikaze").then(|| core.kamikaze());
         drop(core);
-        let _ = self.inputs.send(input);
+        if self.inputs.try_send(input).is_err() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "the scheduler is busy\n");
+        }
         report.map_or_else(|| text(StatusCode::NO_CONTENT, ""), |report| text(StatusCode::OK, report))
     }
 }

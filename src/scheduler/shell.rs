@@ -40,6 +40,8 @@ pub const READS: [ResourceRef; 5] =
     [&resource::POD, &resource::NODE, &resource::PERSISTENT_VOLUME_CLAIM, &resource::PERSISTENT_VOLUME, &resource::STORAGE_CLASS];
 /// Concurrent writes to the API server.
 const WRITES: usize = 64;
+/// Outcomes of writes that may wait for the core; further writes wait for room.
+const WAITING: usize = 1024;
 /// How many inputs of one kind are batched.
 const BATCH: usize = 1024;
 /// How long the parts may take to stop.
@@ -133,7 +135,7 @@ impl Leader {
         let Some(resumed) = shutdown.run_until_cancelled(self.keeper.load()).await else { return Ok(()) };
         let settings = self.settings(resumed.is_some());
         let core = Arc::new(Mutex::new(Core::new(settings, Metrics::new(site.metrics.clone()))));
-        let (inputs, results) = mpsc::unbounded_channel();
+        let (inputs, results) = mpsc::channel(WAITING);
         let _ = site.work.set(Work { core: core.clone(), inputs: inputs.clone() });
         let (recorder, writer) = events::recorder(self.client.clone(), "default-scheduler", "");
         supervisor.spawn("scheduler events", writer.run(supervisor.shutdown()));
@@ -320,8 +322,8 @@ struct Running {
     recorder: EventRecorder,
     supervisor: Supervisor,
     writes: Arc<Semaphore>,
-    inputs: mpsc::UnboundedSender<Input>,
-    results: mpsc::UnboundedReceiver<Input>,
+    inputs: mpsc::Sender<Input>,
+    results: mpsc::Receiver<Input>,
     keeper: Keeper,
     /// Published at the first subscription.
     publisher: Option<Publisher>,
@@ -561,11 +563,9 @@ impl Running {
         self.supervisor.spawn_quiet(async move {
             let work = async {
                 let _permit = permits.acquire().await;
-                write.await
+                let _ = inputs.send(write.await).await;
             };
-            if let Some(input) = shutdown.run_until_cancelled(work).await {
-                let _ = inputs.send(input);
-            }
+            shutdown.run_until_cancelled(work).await;
         });
     }
 }
