@@ -1,5 +1,5 @@
-//! `km minion`: what Mesos starts on an agent. It runs the executor (and other programs beside it), keeps their logs, and starts the
-//! executor again when it dies without having been told to: a restarted executor finds its containers again, so a crash costs no pod.
+//! `km minion`: what Mesos starts on an agent. It runs the executor, keeps its log, and starts it
+//! again when it dies without having been told to: a restarted executor finds its containers again, so a crash costs no pod.
 
 mod log;
 
@@ -20,14 +20,13 @@ use crate::supervise::{Shutdown, Supervisor};
 
 pub use log::Limits as LogLimits;
 
-/// What programs get to end after SIGTERM, and then after SIGKILL.
+/// What it gets to end after SIGTERM, and then after SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 const KILL_GRACE: Duration = Duration::from_millis(2500);
 /// What is still read of a program's output once it has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long to wait before a program is started again.
-const PROXY_PAUSE: Duration = Duration::from_secs(5);
-const EXECUTOR_PAUSE: Duration = Duration::from_secs(1);
+/// How long to wait before it is started again.
+const PAUSE: Duration = Duration::from_secs(1);
 /// An executor that dies so often in so long is given up.
 const TRIES: usize = 5;
 const TRIES_WITHIN: Duration = Duration::from_mins(2);
@@ -39,8 +38,6 @@ pub struct Config {
     pub executable: PathBuf,
     /// Arguments of the executor, its subcommand first.
     pub executor: Vec<String>,
-    /// Arguments of the proxy; `None`: none is run.
-    pub proxy: Option<Vec<String>>,
     /// Where the logs go, and the programs run: the sandbox.
     pub directory: PathBuf,
     /// PATH of the programs; `None` for the minion's own. `<directory>/bin` follows in either case.
@@ -68,29 +65,12 @@ pub fn cgroup(prefix: &str, container_uuid: &str) -> Option<String> {
 pub async fn run(config: Config, shutdown: Shutdown) -> anyhow::Result<()> {
     let supervisor = Supervisor::new(shutdown.child_token());
     let stop = supervisor.shutdown();
-    if let Some(arguments) = config.proxy.clone() {
-        let (config, stop) = (config.clone(), stop.clone());
-        supervisor.spawn_quiet(async move { keep_proxy(&config, &arguments, &stop).await });
-    }
     supervisor.spawn("executor", async move {
         let ended = keep_executor(&config, &stop).await;
         stop.cancel();
         ended
     });
     supervisor.wait(TERM_GRACE + KILL_GRACE * 2).await
-}
-
-async fn keep_proxy(config: &Config, arguments: &[String], stop: &Shutdown) {
-    loop {
-        match run_once(config, "proxy", arguments, stop).await {
-            Ok(Some(status)) => tracing::warn!("the proxy has ended: {status}"),
-            Ok(None) => return,
-            Err(error) => tracing::error!("the proxy: {error:#}"),
-        }
-        if stop.run_until_cancelled(tokio::time::sleep(PROXY_PAUSE)).await.is_none() {
-            return;
-        }
-    }
 }
 
 async fn keep_executor(config: &Config, stop: &Shutdown) -> anyhow::Result<()> {
@@ -109,7 +89,7 @@ async fn keep_executor(config: &Config, stop: &Shutdown) -> anyhow::Result<()> {
             "the executor died {TRIES} times in {TRIES_WITHIN:?}, the last time with {status}; see executor.log"
         );
         tracing::warn!("the executor died ({status}): it is started again and finds its containers");
-        if stop.run_until_cancelled(tokio::time::sleep(EXECUTOR_PAUSE)).await.is_none() {
+        if stop.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_none() {
             return Ok(());
         }
     }
@@ -173,7 +153,6 @@ mod tests {
         Config {
             executable: "/bin/sh".into(),
             executor: vec!["-c".to_owned(), script.to_owned()],
-            proxy: None,
             directory: dir.to_owned(),
             path: None,
             container_uuid: "c1".to_owned(),
