@@ -189,7 +189,8 @@ mod tests {
         let (news, mut heard) = mpsc::channel(4 * PODS);
         let (statuses, writer) = statuses(Client::new(api.clone()), news);
         let shutdown = Shutdown::new();
-        let running = tokio::spawn(writer.run(shutdown.clone()));
+        let mut running = tokio::task::JoinSet::new();
+        running.spawn(writer.run(shutdown.clone()));
         for number in 0..PODS {
             statuses.publish(&pod(number), PodStatus { phase: Some("Running".to_owned()), ..PodStatus::default() });
         }
@@ -200,7 +201,7 @@ mod tests {
             statuses.finish(&pod(number));
         }
         shutdown.cancel();
-        running.await.unwrap();
+        running.join_all().await;
         let mut gone: Vec<PodId> = std::iter::from_fn(|| heard.try_recv().ok())
             .filter_map(|news| if let News::Gone(pod) = news { Some(pod) } else { None })
             .collect();

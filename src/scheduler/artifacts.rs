@@ -49,8 +49,8 @@ pub(super) fn prepare(config: &Config, base: &str) -> anyhow::Result<(Files, Pro
         None => StaticPods::default(),
     };
     let cost = ExecutorCost {
-        cpu: thousandths(config.mesos_executor_cpus) + pods.limits.cpu,
-        mem: thousandths(config.mesos_executor_mem) + pods.limits.mem,
+        cpu: thousandths(config.mesos_executor_cpus).saturating_add(pods.limits.cpu),
+        mem: thousandths(config.mesos_executor_mem).saturating_add(pods.limits.mem),
     };
     let arguments = executorinfo::arguments(&command, flags, basename);
     let prototype = Prototype::new(product, &command, arguments, &served.artifacts, pods.data, cost);

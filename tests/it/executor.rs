@@ -156,6 +156,46 @@ async fn containers_end_and_start_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sub_paths_stay_in_their_volumes() {
+    let node = Node::start().await;
+    let outside = node.path("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let prepare = format!("cd /v; mkdir data; echo one > data/file; ln -s data inside; ln -s {} out", outside.display());
+    let mount = |path: &str, sub_path: &str| json!({"name": "v", "mountPath": path, "subPath": sub_path});
+    let pod = json!({
+        "metadata": {"name": "paths"},
+        "spec": {
+            "restartPolicy": "Never",
+            "initContainers": [{
+                "name": "prepare", "image": "test/busybox:1", "command": ["sh", "-c", prepare],
+                "volumeMounts": [{"name": "v", "mountPath": "/v"}],
+            }],
+            "containers": [
+                {
+                    "name": "good", "image": "test/busybox:1", "command": ["sh", "-c", "cat /a/file /b/file /file; echo two > /new/file"],
+                    "volumeMounts": [mount("/a", "data"), mount("/b", "inside"), mount("/file", "data/file"), mount("/new", "some/new")],
+                },
+                {"name": "bad", "image": "test/busybox:1", "command": ["sleep", "600"], "volumeMounts": [mount("/a", "out/made")]},
+            ],
+            "volumes": [{"name": "v", "emptyDir": {}}],
+            "terminationGracePeriodSeconds": 0,
+        },
+    });
+    node.create(&pod).await;
+    let status = node.until("paths", "the good container has ended", |status| terminated(status, "good").is_some()).await;
+    assert_eq!(terminated(&status, "good").unwrap().exit_code, 0);
+    assert_eq!(node.log("paths", "good", "").await, (200, "one\none\none\n".to_owned()));
+    node.until_file("paths", "kubernetes.io~empty-dir/v/some/new/file", "two\n").await;
+    node.until("paths", "the bad one is refused", |status| reason(status, "bad") == Some("CreateContainerConfigError")).await;
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0, "nothing is made outside");
+    node.delete("paths", None).await;
+    node.until_no_containers().await;
+    let (mounted, below) = (std::fs::read_to_string("/proc/self/mountinfo").unwrap(), node.path("executor"));
+    assert!(!mounted.contains(below.to_str().unwrap()), "{mounted}");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn another_executor_takes_the_pods_over() {
     let mut node = Node::start().await;
     for name in ["keeps", "goes"] {

@@ -202,8 +202,8 @@ pub fn bind_sub_path(root: &Path, uid: &str, container: &str, index: usize, volu
 /// # Errors
 /// Those of the file system.
 pub fn release_sub_paths(root: &Path, uid: &str, container: &str) -> anyhow::Result<()> {
-    let entries = fs::read_dir(sub_paths(root, uid, container)).into_iter().flatten().flatten();
-    entries.map(|entry| mounts::unbind(&entry.path())).collect()
+    let mut entries = fs::read_dir(sub_paths(root, uid, container)).into_iter().flatten().flatten();
+    entries.try_for_each(|entry| mounts::unbind(&entry.path()))
 }
 
 fn sub_paths(root: &Path, uid: &str, container: &str) -> PathBuf {

@@ -138,7 +138,7 @@ mod tests {
                     nix::fcntl::renameat2(cwd, &dir, cwd, &link, nix::fcntl::RenameFlags::RENAME_EXCHANGE).unwrap();
                 }
             });
-            for turn in 0..10_000 {
+            for turn in 0..3_000 {
                 for below in ["d/sub", &format!("d/new-{turn}")] {
                     match open_below(&volume, below) {
                         Ok(it) => {

@@ -211,7 +211,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         let shutdown = Shutdown::new();
-        let keeping = tokio::spawn(store.clone().keep(shutdown.clone()));
+        let mut keeping = tokio::task::JoinSet::new();
+        keeping.spawn(store.clone().keep(shutdown.clone()));
         for round in 0..3 {
             let name = format!("f{round}");
             store.put_framework(&name, Some(&framework(&name)));
@@ -220,7 +221,7 @@ mod tests {
             }
         }
         shutdown.cancel();
-        keeping.await.unwrap();
+        keeping.join_all().await;
     }
 
     #[tokio::test]
