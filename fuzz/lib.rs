@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use km::client::kubeconfig::Access;
 use km::client::{Client, ResponseBody, Transport};
-use km::codec::{self, IncludeObject, PatchKind};
+use km::codec::{self, IncludeObject, MetaVersion, PatchKind, TableWriter};
 use km::mesos::recordio;
 use km::object::resource::{self, POD};
 use km::object::selector::{FieldSelector, LabelSelector};
@@ -55,7 +55,8 @@ fn accepted(resource: ResourceRef, mut value: Value) {
     codec::default(resource, &mut again.value);
     assert_eq!(again.value, value);
     if let Ok(object) = Object::from_stored(resource, json.as_bytes(), 7) {
-        let table = codec::table(resource, &[object], IncludeObject::Object, "{}", true, jiff::Timestamp::UNIX_EPOCH);
+        let writer = TableWriter::new(resource, MetaVersion::V1, IncludeObject::Object, jiff::Timestamp::UNIX_EPOCH);
+        let table = writer.table(&[object], "{}", true);
         assert!(serde_json::from_slice::<Value>(&table).is_ok());
     }
 }

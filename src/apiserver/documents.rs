@@ -3,14 +3,21 @@
 use http::HeaderMap;
 
 use super::Server;
-use super::negotiate::{accept, wants_aggregated_discovery};
+use super::negotiate::{Negotiated, wants_aggregated_discovery};
 use super::path::Route;
 use super::query::Query;
 use super::respond::{self, Response};
 use crate::codec::{discovery, openapi};
 
 /// The document at a path; `None` if there is none.
-pub(crate) fn serve(server: &Server, route: &Route, path: &str, query: &Query, headers: &HeaderMap) -> Option<Response> {
+pub(crate) fn serve(
+    server: &Server,
+    route: &Route,
+    path: &str,
+    query: &Query,
+    headers: &HeaderMap,
+    negotiated: Negotiated,
+) -> Option<Response> {
     const JSON: &str = "application/json";
     let document = match route {
         Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
@@ -18,7 +25,9 @@ pub(crate) fn serve(server: &Server, route: &Route, path: &str, query: &Query, h
         }
         Route::Groups { legacy: true } => {
             let document = discovery::api_versions(&server.own_address().to_string());
-            return Some(accept(headers).map_or_else(|status| respond::status(&status), |_| respond::plain_document(JSON, &document)));
+            return Some(
+                negotiated.for_documents().map_or_else(|status| respond::status(&status), |_| respond::plain_document(JSON, &document)),
+            );
         }
         Route::Groups { legacy: false } => discovery::group_list(),
         Route::Group(name) => discovery::group(name)?,
@@ -41,7 +50,7 @@ pub(crate) fn serve(server: &Server, route: &Route, path: &str, query: &Query, h
             }
         },
     };
-    Some(match accept(headers) {
+    Some(match negotiated.for_documents() {
         // Of these Kubernetes promises nothing that a cache could use.
         Ok(_) if matches!(route, Route::Groups { .. } | Route::Group(_) | Route::Resources { .. }) => {
             respond::plain_document(JSON, document)

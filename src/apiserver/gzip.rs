@@ -9,21 +9,24 @@ use futures_util::StreamExt;
 use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 
+use super::heavy::heavy;
 use super::respond::{Body, Response, set};
 
 /// Smaller answers are sent as they are.
 const FROM: usize = 128 * 1024;
 
-pub(crate) fn compress(headers: &HeaderMap, mut response: Response) -> Response {
+pub(crate) fn compress(headers: &HeaderMap, response: Response) -> Response {
     let asked = headers.get(ACCEPT_ENCODING).and_then(|it| it.to_str().ok()).is_some_and(|it| it.split(',').any(is_asked));
-    if !asked || matches!(response.body(), Body::Full(bytes) if bytes.len() < FROM) {
+    if !asked {
         return response;
     }
-    let body = std::mem::replace(response.body_mut(), Body::Full(Bytes::new()));
-    *response.body_mut() = match body {
-        Body::Full(bytes) => Body::Stream(encode(futures_util::stream::iter([Ok(bytes)]).boxed())),
-        Body::Stream(chunks) => Body::Stream(encode(chunks)),
+    let (head, body) = response.into_parts();
+    let chunks = match body {
+        Body::Full(bytes) if bytes.len() >= FROM => futures_util::stream::iter([Ok(bytes)]).boxed(),
+        Body::Stream(chunks) => chunks,
+        body => return Response::from_parts(head, body),
     };
+    let mut response = Response::from_parts(head, Body::Stream(encode(chunks)));
     set(&mut response, CONTENT_ENCODING, "gzip");
     set(&mut response, VARY, "Accept-Encoding");
     response
@@ -50,22 +53,20 @@ fn encode(chunks: Chunks) -> Chunks {
 /// The next compressed bytes; `None` once all are out.
 async fn step(chunks: &mut Chunks, encoder: &mut Option<GzEncoder<Vec<u8>>>) -> Option<io::Result<Bytes>> {
     loop {
-        let open = encoder.as_mut()?;
+        let mut open = encoder.take()?;
         match chunks.next().await {
             Some(Ok(chunk)) => {
-                if let Err(error) = open.write_all(&chunk) {
-                    return Some(Err(error));
-                }
-                let out = std::mem::take(open.get_mut());
+                let packed = heavy(chunk.len(), move || open.write_all(&chunk).map(|()| open)).await;
+                let out = match packed {
+                    Ok(packed) => std::mem::take(encoder.insert(packed).get_mut()),
+                    Err(error) => return Some(Err(error)),
+                };
                 if !out.is_empty() {
                     return Some(Ok(out.into()));
                 }
             }
-            Some(Err(error)) => {
-                *encoder = None;
-                return Some(Err(error));
-            }
-            None => return encoder.take().map(|it| it.finish().map(Bytes::from)),
+            Some(Err(error)) => return Some(Err(error)),
+            None => return Some(open.finish().map(Bytes::from)),
         }
     }
 }

@@ -12,13 +12,12 @@ use tokio::sync::oneshot;
 use super::auth::{self, Attributes, User};
 use super::fairness::{Origin, Seat};
 use super::metrics::Subject;
-use super::negotiate::{self, Accepted};
+use super::negotiate::{self, Negotiated, Output};
 use super::path::{self, Route, Target};
-use super::present::Presentation;
 use super::query::{Answer, Query, Warnings, Way, WriteOptions, bad};
 use super::respond::{self, Body, Response};
 use super::verb::Verb;
-use super::{Server, documents, gzip, health, list, logs, registry, render, streams, watch};
+use super::{Server, documents, gzip, health, list, logs, registry, streams, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
 use crate::util::duration::{self, DurationError};
@@ -32,6 +31,8 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) warnings: Warnings,
+    /// The format of the response.
+    pub(crate) output: Output,
     /// Held as long as the call is: a write that its client has given up on still counts as under way.
     _seat: Option<Arc<Seat>>,
 }
@@ -42,17 +43,18 @@ impl Call {
     }
 
     /// An object as the client asked for it.
-    pub(crate) fn answer(&self, code: u16, object: &Arc<Object>) -> Answer<Response> {
-        render::object(code, self.accepted()?, &self.query, &codec::in_version(object, self.target.resource))
+    pub(crate) async fn answer(&self, code: u16, object: &Arc<Object>) -> Answer<Response> {
+        self.output.object(code, &self.query, &codec::in_version(object, self.target.resource)).await
+    }
+
+    /// Objects as the list that the client asked for. `metadata` is the JSON of the list's.
+    pub(crate) async fn answer_list(&self, metadata: &str, objects: Vec<Arc<Object>>) -> Answer<Response> {
+        self.output.list(&self.query, self.target.resource, metadata, objects).await
     }
 
     /// A refusal in the name of the resource that was asked for.
     pub(crate) fn named(&self, status: Box<Status>) -> Box<Status> {
         Box::new(status.renamed(self.target.resource.storage(), self.target.resource))
-    }
-
-    pub(crate) fn accepted(&self) -> Answer<Accepted> {
-        negotiate::accept(&self.headers)
     }
 
     /// The options of the request, which writes in this way.
@@ -80,7 +82,8 @@ impl Server {
         let route = path::parse(parts.uri.path());
         let query = Query::parse(parts.uri.query().unwrap_or_default());
         let verb = Verb::of(&parts.method, &route, &query);
-        let presentation = Presentation::of(&parts.headers, &query);
+        let negotiated = negotiate::negotiate(&parts.headers, &query);
+        let output = negotiated.output;
         let target = if let Route::Target(target) = &route { Some(target) } else { None };
         let subject = Subject::of(verb, &parts.method, target, &query, &parts.headers);
         let _under_way = self.requests.begin(subject);
@@ -95,22 +98,21 @@ impl Server {
                         let warnings = Warnings::default();
                         warnings.add(deprecation(target.resource));
                         let (headers, seat) = (parts.headers, seat.clone());
-                        let call = Call { user, target, query, headers, body, warnings: warnings.clone(), _seat: seat };
-                        let mut response = self.dispatch(verb, call).await.unwrap_or_else(|status| respond::status(&status));
+                        let call = Call { user, target, query, headers, body, warnings: warnings.clone(), output, _seat: seat };
+                        let mut response = output.outcome(self.dispatch(verb, call, negotiated).await).await;
                         respond::warn(&mut response, &warnings.take());
                         response
                     }
                     other => {
                         auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
-                        self.page(&other, &parts, &query).await
+                        output.page(self.page(&other, &parts, &query, negotiated).await).await
                     }
                 };
-                Ok(if verb == Verb::Watch { response } else { self.keep(seat, response, deadline) })
+                Ok(self.keep(seat, response, deadline))
             };
             tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(timed_out()))
         };
-        let response = answer.await.unwrap_or_else(|status| respond::status(&status));
-        let response = presentation.apply(response, verb == Verb::Watch).await;
+        let response = output.outcome(answer.await).await;
         self.requests.count(subject, response.status().as_u16(), started.elapsed());
         response
     }
@@ -128,11 +130,12 @@ impl Server {
         }
     }
 
-    /// A streamed answer keeps its seat until it is through, but no longer than a request may take, and only as long as it is being read.
+    /// A streamed answer keeps its seat until it is through, but no longer than a request may take, and only as long as it is being read. A
+    /// watch that has begun needs none.
     fn keep(&self, seat: Option<Arc<Seat>>, response: Response, deadline: Instant) -> Response {
         let Some(seat) = seat else { return response };
         response.map(|body| match body {
-            Body::Full(bytes) => Body::Full(bytes),
+            body @ (Body::Full(_) | Body::Events(_)) => body,
             Body::Stream(chunks) => {
                 let (taken, mut reads) = tokio::sync::watch::channel(());
                 self.tasks.spawn_quiet(async move {
@@ -145,8 +148,8 @@ impl Server {
         })
     }
 
-    async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query) -> Response {
-        let page = match documents::serve(self, route, parts.uri.path(), query, &parts.headers) {
+    async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query, negotiated: Negotiated) -> Response {
+        let page = match documents::serve(self, route, parts.uri.path(), query, &parts.headers, negotiated) {
             Some(page) => Some(page),
             None => match self.tokens().ok().and_then(|it| it.serve(self, parts.uri.path())) {
                 Some(page) => Some(page),
@@ -161,7 +164,7 @@ impl Server {
         }
     }
 
-    async fn dispatch(self: &Arc<Self>, verb: Verb, call: Call) -> Answer<Response> {
+    async fn dispatch(self: &Arc<Self>, verb: Verb, call: Call, negotiated: Negotiated) -> Answer<Response> {
         let (target, served) = (&call.target, call.target.resource);
         if !verb.is_allowed(target) {
             return Err(not_allowed());
@@ -169,7 +172,7 @@ impl Server {
         if verb == Verb::Patch {
             negotiate::patch_kind(&call.headers)?;
         }
-        negotiate::check_served(&call.headers, matches!(verb, Verb::List | Verb::Watch))?;
+        negotiated.for_objects(verb)?;
         match (verb, target.subresource.as_str()) {
             (Verb::Get | Verb::List, "") if served == &resource::COMPONENT_STATUS => registry::components::serve(self, &call).await,
             (Verb::Get, "scale") => registry::scale::get(self, &call).await,
@@ -222,10 +225,9 @@ impl Server {
 }
 
 async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    call.accepted()?;
     let revision = call.query.revision("resourceVersion")?;
     let object = server.read(&call.key(), revision).await.map_err(|it| call.named(it))?;
-    Ok(gzip::compress(&call.headers, call.answer(200, &object)?))
+    Ok(gzip::compress(&call.headers, call.answer(200, &object).await?))
 }
 
 /// What everybody is told who uses a resource that is deprecated.

@@ -1,57 +1,27 @@
-//! Lists: selectors, chunks, and how new they must be. Out of the cache, by concatenation of ready-made bytes.
+//! Lists: selectors, chunks, and how new they must be. Out of the cache as far as it goes back.
 
 use std::sync::Arc;
 
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use base64::{DecodeError, Engine, alphabet};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::feed::Freshness;
 use super::handler::Call;
-use super::negotiate::{Accepted, Encoding, Form};
 use super::query::{Answer, bad};
-use super::respond::{self, Body, Response};
-use super::{Server, list_options, past, render};
+use super::respond::Response;
+use super::{Server, list_options, past};
 use crate::cache::Query;
-use crate::codec;
 use crate::object::selector::{FieldSelector, LabelSelector};
 use crate::object::{Name, Object, ResourceRef, Revision, Status};
 use crate::util::go_json;
 
-/// Longer lists are sent in pieces of about this size while they are put together.
-const PIECE: usize = 256 * 1024;
-
-pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    let accepted = call.accepted()?;
+pub(crate) async fn serve(server: &Server, call: &Call) -> Answer<Response> {
     // A list takes no such time, but what is given has to be one.
     call.query.integer("timeoutSeconds")?;
-    let (mut page, resource) = (select(server, call).await?, call.target.resource);
-    if resource.stored_as.is_some() {
-        page.objects.iter_mut().for_each(|it| *it = codec::in_version(it, resource));
-    }
+    let page = select(server, call).await?;
     let metadata = page.metadata();
-    answer(call, accepted, page.objects, &metadata)
-}
-
-/// These objects as a list, in the form that was agreed on.
-pub(crate) fn answer(call: &Call, accepted: Accepted, objects: Vec<Arc<Object>>, metadata: &str) -> Answer<Response> {
-    let resource = call.target.resource;
-    match accepted.form {
-        Form::Table => {
-            let table = codec::table(resource, &objects, render::include(&call.query)?, metadata, true, jiff::Timestamp::now());
-            render::encoded(200, accepted, render::in_version(accepted, table))
-        }
-        Form::Partial => {
-            Err(render::other_form(resource, "you requested PartialObjectMetadata, but the requested object is a list", "List"))
-        }
-        _ if accepted.older || accepted.encoding == Encoding::Yaml => {
-            let whole = Pieces::new(resource, accepted.form, metadata, objects).all();
-            render::encoded(200, accepted, render::in_version(accepted, whole))
-        }
-        _ => Ok(stream(accepted, Pieces::new(resource, accepted.form, metadata, objects))),
-    }
+    call.answer_list(&metadata, page.objects).await
 }
 
 /// The objects a list asks for, with the list's metadata.
@@ -227,90 +197,10 @@ fn continue_expired(token: &Token) -> Box<Status> {
     Box::new(status)
 }
 
-/// A list's JSON, made piece by piece.
-struct Pieces {
-    head: Option<String>,
-    partial: bool,
-    /// What objects begin with that is not said of each in a list.
-    kind: String,
-    objects: std::vec::IntoIter<Arc<Object>>,
-    first: bool,
-    ended: bool,
-}
-
-impl Pieces {
-    fn new(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Self {
-        let head = Some(render::list_head(resource, form, metadata));
-        let kind = format!(r#"{{"kind":"{}","apiVersion":"{}","#, resource.kind, resource.api_version());
-        Self { head, partial: form == Form::Partials, kind, objects: objects.into_iter(), first: true, ended: false }
-    }
-
-    fn all(self) -> Bytes {
-        let mut out = BytesMut::new();
-        self.for_each(|piece| out.extend_from_slice(&piece));
-        out.freeze()
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.ended {
-            return None;
-        }
-        let mut out = BytesMut::with_capacity(if self.objects.len() > 8 { PIECE + PIECE / 8 } else { 8 * 1024 });
-        if let Some(head) = self.head.take() {
-            out.extend_from_slice(head.as_bytes());
-        }
-        while out.len() < PIECE {
-            let Some(object) = self.objects.next() else {
-                out.extend_from_slice(b"]}\n");
-                self.ended = true;
-                break;
-            };
-            if !std::mem::take(&mut self.first) {
-                out.extend_from_slice(b",");
-            }
-            if self.partial {
-                out.extend_from_slice(&render::partial(&object));
-            } else {
-                match object.body().strip_prefix(self.kind.as_bytes()) {
-                    Some(rest) => {
-                        out.extend_from_slice(b"{");
-                        out.extend_from_slice(rest);
-                    }
-                    None => out.extend_from_slice(object.body()),
-                }
-            }
-        }
-        Some(out.freeze())
-    }
-}
-
-fn stream(accepted: Accepted, mut pieces: Pieces) -> Response {
-    let first = pieces.next().unwrap_or_default();
-    if pieces.ended {
-        return respond::full(200, accepted.content_type(), first);
-    }
-    let body = futures_util::stream::iter(std::iter::once(first).chain(pieces).map(Ok)).boxed();
-    respond::build(200, accepted.content_type(), Body::Stream(body))
-}
-
-/// A list of these objects as one document: what deleting a collection answers.
-pub(crate) fn document(resource: ResourceRef, form: Form, metadata: &str, objects: Vec<Arc<Object>>) -> Bytes {
-    Pieces::new(resource, form, metadata, objects).all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::object::resource::{NODE, POD};
-
-    fn pod(namespace: &str, name: &str) -> Arc<Object> {
-        let json = format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"{name}","namespace":"{namespace}"}}}}"#);
-        Object::from_stored(&POD, json.as_bytes(), 3).unwrap()
-    }
 
     #[test]
     fn tokens_are_checked() {
@@ -331,20 +221,6 @@ mod tests {
         ] {
             let status = Token::decode(bad).unwrap_err();
             assert_eq!((status.code, status.message), (400, format!("invalid continue token: continue key is not valid: {why}")));
-        }
-    }
-
-    #[test]
-    fn lists_are_whole_documents() {
-        for count in [0, 1, 2, 5000] {
-            let objects: Vec<_> = (0..count).map(|n| pod("a", &format!("p{n}"))).collect();
-            for form in [Form::Whole, Form::Partials] {
-                let bytes = document(&POD, form, "{\"resourceVersion\":\"3\"}", objects.clone());
-                let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-                assert_eq!(value["items"].as_array().unwrap().len(), count);
-                assert!(form == Form::Partials || value["items"].as_array().unwrap().iter().all(|it| it.get("kind").is_none()));
-                assert_eq!(value["metadata"]["resourceVersion"], "3");
-            }
         }
     }
 }

@@ -28,7 +28,9 @@ impl Transport for Local {
             let response = self.server.handle(request, Origin::Process).await;
             Ok(response.map(|body| match body {
                 Body::Full(bytes) => futures_util::stream::iter([Ok(bytes)]).boxed(),
-                Body::Stream(chunks) => chunks.map(|chunk| chunk.map_err(|error| ClientError::Unreachable(error.into()))).boxed(),
+                Body::Stream(chunks) | Body::Events(chunks) => {
+                    chunks.map(|chunk| chunk.map_err(|error| ClientError::Unreachable(error.into()))).boxed()
+                }
             }))
         })
     }

@@ -3,16 +3,27 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
-use super::query::Answer;
-use crate::codec::PatchKind;
+use super::query::{Answer, Query};
+use super::verb::Verb;
+use crate::codec::{MetaVersion, PatchKind};
 use crate::object::Status;
+use crate::util::go;
 
-/// The media type of an answer.
+/// What a client wants of its answer: agreed on once, and heeded by all that is encoded for it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Output {
+    pub(crate) form: Form,
+    pub(crate) encoding: Encoding,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Encoding {
     #[default]
     Json,
+    /// JSON over several lines, for people. Events of watches have one each all the same.
+    Pretty,
     Yaml,
+    Protobuf,
 }
 
 /// The form of an answer's objects.
@@ -21,59 +32,94 @@ pub(crate) enum Form {
     #[default]
     Whole,
     /// `as=Table`: what `kubectl get` prints.
-    Table,
+    Table(MetaVersion),
     /// `as=PartialObjectMetadata`: only the metadata.
-    Partial,
+    Partial(MetaVersion),
     /// `as=PartialObjectMetadataList`: only the metadata, of a list.
-    Partials,
+    Partials(MetaVersion),
 }
 
-/// What was agreed on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Accepted {
-    pub(crate) encoding: Encoding,
-    pub(crate) form: Form,
-    /// The form is to be of `meta.k8s.io/v1beta1`, which differs in nothing but its name.
-    pub(crate) older: bool,
-}
-
-impl Accepted {
+impl Output {
     pub(crate) fn content_type(self) -> &'static str {
         match self.encoding {
-            Encoding::Json => "application/json",
+            Encoding::Json | Encoding::Pretty => "application/json",
             Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => PROTOBUF,
         }
     }
 }
 
-/// The first clause of `Accept` that can be served (a client lists them by preference, or says it by `q`). Protobuf is what a client gets that takes nothing
-/// else: the answer is made in JSON, and turned into it at the end.
-///
-/// # Errors
-/// 406 if there is none.
-pub(crate) fn accept(headers: &HeaderMap) -> Answer<Accepted> {
-    let mut all: Vec<&str> = clauses(headers).collect();
-    if all.is_empty() {
-        return Ok(Accepted::default());
-    }
-    if all.iter().any(|it| it.contains("q=")) {
+/// What came of a request's headers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Negotiated {
+    /// In which a refusal is told, too; JSON where nothing was agreed on.
+    pub(crate) output: Output,
+    agreed: bool,
+    /// Whether one of the media types that the client takes is served at all, in whatever form.
+    served: bool,
+}
+
+/// Settles what the client wants: the first clause of `Accept` that can be served (a client lists them by preference, or says it by `q`),
+/// and whether it is for people. Protobuf is for clients that take nothing else: the others are content with JSON, which costs less.
+pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Negotiated {
+    let found = if clauses(headers).any(|it| it.contains("q=")) {
+        let mut all: Vec<&str> = clauses(headers).collect();
         all.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+        all.into_iter().find_map(parse)
+    } else {
+        clauses(headers).find_map(parse)
+    };
+    let takes_all = clauses(headers).next().is_none();
+    let found = found.or_else(|| clauses(headers).find_map(parse_protobuf)).or(takes_all.then(Output::default));
+    let mut output = found.unwrap_or_default();
+    if output.encoding == Encoding::Json && is_for_people(headers, query) {
+        output.encoding = Encoding::Pretty;
     }
-    if let Some(accepted) = all.into_iter().find_map(parse) {
-        return Ok(accepted);
+    Negotiated { output, agreed: found.is_some(), served: takes_all || clauses(headers).any(is_served) }
+}
+
+impl Negotiated {
+    /// What objects are answered in.
+    ///
+    /// # Errors
+    /// 406 if nothing was agreed on. It names the media types there are, those of watches too where there may be one.
+    pub(crate) fn for_objects(self, verb: Verb) -> Answer<Output> {
+        if !self.served {
+            let streams = STREAM_TYPES.iter().filter(|_| matches!(verb, Verb::List | Verb::Watch));
+            let served = MEDIA_TYPES.iter().chain(streams).copied().collect::<Vec<_>>().join(", ");
+            let message = format!("406: Not Acceptable\n\nAvailable representations: {served}");
+            return Err(Box::new(Status::undirected(406, "NotAcceptable", message)));
+        }
+        match self.for_documents()? {
+            Output { encoding: Encoding::Yaml, .. } if verb == Verb::Watch => Err(not_acceptable(STREAM_TYPES)),
+            output => Ok(output),
+        }
     }
-    clauses(headers).find_map(protobuf).ok_or_else(|| not_acceptable(MEDIA_TYPES))
+
+    /// What documents about the API are answered in.
+    ///
+    /// # Errors
+    /// 406 if nothing was agreed on.
+    pub(crate) fn for_documents(self) -> Answer<Output> {
+        if self.agreed { Ok(self.output) } else { Err(not_acceptable(MEDIA_TYPES)) }
+    }
+}
+
+/// `pretty` says it, or else the programs that people look at answers with are known by name.
+fn is_for_people(headers: &HeaderMap, query: &Query) -> bool {
+    match query.get("pretty") {
+        Some(value) => go::is_true(value),
+        None => {
+            let agent = headers.get(USER_AGENT).map(http::HeaderValue::as_bytes).unwrap_or_default();
+            [&b"curl"[..], b"Wget", b"Mozilla/5.0"].iter().any(|it| agent.starts_with(it))
+        }
+    }
 }
 
 /// How much a client likes a media type, from 0 to 1.
 fn quality(clause: &str) -> f64 {
     let stated = clause.split(';').find_map(|it| it.trim().strip_prefix("q="));
     stated.and_then(|it| it.trim().parse().ok()).unwrap_or(1.0)
-}
-
-/// Whether the client takes nothing but protobuf.
-pub(crate) fn insists_on_protobuf(headers: &HeaderMap) -> bool {
-    clauses(headers).any(|it| it.starts_with(PROTOBUF)) && clauses(headers).all(|it| parse(it).is_none())
 }
 
 fn clauses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -84,37 +130,26 @@ fn clauses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", PROTOBUF];
 /// What watches are served in.
-pub(crate) const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
     let message = format!("only the following media types are accepted: {}", accepted.join(", "));
     Box::new(Status::failure(406, "NotAcceptable", message))
 }
 
-/// Before the form is looked at: of the media types that a client takes, one has to be served at all.
-///
-/// # Errors
-/// 406, which names the types; those of watches too where there are any.
-pub(crate) fn check_served(headers: &HeaderMap, watchable: bool) -> Answer<()> {
-    let is_served = |clause: &str| {
-        let media_type = clause.split(';').next().unwrap_or_default().trim();
-        media_type == "*/*" || MEDIA_TYPES.contains(&media_type)
-    };
-    if clauses(headers).next().is_none() || clauses(headers).any(is_served) {
-        return Ok(());
-    }
-    let served = MEDIA_TYPES.iter().chain(STREAM_TYPES.iter().filter(|_| watchable)).copied().collect::<Vec<_>>().join(", ");
-    let message = format!("406: Not Acceptable\n\nAvailable representations: {served}");
-    Err(Box::new(Status::undirected(406, "NotAcceptable", message)))
+fn is_served(clause: &str) -> bool {
+    let media_type = clause.split(';').next().unwrap_or_default().trim();
+    media_type == "*/*" || MEDIA_TYPES.contains(&media_type)
 }
 
 /// There are no tables in protobuf.
-fn protobuf(clause: &str) -> Option<Accepted> {
+fn parse_protobuf(clause: &str) -> Option<Output> {
     let parameters = clause.strip_prefix(PROTOBUF)?;
-    parse(&format!("application/json{parameters}")).filter(|it| it.form != Form::Table)
+    let Output { form, .. } = parse(&format!("application/json{parameters}"))?;
+    (!matches!(form, Form::Table(_))).then_some(Output { form, encoding: Encoding::Protobuf })
 }
 
-fn parse(clause: &str) -> Option<Accepted> {
+fn parse(clause: &str) -> Option<Output> {
     let mut parts = clause.split(';').map(str::trim);
     let encoding = match parts.next()?.to_ascii_lowercase().as_str() {
         "application/json" | "*/*" => Encoding::Json,
@@ -130,15 +165,19 @@ fn parse(clause: &str) -> Option<Accepted> {
             _ => {}
         }
     }
-    let known = group == Some("meta.k8s.io") && matches!(version, Some("v1" | "v1beta1"));
+    let version = match version {
+        Some("v1") if group == Some("meta.k8s.io") => Some(MetaVersion::V1),
+        Some("v1beta1") if group == Some("meta.k8s.io") => Some(MetaVersion::V1Beta1),
+        _ => None,
+    };
     let form = match form {
         None => Form::Whole,
-        Some("Table") if known => Form::Table,
-        Some("PartialObjectMetadata") if known => Form::Partial,
-        Some("PartialObjectMetadataList") if known => Form::Partials,
+        Some("Table") => Form::Table(version?),
+        Some("PartialObjectMetadata") => Form::Partial(version?),
+        Some("PartialObjectMetadataList") => Form::Partials(version?),
         Some(_) => return None,
     };
-    Some(Accepted { encoding, form, older: form != Form::Whole && version == Some("v1beta1") })
+    Some(Output { form, encoding })
 }
 
 /// Whether the client asks for discovery in its aggregated form.
@@ -169,58 +208,65 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
 /// # Errors
 /// 415 if it is none, or one that is not served.
 pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
-    match content_type(headers) {
-        "application/json-patch+json" => Ok(PatchKind::Json),
-        "application/merge-patch+json" => Ok(PatchKind::Merge),
-        "application/strategic-merge-patch+json" => Ok(PatchKind::Strategic),
-        "application/apply-patch+yaml" => Ok(PatchKind::Apply),
-        _ => Err(Box::new(Status::undirected(415, "UnsupportedMediaType", "415: Unsupported Media Type"))),
-    }
+    PatchKind::of_media_type(content_type(headers))
+        .ok_or_else(|| Box::new(Status::undirected(415, "UnsupportedMediaType", "415: Unsupported Media Type")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn accepted(text: &str) -> Option<(Encoding, Form)> {
+    fn agreed(agent: &str, accept: &str, query: &str) -> Option<Output> {
         let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, text.parse().unwrap());
-        accept(&headers).ok().map(|it| (it.encoding, it.form))
+        headers.insert(USER_AGENT, agent.parse().unwrap());
+        headers.insert(ACCEPT, accept.parse().unwrap());
+        negotiate(&headers, &Query::parse(query)).for_documents().ok()
     }
 
     #[test]
     fn accept_clauses() {
+        use Encoding::{Json, Protobuf, Yaml};
+        const WHOLE: Form = Form::Whole;
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         for (text, expected) in [
-            ("application/json", Some((Encoding::Json, Form::Whole))),
-            ("*/*", Some((Encoding::Json, Form::Whole))),
-            ("", Some((Encoding::Json, Form::Whole))),
-            ("application/yaml", Some((Encoding::Yaml, Form::Whole))),
-            ("application/vnd.kubernetes.protobuf, application/json", Some((Encoding::Json, Form::Whole))),
-            (table, Some((Encoding::Json, Form::Table))),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Encoding::Json, Form::Partials))),
-            ("application/json;as=Nothing;g=meta.k8s.io;v=v1, application/json", Some((Encoding::Json, Form::Whole))),
-            ("application/json;stream=watch", Some((Encoding::Json, Form::Whole))),
-            ("application/vnd.kubernetes.protobuf", Some((Encoding::Json, Form::Whole))),
+            ("application/json", Some((Json, WHOLE))),
+            ("*/*", Some((Json, WHOLE))),
+            ("", Some((Json, WHOLE))),
+            ("application/yaml", Some((Yaml, WHOLE))),
+            ("application/vnd.kubernetes.protobuf, application/json", Some((Json, WHOLE))),
+            (table, Some((Json, Form::Table(MetaVersion::V1)))),
+            ("application/json;as=Table;v=v1beta1;g=meta.k8s.io", Some((Json, Form::Table(MetaVersion::V1Beta1)))),
+            ("application/json;as=Table;v=v2;g=meta.k8s.io", None),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some((Json, Form::Partials(MetaVersion::V1)))),
+            ("application/json;as=Nothing;g=meta.k8s.io;v=v1, application/json", Some((Json, WHOLE))),
+            ("application/json;stream=watch", Some((Json, WHOLE))),
+            ("application/vnd.kubernetes.protobuf", Some((Protobuf, WHOLE))),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Some((Protobuf, Form::Partial(MetaVersion::V1))),
+            ),
             ("application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io", None),
             ("application/vnd.kubernetes.protobuffer", None),
+            ("application/cbor", None),
             ("text/html", None),
             ("application/*", None),
-            ("application/json;q=0.5,application/yaml", Some((Encoding::Yaml, Form::Whole))),
+            ("application/json;q=0.5,application/yaml", Some((Yaml, WHOLE))),
         ] {
-            assert_eq!(accepted(text), expected, "{text}");
+            assert_eq!(agreed("", text, "").map(|it| (it.encoding, it.form)), expected, "{text}");
         }
-        assert!(accept(&HeaderMap::new()).is_ok());
-        for (text, insists) in [
-            ("application/vnd.kubernetes.protobuf", true),
-            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", true),
-            ("application/vnd.kubernetes.protobuf, application/json", false),
-            ("*/*", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(ACCEPT, text.parse().unwrap());
-            assert_eq!(insists_on_protobuf(&headers), insists, "{text}");
-        }
+        assert!(negotiate(&HeaderMap::new(), &Query::default()).for_objects(Verb::Get).is_ok());
+    }
+
+    #[test]
+    fn who_sees_what() {
+        let of = |agent: &str, accept: &str, query: &str| agreed(agent, accept, query).unwrap().encoding;
+        assert_eq!(of("curl/8", "*/*", ""), Encoding::Pretty);
+        assert_eq!(of("curl/8", "*/*", "pretty=false"), Encoding::Json);
+        assert_eq!(of("kubectl/v1.33", "*/*", "pretty=1"), Encoding::Pretty);
+        assert_eq!(of("kubectl/v1.33", "application/json", ""), Encoding::Json);
+        assert_eq!(of("curl/8", "application/vnd.kubernetes.protobuf", ""), Encoding::Protobuf);
+        assert_eq!(of("curl/8", "application/yaml", ""), Encoding::Yaml);
+        assert_eq!(of("curl/8", "application/json, application/yaml", "pretty=0"), Encoding::Json);
     }
 
     #[test]

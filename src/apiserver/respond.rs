@@ -17,6 +17,8 @@ pub(crate) type Response = http::Response<Body>;
 pub(crate) enum Body {
     Full(Bytes),
     Stream(BoxStream<'static, io::Result<Bytes>>),
+    /// Those of a watch, which goes on by itself: whole events in each chunk.
+    Events(BoxStream<'static, io::Result<Bytes>>),
 }
 
 pub(crate) fn full(code: u16, content_type: &'static str, bytes: Bytes) -> Response {
@@ -133,6 +135,7 @@ impl std::fmt::Debug for Body {
         match self {
             Self::Full(bytes) => write!(f, "{} bytes", bytes.len()),
             Self::Stream(_) => f.write_str("a stream"),
+            Self::Events(_) => f.write_str("events"),
         }
     }
 }

@@ -197,7 +197,7 @@ impl hyper::body::Body for Body {
         match self.get_mut() {
             Self::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Self::Stream(chunks) => chunks.as_mut().poll_next(context).map(|it| it.map(|it| it.map(Frame::data))),
+            Self::Stream(chunks) | Self::Events(chunks) => chunks.as_mut().poll_next(context).map(|it| it.map(|it| it.map(Frame::data))),
         }
     }
 
@@ -208,7 +208,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Events(_) => SizeHint::default(),
         }
     }
 }

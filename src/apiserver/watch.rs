@@ -1,4 +1,4 @@
-//! Watches: from which revision they begin, and the frames they are made of. The frames of whole objects are the cache's ready-made bytes.
+//! Watches: from which revision they begin, and the frames they are made of. All but tables the cache makes, once for everybody.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -12,13 +12,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::feed::Freshness;
 use super::handler::Call;
 use super::list::selection;
-use super::negotiate::{Accepted, Encoding, Form, STREAM_TYPES, not_acceptable};
+use super::negotiate::{Encoding, Form, Output};
 use super::query::{Answer, bad};
 use super::respond::{self, Body, Response};
-use super::websocket::Watching;
-use super::{Server, list_options, render};
+use super::{Server, encode, list_options};
 use crate::cache::{self, Event, Expired, Frame};
-use crate::codec::{self, IncludeObject};
+use crate::codec::{self, EventFormat, IncludeObject, MetaVersion, TableWriter};
 use crate::object::{Object, ResourceRef, Revision, Status};
 use crate::supervise::Shutdown;
 
@@ -26,23 +25,17 @@ use crate::supervise::Shutdown;
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    let accepted = call.accepted()?;
-    if accepted.encoding == Encoding::Yaml {
-        return Err(not_acceptable(STREAM_TYPES));
-    }
     let (resource, begin, timeout) = (call.target.resource, Begin::parse(call)?, timeout(server, call)?);
     let query = selection(call)?;
-    let include = render::include(&call.query)?;
+    let encoder = Encoder::new(call)?;
     server.freshen(resource.storage(), begin.freshness).await?;
     let after = begin.after.unwrap_or_else(|| server.cache.revision(resource.storage()));
     let deadline = Instant::now() + timeout;
     let bookmarks = call.query.flag("allowWatchBookmarks");
+    let content_type = encoder.content_type();
     let mut frames = Frames {
         source: None,
-        resource,
-        accepted,
-        include,
-        first_row: true,
+        encoder,
         bookmarks,
         initial_bookmark: bookmarks && begin.announce_end,
         next_bookmark: Instant::now() + BOOKMARK_EVERY,
@@ -52,16 +45,14 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         ready: VecDeque::new(),
     };
     match server.cache.watch(resource.storage(), query, after) {
-        Ok(watch) => frames.source = Some(watch),
+        Ok(watch) => frames.source = Some(watch.in_format(frames.encoder.format)),
         Err(expired) => frames.end_with(expired),
     }
     let body = futures_util::stream::unfold(frames, |mut frames| async move {
         let frame = frames.next().await?;
         Some((Ok(frame), frames))
     });
-    let mut response = respond::build(200, "application/json", Body::Stream(body.boxed()));
-    response.extensions_mut().insert(Watching);
-    Ok(response)
+    Ok(respond::build(200, content_type, Body::Events(body.boxed())))
 }
 
 fn timeout(server: &Server, call: &Call) -> Answer<Duration> {
@@ -106,14 +97,67 @@ impl Begin {
     }
 }
 
+/// Makes the events that a client asked for, as far as the cache does not.
+struct Encoder {
+    resource: ResourceRef,
+    /// Of what is no table.
+    format: EventFormat,
+    table: Option<Table>,
+}
+
+/// How rows are shown.
+#[derive(Clone, Copy)]
+struct Table {
+    version: MetaVersion,
+    include: IncludeObject,
+    /// Only the first has the columns.
+    with_columns: bool,
+}
+
+impl Encoder {
+    fn new(call: &Call) -> Answer<Self> {
+        let (resource, Output { form, encoding }) = (call.target.resource, call.output);
+        let (metadata, table) = match form {
+            Form::Whole => (None, None),
+            Form::Partial(version) | Form::Partials(version) => (Some(version), None),
+            Form::Table(version) => (None, Some(Table { version, include: encode::include(&call.query)?, with_columns: true })),
+        };
+        let version = resource.stored_as.map(|_| resource);
+        Ok(Self { resource, format: EventFormat { version, metadata, protobuf: encoding == Encoding::Protobuf }, table })
+    }
+
+    fn content_type(&self) -> &'static str {
+        if self.format.protobuf { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" }
+    }
+
+    /// An event of a table, with one row or none.
+    fn row(&mut self, table: Table, kind: &str, object: Option<&Arc<Object>>, revision: Revision) -> Bytes {
+        let object = object.map(|it| codec::in_version(it, self.resource));
+        let writer = TableWriter::new(self.resource, table.version, table.include, jiff::Timestamp::now());
+        let metadata = format!(r#"{{"resourceVersion":"{revision}"}}"#);
+        self.table = Some(Table { with_columns: false, ..table });
+        self.format.event_of(kind, &writer.table(object.as_slice(), &metadata, table.with_columns))
+    }
+
+    fn bookmark(&mut self, revision: Revision, initial_end: bool) -> Bytes {
+        if let Some(table) = self.table {
+            return self.row(table, "BOOKMARK", None, revision);
+        }
+        let (kind, api_version) = match self.format.metadata {
+            Some(version) => ("PartialObjectMetadata", version.api_version().to_owned()),
+            None => (self.resource.kind, self.resource.api_version()),
+        };
+        let annotations = if initial_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
+        let metadata = format!(r#"{{"resourceVersion":"{revision}","creationTimestamp":null{annotations}}}"#);
+        let json = format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata}}}"#);
+        self.format.event_of("BOOKMARK", json.as_bytes())
+    }
+}
+
 struct Frames {
     /// `None` once the watch has ended.
     source: Option<cache::Watch>,
-    resource: ResourceRef,
-    accepted: Accepted,
-    include: IncludeObject,
-    /// Only the first table carries the columns.
-    first_row: bool,
+    encoder: Encoder,
     bookmarks: bool,
     initial_bookmark: bool,
     next_bookmark: Instant,
@@ -138,11 +182,11 @@ impl Frames {
                 biased;
                 () = self.shutdown.cancelled() => return None,
                 () = self.alarm.as_mut() => None,
-                news = news(source, self.accepted.form == Form::Whole && self.resource.stored_as.is_none()) => Some(news),
+                news = news(source, self.encoder.table) => Some(news),
             };
             match news {
                 Some(Ok(News::Frames(frames))) => frames.into_iter().for_each(|frame| self.push(frame)),
-                Some(Ok(News::Event(event))) => self.push_converted(&event),
+                Some(Ok(News::Row(table, event))) => self.push_row(table, &event),
                 Some(Err(expired)) => self.end_with(expired),
                 None => {
                     if self.bookmarks {
@@ -165,29 +209,15 @@ impl Frames {
         }
     }
 
-    fn push_converted(&mut self, event: &Event) {
+    fn push_row(&mut self, table: Table, event: &Event) {
         let (kind, object) = match event {
             Event::Added(object) => ("ADDED", object),
             Event::Modified(object) => ("MODIFIED", object),
             Event::Deleted(object) => ("DELETED", object),
             Event::Bookmark(revision) => return self.initial_end(*revision),
         };
-        let object = codec::in_version(object, self.resource);
-        let bytes = match self.accepted.form {
-            Form::Table => self.table(std::slice::from_ref(&object), object.revision()),
-            Form::Partial | Form::Partials => render::partial(&object),
-            Form::Whole => object.body().clone(),
-        };
-        self.ready.push_back(frame(kind, &self.in_version(bytes)));
-    }
-
-    fn in_version(&self, form: Bytes) -> Bytes {
-        if self.accepted.form == Form::Whole { form } else { render::in_version(self.accepted, form) }
-    }
-
-    fn table(&mut self, objects: &[Arc<Object>], revision: Revision) -> Bytes {
-        let metadata = format!("{{\"resourceVersion\":\"{revision}\"}}");
-        codec::table(self.resource, objects, self.include, &metadata, std::mem::take(&mut self.first_row), jiff::Timestamp::now())
+        let row = self.encoder.row(table, kind, Some(object), object.revision());
+        self.ready.push_back(row);
     }
 
     fn initial_end(&mut self, revision: Revision) {
@@ -197,40 +227,27 @@ impl Frames {
     }
 
     fn push_bookmark(&mut self, revision: Revision, initial_end: bool) {
-        let bytes = if self.accepted.form == Form::Table {
-            self.table(&[], revision)
-        } else {
-            let (kind, api_version) = match self.accepted.form {
-                Form::Partial | Form::Partials => ("PartialObjectMetadata", "meta.k8s.io/v1".to_owned()),
-                _ => (self.resource.kind, self.resource.api_version()),
-            };
-            let annotations = if initial_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
-            let metadata = format!(r#"{{"resourceVersion":"{revision}","creationTimestamp":null{annotations}}}"#);
-            format!(r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{metadata}}}"#).into()
-        };
-        self.ready.push_back(frame("BOOKMARK", &self.in_version(bytes)));
+        let bookmark = self.encoder.bookmark(revision, initial_end);
+        self.ready.push_back(bookmark);
     }
 
     /// The last thing a client hears if history does not reach back to where it is.
     fn end_with(&mut self, expired: Expired) {
-        let status = Status::expired(expired.to_string());
-        self.ready.push_back(frame("ERROR", &serde_json::to_vec(&status).unwrap_or_default()));
+        let status = serde_json::to_vec(&Status::expired(expired.to_string())).unwrap_or_default();
+        self.ready.push_back(self.encoder.format.event_of("ERROR", &status));
         self.source = None;
     }
 }
 
 enum News {
     Frames(Vec<Frame>),
-    Event(Event),
+    Row(Table, Event),
 }
 
-async fn news(source: &mut cache::Watch, as_stored: bool) -> Result<News, Expired> {
-    match as_stored {
-        true => source.next_frames().await.map(News::Frames),
-        false => source.next().await.map(News::Event),
+async fn news(source: &mut cache::Watch, table: Option<Table>) -> Result<News, Expired> {
+    match table {
+        None => source.next_frames().await.map(News::Frames),
+        // Ages differ from one moment to the next: rows are made for each client.
+        Some(table) => Ok(News::Row(table, source.next().await?)),
     }
-}
-
-fn frame(kind: &str, object: &[u8]) -> Bytes {
-    [br#"{"type":""#, kind.as_bytes(), br#"","object":"#, object, b"}\n"].concat().into()
 }

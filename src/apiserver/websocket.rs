@@ -15,13 +15,9 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::respond::{self, Body, Response, set};
+use super::respond::{Body, Response, set};
 use crate::supervise::Supervisor;
 use crate::util::websocket::{BINARY, CLOSE, Control, Decoder, NORMAL, PONG, TEXT, frame};
-
-/// Marks an answer whose stream is a watch's.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Watching;
 
 /// What a client asks for that wants its answer in a WebSocket.
 pub(crate) struct Asked {
@@ -59,11 +55,12 @@ fn accept(key: &str) -> String {
 impl Asked {
     /// A watch goes on in the WebSocket; whatever else was to be answered stays as it is.
     pub(crate) fn answer(self, response: Response, tasks: &Supervisor) -> Response {
-        if response.extensions().get::<Watching>().is_none() {
-            return response;
-        }
         let binary = response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/json");
-        let Body::Stream(events) = response.into_body() else { return respond::page_not_found() };
+        let (head, body) = response.into_parts();
+        let events = match body {
+            Body::Events(events) => events,
+            body => return Response::from_parts(head, body),
+        };
         let upgrade = self.upgrade;
         tasks.spawn_quiet(async move {
             let ended = match upgrade.await {

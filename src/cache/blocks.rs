@@ -1,4 +1,4 @@
-//! Blocks of encoded history, shared by the watchers of everything. The first watcher that reaches the beginning of a block encodes it;
+//! Blocks of encoded history, shared by the watchers of everything in JSON. The first watcher that reaches the beginning of a block encodes it;
 //! later ones at the same position get the same bytes. So a thousand watchers cost a thousand writes, however many changes each write
 //! carries.
 
@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::history::{Entry, History, write_frame};
+use super::history::{Entry, History};
+use crate::codec::{EventFormat, write_json_event};
 use crate::object::Revision;
 
 /// A block ends at this many entries or bytes.
@@ -63,13 +64,13 @@ fn make(history: &History, from: u64) -> Option<Block> {
     let mut entries = history.since(from).take(ENTRIES).peekable();
     let mut last = entries.next()?;
     if entries.peek().is_none() {
-        let bytes = last.frame(last.kind()?).clone();
+        let bytes = last.frame(last.kind()?, EventFormat::default());
         return Some(Block { from, to: last.seq + 1, revision: last.revision, bytes });
     }
     let mut bytes = Vec::new();
     let mut add = |entry: &Entry| {
         if let Some(kind) = entry.kind() {
-            write_frame(&mut bytes, kind, entry.object(kind));
+            write_json_event(kind.name(), entry.object(kind).body(), &mut bytes);
         }
         bytes.len() < BYTES
     };

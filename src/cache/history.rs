@@ -4,8 +4,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::{Expired, Query};
+use crate::codec::EventFormat;
 use crate::object::{Object, Revision};
 
 /// One change of one object, with its watch frames: encoded on first use, then shared.
@@ -19,6 +21,8 @@ pub(super) struct Entry {
     /// `old` at the revision of the change.
     gone: OnceLock<Arc<Object>>,
     frames: [OnceLock<Bytes>; 3],
+    /// Those in less usual formats.
+    other_frames: Mutex<Vec<(Kind, EventFormat, Bytes)>>,
 }
 
 /// The type of event that a watcher sees.
@@ -27,6 +31,16 @@ pub(super) enum Kind {
     Added,
     Modified,
     Deleted,
+}
+
+impl Kind {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
 }
 
 impl Entry {
@@ -60,28 +74,20 @@ impl Entry {
         }
     }
 
-    /// The event as an encoded line.
-    pub(super) fn frame(&self, kind: Kind) -> &Bytes {
-        self.frames[kind as usize].get_or_init(|| frame(kind, self.object(kind)))
+    /// The event, encoded.
+    pub(super) fn frame(&self, kind: Kind, format: EventFormat) -> Bytes {
+        let make = || format.event(kind.name(), self.object(kind));
+        if format == EventFormat::default() {
+            return self.frames[kind as usize].get_or_init(make).clone();
+        }
+        let mut others = self.other_frames.lock();
+        if let Some((.., frame)) = others.iter().find(|(known, of, _)| *known == kind && *of == format) {
+            return frame.clone();
+        }
+        let frame = make();
+        others.push((kind, format, frame.clone()));
+        frame
     }
-}
-
-/// Encodes a watch event.
-pub(super) fn frame(kind: Kind, object: &Object) -> Bytes {
-    let mut bytes = Vec::with_capacity(object.body().len() + 40);
-    write_frame(&mut bytes, kind, object);
-    bytes.into()
-}
-
-pub(super) fn write_frame(out: &mut Vec<u8>, kind: Kind, object: &Object) {
-    let head: &[u8] = match kind {
-        Kind::Added => br#"{"type":"ADDED","object":"#,
-        Kind::Modified => br#"{"type":"MODIFIED","object":"#,
-        Kind::Deleted => br#"{"type":"DELETED","object":"#,
-    };
-    out.extend_from_slice(head);
-    out.extend_from_slice(object.body());
-    out.extend_from_slice(b"}\n");
 }
 
 /// A bounded, ordered log.
@@ -119,7 +125,8 @@ impl History {
 
     /// Adds an entry. [`History::trim`] drops old ones.
     pub(super) fn push(&mut self, revision: Revision, old: Option<Arc<Object>>, new: Option<Arc<Object>>) -> &Entry {
-        let entry = Entry { seq: self.next, revision, old, new, gone: OnceLock::new(), frames: Default::default() };
+        let entry =
+            Entry { seq: self.next, revision, old, new, gone: OnceLock::new(), frames: Default::default(), other_frames: Mutex::default() };
         self.next += 1;
         self.entries.push_back(Arc::new(entry));
         self.entries.back().expect("it was just pushed")

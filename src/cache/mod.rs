@@ -100,7 +100,8 @@ pub enum Event {
 /// The encoded form of what a watch delivers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Lines of `{"type":"ADDED|MODIFIED|DELETED","object":…}`, at least one, and the revision of the last change.
+    /// Events in the watch's format, at least one, and the revision of the last change. In JSON each is a line of
+    /// `{"type":"ADDED|MODIFIED|DELETED","object":…}`.
     Events(Bytes, Revision),
     /// As [`Event::Bookmark`]. The encoding depends on the client's request.
     Bookmark(Revision),

@@ -7,17 +7,20 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, sleep_until};
 
-use super::history::{Entry, Kind, frame};
+use super::history::{Entry, Kind};
 use super::interest::Interest;
 use super::progress::Progress;
 use super::table::{State, Table};
 use super::{Event, Expired, Frame, Query};
+use crate::codec::EventFormat;
 use crate::object::{Object, Revision};
 
 /// Bound of the entries taken from the history at a time, and of the frames in a batch.
 const BATCH: usize = 256;
 /// A batch of frames ends at this many bytes.
 const BATCH_BYTES: usize = 512 * 1024;
+/// The same bound for formats that are converted, which takes time.
+const CONVERTED_BYTES: usize = 64 * 1024;
 /// Approximate cost of serving a watcher once. Many watchers of everything each rest until all could have been served, and then get all
 /// changes since then in one batch.
 const SERVICE: Duration = Duration::from_micros(20);
@@ -45,6 +48,8 @@ pub struct Watch {
     taken: VecDeque<Arc<Entry>>,
     /// Whether the query selects everything.
     plain: bool,
+    /// The format of the frames.
+    format: EventFormat,
     /// The watch is not served before this time.
     rests_until: Option<Instant>,
 }
@@ -95,10 +100,20 @@ impl Watch {
             initial_end: None,
             taken,
             plain: plain && wanted_after == 0,
+            format: EventFormat::default(),
             rests_until: None,
         };
         watch.take();
         Ok(watch)
+    }
+
+    /// The same watch with its frames in this format.
+    #[must_use]
+    pub fn in_format(mut self, format: EventFormat) -> Self {
+        // Blocks are encoded while writers wait, so they are only for JSON, which is copied.
+        self.plain &= format == EventFormat::default();
+        self.format = format;
+        self
     }
 
     /// The next event, if one is available.
@@ -163,8 +178,9 @@ impl Watch {
         if self.plain && !self.unfilled && self.taken.is_empty() && self.initial.len() == 0 && self.initial_end.is_none() {
             return self.try_blocks();
         }
+        let most = if self.format == EventFormat::default() { BATCH_BYTES } else { CONVERTED_BYTES };
         let (mut frames, mut bytes) = (Vec::new(), 0);
-        while frames.len() < BATCH && bytes < BATCH_BYTES {
+        while frames.len() < BATCH && bytes < most {
             let step = match self.step() {
                 Ok(Some(step)) => step,
                 Ok(None) => break,
@@ -177,8 +193,8 @@ impl Watch {
                     frames.push(Frame::Bookmark(revision));
                     continue;
                 }
-                Step::Initial(object) => (frame(Kind::Added, &object), object.revision()),
-                Step::Change(kind, entry) => (entry.frame(kind).clone(), entry.revision),
+                Step::Initial(object) => (self.format.event(Kind::Added.name(), &object), object.revision()),
+                Step::Change(kind, entry) => (entry.frame(kind, self.format), entry.revision),
             };
             bytes += event.len();
             frames.push(Frame::Events(event, revision));

@@ -1,14 +1,17 @@
 //! Bytes to objects and back, as pure functions: decoding, defaulting, validation, patches, apply, tables, and the documents in which
-//! the API describes itself. A write goes through here once as a `serde_json::Value`; a read never does.
+//! the API describes itself. A write goes through here once as a `serde_json::Value`; a read in JSON of the stored
+//! version never does.
 
 pub mod apply;
 mod conform;
 mod decode;
 mod default;
 pub mod discovery;
+mod event;
 mod fields;
 #[cfg(test)]
 mod fitting;
+mod metadata;
 pub mod openapi;
 mod patch;
 mod protobuf;
@@ -24,9 +27,11 @@ use bytes::Bytes;
 
 pub use decode::{Decoded, conform, conform_converted, decode, decode_applied, decode_kind, decode_patch};
 pub use default::{TEMPLATE_GENERATION, default, default_stated};
+pub use event::{EventFormat, write_json_event};
+pub use metadata::{MetaVersion, partial_metadata, write_partial_metadata};
 pub use patch::{PatchKind, patch};
-pub use protobuf::{protobuf, protobuf_event};
-pub use table::{IncludeObject, partial_metadata, partial_metadata_list, table};
+pub use protobuf::{protobuf, protobuf_list};
+pub use table::{IncludeObject, TableWriter};
 pub use validate::{SYSTEM_PRIORITIES, validate, validate_ephemeral, validate_resize, validate_version, validate_version_update, warnings};
 pub use version::{convert, in_version};
 

@@ -16,7 +16,6 @@ use crate::object::{ObjectKey, Status};
 
 /// PATCH of an object, or of a part of it that has its form.
 pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    call.accepted()?;
     let (options, key) = (call.write_options(Way::Apply)?, call.key());
     let applied = accept(codec::decode_applied(&call.body)?, &options)?;
     check_namespace(json::text(&applied, "/metadata/namespace"), &key.name.namespace)?;
@@ -32,7 +31,7 @@ pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         Ok(merged)
     };
     let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
-    call.answer(code, &object)
+    call.answer(code, &object).await
 }
 
 /// # Errors

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::Server;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::create::check_namespace;
 use super::update::{Before, Part, check_uid, modify, precondition_failed};
 use super::{accept_fields, json};
@@ -44,7 +44,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
             place(&key, before.value, &binding)
         };
         modify(server, &key, Part::Internal, &options, &change).await?;
-        Ok(respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }))
+        Ok(call.output.status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }).await)
     })
 }
 

@@ -8,7 +8,7 @@ use super::super::handler::Call;
 use super::super::list;
 use super::super::query::Answer;
 use super::super::respond::Response;
-use super::super::{Server, health, render};
+use super::super::{Server, health};
 use crate::object::resource::COMPONENT_STATUS;
 use crate::object::{Object, Status};
 
@@ -17,7 +17,6 @@ const STORE: &str = "etcd-0";
 
 /// GET of all, or of one.
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    let accepted = call.accepted()?;
     let query = list::selection(call)?;
     let name = call.target.name.as_str();
     if !matches!(name, "" | STORE) {
@@ -40,8 +39,8 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     });
     let status = Object::from_wire(&COMPONENT_STATUS, status.to_string().into()).map_err(|error| Box::new(Status::internal(error)))?;
     if !name.is_empty() {
-        return render::object(200, accepted, &call.query, &status);
+        return call.answer(200, &status).await;
     }
     let all = if query.matches(&status) { vec![status] } else { Vec::new() };
-    list::answer(call, accepted, all, "{}")
+    call.answer_list("{}", all).await
 }

@@ -21,7 +21,6 @@ use crate::store::{Entry, Expect};
 
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        call.accepted()?;
         let (target, options) = (&call.target, call.write_options(Way::Create)?);
         let decoded = codec::decode(target.resource, call.content_type(), &call.body)?;
         let mut value = accept_fields(decoded, &options)?;
@@ -33,7 +32,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
         check_version(target.resource, &key, &mut value)?;
-        call.answer(201, &create(server, key.resource, &target.namespace, value, &options).await?)
+        call.answer(201, &create(server, key.resource, &target.namespace, value, &options).await?).await
     })
 }
 

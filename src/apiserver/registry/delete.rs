@@ -11,10 +11,9 @@ use serde_json::Value;
 use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
 use super::super::handler::Call;
-use super::super::negotiate::Form;
 use super::super::query::{self, Answer, Query, bad};
-use super::super::respond::{self, Response};
-use super::super::{Server, list, render};
+use super::super::respond::Response;
+use super::super::{Server, list};
 use super::{json, namespaces};
 use crate::codec;
 use crate::object::pod::is_final;
@@ -137,16 +136,16 @@ fn unknown_policy(text: &str) -> Box<Status> {
 /// DELETE of an object.
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        call.accepted()?;
         let (options, key) = (Options::parse(call)?, call.key());
         call.warnings.add(options.warning(key.resource));
         let deleted = delete(server, &key, &options, options.is_dry_run()?).await.map_err(|it| call.named(it))?;
         if deleted.gone && !key.resource.shown_when_deleted {
-            return Ok(respond::status(&Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid)));
+            let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
+            return Ok(call.output.status(&status).await);
         }
         // The older way to ask for a cascade is told that it has only begun.
         let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
-        call.answer(code, &deleted.object)
+        call.answer(code, &deleted.object).await
     })
 }
 
@@ -156,7 +155,7 @@ const AT_A_TIME: usize = 16;
 /// DELETE of a collection: answers what was in it.
 pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        let (accepted, options) = (call.accepted()?, Options::parse(call)?);
+        let options = Options::parse(call)?;
         call.warnings.add(options.warning(call.target.resource));
         let dry_run = options.is_dry_run()?;
         let page = list::select(server, call).await?;
@@ -166,8 +165,8 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
         if let Some(refused) = outcomes.into_iter().filter_map(Result::err).find(|it| !it.is("NotFound")) {
             return Err(refused);
         }
-        let found = page.objects.iter().map(|it| codec::in_version(it, call.target.resource)).collect();
-        render::encoded(200, accepted, list::document(call.target.resource, Form::Whole, &page.metadata(), found))
+        let metadata = page.metadata();
+        call.answer_list(&metadata, page.objects).await
     })
 }
 

@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::feed::Freshness;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
-use super::super::respond::{self, Response};
+use super::super::respond::Response;
 use super::create::check_namespace;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, delete, json};
@@ -38,7 +38,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         let options = options.map(delete::Options::read).transpose()?.unwrap_or_default();
         write.dry_run |= options.is_dry_run()?;
         evict(server, &key, &options, &write).await?;
-        Ok(respond::status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }))
+        Ok(call.output.status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }).await)
     })
 }
 

@@ -72,7 +72,6 @@ impl<'a> Patch<'a> {
 /// PATCH.
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        call.accepted()?;
         let kind = patch_kind(&call.headers)?;
         if kind == PatchKind::Apply {
             return apply::serve(server, call).await;
@@ -91,6 +90,6 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             Ok(value)
         };
         let outcome = modify(server, &key, Part::of(&call.target.subresource), &options, &change).await;
-        call.answer(200, &outcome.map_err(|it| call.named(it))?)
+        call.answer(200, &outcome.map_err(|it| call.named(it))?).await
     })
 }

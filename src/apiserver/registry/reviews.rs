@@ -6,7 +6,6 @@ use super::super::Server;
 use super::super::auth::User;
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, WriteOptions, bad};
-use super::super::render;
 use super::super::respond::Response;
 use super::super::tokens::Refusal;
 use super::create::check_namespace;
@@ -20,7 +19,7 @@ use crate::object::status::Cause;
 use crate::object::{ResourceRef, Status};
 
 pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
-    let (accepted, options, resource) = (call.accepted()?, call.write_options(Way::Create)?, call.target.resource);
+    let (options, resource) = (call.write_options(Way::Create)?, call.target.resource);
     let decoded = codec::decode(resource, call.content_type(), &call.body)?;
     let mut review = accept_fields(decoded, &options)?;
     check_namespace(json::text(&review, "/metadata/namespace"), &call.target.namespace)?;
@@ -32,7 +31,7 @@ pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     codec::default(resource, &mut review);
     review["status"] = if resource == &TOKEN_REVIEW { whose(server, &review).await? } else { answer(resource, &call.user, &review)? };
     sign(call, &options, &mut review);
-    render::encoded(201, accepted, review.to_string().into())
+    call.output.document(201, review.to_string().into()).await
 }
 
 /// Whose token it is.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
+use super::super::Server;
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
 use super::super::query::{Answer, Way, bad};
 use super::super::respond::Response;
-use super::super::{Server, render};
 use super::patch::Patch;
 use super::update::{Before, Part, check_uid, modify};
 use super::{accept_fields, json};
@@ -22,7 +22,7 @@ const KIND: (&str, &str, &str) = ("autoscaling", "v1", "Scale");
 
 pub(crate) async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let object = server.read(&call.key(), None).await?;
-    answer(call, &of(&value(&object)?))
+    answer(call, &of(&value(&object)?)).await
 }
 
 /// PUT.
@@ -37,7 +37,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             with(key.resource, before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
-        answer(call, &of(&value(&object)?))
+        answer(call, &of(&value(&object)?)).await
     })
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             with(key.resource, before.value, &scale)
         };
         let object = modify(server, &key, Part::Scale, &options, &change).await?;
-        answer(call, &of(&value(&object)?))
+        answer(call, &of(&value(&object)?)).await
     })
 }
 
@@ -73,7 +73,7 @@ async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
         codec::apply::apply(Some((before.value, before.managers)), &applied, &writer, options.force)
     };
     let object = modify(server, &key, Part::Scale, &options, &change).await.map_err(|status| as_of_scale(*status, key.resource))?;
-    answer(call, &of(&value(&object)?))
+    answer(call, &of(&value(&object)?)).await
 }
 
 /// Conflicts name owners by the version of the scale.
@@ -107,9 +107,9 @@ fn check_name(call: &Call, scale: &Value) -> Answer<()> {
     Err(bad(format!("the name of the object ({stated}) does not match the name on the URL ({asked})")))
 }
 
-fn answer(call: &Call, scale: &Value) -> Answer<Response> {
+async fn answer(call: &Call, scale: &Value) -> Answer<Response> {
     let object = Object::from_wire(&SCALE, scale.to_string().into()).map_err(|error| Box::new(Status::internal(error)))?;
-    render::object(200, call.accepted()?, &call.query, &object)
+    call.output.object(200, &call.query, &object).await
 }
 
 fn value(object: &Object) -> Answer<Value> {

@@ -9,7 +9,6 @@ use super::super::Server;
 use super::super::admission::{Operation, Review};
 use super::super::handler::Call;
 use super::super::query::{Answer, Way, bad};
-use super::super::render;
 use super::super::respond::Response;
 use super::super::tokens::{Account, Named, Term};
 use super::create::check_namespace;
@@ -29,7 +28,7 @@ const INJECTED: i64 = 3607;
 const EXTENDED: i64 = 365 * 24 * 3600;
 
 pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response> {
-    let (accepted, options) = (call.accepted()?, call.write_options(Way::Create)?);
+    let options = call.write_options(Way::Create)?;
     let decoded = codec::decode_kind(KIND, call.content_type(), &call.body)?;
     let mut request = accept_fields(decoded, &options)?;
     let (key, tokens) = (call.key(), server.tokens()?);
@@ -89,7 +88,7 @@ pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response
     spec.entry("boundObjectRef").or_insert(Value::Null);
     let until = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
     request["status"] = json!({"token": token, "expirationTimestamp": json::time(until)});
-    render::encoded(201, accepted, request.to_string().into())
+    call.output.document(201, request.to_string().into()).await
 }
 
 /// Looks up what the token is to be bound to.

@@ -89,7 +89,6 @@ pub(crate) type Change<'a> = dyn Fn(&Before<'_>) -> Answer<Value> + Send + Sync 
 /// PUT.
 pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
-        call.accepted()?;
         let (version, options, key) = (call.target.resource, call.write_options(Way::Update)?, call.key());
         let decoded = codec::decode(version, call.content_type(), &call.body)?;
         let mut value = accept_fields(decoded, &options)?;
@@ -113,7 +112,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             Ok(value)
         };
         let (code, object) = modify_or_create(server, &key, part, &options, &make).await?;
-        call.answer(code, &object)
+        call.answer(code, &object).await
     })
 }
 

@@ -122,6 +122,8 @@ async fn clients_that_take_nothing_else_get_protobuf() {
     let frames = frames(&watch.bytes);
     assert!(frames[0].starts_with(b"\x0a\x05ADDED") && frames[1].starts_with(b"\x0a\x08BOOKMARK"), "{frames:?}");
     assert_eq!(get(&it, "/apis", &ask).await.code, 406, "there is no such message");
+    let events = get(&it, "/apis/events.k8s.io/v1/events", &ask).await;
+    assert!(events.bytes.starts_with(b"k8s\0\x0a\x1d\x0a\x10events.k8s.io/v1\x12\x09EventList"), "{:?}", events.bytes);
     it.stop().await;
 }
 
@@ -138,13 +140,18 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
 
 #[tokio::test]
 async fn changes_that_come_together_are_all_seen() {
-    const KINDS: [&str; 3] = ["application/vnd.kubernetes.protobuf", "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", TABLE];
-    const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
+    const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+    let kinds = [
+        PROTOBUF,
+        &format!("{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"),
+        "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+        "application/json;as=Table;g=meta.k8s.io;v=v1beta1",
+    ];
     let it = start().await;
     let before = it.create(CONFIG_MAPS, config_map("before")).await.ok();
     let path = format!("/api/v1/configmaps?watch=true&resourceVersion={}", before["metadata"]["resourceVersion"].as_str().unwrap());
     let mut watches = Vec::new();
-    for accept in KINDS {
+    for accept in kinds {
         let request = http::Request::get(&path).header("accept", accept).body(Bytes::new()).unwrap();
         watches.push((accept, it.server.transport().send(request).await.unwrap().into_body()));
     }
@@ -155,7 +162,7 @@ async fn changes_that_come_together_are_all_seen() {
         let (mut seen, mut bytes) = (0, Vec::new());
         while seen < 3 {
             bytes.extend_from_slice(&body.next().await.unwrap().unwrap());
-            seen = if accept == KINDS[0] { frames(&bytes).len() } else { bytes.split_inclusive(|it| *it == b'\n').count() };
+            seen = if accept.starts_with(PROTOBUF) { frames(&bytes).len() } else { bytes.split_inclusive(|it| *it == b'\n').count() };
             assert!(!bytes.is_empty(), "events got lost: {accept}");
         }
         assert_eq!(seen, 3, "{accept}");

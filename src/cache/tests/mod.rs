@@ -4,6 +4,7 @@ mod concurrent;
 mod model;
 
 use super::*;
+use crate::codec::{EventFormat, MetaVersion};
 use crate::object::resource;
 
 /// A pod with a few selectable properties.
@@ -194,6 +195,31 @@ fn everybody_is_sent_the_same_lines() {
         seen.extend(lines(&mut watch));
         assert_eq!(seen, expected[after as usize - 1..]);
         assert_eq!(watch.revision(), revision);
+    }
+}
+
+/// Converted frames are made once, too.
+#[test]
+fn those_who_want_the_same_form_share_its_frames() {
+    let cache = Cache::new(1_000);
+    cache.apply(vec![], 1);
+    let formats = [
+        EventFormat { metadata: Some(MetaVersion::V1), ..EventFormat::default() },
+        EventFormat { metadata: Some(MetaVersion::V1), protobuf: true, ..EventFormat::default() },
+    ];
+    let watch = |format: &EventFormat| cache.watch(&resource::POD, Query::default(), 1).unwrap().in_format(*format);
+    let (mut first, mut second) = (formats.each_ref().map(watch), formats.each_ref().map(watch));
+    cache.apply(vec![put(pod("a", "x", "web", "n1", "o", 2)), put(pod("a", "y", "web", "n1", "o", 3))], 3);
+    let frames = |watch: &mut Watch| -> Vec<(*const u8, Bytes)> {
+        let frames = watch.try_frames().unwrap();
+        frames.into_iter().filter_map(|it| if let Frame::Events(it, _) = it { Some((it.as_ptr(), it)) } else { None }).collect()
+    };
+    for ((first, second), format) in first.iter_mut().zip(&mut second).zip(formats) {
+        let made = frames(first);
+        assert_eq!(made.len(), 2, "{format:?}");
+        assert_eq!(made, frames(second), "{format:?}");
+        let object = cache.get(&resource::POD, "a", "y").unwrap();
+        assert_eq!(made[1].1, format.event("ADDED", &object));
     }
 }
 

@@ -11,37 +11,43 @@ use crate::object::schema::{self, Shape, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
-/// An object, a list or a status as the body of an answer; `None` for what has no message.
+/// An object or a status as the body of an answer; `None` for what has no message.
 pub fn protobuf(json: &[u8]) -> Option<Bytes> {
     let value: Value = serde_json::from_slice(json).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
     let (api_version, kind) = (text("apiVersion")?, text("kind")?);
-    let message = root(api_version, kind, &value)?;
+    Some(envelope(api_version, kind, &root(api_version, kind, &value)?))
+}
+
+/// A list of objects of one kind as the body of an answer, out of their JSON and that of its metadata.
+pub fn protobuf_list<'a>(api_version: &str, kind: &str, metadata: &str, items: impl Iterator<Item = &'a [u8]>) -> Option<Bytes> {
+    let mut out = Vec::new();
+    bytes(1, &message(schema::get(&format!("{META}.ListMeta"))?, &serde_json::from_str(metadata).ok()?), &mut out);
+    for item in items {
+        bytes(2, &root(api_version, kind, &serde_json::from_slice(item).ok()?)?, &mut out);
+    }
+    Some(envelope(api_version, &format!("{kind}List"), &out))
+}
+
+fn envelope(api_version: &str, kind: &str, message: &[u8]) -> Bytes {
     let mut head = Vec::new();
     bytes(1, api_version.as_bytes(), &mut head);
     bytes(2, kind.as_bytes(), &mut head);
     let mut body = MAGIC.to_vec();
     bytes(1, &head, &mut body);
-    bytes(2, &message, &mut body);
+    bytes(2, message, &mut body);
     // What Go always writes, and some readers want: no further encoding of the content.
     bytes(3, b"", &mut body);
     bytes(4, b"", &mut body);
-    Some(body.into())
+    body.into()
 }
 
-/// A watch's line, `{"type":…,"object":…}`, as a frame of a watch in protobuf: behind its length in four bytes.
-pub fn protobuf_event(json: &[u8]) -> Option<Bytes> {
-    #[derive(serde::Deserialize)]
-    struct Event<'a> {
-        r#type: &'a str,
-        #[serde(borrow)]
-        object: &'a serde_json::value::RawValue,
-    }
-    let event: Event<'_> = serde_json::from_slice(json).ok()?;
+/// An event of a watch, behind its length in four bytes: of this type, and about what has this JSON.
+pub fn protobuf_event(kind: &str, json: &[u8]) -> Option<Bytes> {
     let mut embedded = Vec::new();
-    bytes(1, &protobuf(event.object.get().as_bytes())?, &mut embedded);
+    bytes(1, &protobuf(json)?, &mut embedded);
     let mut message = Vec::new();
-    bytes(1, event.r#type.as_bytes(), &mut message);
+    bytes(1, kind.as_bytes(), &mut message);
     bytes(2, &embedded, &mut message);
     let length = u32::try_from(message.len()).ok()?;
     Some([&length.to_be_bytes()[..], &message].concat().into())
@@ -51,24 +57,11 @@ fn root(api_version: &str, kind: &str, value: &Value) -> Option<Vec<u8>> {
     if let Some(known) = schema::of_kind(api_version, kind) {
         return Some(message(known, value));
     }
-    let mut out = Vec::new();
-    let mut part = |number, name: &str, value: &Value| {
-        bytes(number, &message(schema::get(name)?, value), &mut out);
-        Some(())
-    };
-    match (kind, value.get("items").and_then(Value::as_array)) {
-        ("PartialObjectMetadata", _) => part(1, &format!("{META}.ObjectMeta"), &value["metadata"])?,
-        // Every list is made alike.
-        (_, Some(items)) => {
-            part(1, &format!("{META}.ListMeta"), &value["metadata"])?;
-            let item_kind = kind.strip_suffix("List")?;
-            items.iter().try_for_each(|item| {
-                bytes(2, &root(api_version, item_kind, item)?, &mut out);
-                Some(())
-            })?;
-        }
-        _ => return None,
+    if kind != "PartialObjectMetadata" {
+        return None;
     }
+    let mut out = Vec::new();
+    bytes(1, &message(schema::get(&format!("{META}.ObjectMeta"))?, &value["metadata"]), &mut out);
     Some(out)
 }
 
@@ -167,8 +160,6 @@ fn varint(number: u32, value: u64, into: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::codec::{decode_kind, fitting};
     use crate::object::resource::ALL;
@@ -193,12 +184,11 @@ mod tests {
     /// As `k8s.io/apimachinery` 0.33 reads them.
     #[test]
     fn bytes_on_the_wire() {
-        let pods =
-            json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "7"}, "items": [{"metadata": {"name": "a"}}]});
+        let pod: &[u8] = br#"{"metadata": {"name": "a"}}"#;
         let expected = b"k8s\0\x0a\x0d\x0a\x02v1\x12\x07PodList\x12\x0c\x0a\x03\x12\x017\x12\x05\x0a\x03\x0a\x01a\x1a\0\x22\0";
-        assert_eq!(&protobuf(pods.to_string().as_bytes()).unwrap()[..], expected);
-        let event = json!({"type": "ADDED", "object": {"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {}}});
-        let frame = protobuf_event(event.to_string().as_bytes()).unwrap();
+        assert_eq!(&protobuf_list("v1", "Pod", r#"{"resourceVersion":"7"}"#, [pod].into_iter()).unwrap()[..], expected);
+        let metadata = br#"{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": {}}"#;
+        let frame = protobuf_event("ADDED", metadata).unwrap();
         assert_eq!(frame[..4], u32::try_from(frame.len() - 4).unwrap().to_be_bytes());
         assert!(frame[4..].starts_with(b"\x0a\x05ADDED\x12"));
         assert_eq!(protobuf(br#"{"kind": "Table", "apiVersion": "meta.k8s.io/v1"}"#), None);

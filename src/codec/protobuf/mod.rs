@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 
 pub(super) use decode::open;
-pub use encode::{protobuf, protobuf_event};
+pub use encode::{protobuf, protobuf_event, protobuf_list};
 
 /// Before every message that is a body: `k8s` and a zero. The message is a `runtime.Unknown` with the object in it.
 const MAGIC: &[u8] = b"k8s\0";

@@ -23,11 +23,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
 
 use self::row::Row;
+use super::metadata::{MetaVersion, write_partial_metadata};
 use super::version::in_version;
 use crate::object::{Object, ResourceRef};
 
@@ -88,9 +87,11 @@ const AGE: Column = Column::text("Age", "Time since the object was created.");
 struct Printer {
     resource: ResourceRef,
     columns: &'static [Column],
-    /// Appends a cell for each column, or fails before the first.
-    cells: fn(&Object, &mut Row<'_>) -> serde_json::Result<()>,
+    cells: Cells,
 }
+
+/// Appends a cell for each column, or fails before the first.
+type Cells = fn(&Object, &mut Row<'_>) -> serde_json::Result<()>;
 
 /// Fills a row from the object's typed form.
 fn typed<T: DeserializeOwned + Any + Send + Sync>(
@@ -145,46 +146,67 @@ fn printer(resource: ResourceRef) -> Option<&'static Printer> {
     .find(|it| it.resource == resource.storage())
 }
 
-/// A `meta.k8s.io/v1` Table of these objects. `list_metadata` is the JSON of the list's `metadata`; `now` is what ages are counted to.
-/// Only the first table of a watch has columns.
-pub fn table(
+/// Writes tables of one resource: the head, its rows with a comma between them, the end.
+#[derive(Debug)]
+pub struct TableWriter {
     resource: ResourceRef,
-    objects: &[Arc<Object>],
+    printer: (&'static [Column], Cells),
+    version: MetaVersion,
     include: IncludeObject,
-    list_metadata: &str,
-    with_columns: bool,
     now: Timestamp,
-) -> Bytes {
-    let (columns, cells) = printer(resource).map_or((PLAIN, plain as _), |it| (it.columns, it.cells));
-    let mut out = Vec::with_capacity(1024 + 512 * objects.len());
-    out.extend_from_slice(br#"{"kind":"Table","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    out.extend_from_slice(list_metadata.as_bytes());
-    out.extend_from_slice(br#","columnDefinitions":"#);
-    if with_columns {
-        write_columns(&mut out, columns);
-    } else {
-        out.extend_from_slice(b"null");
+}
+
+impl TableWriter {
+    /// What closes a table.
+    pub const END: &[u8] = b"]}";
+
+    /// `now` is what ages are counted to.
+    pub fn new(resource: ResourceRef, version: MetaVersion, include: IncludeObject, now: Timestamp) -> Self {
+        let printer = printer(resource).map_or((PLAIN, plain as Cells), |it| (it.columns, it.cells));
+        Self { resource, printer, version, include, now }
     }
-    out.extend_from_slice(br#","rows":["#);
-    for (at, object) in objects.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
+
+    /// `metadata` is the JSON of the list's. Only the first table of a watch has columns.
+    pub fn head(&self, metadata: &str, with_columns: bool, out: &mut Vec<u8>) {
+        let head = format!(r#"{{"kind":"Table","apiVersion":"{}","metadata":{metadata},"columnDefinitions":"#, self.version.api_version());
+        out.extend_from_slice(head.as_bytes());
+        if with_columns {
+            write_columns(out, self.printer.0);
+        } else {
+            out.extend_from_slice(b"null");
         }
-        let mut row = Row::start(&mut out, object, now);
-        if cells(&in_version(object, resource.storage()), &mut row).is_err() {
+        out.extend_from_slice(br#","rows":["#);
+    }
+
+    pub fn row(&self, object: &Arc<Object>, out: &mut Vec<u8>) {
+        let (columns, cells) = self.printer;
+        let mut row = Row::start(out, object, self.now);
+        if cells(&in_version(object, self.resource.storage()), &mut row).is_err() {
             row.unreadable(object.name(), columns.len());
         }
         row.finish();
         out.extend_from_slice(br#","object":"#);
-        match include {
+        match self.include {
             IncludeObject::None => out.extend_from_slice(b"null"),
-            IncludeObject::Metadata => write_partial(&mut out, object),
+            IncludeObject::Metadata => write_partial_metadata(object, self.version, out),
             IncludeObject::Object => out.extend_from_slice(object.body()),
         }
         out.push(b'}');
     }
-    out.extend_from_slice(b"]}");
-    Bytes::from(out)
+
+    /// A whole table.
+    pub fn table(&self, objects: &[Arc<Object>], metadata: &str, with_columns: bool) -> Bytes {
+        let mut out = Vec::with_capacity(1024 + 512 * objects.len());
+        self.head(metadata, with_columns, &mut out);
+        for (at, object) in objects.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            self.row(object, &mut out);
+        }
+        out.extend_from_slice(Self::END);
+        out.into()
+    }
 }
 
 fn write_columns(out: &mut Vec<u8>, columns: &[Column]) {
@@ -199,44 +221,6 @@ fn write_columns(out: &mut Vec<u8>, columns: &[Column]) {
         out.extend_from_slice(definition.to_string().as_bytes());
     }
     out.push(b']');
-}
-
-/// The `PartialObjectMetadata` of an object.
-pub fn partial_metadata(object: &Object) -> Bytes {
-    let mut out = Vec::with_capacity(512);
-    write_partial(&mut out, object);
-    Bytes::from(out)
-}
-
-/// A `PartialObjectMetadataList` of these objects. `list_metadata` is the JSON of the list's `metadata`.
-pub fn partial_metadata_list(objects: &[Arc<Object>], list_metadata: &str) -> Bytes {
-    let mut out = Vec::with_capacity(128 + 512 * objects.len());
-    out.extend_from_slice(br#"{"kind":"PartialObjectMetadataList","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    out.extend_from_slice(list_metadata.as_bytes());
-    out.extend_from_slice(br#","items":["#);
-    for (at, object) in objects.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_partial(&mut out, object);
-    }
-    out.extend_from_slice(b"]}");
-    Bytes::from(out)
-}
-
-fn write_partial(out: &mut Vec<u8>, object: &Object) {
-    #[derive(Deserialize)]
-    struct Whole<'a> {
-        #[serde(borrow)]
-        metadata: &'a RawValue,
-    }
-    out.extend_from_slice(br#"{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":"#);
-    match serde_json::from_slice::<Whole<'_>>(object.body()) {
-        Ok(whole) => out.extend_from_slice(whole.metadata.get().as_bytes()),
-        // An object has metadata: it was parsed to make it one.
-        Err(_) => out.extend_from_slice(b"{}"),
-    }
-    out.push(b'}');
 }
 
 #[cfg(test)]
