@@ -14,8 +14,6 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Empty for the object itself.
     pub(crate) subresource: String,
-    /// What follows the subresource (which only `proxy` has), with its leading slash.
-    pub(crate) rest: String,
     /// The path began with `watch/`, the older way to ask for a watch.
     pub(crate) watch: bool,
 }
@@ -72,21 +70,21 @@ fn target(group: &str, version: &str, segments: &[&str]) -> Option<Target> {
         [plural, tail @ ..] => (find(plural)?, String::new(), tail),
         [] => return None,
     };
-    let target = |name: &str, subresource: &str, rest: &[&str]| Target {
+    let target = |name: &str, subresource: &str| Target {
         resource,
         namespace: namespace.clone(),
         name: unescape(name),
         subresource: subresource.to_owned(),
-        rest: rest.iter().flat_map(|it| ["/", it]).collect(),
         watch,
     };
     match tail {
-        [] => Some(target("", "", &[])),
+        [] => Some(target("", "")),
         // One object of a namespaced resource lies in a namespace.
         _ if resource.namespaced && namespace.is_empty() => None,
-        [name] => Some(target(name, "", &[])),
-        [name, subresource] => resource.subresource(subresource).map(|_| target(name, subresource, &[])),
-        [name, "proxy", rest @ ..] => resource.subresource("proxy").map(|_| target(name, "proxy", rest)),
+        [name] => Some(target(name, "")),
+        [name, subresource] => resource.subresource(subresource).map(|_| target(name, subresource)),
+        // What follows is the business of whoever is reached.
+        [name, "proxy", ..] => resource.subresource("proxy").map(|_| target(name, "proxy")),
         _ => None,
     }
 }
@@ -102,7 +100,6 @@ mod tests {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
             subresource: subresource.to_owned(),
-            rest: String::new(),
             watch: false,
         })
     }
@@ -150,7 +147,7 @@ mod tests {
     #[test]
     fn proxies_and_old_watches() {
         let Route::Target(proxy) = parse("/api/v1/namespaces/a/services/http:web:80/proxy/x/y") else { panic!() };
-        assert_eq!((proxy.resource, proxy.name.as_str(), proxy.rest.as_str()), (&SERVICE, "http:web:80", "/x/y"));
+        assert_eq!((proxy.resource, proxy.name.as_str(), proxy.subresource.as_str()), (&SERVICE, "http:web:80", "proxy"));
         let Route::Target(watch) = parse("/api/v1/watch/namespaces/a/pods/web") else { panic!() };
         assert!(watch.watch);
         assert_eq!((watch.namespace.as_str(), watch.name.as_str()), ("a", "web"));

@@ -212,11 +212,6 @@ impl Status {
         Self::failure(410, "Expired", message)
     }
 
-    pub fn method_not_supported(resource: ResourceRef, verb: &str) -> Self {
-        Self::failure(405, "MethodNotAllowed", format!("{verb} is not supported on resources of kind {:?}", resource.qualified()))
-            .about(resource, "")
-    }
-
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let mut status = Self::failure(429, "TooManyRequests", message);
         status.details = Some(Details { retry_after_seconds: Some(retry_after_seconds), ..Details::default() });

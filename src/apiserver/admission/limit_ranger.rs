@@ -15,7 +15,7 @@ use crate::util::quantity::Quantity;
 const TOLD: &str = "kubernetes.io/limit-ranger";
 
 /// Gives containers the requests and limits that their namespace's limit ranges have for those who say nothing.
-pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) -> Answer<()> {
+pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) {
     if review.creates("pods") {
         let mut set = Vec::new();
         for range in ranges(server, review) {
@@ -26,7 +26,6 @@ pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) ->
             json::entry_map(json::metadata(object), "annotations").insert(TOLD.to_owned(), told.into());
         }
     }
-    Ok(())
 }
 
 /// Refuses pods and claims outside the bounds.

@@ -137,7 +137,7 @@ impl Chain {
     pub(crate) async fn admit(&self, server: &Server, review: &Review<'_>, object: &mut Value) -> Answer<()> {
         for plugin in &self.plugins {
             match plugin {
-                Plugin::LimitRanger => limit_ranger::admit(server, review, object)?,
+                Plugin::LimitRanger => limit_ranger::admit(server, review, object),
                 Plugin::ServiceAccount => service_account::admit(server, review, object).await?,
                 Plugin::NamespaceLifecycle => namespace_lifecycle::check(server, review).await?,
                 Plugin::Priority => priority::admit(server, review, object)?,
