@@ -9,29 +9,44 @@ use super::query::Query;
 use super::respond::{self, Response};
 use crate::util::version;
 
-/// Whether the server has done what it must before it serves.
+/// What a server does before it serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The cache holds what the store does, and follows it.
+    Cache,
+    /// The addresses and ports of services are claimed.
+    Addresses,
+    /// What every cluster has is there.
+    Objects,
+}
+
+/// How far the start has come.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    ready: AtomicBool,
+    done: [AtomicBool; 3],
 }
 
 impl Health {
-    pub(crate) fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    pub(crate) fn set_done(&self, step: Step) {
+        self.done[step as usize].store(true, Ordering::Relaxed);
+    }
+
+    fn is_done(&self, step: Step) -> bool {
+        self.done[step as usize].load(Ordering::Relaxed)
     }
 }
 
 /// A store that does not answer for this long is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What has been done before a server is ready, as Kubernetes calls what it has of it.
-const STARTED: [&str; 7] = [
-    "poststarthook/generic-apiserver-start-informers",
-    "poststarthook/priority-and-fairness-filter",
-    "poststarthook/start-system-namespaces-controller",
-    "poststarthook/start-service-ip-repair-controllers",
-    "poststarthook/scheduling/bootstrap-system-priority-classes",
-    "poststarthook/bootstrap-controller",
-    "poststarthook/start-kubernetes-service-cidr-controller",
+/// Those hooks of Kubernetes' start that stand for something here, with the step that does it; what is there from the beginning has none.
+const STARTED: [(&str, Option<Step>); 7] = [
+    ("poststarthook/generic-apiserver-start-informers", Some(Step::Cache)),
+    ("poststarthook/priority-and-fairness-filter", None),
+    ("poststarthook/start-system-namespaces-controller", Some(Step::Objects)),
+    ("poststarthook/start-service-ip-repair-controllers", Some(Step::Addresses)),
+    ("poststarthook/scheduling/bootstrap-system-priority-classes", Some(Step::Objects)),
+    ("poststarthook/bootstrap-controller", Some(Step::Objects)),
+    ("poststarthook/start-kubernetes-service-cidr-controller", Some(Step::Objects)),
 ];
 
 /// What is checked, and by what names.
@@ -41,7 +56,7 @@ fn checks(endpoint: &str) -> Option<impl Iterator<Item = &'static str> + Clone> 
         "readyz" => (&["ping", "log", "etcd", "etcd-readiness", "informer-sync"], &["shutdown"]),
         _ => return None,
     };
-    Some(before.iter().copied().chain(STARTED).chain(after.iter().copied()))
+    Some(before.iter().copied().chain(STARTED.map(|(name, _)| name)).chain(after.iter().copied()))
 }
 
 pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Option<Response> {
@@ -97,11 +112,12 @@ pub(crate) async fn store(server: &Server) -> Result<(), String> {
 async fn run(server: &Server, check: &str) -> Result<(), String> {
     match check {
         "etcd" | "etcd-readiness" => store(server).await,
-        _ if (check == "informer-sync" || STARTED.contains(&check)) && !server.health.ready.load(Ordering::Relaxed) => {
-            Err("not finished".to_owned())
-        }
         "shutdown" if server.tasks.shutdown().is_cancelled() => Err("process is shutting down".to_owned()),
-        _ => Ok(()),
+        _ => {
+            let step = STARTED.iter().find(|(name, _)| *name == check).and_then(|(_, step)| *step);
+            let step = if check == "informer-sync" { Some(Step::Cache) } else { step };
+            if step.is_none_or(|it| server.health.is_done(it)) { Ok(()) } else { Err("not finished".to_owned()) }
+        }
     }
 }
 
@@ -113,6 +129,7 @@ fn indented(body: &serde_json::Value) -> Response {
 fn page(server: &Server, path: &str) -> Option<Response> {
     match path {
         "version" => {
+            let platform = format!("{}/{}", std::env::consts::OS, version::architecture());
             let fields = [
                 ("major", version::MAJOR),
                 ("minor", version::MINOR),
@@ -121,12 +138,12 @@ fn page(server: &Server, path: &str) -> Option<Response> {
                 ("minCompatibilityMajor", version::MAJOR),
                 ("minCompatibilityMinor", version::PREVIOUS_MINOR),
                 ("gitVersion", version::KUBERNETES),
-                ("gitCommit", ""),
-                ("gitTreeState", "clean"),
-                ("buildDate", "1970-01-01T00:00:00Z"),
+                ("gitCommit", version::COMMIT),
+                ("gitTreeState", version::TREE_STATE),
+                ("buildDate", version::SOURCE_DATE),
                 ("goVersion", ""),
                 ("compiler", "rustc"),
-                ("platform", "linux/amd64"),
+                ("platform", &platform),
             ];
             // In this order, which a JSON tree would not keep.
             let lines = fields.map(|(name, value)| format!("  \"{name}\": \"{value}\"")).join(",\n");

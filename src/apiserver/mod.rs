@@ -44,6 +44,7 @@ pub use admission::DEFAULT_PLUGINS;
 use anyhow::Context;
 use parking_lot::Mutex;
 
+use self::health::Step;
 use crate::cache::Cache;
 use crate::client::Transport;
 use crate::object::Status;
@@ -215,17 +216,19 @@ impl ApiServer {
         });
         let revision = feed::load(server).await.context("loading the cache from the store")?;
         server.tasks.spawn("feeding the cache", feed::follow(server.clone(), revision));
+        server.health.set_done(Step::Cache);
         let tokens = tokens::Tokens::load(server).await.context("the key of service accounts")?;
         let _ = server.tokens.set(tokens);
         allocate::adopt(server).await.context("claiming the addresses of services")?;
+        server.health.set_done(Step::Addresses);
         bootstrap::run(server).await.context("making the objects that every cluster has")?;
+        server.health.set_done(Step::Objects);
         server.tasks.spawn("the endpoints of the API server", bootstrap::maintain(server.clone()));
         server.tasks.spawn("repairing service addresses", allocate::repair(server.clone()));
         for listener in std::mem::take(&mut *self.listeners.lock()) {
             let listener = tokio::net::TcpListener::from_std(listener).context("serving a bound address")?;
             server.tasks.spawn("serving", serve::serve(server.clone(), listener));
         }
-        server.health.set_ready();
         Ok(())
     }
 

@@ -150,7 +150,7 @@ impl Reporter {
         let mut labels: BTreeMap<String, String> = [
             ("kubernetes.io/hostname".to_owned(), config.node_name.clone()),
             ("kubernetes.io/os".to_owned(), std::env::consts::OS.to_owned()),
-            ("kubernetes.io/arch".to_owned(), architecture().to_owned()),
+            ("kubernetes.io/arch".to_owned(), version::architecture().to_owned()),
         ]
         .into();
         let attributes = registration.agent.as_ref().map(|agent| agent.attributes.as_slice()).unwrap_or_default();
@@ -214,7 +214,7 @@ impl Reporter {
             "conditions": conditions,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.port}},
             "nodeInfo": {
-                "architecture": architecture(),
+                "architecture": version::architecture(),
                 "operatingSystem": std::env::consts::OS,
                 "kernelVersion": line("/proc/sys/kernel/osrelease"),
                 "osImage": version.os_image,
@@ -256,15 +256,6 @@ impl Reporter {
 /// RFC 3339 with whole seconds.
 fn seconds(at: Timestamp) -> String {
     format!("{at:.0}")
-}
-
-/// As Kubernetes names it.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 fn line(path: &str) -> String {

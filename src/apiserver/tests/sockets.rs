@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 
 use super::super::{ApiServer, Config};
 use super::{CONFIG_MAPS, Fixture, config_map, start, start_with};
+use crate::store::embedded::{self, Embedded};
+use crate::supervise::Supervisor;
 use crate::util::product::KUBERNETES;
 
 pub(super) async fn raw(it: &Fixture, request: &[u8]) -> String {
@@ -37,6 +39,8 @@ async fn http_1_on_a_socket() {
         let answer = raw(&it, format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").as_bytes()).await;
         assert_eq!(answer.starts_with("HTTP/1.1 200 OK\r\n"), found, "{path}: {answer}");
     }
+    let platform = format!("\"platform\": \"{}/{}\"", std::env::consts::OS, crate::util::version::architecture());
+    assert!(version.contains(&platform), "{version}");
     let missing = raw(&it, b"GET /none HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(missing.contains(" 404 ") && missing.ends_with("404 page not found\n"), "{missing}");
     it.stop().await;
@@ -293,4 +297,30 @@ async fn a_watch_over_a_websocket() {
     missing.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 400", "what is refused is refused in HTTP");
     it.stop().await;
+}
+
+/// Each check says how far its own step has come.
+#[tokio::test]
+async fn a_server_that_has_not_started_is_not_ready() {
+    let (dir, supervisor) = (tempfile::tempdir().unwrap(), Supervisor::default());
+    let config = Config::new(KUBERNETES, "127.0.0.1:0".parse().unwrap(), "10.10.10.0/24".parse().unwrap());
+    let server = ApiServer::build(config, Embedded::open(embedded::Config::new(dir.path())).unwrap()).unwrap();
+    let ask = async |path: &str| {
+        let response = server.transport().send(http::Request::get(path).body("".into()).unwrap()).await.unwrap();
+        response.status().as_u16()
+    };
+    const PATHS: [&str; 4] = [
+        "/readyz",
+        "/readyz/informer-sync",
+        "/livez/poststarthook/bootstrap-controller",
+        "/livez/poststarthook/priority-and-fairness-filter",
+    ];
+    let before = [ask(PATHS[0]).await, ask(PATHS[1]).await, ask(PATHS[2]).await, ask(PATHS[3]).await];
+    assert_eq!(before, [500, 500, 500, 200]);
+    server.start(&supervisor).await.unwrap();
+    for path in PATHS {
+        assert_eq!(ask(path).await, 200, "{path}");
+    }
+    supervisor.shutdown().cancel();
+    supervisor.wait(Duration::from_secs(10)).await.unwrap();
 }
