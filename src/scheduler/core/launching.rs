@@ -98,7 +98,7 @@ impl Core {
                 // An executor of another version or configuration. It is shut down after its last pod has ended.
                 let ours = id.value.ends_with(&format!("_{}", self.settings.rules.product.executor_id_suffix));
                 if ours && self.gate.is_none() && !self.reconciler.is_running() && !self.tasks.any_on(agent) {
-                    tracing::info!("executor {id} on agent {agent} is outdated and has no pods, it is shut down");
+                    tracing::info!("executor {id} on agent {agent} is outdated and has no pods; shutting it down");
                     self.call(Call::shutdown(id.clone(), offer.agent_id.clone()));
                 }
                 None

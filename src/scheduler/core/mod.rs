@@ -243,7 +243,7 @@ impl Core {
     /// Does all due work and returns the actions.
     pub fn act(&mut self, now: Duration) -> Vec<Action> {
         if self.gate.as_ref().and_then(|gate| gate.until).is_some_and(|until| now >= until) {
-            tracing::warn!("Mesos has not said which tasks it has in time, launching pods all the same");
+            tracing::warn!("Mesos has not reported its tasks in time; launching pods anyway");
             self.gate = None;
         }
         self.give_up_claims(now);
@@ -367,7 +367,7 @@ impl Core {
                     }
                 }
             }
-            other => tracing::debug!("nothing to do for {other:?} from the Mesos master"),
+            other => tracing::debug!("ignoring {other:?} from the Mesos master"),
         }
     }
 

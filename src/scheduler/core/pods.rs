@@ -89,7 +89,7 @@ impl Core {
     fn adopt_bound(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
         let binding = facts.binding;
         let (Some(host), Some(id), Some(agent), Some(offer)) = (binding.host, binding.task, binding.agent, binding.offer) else {
-            tracing::warn!("pod {} is bound without saying to which task, it is deleted", facts.name);
+            tracing::warn!("pod {} is bound but names no task; deleting it", facts.name);
             return self.delete_pod(&facts.name, &facts.uid, None);
         };
         let task = Task {

@@ -164,7 +164,7 @@ impl Core {
         let name = waiting.name.clone();
         let waiting = self.queue.remove(&name).expect("it waits");
         let host = self.agents.get(&*agent.value).cloned().unwrap_or_else(|| "".into());
-        tracing::info!("task {id}: it is that of pod {name}, launched earlier");
+        tracing::info!("task {id} is that of pod {name}, launched earlier");
         self.spread.add(waiting.owner.as_deref(), &host);
         self.storage.launched(&name);
         self.tasks.insert(Task {
@@ -192,7 +192,7 @@ impl Core {
         if !alive || self.has_unbound_twin(&status.task_id.value) {
             return;
         }
-        tracing::warn!("task {} belongs to no pod, it is killed", status.task_id);
+        tracing::warn!("task {} belongs to no pod; killing it", status.task_id);
         self.call(Call::kill(status.task_id.clone(), status.agent_id.clone(), None));
     }
 

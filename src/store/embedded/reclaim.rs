@@ -58,7 +58,7 @@ impl Reclaim {
         let work = move || match replace(&log, &old, id, &stopped) {
             Ok(sealed) => sealed,
             Err(error) => {
-                tracing::warn!("{}: giving back room: {error}", log.dir().display());
+                tracing::warn!("{}: reclaiming space: {error}", log.dir().display());
                 None
             }
         };
