@@ -92,15 +92,15 @@ const FLAGS: &[Flag] = &[
         "root-ca-file",
         Kind::Text,
         "",
-        "Certificates (PEM) published to every namespace as ConfigMap kube-root-ca.crt, by which pods verify the API server; without it there is \
-         no such ConfigMap",
+        "Certificates (PEM) published to every namespace as ConfigMap kube-root-ca.crt, by which pods verify the API server; without it \
+         there is no such ConfigMap",
     ),
     Flag::new(
         "service-account-private-key-file",
         Kind::Text,
         "",
-        "Private key (PEM) that signs tokens in secrets of the type kubernetes.io/service-account-token, the same as the API servers'; without \
-         it these secrets get no token",
+        "Private key (PEM) that signs tokens in secrets of the type kubernetes.io/service-account-token, the same as the API servers'; \
+         without it these secrets get no token",
     ),
     Flag::new("leader-elect", Kind::Bool, "true", "Run leader election: only one of several controller managers is active"),
     Flag::new("leader-elect-lease-duration", Kind::Duration, "15s", "How long the others wait for a leader that does not renew its lease"),
