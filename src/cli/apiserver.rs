@@ -44,7 +44,7 @@ const FLAGS: &[Flag] = &[
         "service-account-signing-key-file",
         Kind::Text,
         "",
-        "Private key (PEM, RSA or ECDSA) that signs service account tokens; default: one that the API servers generate and keep in the store",
+        "Private key (PEM, RSA or ECDSA) that signs service account tokens; default: a key that API servers keep in the store",
     ),
     Flag::new("service-account-key-file", Kind::List, "", "More keys (PEM) that verify service account tokens, besides the signing key"),
     Flag::new(
