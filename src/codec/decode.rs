@@ -497,6 +497,18 @@ mod tests {
         assert!(decoded.strict_errors.is_empty());
     }
 
+    /// A number that is read a little differently each time would change with every write of its object.
+    #[test]
+    fn numbers_come_back_as_they_are_written() {
+        for number in ["5.5555555555549995e+35", "1.7976931348623157e308", "5e-324", "0.1", "123456789.12345679"] {
+            let body = format!(r#"{{"apiVersion":"apps/v1","kind":"ControllerRevision","data":{number}}}"#);
+            let once = decoded(&resource::CONTROLLER_REVISION, &body).unwrap().value;
+            let again = decoded(&resource::CONTROLLER_REVISION, &once.to_string()).unwrap().value;
+            assert_eq!(again, once);
+            assert_eq!(once["data"].as_f64(), Some(number.parse().unwrap()));
+        }
+    }
+
     #[test]
     fn amounts_of_resources_are_no_finer_than_thousandths() {
         let body = json!({"metadata": {"name": "a"}, "spec": {
