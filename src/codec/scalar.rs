@@ -32,24 +32,53 @@ pub(super) fn string(shape: &Shape, text: String) -> Result<Value, Option<String
     }
 }
 
-/// The canonical form of a quantity, so that equal amounts are equal texts.
+/// A quantity as Kubernetes writes it: in its canonical form, but for what is written in another one that Kubernetes takes for it.
 ///
 /// # Errors
 /// What is wrong with the text.
 pub(super) fn quantity(text: &str) -> Result<Value, String> {
-    match text.trim().parse::<Quantity>() {
-        Ok(quantity) => Ok(Value::String(quantity.to_string())),
+    let text = text.trim();
+    match text.parse::<Quantity>() {
+        Ok(quantity) => {
+            let canonical = quantity.to_string();
+            Ok(Value::String(if canonical != text && is_kept(text) { text.to_owned() } else { canonical }))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
 
+/// Whether a quantity stays as it is written: one that Kubernetes can read as a whole number of one of the units, and that it does not look at
+/// closely enough to see that it would write it otherwise.
+fn is_kept(text: &str) -> bool {
+    let digits = |text: &str| text.len() - text.trim_start_matches(|it: char| it.is_ascii_digit()).len();
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, rest) = unsigned.split_at(digits(unsigned));
+    let whole = whole.trim_start_matches('0');
+    let (fraction, unit) = rest.strip_prefix('.').map_or(("", rest), |it| it.split_at(digits(it)));
+    let length = whole.len() + fraction.len();
+    if let Some(power) = ["Ki", "Mi", "Gi", "Ti", "Pi", "Ei"].iter().position(|it| *it == unit) {
+        let precise = whole.len() + (power + 1) * 3 < 15;
+        return fraction.is_empty() && precise && whole.parse::<u64>().is_ok_and(|it| it % 8 != 0);
+    }
+    let exponent = match ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"].iter().position(|it| *it == unit) {
+        Some(at) => 3 * at as i64 - 9,
+        None => match unit.strip_prefix(['e', 'E']).map(str::parse) {
+            Some(Ok(exponent)) => exponent,
+            _ => return false,
+        },
+    };
+    let scale = exponent.saturating_sub(fraction.len() as i64);
+    let ends_in_zeros = fraction.bytes().rev().chain(whole.bytes().rev()).take(3).all(|it| it == b'0') && length >= 3;
+    !whole.is_empty() && length <= 18 && scale >= -9 && scale % 3 == 0 && !ends_in_zeros
+}
+
 /// An amount in a list of resources, of which there is nothing finer than a thousandth: rather more than what was asked for than less.
 pub(super) fn amount(quantity: Value) -> Value {
-    let is_fine = |text: &str| text.ends_with(['n', 'u']) || text.contains("e-");
+    let is_fine = |text: &str| text.ends_with(['n', 'u']) || text.contains(['-', '.']);
     match &quantity {
         Value::String(text) if is_fine(text) => match text.parse::<Quantity>() {
-            Ok(it) => it.rounded_to_millis().to_string().into(),
-            Err(_) => quantity,
+            Ok(it) if it != it.rounded_to_millis() => it.rounded_to_millis().to_string().into(),
+            _ => quantity,
         },
         _ => quantity,
     }
@@ -87,6 +116,15 @@ mod tests {
         for (text, canonical) in [("0.5", "500m"), ("0.50", "500m"), ("1024Mi", "1Gi"), ("1.5Gi", "1536Mi"), ("1e3", "1e3"), ("1000", "1k")]
         {
             becomes(Shape::Quantity, text, canonical);
+        }
+        for kept in ["1E3", "01", "+1", "5.", "1e+3", "929.6553e4", "1.125", "1.250", "+63M", "01Ki", "1.000001", "77470.474591202P"] {
+            becomes(Shape::Quantity, kept, kept);
+        }
+        for (text, canonical) in [("2.000", "2"), ("1.5", "1500m"), ("1000m", "1"), ("+8Ki", "8Ki"), ("0.125", "125m"), ("1E4", "10e3")] {
+            becomes(Shape::Quantity, text, canonical);
+        }
+        for (text, rounded) in [("1.125", "1.125"), ("1.000001", "1001m"), ("1500e-6", "2e-3"), ("1e-3", "1e-3"), ("1u", "1m")] {
+            assert_eq!(quantity(text).map(amount), Ok(rounded.into()), "{text}");
         }
         becomes(Shape::Time, "2024-02-29T12:00:00Z", "2024-02-29T12:00:00Z");
         becomes(Shape::Time, "2024-02-29T12:00:00.5+01:00", "2024-02-29T11:00:00Z");
