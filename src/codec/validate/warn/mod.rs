@@ -35,6 +35,7 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
         }
         "CronJob" => {
             if changed {
+                indexes(&spec.at("jobTemplate").at("spec"), &mut out);
                 pod::pod(&spec.at("jobTemplate").at("spec").at("template"), true, &mut out);
             }
             if old.is_some() && spec.text("schedule").contains("TZ") {
@@ -46,6 +47,15 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
             }
         }
         "Secret" => secret(new, &mut out),
+        "ServiceAccount" if old.is_none_or(|old| old["metadata"]["annotations"][MOUNTABLE[0].0].is_null()) => {
+            annotations(new, &MOUNTABLE, &mut out);
+        }
+        "RuntimeClass" => {
+            let scheduling = new.at("scheduling");
+            for (key, _) in scheduling.strings("nodeSelector") {
+                out.extend(deprecated_label(key).map(|why| format!("{}: {why}", scheduling.path("nodeSelector"))));
+            }
+        }
         "Service" => service(new, &mut out),
         "Endpoints" => address::endpoints(new, &mut out),
         "NetworkPolicy" => address::network_policy(&spec, &mut out),
@@ -81,6 +91,9 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
             address::node(&spec, &mut out);
         }
         _ => {}
+    }
+    if kind == "Job" && changed {
+        indexes(&spec, &mut out);
     }
     if kind == "StatefulSet" {
         for template in spec.items("volumeClaimTemplates") {
@@ -130,6 +143,18 @@ fn service(service: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
+/// A job of so many indexes that there may be more to say of them than a status can hold.
+fn indexes(spec: &At<'_>, out: &mut Vec<String>) {
+    let above = |key: &str, most: i64| spec.number(key).is_some_and(|it| it > most);
+    if spec.text("completionMode") == "Indexed" && above("completions", 100_000) && above("parallelism", 10_000) {
+        out.push(format!(
+            "{}: In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be \
+             able to track completedIndexes when a big number of indexes fail",
+            spec.path
+        ));
+    }
+}
+
 /// Only that there is no certificate at all is seen; not whether it goes with the key.
 fn secret(secret: &At<'_>, out: &mut Vec<String>) {
     use base64::Engine;
@@ -150,6 +175,9 @@ type Deprecated = (&'static str, &'static str);
 
 const CLASS: [Deprecated; 1] =
     [("volume.beta.kubernetes.io/storage-class", "deprecated since v1.8; use \"storageClassName\" attribute instead")];
+
+const MOUNTABLE: [Deprecated; 1] =
+    [("kubernetes.io/enforce-mountable-secrets", "deprecated in v1.32+; prefer separate namespaces to isolate access to mounted secrets")];
 
 fn annotations(object: &At<'_>, deprecated: &[Deprecated], out: &mut Vec<String>) {
     let annotations = object.at("metadata").at("annotations");
