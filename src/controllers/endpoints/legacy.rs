@@ -76,23 +76,34 @@ fn truncate(mut backends: Vec<&Backend>) -> (Vec<&Backend>, bool) {
     (backends, truncated)
 }
 
-/// Addresses that serve the same ports are one subset, each subset the product of its addresses and ports.
+/// Ports that the same addresses serve are one subset, each subset the product of its addresses and ports. As Kubernetes packs them: an address
+/// is in several subsets if not all of its ports are served by the same others.
 fn subsets(backends: &[&Backend]) -> Value {
-    let mut by_ports: BTreeMap<&[Port], Vec<&Backend>> = BTreeMap::new();
-    for backend in backends {
-        by_ports.entry(&backend.ports).or_default().push(backend);
+    let mut backends = backends.to_vec();
+    backends.sort_by(|a, b| (&a.addresses, a.pod.name()).cmp(&(&b.addresses, b.pod.name())));
+    // By port, who serves it; those without any serve none.
+    let mut servers: BTreeMap<Option<&Port>, Vec<usize>> = BTreeMap::new();
+    for (at, backend) in backends.iter().enumerate() {
+        for port in backend.ports.iter().map(Some).chain(backend.ports.is_empty().then_some(None)) {
+            servers.entry(port).or_default().push(at);
+        }
     }
-    let subsets = by_ports.into_iter().map(|(ports, mut backends)| {
-        backends.sort_by(|a, b| (&a.addresses, a.pod.name()).cmp(&(&b.addresses, b.pod.name())));
+    let mut groups: BTreeMap<Vec<usize>, Vec<&Port>> = BTreeMap::new();
+    for (port, of) in servers {
+        groups.entry(of).or_default().extend(port);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+    let subsets = groups.into_iter().map(|(of, ports)| {
         let mut subset = json!({});
         for (field, ready) in [("addresses", true), ("notReadyAddresses", false)] {
-            let addresses: Vec<Value> = backends.iter().filter(|it| it.ready == ready).map(|it| address(it)).collect();
+            let addresses: Vec<Value> = of.iter().map(|at| backends[*at]).filter(|it| it.ready == ready).map(address).collect();
             if !addresses.is_empty() {
                 subset[field] = addresses.into();
             }
         }
         if !ports.is_empty() {
-            subset["ports"] = ports.iter().map(port).collect();
+            subset["ports"] = ports.into_iter().map(port).collect();
         }
         subset
     });

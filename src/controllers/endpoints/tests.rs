@@ -52,7 +52,7 @@ fn endpoints_by_the_pods_addresses() {
     world.put(&resource::POD, "default", pod("unaddressed", "", http(8080), false));
     world.settle(|_| ());
     let port = |name: &str, port: u16, protocol: &str| json!({"port": port, "protocol": protocol, "name": name});
-    let web = |number: u16| json!([{"port": number, "protocol": "TCP", "name": "http", "appProtocol": "h2"}, port("x", 9, "UDP")]);
+    let web = |number: u16| json!([{"port": number, "protocol": "TCP", "name": "http", "appProtocol": "h2"}]);
     let address = |pod: &str, ip: &str| {
         let uid = world.cache.get(&resource::POD, "default", pod).unwrap().meta().uid.to_string();
         json!({"ip": ip, "nodeName": "n1", "targetRef": {"kind": "Pod", "namespace": "default", "name": pod, "uid": uid}})
@@ -60,6 +60,11 @@ fn endpoints_by_the_pods_addresses() {
     let expected = json!([
         {"addresses": [address("one", "10.1.0.1")], "notReadyAddresses": [address("unready", "10.1.0.3")], "ports": web(8080)},
         {"addresses": [address("two", "10.1.0.2")], "ports": web(9090)},
+        {
+            "addresses": [address("one", "10.1.0.1"), address("two", "10.1.0.2")],
+            "notReadyAddresses": [address("unready", "10.1.0.3")],
+            "ports": [port("x", 9, "UDP")],
+        },
     ]);
     assert_eq!(endpoints(&world)["subsets"], expected);
     assert_eq!(endpoints(&world)["metadata"]["labels"], json!({"tier": "front", ENDPOINTS_MANAGER: "endpoint-controller"}));
