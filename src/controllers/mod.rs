@@ -136,6 +136,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
             config.node_monitor_grace_period,
             config.node_eviction_rates,
         )),
+        Arc::<node::NodeTtlController>::default(),
         Arc::new(node::TaintEvictionController::new(config.pod_eviction_timeout)),
         Arc::new(namespace::NamespaceController),
         Arc::new(service_account::ServiceAccountController),

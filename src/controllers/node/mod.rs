@@ -5,6 +5,7 @@ mod eviction;
 mod taints;
 #[cfg(test)]
 mod tests;
+mod ttl;
 mod zones;
 
 use std::collections::HashMap;
@@ -26,6 +27,7 @@ use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
 pub use eviction::TaintEvictionController;
+pub use ttl::NodeTtlController;
 pub use zones::EvictionRates;
 use zones::{Eviction, Zones};
 
@@ -239,7 +241,11 @@ fn set_unknown(node: &Arc<Object>, typed: &Node, now: Timestamp, plan: &mut Plan
             Some(_) => ("NodeStatusUnknown", "Kubelet stopped posting node status."),
             None => ("NodeStatusNeverUpdated", "Kubelet never posted node status."),
         };
-        json!({ "type": kind, "status": "Unknown", "reason": reason, "message": message })
+        let mut unknown = json!({ "type": kind, "status": "Unknown", "reason": reason, "message": message });
+        if condition(typed, kind).is_none() {
+            unknown["lastHeartbeatTime"] = (*node.meta().created).into();
+        }
+        unknown
     };
     set_conditions(node, typed, KUBELETS.iter().filter(|it| !is_unknown(it)).map(unknown).collect(), now, plan);
     if is_ready(typed) {
