@@ -27,6 +27,10 @@ pub(super) fn convert(event: &mut Value, stored: bool) {
         })
         .collect();
     *fields = renamed;
+    if !stored {
+        // Written by the core group only, if they say nothing.
+        fields.retain(|name, value| !(name.starts_with("reporting") && value == ""));
+    }
 }
 
 #[cfg(test)]
