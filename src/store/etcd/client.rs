@@ -142,6 +142,10 @@ impl Members {
             let (endpoint, client) = &self.members[index];
             let (kind_of, text) = match timeout(ANSWER, call(client)).await {
                 Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) if classify(&error) == Kind::Full => {
+                    tracing::warn!("etcd server {endpoint}: {}", describe(&error));
+                    return Err(CallError::Store(StoreError::Full(anyhow::anyhow!(describe(&error)))));
+                }
                 Ok(Err(error)) => (classify(&error), describe(&error)),
                 Err(_) => (Kind::Unreachable, format!("no answer for {ANSWER:?}")),
             };
@@ -150,8 +154,7 @@ impl Members {
                 Kind::Compacted => return Err(CallError::Compacted),
                 Kind::ToCome => return Err(CallError::ToCome),
                 Kind::LeaseNotFound => return Err(CallError::LeaseNotFound),
-                Kind::Full => return Err(CallError::Store(StoreError::Full(anyhow::anyhow!(text)))),
-                Kind::Other => return Err(CallError::Store(StoreError::Failed(anyhow::anyhow!(text)))),
+                Kind::Full | Kind::Other => return Err(CallError::Store(StoreError::Failed(anyhow::anyhow!(text)))),
                 Kind::NotSent | Kind::Unreachable => {}
             }
             let next = (index + 1) % self.members.len();
