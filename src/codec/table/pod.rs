@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{
 
 use super::row::{NONE, Row};
 use super::{AGE, Column, NAME, Printer, named};
+use crate::object::pod::is_final;
 use crate::object::resource;
 
 pub(super) static PRINTERS: &[Printer] = &[
@@ -120,7 +121,7 @@ impl Summary {
         if pod.metadata.deletion_timestamp.is_some() {
             if status.reason.as_deref() == Some("NodeLost") {
                 summary.status = "Unknown".to_owned();
-            } else if !matches!(phase, "Succeeded" | "Failed") {
+            } else if !is_final(phase) {
                 summary.status = "Terminating".to_owned();
             }
         }
