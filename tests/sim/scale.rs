@@ -176,7 +176,7 @@ fn place(agents: usize, pods: usize, storage: Vec<Input>) {
     let begun = Instant::now();
     cluster.decide(waiting);
     let subscribe = call::Subscribe { framework_info: framework(None), suppressed_roles: Vec::new() };
-    let actions = cluster.master.subscribe(cluster.now, subscribe, STREAM.to_owned()).unwrap();
+    let actions = cluster.master.subscribe(cluster.now, subscribe, STREAM.to_owned());
     cluster.carry_out(actions);
     while cluster.running < pods {
         cluster.settle();

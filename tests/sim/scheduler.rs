@@ -224,7 +224,7 @@ impl World {
         let subscribe = call::Subscribe { framework_info: framework(process.framework.as_deref()), suppressed_roles: Vec::new() };
         process.session = Some(Session { stream: stream.clone(), to_master: VecDeque::new(), to_scheduler: VecDeque::new() });
         let Some(master) = &mut self.mesos.master else { return };
-        let actions = master.subscribe(self.now, subscribe, stream).expect("a subscription is answered on its stream");
+        let actions = master.subscribe(self.now, subscribe, stream);
         self.carry_out(actions);
     }
 

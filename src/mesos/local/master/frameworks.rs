@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::{Action, Master, Refusal, master_status, new_event, update};
+use super::{Action, Master, master_status, new_event, update};
 use crate::mesos::local::resources::Resources;
 use crate::mesos::local::validation;
 use crate::mesos::v1::framework_info::capability::Type as Capability;
@@ -49,23 +49,20 @@ impl Master {
         let gone_at = failover_end(now, &info);
         self.frameworks.insert(id, Framework::new(info, None, gone_at));
     }
-    /// A scheduler subscribes on a new stream.
-    ///
-    /// # Errors
-    /// If it may not.
-    pub fn subscribe(&mut self, now: Duration, subscribe: call::Subscribe, stream: String) -> Result<Vec<Action>, Refusal> {
+    /// A scheduler subscribes on a new stream. One that may not is told so on it.
+    pub fn subscribe(&mut self, now: Duration, subscribe: call::Subscribe, stream: String) -> Vec<Action> {
         let mut info = subscribe.framework_info;
         let mut out = Vec::new();
         let error = |message: &str| Event { error: Some(event::Error { message: message.to_owned() }), ..new_event(event::Type::Error) };
         if let Err(message) = validation::framework(&info) {
-            return Ok(vec![Action::ToScheduler(stream.clone(), Box::new(error(&message))), Action::CloseScheduler(stream)]);
+            return vec![Action::ToScheduler(stream.clone(), Box::new(error(&message))), Action::CloseScheduler(stream)];
         }
         let id = match info.id.clone().filter(|id| !id.value.is_empty()) {
             Some(id) if self.removed.contains(&id.value) => {
-                return Ok(vec![
+                return vec![
                     Action::ToScheduler(stream.clone(), Box::new(error("Framework has been removed"))),
                     Action::CloseScheduler(stream),
-                ]);
+                ];
             }
             Some(id) => id.value,
             None => {
@@ -98,7 +95,7 @@ impl Master {
         for agent in agents {
             self.with_agent(&agent, &mut out, |agent| agent.resend(now, &id));
         }
-        Ok(out)
+        out
     }
 
     /// A scheduler's stream ended.

@@ -84,7 +84,7 @@ impl Shared {
         }
         let subscribe = call.subscribe.ok_or_else(|| Refusal(400, "Expecting 'subscribe' to be present".into()))?;
         let stream = uuid::Uuid::new_v4().to_string();
-        let actions = core.master.subscribe(self.clock.now(), subscribe, stream.clone())?;
+        let actions = core.master.subscribe(self.clock.now(), subscribe, stream.clone());
         let (events, waiting) = events::channel();
         core.schedulers.insert(stream.clone(), events);
         self.act(core, actions);
