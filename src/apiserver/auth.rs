@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::error::Answer;
 use super::path::Target;
-use super::query::{Answer, unescape};
 use super::verb::Verb;
 use crate::object::Status;
+use crate::util::url::unescape;
 
 const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::Server;
+use super::error::{Answer, store_status};
 use super::local::Local;
-use super::query::{Answer, WriteOptions};
 use super::registry::create::create;
 use super::registry::json;
 use super::registry::update::{Before, Part, modify};
-use super::respond::store_status;
+use super::write_options::WriteOptions;
 use crate::cache::{Query, Watch};
 use crate::client::Client;
 use crate::client::events::{self, EventRecorder, EventType};

@@ -10,14 +10,17 @@ use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
 
 use super::auth::{self, Attributes, User};
+use super::error::{Answer, bad};
 use super::fairness::{Origin, Seat};
 use super::metrics::Subject;
 use super::negotiate::{self, Negotiated, Output};
 use super::path::{self, Route, Target};
-use super::query::{Answer, Query, Warnings, Way, WriteOptions, bad};
+use super::query::Query;
 use super::respond::{self, Body, Response};
 use super::verb::Verb;
-use super::{Server, documents, gzip, health, list, logs, registry, streams, watch};
+use super::warnings::Warnings;
+use super::write_options::{Way, WriteOptions};
+use super::{Server, documents, gzip, health, list, logs, pages, registry, streams, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
 use crate::util::duration::{self, DurationError};
@@ -153,7 +156,10 @@ impl Server {
             Some(page) => Some(page),
             None => match self.tokens().ok().and_then(|it| it.serve(self, parts.uri.path())) {
                 Some(page) => Some(page),
-                None => health::serve(self, parts.uri.path(), query).await,
+                None => match health::serve(self, parts.uri.path(), query).await {
+                    Some(page) => Some(page),
+                    None => pages::serve(self, parts.uri.path()),
+                },
             },
         };
         match page {

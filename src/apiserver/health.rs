@@ -1,4 +1,4 @@
-//! `/healthz`, `/livez`, `/readyz` with their checks, `/version`, `/metrics` and the list of paths.
+//! `/healthz`, `/livez` and `/readyz` with their checks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::Server;
 use super::query::Query;
 use super::respond::{self, Response};
-use crate::util::version;
 
 /// What a server does before it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +58,17 @@ fn checks(endpoint: &str) -> Option<impl Iterator<Item = &'static str> + Clone> 
     Some(before.iter().copied().chain(STARTED.map(|(name, _)| name)).chain(after.iter().copied()))
 }
 
+/// The paths of all checks.
+pub(crate) fn paths() -> impl Iterator<Item = String> {
+    let of = |endpoint: &'static str| checks(endpoint).into_iter().flatten().map(move |check| format!("/{endpoint}/{check}"));
+    ["healthz", "livez", "readyz"].into_iter().flat_map(of)
+}
+
+/// The answer of an endpoint, or of one of its checks; `None` for other paths.
 pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Option<Response> {
     let path = path.strip_prefix('/').unwrap_or(path);
     let (endpoint, check) = path.split_once('/').map_or((path, None), |(endpoint, check)| (endpoint, Some(check)));
-    let Some(checks) = checks(endpoint) else { return page(server, path.trim_end_matches('/')) };
+    let checks = checks(endpoint)?;
     if let Some(check) = check {
         let known = checks.clone().find(|it| *it == check)?;
         return Some(match run(server, known).await {
@@ -118,51 +124,5 @@ async fn run(server: &Server, check: &str) -> Result<(), String> {
             let step = if check == "informer-sync" { Some(Step::Cache) } else { step };
             if step.is_none_or(|it| server.health.is_done(it)) { Ok(()) } else { Err("not finished".to_owned()) }
         }
-    }
-}
-
-/// For people, whoever asks.
-fn indented(body: &serde_json::Value) -> Response {
-    respond::json(200, format!("{body:#}").into())
-}
-
-fn page(server: &Server, path: &str) -> Option<Response> {
-    match path {
-        "version" => {
-            let platform = format!("{}/{}", std::env::consts::OS, version::architecture());
-            let fields = [
-                ("major", version::MAJOR),
-                ("minor", version::MINOR),
-                ("emulationMajor", version::MAJOR),
-                ("emulationMinor", version::MINOR),
-                ("minCompatibilityMajor", version::MAJOR),
-                ("minCompatibilityMinor", version::PREVIOUS_MINOR),
-                ("gitVersion", version::KUBERNETES),
-                ("gitCommit", version::COMMIT),
-                ("gitTreeState", version::TREE_STATE),
-                ("buildDate", version::SOURCE_DATE),
-                ("goVersion", ""),
-                ("compiler", "rustc"),
-                ("platform", &platform),
-            ];
-            // In this order, which a JSON tree would not keep.
-            let lines = fields.map(|(name, value)| format!("  \"{name}\": \"{value}\"")).join(",\n");
-            Some(respond::json(200, format!("{{\n{lines}\n}}").into()))
-        }
-        "metrics" => Some(respond::full(200, "text/plain; version=0.0.4; charset=utf-8", server.config.metrics.render().into())),
-        "" => {
-            let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
-            paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
-            for resource in crate::object::resource::ALL {
-                let prefix = if resource.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", resource.group) };
-                paths.extend([prefix.clone(), format!("{prefix}/{}", resource.version)]);
-            }
-            let of = |endpoint: &'static str| checks(endpoint).into_iter().flatten().map(move |check| format!("/{endpoint}/{check}"));
-            paths.extend(["healthz", "livez", "readyz"].into_iter().flat_map(of));
-            paths.sort();
-            paths.dedup();
-            Some(indented(&serde_json::json!({ "paths": paths })))
-        }
-        _ => None,
     }
 }

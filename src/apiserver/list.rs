@@ -6,9 +6,9 @@ use base64::engine::general_purpose::{GeneralPurpose, NO_PAD, URL_SAFE_NO_PAD};
 use base64::{DecodeError, Engine, alphabet};
 use serde::{Deserialize, Serialize};
 
-use super::feed::Freshness;
+use super::error::{Answer, bad};
+use super::freshness::Freshness;
 use super::handler::Call;
-use super::query::{Answer, bad};
 use super::respond::Response;
 use super::{Server, list_options, past};
 use crate::cache::Query;

@@ -1,6 +1,7 @@
 //! What combinations of `metav1.ListOptions` there are: the rules of `k8s.io/apimachinery` for lists and for watches.
 
-use super::query::{Answer, Query};
+use super::error::Answer;
+use super::query::Query;
 use crate::object::Status;
 use crate::object::status::Cause;
 

@@ -7,20 +7,25 @@ mod admission;
 mod allocate;
 mod auth;
 mod bootstrap;
+mod container;
 mod documents;
 mod encode;
+mod error;
 mod fairness;
 mod feed;
+mod freshness;
 mod gzip;
 mod handler;
 mod health;
 mod heavy;
+mod kubelet;
 mod list;
 mod list_options;
 mod local;
 mod logs;
 mod metrics;
 mod negotiate;
+mod pages;
 mod past;
 mod path;
 mod query;
@@ -32,8 +37,10 @@ mod streams;
 pub mod tokens;
 mod underway;
 mod verb;
+mod warnings;
 mod watch;
 mod websocket;
+mod write_options;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -150,7 +157,7 @@ pub(crate) struct Server {
     pub(crate) tasks: Supervisor,
     pub(crate) admission: admission::Chain,
     pub(crate) health: health::Health,
-    pub(crate) kubelets: logs::Kubelets,
+    pub(crate) kubelets: kubelet::Kubelets,
     pub(crate) addresses: Vec<SocketAddr>,
     fairness: fairness::Fairness,
     underway: underway::Underway,
@@ -163,7 +170,7 @@ pub(crate) struct Server {
 impl Server {
     /// # Errors
     /// 503 as long as the server starts.
-    fn tokens(&self) -> query::Answer<&tokens::Tokens> {
+    fn tokens(&self) -> error::Answer<&tokens::Tokens> {
         self.tokens.get().ok_or_else(|| Box::new(Status::unavailable("the server is starting")))
     }
 
@@ -187,7 +194,7 @@ impl ApiServer {
             tasks: Supervisor::default(),
             admission: admission::Chain::new(&config.admission)?,
             health: health::Health::default(),
-            kubelets: logs::Kubelets::new(config.kubelet_timeout),
+            kubelets: kubelet::Kubelets::new(config.kubelet_timeout),
             fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
             underway: underway::Underway::default(),
             bodies: Arc::default(),

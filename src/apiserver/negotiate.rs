@@ -3,7 +3,8 @@
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
-use super::query::{Answer, Query};
+use super::error::Answer;
+use super::query::Query;
 use super::verb::Verb;
 use crate::codec::{MetaVersion, PatchKind};
 use crate::object::Status;

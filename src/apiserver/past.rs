@@ -1,7 +1,6 @@
 //! Lists of a state that the cache has forgotten, from the store, which keeps more of the past.
 
-use super::query::Answer;
-use super::respond::store_status;
+use super::error::{Answer, store_status};
 use super::{Server, feed};
 use crate::cache::{Page, Query};
 use crate::object::{Name, ResourceRef, Revision};

@@ -1,8 +1,8 @@
 //! What a URL path asks for. Pure.
 
-use super::query::unescape;
 use crate::object::ResourceRef;
 use crate::object::resource::{self, NAMESPACE};
+use crate::util::url::unescape;
 
 /// A path of the API: a collection, an object, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use http::{HeaderMap, StatusCode};
 
 use crate::codec::Document;
 use crate::object::Status;
-use crate::store::StoreError;
 
 pub(crate) type Response = http::Response<Body>;
 
@@ -114,25 +113,6 @@ pub(crate) fn set(response: &mut Response, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
-}
-
-/// How what etcd says begins.
-const ETCD: &str = "etcdserver: ";
-
-/// What a client is told when the store did not answer.
-pub(crate) fn store_status(error: StoreError) -> Box<Status> {
-    Box::new(match error {
-        StoreError::Compacted { .. } => Status::expired(error.to_string()),
-        StoreError::Unavailable(_) => Status::unavailable(describe(error)),
-        // As etcd says it, and Kubernetes hands it on; where the store is, is nothing to a client.
-        StoreError::Full(cause) if cause.to_string().starts_with(ETCD) => Status::failure(500, "", format!("{cause}")),
-        StoreError::Full(_) => Status::failure(507, "InsufficientStorage", describe(error)),
-        StoreError::Failed(_) => Status::internal(describe(error)),
-    })
-}
-
-fn describe(error: StoreError) -> String {
-    format!("{:#}", anyhow::Error::from(error))
 }
 
 impl std::fmt::Debug for Body {

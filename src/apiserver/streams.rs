@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Server;
+use super::container::container;
+use super::error::{Answer, bad};
 use super::handler::Call;
-use super::logs;
-use super::query::{Answer, bad};
 use super::respond::Response;
 use crate::object::Status;
 
@@ -16,7 +16,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let pod = server.read(&call.key(), None).await?;
     if subresource != "portforward" {
         let value: Value = serde_json::from_slice(pod.body()).map_err(|error| Box::new(Status::internal(error)))?;
-        logs::container(&value, call.query.get("container"))?;
+        container(&value, call.query.get("container"))?;
     }
     if pod.field("spec.nodeName").unwrap_or_default().is_empty() {
         return Err(bad(format!("pod {} does not have a host assigned", pod.name())));

@@ -9,11 +9,11 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::feed::Freshness;
+use super::error::{Answer, bad};
+use super::freshness::Freshness;
 use super::handler::Call;
 use super::list::selection;
 use super::negotiate::{Encoding, Form, Output};
-use super::query::{Answer, bad};
 use super::respond::{self, Body, Response};
 use super::{Server, encode, list_options};
 use crate::cache::{self, Event, Expired, Frame};

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::query::Answer;
+use super::super::error::Answer;
 use super::{Operation, Review, refuse};
 use crate::object::resource::{PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 use crate::object::storage;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::query::Answer;
+use super::super::error::Answer;
 use super::super::quota;
 use super::super::registry::json;
 use super::{Operation, Review, refuse};

@@ -16,7 +16,7 @@ use anyhow::bail;
 use serde_json::Value;
 
 use super::Server;
-use super::query::Answer;
+use super::error::Answer;
 use crate::object::ObjectKey;
 
 pub(crate) use resource_quota::{Charge, Quotas};

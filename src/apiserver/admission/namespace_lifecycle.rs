@@ -1,8 +1,8 @@
 //! Nothing is made in a namespace that does not exist or is being deleted, and the namespaces that hold the cluster together stay.
 
 use super::super::Server;
-use super::super::feed::Freshness;
-use super::super::query::Answer;
+use super::super::error::Answer;
+use super::super::freshness::Freshness;
 use super::{Operation, Review, refuse};
 use crate::object::Status;
 use crate::object::resource::NAMESPACE;

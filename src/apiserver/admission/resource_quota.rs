@@ -10,11 +10,12 @@ use serde_json::Value;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::super::Server;
-use super::super::feed::Freshness;
-use super::super::query::{Answer, WriteOptions};
+use super::super::error::Answer;
+use super::super::freshness::Freshness;
 use super::super::quota::{self, Amounts};
 use super::super::registry::json;
 use super::super::registry::update::{Before, Part, modify};
+use super::super::write_options::WriteOptions;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::RESOURCE_QUOTA;

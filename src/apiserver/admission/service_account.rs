@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::{Value, json};
 
 use super::super::Server;
-use super::super::query::Answer;
+use super::super::error::Answer;
 use super::super::registry::json;
 use super::{Operation, Review, mountable, refuse};
 use crate::cache::{Event, Query};

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Server;
-use super::super::query::{Answer, WriteOptions};
+use super::super::error::{Answer, store_status};
 use super::super::registry::json;
-use super::super::respond::store_status;
+use super::super::write_options::WriteOptions;
 use crate::codec;
 use crate::object::resource::IP_ADDRESS;
 use crate::object::{Object, ObjectKey, Revision, Status, service_range};

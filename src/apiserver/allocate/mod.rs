@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::Server;
-use super::query::Answer;
+use super::error::Answer;
 use super::registry::{json, services};
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Revision, Status, resource};

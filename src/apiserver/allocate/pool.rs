@@ -4,8 +4,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::super::Server;
-use super::super::feed::Freshness;
-use super::super::query::Answer;
+use super::super::error::Answer;
+use super::super::freshness::Freshness;
 use super::claim::{self, Claim};
 use crate::cache::Query;
 use crate::object::resource::{IP_ADDRESS, SERVICE_CIDR};

@@ -9,11 +9,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::Server;
-use super::super::feed::Freshness;
+use super::super::error::{Answer, store_status};
+use super::super::freshness::Freshness;
 use super::super::local::Local;
-use super::super::query::Answer;
 use super::super::registry::json;
-use super::super::respond::store_status;
 use super::claim::{self, Claim, Owner};
 use super::held;
 use crate::cache::{Event, Query};

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jiff::Timestamp;
 
+use super::super::error::Answer;
 use super::super::heavy::heavy;
 use super::super::negotiate::{Encoding, Form, Output, not_acceptable};
-use super::super::query::{Answer, Query};
+use super::super::query::Query;
 use super::super::respond::{self, Body, Response};
 use super::indent::Indent;
 use super::{include, other_form, yaml};

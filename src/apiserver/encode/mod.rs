@@ -9,9 +9,10 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use jiff::Timestamp;
 
+use super::error::{Answer, bad};
 use super::heavy::heavy;
 use super::negotiate::{Encoding, Form, Output, not_acceptable};
-use super::query::{Answer, Query, bad};
+use super::query::Query;
 use super::respond::{self, Body, Response};
 use crate::codec::{self, IncludeObject, TableWriter, partial_metadata};
 use crate::object::{Object, ResourceRef, Status};

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::auth::User;
+use super::error::Answer;
 use super::path::{Route, Target};
-use super::query::Answer;
 use crate::object::Status;
 use crate::object::resource::{LEASE, NODE};
 use crate::telemetry::metrics::{self, Counter, Gauge, Histogram};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::super::error::Answer;
 use super::super::handler::Call;
 use super::super::list;
-use super::super::query::Answer;
 use super::super::respond::Response;
 use super::super::{Server, health};
 use crate::object::resource::COMPONENT_STATUS;

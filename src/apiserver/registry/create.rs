@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::admission::{Operation, Review};
+use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
+use super::super::write_options::{Way, WriteOptions};
 use super::reserved::Reserved;
 use super::{accept_fields, json, owners, strategy};
 use crate::codec;

@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use super::super::admission::{Operation, Review};
 use super::super::allocate::Claims;
+use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::query::{self, Answer, Query, bad};
+use super::super::query::Query;
 use super::super::respond::Response;
+use super::super::write_options::dry_run;
 use super::super::{Server, list};
 use super::{json, namespaces};
 use crate::codec;
@@ -107,7 +109,7 @@ impl Options {
     /// # Errors
     /// 422 for a way to try it that there is none.
     pub(super) fn is_dry_run(&self) -> Answer<bool> {
-        query::dry_run(self.dry_run.iter().map(String::as_str)).map_err(invalid)
+        dry_run(self.dry_run.iter().map(String::as_str)).map_err(invalid)
     }
 }
 

@@ -6,10 +6,11 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::feed::Freshness;
+use super::super::error::{Answer, bad};
+use super::super::freshness::Freshness;
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
+use super::super::write_options::{Way, WriteOptions};
 use super::create::check_namespace;
 use super::update::{Before, Part, modify};
 use super::{accept_fields, delete, json};

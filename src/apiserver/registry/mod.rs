@@ -27,9 +27,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Server;
-use super::feed::Freshness;
-use super::query::{Answer, FieldValidation, WriteOptions};
-use super::respond::store_status;
+use super::error::{Answer, store_status};
+use super::freshness::Freshness;
+use super::write_options::{FieldValidation, WriteOptions};
 use crate::codec::Decoded;
 use crate::codec::apply::Managers;
 use crate::object::{Draft, Object, ObjectKey, Revision, Status, resource};
@@ -153,7 +153,7 @@ pub(crate) fn accept_fields(decoded: Decoded, options: &WriteOptions) -> Answer<
             let kind = json::text(&value, "/kind").to_owned();
             let version = json::text(&value, "/apiVersion").rsplit('/').next().unwrap_or_default().to_owned();
             let listed = strict_errors.join(", ");
-            Err(super::query::bad(format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {listed}")))
+            Err(super::error::bad(format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {listed}")))
         }
     }
 }

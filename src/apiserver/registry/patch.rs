@@ -7,10 +7,11 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::super::Server;
+use super::super::error::Answer;
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
-use super::super::query::{Answer, FieldValidation, Way, WriteOptions};
 use super::super::respond::Response;
+use super::super::write_options::{FieldValidation, Way, WriteOptions};
 use super::apply;
 use super::update::{Before, Part, check_identity, modify};
 use crate::codec::{self, Decoded, PatchKind};

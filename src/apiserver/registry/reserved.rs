@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::super::Server;
 use super::super::admission::Charge;
 use super::super::allocate::Claims;
-use super::super::query::Answer;
+use super::super::error::Answer;
 use crate::object::{ObjectKey, Revision};
 
 /// Reserved for one write, which must say how it ended. If the store does not know whether it wrote the object, neither is said: the repair of

@@ -4,10 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::super::Server;
 use super::super::auth::User;
+use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, WriteOptions, bad};
 use super::super::respond::Response;
 use super::super::tokens::Refusal;
+use super::super::write_options::{Way, WriteOptions};
 use super::create::check_namespace;
 use super::{accept_fields, json};
 use crate::codec;

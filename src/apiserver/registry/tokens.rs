@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use super::super::Server;
 use super::super::admission::{Operation, Review};
+use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::query::{Answer, Way, bad};
 use super::super::respond::Response;
 use super::super::tokens::{Account, Named, Term};
+use super::super::write_options::Way;
 use super::create::check_namespace;
 use super::{accept_fields, json};
 use crate::codec;

@@ -163,7 +163,7 @@ async fn selectable_fields() {
         ("events", "source!=kubelet", 0),
         ("namespaces", "status.phase=Active,metadata.name=default", 1),
     ] {
-        let listed = it.get(&format!("/api/v1/{plural}?fieldSelector={}", super::super::query::escape(selector))).await.ok();
+        let listed = it.get(&format!("/api/v1/{plural}?fieldSelector={}", crate::util::url::escape(selector))).await.ok();
         assert_eq!(listed["items"].as_array().map(Vec::len), Some(found), "{plural} {selector}");
     }
     it.stop().await;

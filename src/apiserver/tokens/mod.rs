@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::Server;
-use super::query::Answer;
-use super::respond::{self, Response, store_status};
+use super::error::{Answer, store_status};
+use super::respond::{self, Response};
 use crate::object::Status;
 use crate::store::{Expect, Outcome};
 use crate::util::product::Product;
