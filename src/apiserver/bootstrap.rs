@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::error::{Answer, store_status};
-use super::local::Local;
+use super::local_transport::LocalTransport;
 use super::registry::create::create;
 use super::registry::json;
 use super::registry::update::{Before, Part, modify};
@@ -137,7 +137,8 @@ fn service(server: &Server) -> Value {
 /// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.
 pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
-    let (events, writer) = events::recorder(Client::new(Arc::new(Local::new(server.clone()))).named(RANGE_MANAGER), RANGE_MANAGER, "");
+    let (events, writer) =
+        events::recorder(Client::new(Arc::new(LocalTransport::new(server.clone()))).named(RANGE_MANAGER), RANGE_MANAGER, "");
     server.tasks.spawn("events of the range", writer.run(shutdown.clone()));
     let (mut sign, mut said) = (None, false);
     let mut failures = 0_u32;

@@ -81,7 +81,7 @@ async fn watch(server: &Server, revision: &mut Revision, failures: &mut usize) -
 fn convert(server: &Server, change: store::Change) -> Option<Change> {
     let key = ObjectKey::from_path(&server.config.prefix, &change.key)?;
     let Some(value) = change.value else { return Some(Change { key, revision: change.revision, object: None }) };
-    let ours = server.underway.arrived(&change.key, &value, change.revision);
+    let ours = server.pending_writes.arrived(&change.key, &value, change.revision);
     // A damaged object is gone: its former state is no longer true, and after a restart it would not be there either.
     let object = ours.or_else(|| parse(server, &change.key, &value, change.revision));
     Some(Change { key, revision: change.revision, object })

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
 
 use super::heavy::heavy;
-use super::respond::{Body, Response, set};
+use super::response::{Body, Response, set};
 
 /// Smaller answers are sent as they are.
 const FROM: usize = 128 * 1024;
@@ -76,14 +76,14 @@ mod tests {
     use std::io::Read;
 
     use super::*;
-    use crate::apiserver::respond;
+    use crate::apiserver::response;
 
     #[tokio::test]
     async fn large_answers_survive_compression() {
         let text = Bytes::from("all work and no play ".repeat(20_000));
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT_ENCODING, "br, gzip;q=0.5".parse().unwrap());
-        let response = compress(&headers, respond::json(200, text.clone()));
+        let response = compress(&headers, response::json(200, text.clone()));
         assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
         let Body::Stream(chunks) = response.into_body() else { panic!("a stream") };
         let packed: Vec<u8> = chunks.map(|it| it.unwrap().to_vec()).concat().await;
@@ -91,8 +91,8 @@ mod tests {
         let mut unpacked = Vec::new();
         flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut unpacked).unwrap();
         assert_eq!(unpacked, text);
-        assert!(matches!(compress(&headers, respond::json(200, Bytes::from("x"))).body(), Body::Full(_)));
+        assert!(matches!(compress(&headers, response::json(200, Bytes::from("x"))).body(), Body::Full(_)));
         headers.insert(ACCEPT_ENCODING, "br, gzip;q=0".parse().unwrap());
-        assert!(matches!(compress(&headers, respond::json(200, text)).body(), Body::Full(_)));
+        assert!(matches!(compress(&headers, response::json(200, text)).body(), Body::Full(_)));
     }
 }

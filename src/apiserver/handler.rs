@@ -16,11 +16,11 @@ use super::metrics::Subject;
 use super::negotiate::{self, Negotiated, Output};
 use super::path::{self, Route, Target};
 use super::query::Query;
-use super::respond::{self, Body, Response};
+use super::response::{self, Body, Response};
 use super::verb::Verb;
 use super::warnings::Warnings;
 use super::write_options::{Way, WriteOptions};
-use super::{Server, documents, gzip, health, list, logs, pages, registry, streams, watch};
+use super::{Server, discovery, gzip, health, list, logs, pages, registry, streams, watch};
 use crate::codec;
 use crate::object::{Object, ObjectKey, ResourceRef, Status, resource};
 use crate::util::duration::{self, DurationError};
@@ -103,7 +103,7 @@ impl Server {
                         let (headers, seat) = (parts.headers, seat.clone());
                         let call = Call { user, target, query, headers, body, warnings: warnings.clone(), output, _seat: seat };
                         let mut response = output.outcome(self.dispatch(verb, call, negotiated).await).await;
-                        respond::warn(&mut response, &warnings.take());
+                        response::warn(&mut response, &warnings.take());
                         response
                     }
                     other => {
@@ -152,7 +152,7 @@ impl Server {
     }
 
     async fn page(self: &Arc<Self>, route: &Route, parts: &http::request::Parts, query: &Query, negotiated: Negotiated) -> Response {
-        let page = match documents::serve(self, route, parts.uri.path(), query, &parts.headers, negotiated) {
+        let page = match discovery::serve(self, route, parts.uri.path(), query, &parts.headers, negotiated) {
             Some(page) => Some(page),
             None => match self.tokens().ok().and_then(|it| it.serve(self, parts.uri.path())) {
                 Some(page) => Some(page),
@@ -163,9 +163,9 @@ impl Server {
             },
         };
         match page {
-            None if documents::has_group(parts.uri.path()) => respond::resource_not_found(),
-            None => respond::page_not_found(),
-            Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => respond::status(&not_allowed()),
+            None if discovery::has_group(parts.uri.path()) => response::resource_not_found(),
+            None => response::page_not_found(),
+            Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => response::status(&not_allowed()),
             Some(page) => page,
         }
     }

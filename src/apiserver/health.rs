@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Server;
 use super::query::Query;
-use super::respond::{self, Response};
+use super::response::{self, Response};
 
 /// What a server does before it serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +72,8 @@ pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Op
     if let Some(check) = check {
         let known = checks.clone().find(|it| *it == check)?;
         return Some(match run(server, known).await {
-            Ok(()) => respond::text(200, "ok"),
-            Err(why) => respond::text(500, format!("internal server error: {why}\n")),
+            Ok(()) => response::text(200, "ok"),
+            Err(why) => response::text(500, format!("internal server error: {why}\n")),
         });
     }
     let mut excluded: Vec<&str> = query.all("exclude").collect();
@@ -97,9 +97,9 @@ pub(crate) async fn serve(server: &Arc<Server>, path: &str, query: &Query) -> Op
         lines.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
     }
     Some(match (failed, query.has("verbose")) {
-        (true, _) => respond::text(500, format!("{lines}{endpoint} check failed\n")),
-        (false, true) => respond::text(200, format!("{lines}{endpoint} check passed\n")),
-        (false, false) => respond::text(200, "ok"),
+        (true, _) => response::text(500, format!("{lines}{endpoint} check failed\n")),
+        (false, true) => response::text(200, format!("{lines}{endpoint} check passed\n")),
+        (false, false) => response::text(200, "ok"),
     })
 }
 

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{Answer, bad};
 use super::freshness::Freshness;
 use super::handler::Call;
-use super::respond::Response;
-use super::{Server, list_options, past};
+use super::response::Response;
+use super::{Server, list_options, stored_list};
 use crate::cache::Query;
 use crate::object::selector::{FieldSelector, LabelSelector};
 use crate::object::{Name, Object, ResourceRef, Revision, Status};
@@ -158,7 +158,7 @@ pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
     let page = match server.cache.page(resource, &query, start.as_ref(), most, at) {
         Ok(page) => page,
         Err(_) => {
-            let stored = past::page(server, resource, &query, start.as_ref(), most, at.unwrap_or_default()).await?;
+            let stored = stored_list::page(server, resource, &query, start.as_ref(), most, at.unwrap_or_default()).await?;
             stored.ok_or_else(|| match &token {
                 Some(token) => continue_expired(token),
                 None => Box::new(Status::expired("The resourceVersion for the provided list is too old.")),

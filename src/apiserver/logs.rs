@@ -14,7 +14,7 @@ use super::error::Answer;
 use super::handler::Call;
 use super::kubelet;
 use super::query::Query;
-use super::respond::{self, Body, Response};
+use super::response::{self, Body, Response};
 use crate::object::Status;
 use crate::object::resource::NODE;
 use crate::object::status::{Cause, Details};
@@ -28,7 +28,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let node = pod.field("spec.nodeName").unwrap_or_default();
     // Nobody has a log of a pod that was never placed.
     if node.is_empty() {
-        return Ok(respond::full(204, "text/plain", Bytes::new()));
+        return Ok(response::full(204, "text/plain", Bytes::new()));
     }
     let node = server.cache.get(&NODE, "", node).ok_or_else(|| Box::new(Status::not_found(&NODE, node)))?;
     let url = format!("{}/containerLogs/{}/{}/{container}{query}", kubelet::url(&node)?, pod.namespace(), pod.name());
@@ -39,7 +39,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let shutdown = server.tasks.shutdown();
     let chunks = response.into_body().into_data_stream().map(|chunk| chunk.map_err(io::Error::other));
     let chunks = chunks.take_until(async move { shutdown.cancelled().await });
-    Ok(respond::build(200, "text/plain", Body::Stream(chunks.boxed())))
+    Ok(response::build(200, "text/plain", Body::Stream(chunks.boxed())))
 }
 
 /// The options of the log, checked, as the query for the kubelet.

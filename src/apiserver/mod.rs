@@ -8,7 +8,7 @@ mod allocate;
 mod auth;
 mod bootstrap;
 mod container;
-mod documents;
+mod discovery;
 mod encode;
 mod error;
 mod fairness;
@@ -21,21 +21,21 @@ mod heavy;
 mod kubelet;
 mod list;
 mod list_options;
-mod local;
+mod local_transport;
 mod logs;
 mod metrics;
 mod negotiate;
 mod pages;
-mod past;
 mod path;
+mod pending_writes;
 mod query;
 pub(crate) mod quota;
 mod registry;
-mod respond;
+mod response;
 mod serve;
+mod stored_list;
 mod streams;
 pub mod tokens;
-mod underway;
 mod verb;
 mod warnings;
 mod watch;
@@ -160,7 +160,7 @@ pub(crate) struct Server {
     pub(crate) kubelets: kubelet::Kubelets,
     pub(crate) addresses: Vec<SocketAddr>,
     fairness: fairness::Fairness,
-    underway: underway::Underway,
+    pending_writes: pending_writes::PendingWrites,
     bodies: Arc<serve::Bodies>,
     requests: metrics::Metrics,
     /// Set at the start: the key may be in the store.
@@ -196,7 +196,7 @@ impl ApiServer {
             health: health::Health::default(),
             kubelets: kubelet::Kubelets::new(config.kubelet_timeout),
             fairness: fairness::Fairness::new(config.max_reads, config.max_writes, config.timeouts.request / 4, &config.metrics),
-            underway: underway::Underway::default(),
+            pending_writes: pending_writes::PendingWrites::default(),
             bodies: Arc::default(),
             requests: metrics::Metrics::new(&config.metrics),
             tokens: OnceLock::new(),
@@ -246,7 +246,7 @@ impl ApiServer {
 
     /// Calls of this process: no sockets, no HTTP.
     pub fn transport(&self) -> Arc<dyn Transport> {
-        Arc::new(local::Local::new(self.server.clone()))
+        Arc::new(local_transport::LocalTransport::new(self.server.clone()))
     }
 
     /// The key that signs the tokens of service accounts, once the server has started.

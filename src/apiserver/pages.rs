@@ -1,12 +1,12 @@
 //! `/version`, `/metrics` and the list of paths.
 
-use super::respond::{self, Response};
+use super::response::{self, Response};
 use super::{Server, health};
 use crate::util::version;
 
 /// For people, whoever asks.
 fn indented(body: &serde_json::Value) -> Response {
-    respond::json(200, format!("{body:#}").into())
+    response::json(200, format!("{body:#}").into())
 }
 
 /// The page at a path; `None` if there is none.
@@ -31,9 +31,9 @@ pub(crate) fn serve(server: &Server, path: &str) -> Option<Response> {
             ];
             // In this order, which a JSON tree would not keep.
             let lines = fields.map(|(name, value)| format!("  \"{name}\": \"{value}\"")).join(",\n");
-            Some(respond::json(200, format!("{{\n{lines}\n}}").into()))
+            Some(response::json(200, format!("{{\n{lines}\n}}").into()))
         }
-        "metrics" => Some(respond::full(200, "text/plain; version=0.0.4; charset=utf-8", server.config.metrics.render().into())),
+        "metrics" => Some(response::full(200, "text/plain; version=0.0.4; charset=utf-8", server.config.metrics.render().into())),
         "" => {
             let mut paths = vec!["/api".to_owned(), "/apis".to_owned()];
             paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));

@@ -19,7 +19,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::fairness::Origin;
-use super::respond::{self, Body, Response};
+use super::response::{self, Body, Response};
 use super::{Server, Timeouts, websocket};
 use crate::object::Status;
 use crate::supervise::stall::Stall;
@@ -101,8 +101,8 @@ async fn answer(server: &Arc<Server>, mut request: http::Request<Incoming>, orig
     }
     let body = match tokio::time::timeout(server.config.timeouts.request, collect(body, &server.bodies)).await {
         Ok(Ok(body)) => body,
-        Ok(Err(refused)) => return respond::status(&refused),
-        Err(_) => return respond::status(&Status::failure(504, "Timeout", "Timeout: the request's body did not arrive in time")),
+        Ok(Err(refused)) => return response::status(&refused),
+        Err(_) => return response::status(&Status::failure(504, "Timeout", "Timeout: the request's body did not arrive in time")),
     };
     server.handle(http::Request::from_parts(parts, body), origin).await
 }

@@ -8,7 +8,7 @@ use super::Server;
 use super::container::container;
 use super::error::{Answer, bad};
 use super::handler::Call;
-use super::respond::Response;
+use super::response::Response;
 use crate::object::Status;
 
 pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response> {

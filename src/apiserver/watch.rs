@@ -14,7 +14,7 @@ use super::freshness::Freshness;
 use super::handler::Call;
 use super::list::selection;
 use super::negotiate::{Encoding, Form, Output};
-use super::respond::{self, Body, Response};
+use super::response::{self, Body, Response};
 use super::{Server, encode, list_options};
 use crate::cache::{self, Event, Expired, Frame};
 use crate::codec::{self, EventFormat, IncludeObject, MetaVersion, TableWriter};
@@ -52,7 +52,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         let frame = frames.next().await?;
         Some((Ok(frame), frames))
     });
-    Ok(respond::build(200, content_type, Body::Events(body.boxed())))
+    Ok(response::build(200, content_type, Body::Events(body.boxed())))
 }
 
 fn timeout(server: &Server, call: &Call) -> Answer<Duration> {

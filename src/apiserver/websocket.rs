@@ -15,7 +15,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::respond::{Body, Response, set};
+use super::response::{Body, Response, set};
 use crate::supervise::Supervisor;
 use crate::util::websocket::{BINARY, CLOSE, Control, Decoder, NORMAL, PONG, TEXT, frame};
 

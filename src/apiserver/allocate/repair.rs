@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::super::Server;
 use super::super::error::{Answer, store_status};
 use super::super::freshness::Freshness;
-use super::super::local::Local;
+use super::super::local_transport::LocalTransport;
 use super::super::registry::json;
 use super::claim::{self, Claim, Owner};
 use super::held;
@@ -56,7 +56,7 @@ pub(crate) async fn adopt(server: &Server) -> Answer<()> {
 /// Repairs now and then, and what somebody deletes that a service still has at once.
 pub(crate) async fn repair(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
-    let (events, writer) = events::recorder(Client::new(Arc::new(Local::new(server.clone()))).named(REPORTER), REPORTER, "");
+    let (events, writer) = events::recorder(Client::new(Arc::new(LocalTransport::new(server.clone()))).named(REPORTER), REPORTER, "");
     server.tasks.spawn("events of the repair", writer.run(shutdown.clone()));
     let mut repair = Repair { server, events, suspects: HashMap::new() };
     let mut due = Instant::now();
@@ -246,7 +246,7 @@ mod tests {
 
     fn repair_of(it: &Fixture) -> Repair {
         let server = it.server.server.clone();
-        let client = Client::new(Arc::new(Local::new(server.clone())));
+        let client = Client::new(Arc::new(LocalTransport::new(server.clone())));
         Repair { server, events: events::recorder(client, REPORTER, "").0, suspects: HashMap::new() }
     }
 

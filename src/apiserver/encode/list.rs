@@ -10,7 +10,7 @@ use super::super::error::Answer;
 use super::super::heavy::heavy;
 use super::super::negotiate::{Encoding, Form, Output, not_acceptable};
 use super::super::query::Query;
-use super::super::respond::{self, Body, Response};
+use super::super::response::{self, Body, Response};
 use super::indent::Indent;
 use super::{include, other_form, yaml};
 use crate::codec::{self, MetaVersion, TableWriter, partial_metadata, write_partial_metadata};
@@ -36,11 +36,11 @@ impl Output {
                 let (size, metadata) = (size(), metadata.to_owned());
                 let made = heavy(size, move || protobuf(resource, &items, &metadata, &objects)).await;
                 let bytes = made.ok_or_else(|| not_acceptable(&["application/json"]))?;
-                Ok(respond::full(200, self.content_type(), bytes))
+                Ok(response::full(200, self.content_type(), bytes))
             }
             Encoding::Yaml => {
                 let (size, pieces) = (size(), Pieces::new(resource, items, metadata, objects));
-                Ok(respond::full(200, self.content_type(), heavy(size, move || yaml(&pieces.all())).await?))
+                Ok(response::full(200, self.content_type(), heavy(size, move || yaml(&pieces.all())).await?))
             }
             Encoding::Json | Encoding::Pretty => {
                 let indent = (self.encoding == Encoding::Pretty).then(Indent::default);
@@ -57,10 +57,10 @@ impl Output {
 fn copied(mut pieces: Pieces) -> Response {
     let first = pieces.next().unwrap_or_default();
     if pieces.ended {
-        return respond::json(200, first);
+        return response::json(200, first);
     }
     let chunks = futures_util::stream::iter(std::iter::once(first).chain(pieces).map(Ok));
-    respond::build(200, "application/json", Body::Stream(chunks.boxed()))
+    response::build(200, "application/json", Body::Stream(chunks.boxed()))
 }
 
 /// The answer of a list that takes work, on objects of so many bytes.
@@ -74,14 +74,14 @@ async fn made(pieces: Pieces, size: usize) -> Response {
     let (first, pieces) = next(pieces).await;
     let first = first.unwrap_or_default();
     if pieces.ended {
-        return respond::json(200, first);
+        return response::json(200, first);
     }
     let rest = futures_util::stream::unfold(pieces, move |pieces| async move {
         let (piece, pieces) = next(pieces).await;
         Some((piece?, pieces))
     });
     let chunks = futures_util::stream::iter([first]).chain(rest).map(Ok);
-    respond::build(200, "application/json", Body::Stream(chunks.boxed()))
+    response::build(200, "application/json", Body::Stream(chunks.boxed()))
 }
 
 /// `None` if there is no such message.

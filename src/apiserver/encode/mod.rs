@@ -13,7 +13,7 @@ use super::error::{Answer, bad};
 use super::heavy::heavy;
 use super::negotiate::{Encoding, Form, Output, not_acceptable};
 use super::query::Query;
-use super::respond::{self, Body, Response};
+use super::response::{self, Body, Response};
 use crate::codec::{self, IncludeObject, TableWriter, partial_metadata};
 use crate::object::{Object, ResourceRef, Status};
 use indent::Indent;
@@ -55,7 +55,7 @@ impl Output {
                 converted.ok_or_else(|| not_acceptable(&["application/json"]))?
             }
         };
-        Ok(respond::full(code, self.content_type(), bytes))
+        Ok(response::full(code, self.content_type(), bytes))
     }
 
     /// The outcome of a request as its answer: what is refused is told in the client's encoding, too.
@@ -67,7 +67,7 @@ impl Output {
     }
 
     pub(crate) async fn status(self, status: &Status) -> Response {
-        self.page(respond::status(status)).await
+        self.page(response::status(status)).await
     }
 
     /// A page that is the same for everybody: if it is JSON, in the client's encoding. It keeps its code and its headers.
@@ -80,10 +80,10 @@ impl Output {
         match self.document(page.status().as_u16(), json).await {
             Ok(encoded) => {
                 let mut page = page.map(|_| encoded.into_body());
-                respond::set(&mut page, CONTENT_TYPE, self.content_type());
+                response::set(&mut page, CONTENT_TYPE, self.content_type());
                 page
             }
-            Err(status) if page.status().is_success() => respond::status(&status),
+            Err(status) if page.status().is_success() => response::status(&status),
             Err(_) => page,
         }
     }

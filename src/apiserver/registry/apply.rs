@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::Server;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::{FieldValidation, Way, WriteOptions};
 use super::create::check_namespace;
 use super::update::{Before, Part, check_identity, modify_or_create};

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::Server;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::Way;
 use super::create::check_namespace;
 use super::update::{Before, Part, check_uid, modify, precondition_failed};

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::super::error::Answer;
 use super::super::handler::Call;
 use super::super::list;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::{Server, health};
 use crate::object::resource::COMPONENT_STATUS;
 use crate::object::{Object, Status};

@@ -13,7 +13,7 @@ use super::super::allocate::Claims;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
 use super::super::query::Query;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::dry_run;
 use super::super::{Server, list};
 use super::{json, namespaces};

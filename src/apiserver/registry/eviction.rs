@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::error::{Answer, bad};
 use super::super::freshness::Freshness;
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::{Way, WriteOptions};
 use super::create::check_namespace;
 use super::update::{Before, Part, modify};

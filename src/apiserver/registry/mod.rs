@@ -4,7 +4,6 @@ mod app_armor;
 mod apply;
 pub(crate) mod binding;
 pub(crate) mod certificates;
-pub(crate) mod claims;
 pub(crate) mod components;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -21,6 +20,7 @@ pub(crate) mod services;
 pub(crate) mod strategy;
 pub(crate) mod tokens;
 pub(crate) mod update;
+pub(crate) mod volume_claims;
 
 use std::sync::Arc;
 
@@ -106,7 +106,7 @@ impl Server {
         let (json, at) = json::encode(value, managers);
         let draft = Draft::new(key.resource, value, json.into(), at).map(Arc::new).map_err(|error| Box::new(Status::internal(error)))?;
         let path = key.to_path(&self.config.prefix);
-        let _writing = self.underway.enter(&path, draft.clone());
+        let _writing = self.pending_writes.enter(&path, draft.clone());
         let ttl = (key.resource == &resource::EVENT).then_some(self.config.event_ttl);
         let outcome = self.store.put(&path, draft.stored().clone(), expect, ttl).await.map_err(store_status)?;
         let revision = match outcome {

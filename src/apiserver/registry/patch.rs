@@ -10,7 +10,7 @@ use super::super::Server;
 use super::super::error::Answer;
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::{FieldValidation, Way, WriteOptions};
 use super::apply;
 use super::update::{Before, Part, check_identity, modify};

@@ -6,7 +6,7 @@ use super::super::Server;
 use super::super::auth::User;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::tokens::Refusal;
 use super::super::write_options::{Way, WriteOptions};
 use super::create::check_namespace;

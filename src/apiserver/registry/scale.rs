@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
 use super::super::negotiate::patch_kind;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::Way;
 use super::patch::Patch;
 use super::update::{Before, Part, check_uid, modify};

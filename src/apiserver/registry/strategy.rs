@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::auth::User;
-use super::{certificates, claims, json, namespaces, pods, services};
+use super::{certificates, json, namespaces, pods, services, volume_claims};
 use crate::codec;
 use crate::object::ResourceRef;
 use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, POD, PRIORITY_CLASS};
@@ -25,7 +25,7 @@ pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) -
         }
         ("", "persistentvolumeclaims") => {
             json::map(new, "status").insert("phase".to_owned(), "Pending".into());
-            claims::settle_source(new, None);
+            volume_claims::settle_source(new, None);
         }
         ("batch", "jobs") => label_job(new, unlabelled),
         _ => {}
@@ -42,7 +42,7 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
         ("", "pods") => pods::update(new, old),
         ("", "services") => services::complete(new, Some(old)),
         ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
-        ("", "persistentvolumeclaims") => claims::settle_source(new, Some(old)),
+        ("", "persistentvolumeclaims") => volume_claims::settle_source(new, Some(old)),
         ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
         _ => {}
     }

@@ -9,7 +9,7 @@ use super::super::Server;
 use super::super::admission::{Operation, Review};
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::tokens::{Account, Named, Term};
 use super::super::write_options::Way;
 use super::create::check_namespace;

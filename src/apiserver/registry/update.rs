@@ -10,7 +10,7 @@ use super::super::admission::{Charge, Operation, Review};
 use super::super::allocate::Claims;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
-use super::super::respond::Response;
+use super::super::response::Response;
 use super::super::write_options::{Way, WriteOptions};
 use super::create::{check_namespace, check_version, create, refuse};
 use super::reserved::Reserved;

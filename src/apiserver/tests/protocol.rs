@@ -299,7 +299,7 @@ async fn who_does_not_read_loses_its_seat() {
     for _ in 0..9 {
         unread.push(ask("lazy").await);
     }
-    assert!(unread.iter().all(|it| matches!(it.body(), crate::apiserver::respond::Body::Stream(_))));
+    assert!(unread.iter().all(|it| matches!(it.body(), crate::apiserver::response::Body::Stream(_))));
     assert_eq!(ask("quiet").await.status(), 200);
     it.stop().await;
 }

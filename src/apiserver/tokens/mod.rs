@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::error::{Answer, store_status};
-use super::respond::{self, Response};
+use super::response::{self, Response};
 use crate::object::Status;
 use crate::store::{Expect, Outcome};
 use crate::util::product::Product;
@@ -163,8 +163,8 @@ impl Tokens {
         if !issuer.starts_with("https://") || issuer.contains(['?', '#']) {
             return None;
         }
-        let mut response = respond::full(200, content_type, document.to_string().into());
-        respond::set(&mut response, http::header::CACHE_CONTROL, "public, max-age=3600");
+        let mut response = response::full(200, content_type, document.to_string().into());
+        response::set(&mut response, http::header::CACHE_CONTROL, "public, max-age=3600");
         Some(response)
     }
 }

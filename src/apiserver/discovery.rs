@@ -6,7 +6,7 @@ use super::Server;
 use super::negotiate::{Negotiated, wants_aggregated_discovery};
 use super::path::Route;
 use super::query::Query;
-use super::respond::{self, Response};
+use super::response::{self, Response};
 use crate::codec::{discovery, openapi};
 
 /// The document at a path; `None` if there is none.
@@ -21,19 +21,19 @@ pub(crate) fn serve(
     const JSON: &str = "application/json";
     let document = match route {
         Route::Groups { legacy } if wants_aggregated_discovery(headers) => {
-            return Some(respond::document(headers, discovery::AGGREGATED, discovery::aggregated(*legacy)));
+            return Some(response::document(headers, discovery::AGGREGATED, discovery::aggregated(*legacy)));
         }
         Route::Groups { legacy: true } => {
             let document = discovery::api_versions(&server.own_address().to_string());
             return Some(
-                negotiated.for_documents().map_or_else(|status| respond::status(&status), |_| respond::plain_document(JSON, &document)),
+                negotiated.for_documents().map_or_else(|status| response::status(&status), |_| response::plain_document(JSON, &document)),
             );
         }
         Route::Groups { legacy: false } => discovery::group_list(),
         Route::Group(name) => discovery::group(name)?,
         Route::Resources { group, version } => discovery::resources(group, version)?,
         _ => match path.trim_end_matches('/').strip_prefix("/openapi/")? {
-            "v2" if wants_protobuf(headers) => return Some(respond::document(headers, openapi::V2_PROTOBUF, openapi::v2_protobuf())),
+            "v2" if wants_protobuf(headers) => return Some(response::document(headers, openapi::V2_PROTOBUF, openapi::v2_protobuf())),
             "v2" => openapi::v2_json(),
             "v3" => openapi::index(),
             deeper => {
@@ -44,8 +44,8 @@ pub(crate) fn serve(
                 };
                 match query.get("hash") {
                     None => document,
-                    Some(known) if known == hash => return Some(respond::immutable(headers, JSON, document)),
-                    Some(_) => return Some(respond::moved(&format!("/openapi/{deeper}?hash={hash}"))),
+                    Some(known) if known == hash => return Some(response::immutable(headers, JSON, document)),
+                    Some(_) => return Some(response::moved(&format!("/openapi/{deeper}?hash={hash}"))),
                 }
             }
         },
@@ -53,10 +53,10 @@ pub(crate) fn serve(
     Some(match negotiated.for_documents() {
         // Of these Kubernetes promises nothing that a cache could use.
         Ok(_) if matches!(route, Route::Groups { .. } | Route::Group(_) | Route::Resources { .. }) => {
-            respond::plain_document(JSON, document)
+            response::plain_document(JSON, document)
         }
-        Ok(_) => respond::document(headers, JSON, document),
-        Err(status) => respond::status(&status),
+        Ok(_) => response::document(headers, JSON, document),
+        Err(status) => response::status(&status),
     })
 }
 

@@ -9,20 +9,20 @@ use crate::object::{Draft, Object, Revision};
 
 /// Objects on their way into the store, by their keys there.
 #[derive(Debug, Default)]
-pub(crate) struct Underway(Mutex<HashMap<String, Arc<Draft>>>);
+pub(crate) struct PendingWrites(Mutex<HashMap<String, Arc<Draft>>>);
 
 /// A place among them, given up when the write is over.
 pub(crate) struct Writing<'a> {
-    underway: &'a Underway,
+    pending: &'a PendingWrites,
     key: &'a str,
     draft: Arc<Draft>,
 }
 
-impl Underway {
+impl PendingWrites {
     pub(crate) fn enter<'a>(&'a self, key: &'a str, draft: Arc<Draft>) -> Writing<'a> {
         // Of two writes to one key the later one counts; the other one's object is parsed.
         self.0.lock().insert(key.to_owned(), draft.clone());
-        Writing { underway: self, key, draft }
+        Writing { pending: self, key, draft }
     }
 
     /// The object that the store has under a key since this revision, if it was written here.
@@ -34,9 +34,9 @@ impl Underway {
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
-        let mut underway = self.underway.0.lock();
-        if underway.get(self.key).is_some_and(|it| Arc::ptr_eq(it, &self.draft)) {
-            underway.remove(self.key);
+        let mut pending = self.pending.0.lock();
+        if pending.get(self.key).is_some_and(|it| Arc::ptr_eq(it, &self.draft)) {
+            pending.remove(self.key);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Lists of a state that the cache has forgotten, from the store, which keeps more of the past.
+//! Lists of a state that the cache has forgotten, out of the store, which keeps more of the past.
 
 use super::error::{Answer, store_status};
 use super::{Server, feed};

@@ -1,4 +1,4 @@
-//! Claims: what their volumes begin with has two fields, of which the newer one may name anything.
+//! Claims of volumes: what their volumes begin with has two fields, of which the newer one may name anything.
 
 use serde_json::{Map, Value};
 

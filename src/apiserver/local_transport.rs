@@ -8,21 +8,21 @@ use futures_util::future::BoxFuture;
 
 use super::Server;
 use super::fairness::Origin;
-use super::respond::Body;
+use super::response::Body;
 use crate::client::{ClientError, ResponseBody, Result, Transport};
 
 #[derive(Debug)]
-pub(crate) struct Local {
+pub(crate) struct LocalTransport {
     server: Arc<Server>,
 }
 
-impl Local {
+impl LocalTransport {
     pub(crate) fn new(server: Arc<Server>) -> Self {
         Self { server }
     }
 }
 
-impl Transport for Local {
+impl Transport for LocalTransport {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<ResponseBody>>> {
         Box::pin(async move {
             let response = self.server.handle(request, Origin::Process).await;
