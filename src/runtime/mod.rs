@@ -1,5 +1,5 @@
-//! The container runtime, as the executor needs it: a contract, Docker behind it, and a recording fake for tests and simulations.
-//! Containers here are plain: what a pod is, and what its containers are called and labelled, is the executor's business.
+//! The container runtime: a contract for the executor, its implementation on Docker, and a recording fake for tests and simulations. It
+//! knows containers but not pods; the executor assigns names and labels.
 
 pub mod docker;
 pub mod fake;
@@ -16,7 +16,7 @@ use futures_util::stream::BoxStream;
 
 pub use types::*;
 
-/// Why the runtime did not do what it was asked.
+/// Why a request to the runtime failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The engine does not answer at all.
@@ -35,7 +35,7 @@ pub enum RuntimeError {
 
 pub type Result<T> = std::result::Result<T, RuntimeError>;
 
-/// What runs containers. Every call is one request to the engine; nothing is remembered between calls.
+/// A container runtime. Every call is one request to the engine; no state is kept between calls.
 pub trait Runtime: Debug + Send + Sync {
     /// Name and version of the engine. Also the health check.
     fn version(&self) -> BoxFuture<'_, Result<Version>>;
@@ -43,7 +43,7 @@ pub trait Runtime: Debug + Send + Sync {
     /// The local image of this reference, if there is one.
     fn image<'a>(&'a self, reference: &'a str) -> BoxFuture<'a, Result<Option<Image>>>;
 
-    /// Fetches an image from its registry. `progress` is told of each step, in the engine's words.
+    /// Fetches an image from its registry. `progress` is called with each step, in the engine's words.
     fn pull<'a>(
         &'a self,
         reference: &'a str,
@@ -76,19 +76,19 @@ pub trait Runtime: Debug + Send + Sync {
 
     fn inspect<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Container>>;
 
-    /// What the container wrote, and with `follow` what it goes on to write until it ends.
+    /// The container's log, and with `follow` also its further output until it exits.
     fn logs(&self, id: &str, options: &LogOptions) -> BoxStream<'static, Result<LogChunk>>;
 
     /// Runs a command in a running container.
     fn exec<'a>(&'a self, id: &'a str, spec: &'a ExecSpec) -> BoxFuture<'a, Result<ExecSession>>;
 
-    /// The exit code of a command whose output has ended; `None` while it runs.
+    /// The exit code of a command whose output has ended; `None` while it is running.
     fn exec_exit_code<'a>(&'a self, exec: &'a str) -> BoxFuture<'a, Result<Option<i64>>>;
 
     /// Sets the size of a command's terminal, in characters.
     fn exec_resize<'a>(&'a self, exec: &'a str, width: u16, height: u16) -> BoxFuture<'a, Result<()>>;
 
-    /// State changes of containers that have the label, as they happen. The stream ends when the engine goes away.
+    /// State changes of containers with the label, as they happen. The stream ends when the engine becomes unreachable.
     fn events(&self, label: &str) -> BoxStream<'static, Result<Event>>;
 
     fn stats<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Stats>>;

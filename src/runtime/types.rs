@@ -8,7 +8,7 @@ use futures_util::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::io::AsyncWrite;
 
-/// What the engine calls itself.
+/// The engine's name and version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Version {
     /// Lower case, as in `docker://<container id>`.
@@ -28,11 +28,11 @@ pub struct Image {
     pub id: String,
     /// `name@sha256:…`, for an image that came from a registry.
     pub digest: Option<String>,
-    /// The user its processes run as, as the image says; empty for root.
+    /// The user of its processes, from the image; empty for root.
     pub user: String,
 }
 
-/// What a registry asks for.
+/// Credentials for a registry.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub server: String,
@@ -77,9 +77,9 @@ pub struct ContainerSpec {
 /// Where a container's network comes from.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Network {
-    /// One of its own.
+    /// A network of its own.
     Own(Box<OwnNetwork>),
-    /// That of another container, by id.
+    /// The network of another container, by id.
     Of(String),
     #[default]
     Host,
@@ -96,7 +96,7 @@ pub struct OwnNetwork {
     pub hosts: Vec<(String, String)>,
 }
 
-/// What `/etc/resolv.conf` says.
+/// The content of `/etc/resolv.conf`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dns {
     pub servers: Vec<String>,
@@ -115,12 +115,12 @@ pub struct PublishedPort {
     pub protocol: String,
 }
 
-/// Whose namespace a container uses.
+/// The namespace that a container uses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Namespace {
     #[default]
     Own,
-    /// Its own, which others may join.
+    /// Its own, which other containers may join.
     Shareable,
     Of(String),
     Host,
@@ -147,7 +147,7 @@ pub enum Propagation {
 /// Zero means no limit, or the engine's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Weight against others: 1024 for one CPU.
+    /// Relative weight: 1024 for one CPU.
     pub cpu_shares: i64,
     /// Microseconds of CPU time in each period of 100 ms.
     pub cpu_quota: i64,
@@ -181,7 +181,7 @@ pub struct LogRotation {
     pub max_files: u32,
 }
 
-/// One line of a listing.
+/// One entry of a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     pub id: String,
@@ -230,14 +230,14 @@ pub struct Exit {
     /// Not before `started`.
     pub finished: Timestamp,
     pub oom_killed: bool,
-    /// The engine's words, if it could not start the container.
+    /// The engine's message, if it could not start the container.
     pub error: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogOptions {
     pub follow: bool,
-    /// The last so many lines.
+    /// Only this many lines at the end.
     pub tail: Option<u64>,
     pub since: Option<Timestamp>,
     /// Each line begins with its time, RFC 3339 with nanoseconds.
@@ -264,7 +264,7 @@ pub struct ExecSpec {
     pub tty: bool,
 }
 
-/// A running command: what it writes, and where its input goes.
+/// A running command, with its output and input.
 pub struct ExecSession {
     /// For [`super::Runtime::exec_exit_code`].
     pub id: String,
@@ -294,11 +294,11 @@ pub enum EventKind {
     Removed,
 }
 
-/// What a container uses now.
+/// The current resource usage of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Nanoseconds since it started.
     pub cpu: u64,
-    /// Bytes, without what could be dropped at once.
+    /// Bytes, without caches that can be dropped at once.
     pub memory: u64,
 }

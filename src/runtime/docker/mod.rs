@@ -22,7 +22,7 @@ use super::{
 
 /// How long the engine may take to begin its answer.
 const TIMEOUT: Duration = Duration::from_secs(120);
-/// What stopping may take beyond the grace period.
+/// Extra time for a stop, beyond the grace period.
 const STOP_SLACK: Duration = Duration::from_secs(30);
 /// How far back a stream of events begins.
 const EVENTS_OVERLAP: Duration = Duration::from_secs(2);
@@ -59,12 +59,12 @@ impl Docker {
         Ok(api)
     }
 
-    /// Translates an error. An engine that does not answer may come back as another version, so what is known of it is forgotten.
+    /// Translates an error. An unreachable engine may come back as another version, so its cached API is dropped.
     fn failed(&self, error: bollard::errors::Error) -> RuntimeError {
         match translate(error) {
             RuntimeError::Unavailable(error) => {
                 *self.api.lock() = None;
-                // The layers between say nothing that the last one does not.
+                // The intermediate errors add nothing to the innermost one.
                 RuntimeError::Unavailable(anyhow::anyhow!("{}: {}", self.endpoint, error.root_cause()))
             }
             error => error,
@@ -180,7 +180,7 @@ impl Runtime for Docker {
         async move {
             let options = query::KillContainerOptions { signal: "KILL".to_owned() };
             match self.api().await?.kill_container(id, Some(options)).await.map_err(|error| self.failed(error)) {
-                // Not there, or not running.
+                // Missing, or not running.
                 Err(RuntimeError::NotFound(_) | RuntimeError::Conflict(_)) => Ok(()),
                 other => other,
             }
@@ -193,7 +193,7 @@ impl Runtime for Docker {
             let options = query::RemoveContainerOptions { v: true, force: true, link: false };
             match self.api().await?.remove_container(id, Some(options)).await.map_err(|error| self.failed(error)) {
                 Err(RuntimeError::NotFound(_)) => Ok(()),
-                // Somebody else is already removing it.
+                // Another request is already removing it.
                 Err(RuntimeError::Conflict(why)) if why.contains("already in progress") => Ok(()),
                 other => other,
             }
@@ -252,7 +252,7 @@ impl Runtime for Docker {
             ("label".to_owned(), vec![label.to_owned()]),
             ("event".to_owned(), ["start", "die", "oom", "destroy"].map(str::to_owned).to_vec()),
         ];
-        // From a moment ago: what happens while the request is on its way must not be missed, and may be told twice.
+        // From a moment ago, so that no event is missed while the request is on its way; some may be reported twice.
         let since = (Timestamp::now() - EVENTS_OVERLAP).as_second().to_string();
         let options = query::EventsOptions { since: Some(since), filters: Some(filters.into()), ..Default::default() };
         deferred(self.client(), move |api| {
@@ -272,7 +272,7 @@ impl Runtime for Docker {
 }
 
 impl Docker {
-    /// The client for a stream that outlives the call: the one there is, or a new connection of the stream's own.
+    /// A client for a stream that outlives the call: the existing one, or a new connection.
     fn client(&self) -> impl Future<Output = Result<bollard::Docker>> + Send + 'static {
         let known = Self { endpoint: self.endpoint.clone(), api: Mutex::new(self.api.lock().clone()) };
         async move { known.api().await }

@@ -1,4 +1,4 @@
-//! What streams out of containers: logs, and commands run inside.
+//! Streams out of containers: logs, and commands run inside.
 
 use bollard::container::LogOutput;
 use bollard::errors::Error;

@@ -1,4 +1,4 @@
-//! Our description of a container, as the engine takes it.
+//! Translates our container specification into Docker's.
 
 use std::collections::HashMap;
 

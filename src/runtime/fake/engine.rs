@@ -1,4 +1,4 @@
-//! A container engine that exists only in memory, without I/O: time is passed in, and containers do what they are told to.
+//! A container engine in memory, without I/O: time is passed in, and containers behave as scripted.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,9 +13,9 @@ use crate::runtime::{Container, ContainerSpec, Event, EventKind, Exit, Image, Ne
 pub struct Behaviour {
     /// The image is not in the registry either.
     pub no_image: bool,
-    /// What the engine says instead of starting it.
+    /// The error with which starting it fails.
     pub refuse: Option<String>,
-    /// Ends by itself after so long, with this code.
+    /// Exits by itself after this time, with this code.
     pub exit: Option<(Duration, i64)>,
     /// How long it takes to end when it is asked to; it ends with code 143, or 137 if the grace period is shorter.
     pub stopping: Duration,
@@ -43,7 +43,7 @@ pub struct Engine {
 struct Fakery {
     container: Container,
     behaviour: Behaviour,
-    /// When it ends by itself or by a stop under way, and with which code.
+    /// When it exits, by itself or by a stop in progress, and with which code.
     ends: Option<(Timestamp, i64)>,
 }
 
@@ -67,12 +67,12 @@ impl Engine {
         }
     }
 
-    /// What was asked so far: the call and the container's name, or the image.
+    /// All requests so far: the call, and the container's name or the image.
     pub fn calls(&self) -> &[String] {
         &self.calls
     }
 
-    /// Lets the engine vanish, or come back. Containers go on.
+    /// Makes the engine unreachable, or reachable again. Containers keep running.
     pub fn set_down(&mut self, down: bool) {
         self.down = down;
     }
@@ -85,17 +85,17 @@ impl Engine {
         self.containers.values().map(|it| &it.container)
     }
 
-    /// What happened since this was last asked.
+    /// The events since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
 
-    /// When the next container ends, if none is told to before.
+    /// When the next container exits, without further requests.
     pub fn next_end(&self) -> Option<Timestamp> {
         self.containers.values().filter_map(|it| it.ends.map(|(at, _)| at)).min()
     }
 
-    /// Ends what ends by now.
+    /// Ends the containers that are due.
     pub fn settle(&mut self, now: Timestamp) {
         for it in self.containers.values_mut() {
             let (State::Running { started }, Some((at, code))) = (&it.container.state, it.ends) else { continue };

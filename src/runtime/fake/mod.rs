@@ -1,5 +1,5 @@
-//! A runtime without containers: it records what it is asked and plays what it is told to. Time is tokio's, so tests may pause it; what
-//! has a clock of its own uses the [`Engine`] behind it.
+//! A runtime without containers: it records requests and follows a script. It uses tokio's time, which tests may pause; simulations with
+//! their own clock use the [`Engine`] inside.
 
 mod engine;
 
@@ -56,12 +56,12 @@ impl Fake {
         self.epoch.1 + since
     }
 
-    /// What was asked so far: the call and the container's name, or the image.
+    /// All requests so far: the call, and the container's name or the image.
     pub fn calls(&self) -> Vec<String> {
         self.engine.lock().calls().to_vec()
     }
 
-    /// Lets the engine vanish, or come back.
+    /// Makes the engine unreachable, or reachable again.
     pub fn set_down(&self, down: bool) {
         self.engine.lock().set_down(down);
     }
@@ -76,13 +76,13 @@ impl Fake {
         self.engine(|engine, now| engine.crash(code, now, |it| it.name == name));
     }
 
-    /// Lets the engine do something, with everything ended whose time has come, and tells what happened.
+    /// Runs a request on the engine after all due exits, and sends the resulting events.
     fn engine<T>(&self, act: impl FnOnce(&mut Engine, Timestamp) -> T) -> T {
         let (mut engine, now): (MutexGuard<'_, Engine>, _) = (self.engine.lock(), self.now());
         engine.settle(now);
         let result = act(&mut engine, now);
         for event in engine.take_events() {
-            // Nobody may be listening.
+            // There may be no listener.
             let _ = self.events.send(event);
         }
         result
@@ -199,7 +199,7 @@ impl Runtime for Fake {
         let state = (self.events.subscribe(), self.me.clone());
         stream::unfold(state, |(mut receiver, fake)| async move {
             loop {
-                // Containers end by themselves only if somebody looks.
+                // Containers exit only when the engine is settled.
                 let next = {
                     let fake = fake.upgrade()?;
                     fake.engine(|engine, _| engine.next_end()).map(|at| fake.instant(at))

@@ -20,7 +20,7 @@ pub fn reference() -> String {
     format!("km/pause:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Makes the pause image from `executable`, unless the engine has it.
+/// Builds the pause image from `executable`, unless the engine has it.
 ///
 /// # Errors
 /// Those of the engine; `Refused` if the executable cannot be read.
@@ -42,7 +42,7 @@ pub async fn ensure(runtime: &dyn Runtime, executable: &Path) -> Result<()> {
     written.map_err(|error| RuntimeError::Refused(format!("the pause image: {error}")))
 }
 
-/// The shared libraries this process runs with, its loader among them: none for a static build.
+/// The shared libraries of this process, including the loader; none for a static build.
 fn libraries() -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for line in BufReader::new(File::open("/proc/self/maps")?).lines() {
@@ -56,7 +56,7 @@ fn libraries() -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// `/km pause`, through the loader if there is one: that works wherever the build expects its libraries to be.
+/// `/km pause`, run by the loader if there is one, which finds the libraries wherever the build expects them.
 fn entrypoint(libraries: &[PathBuf]) -> Vec<String> {
     let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let loader = libraries.iter().map(name).find(|name| name.starts_with("ld-") || name.starts_with("ld."));

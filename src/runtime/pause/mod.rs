@@ -1,4 +1,4 @@
-//! The process that holds a pod's namespaces open, and the image it runs from: both are km itself, so that nothing has to be pulled.
+//! The process that holds a pod's namespaces open, and its image. Both are made from km itself, so that no image need be pulled.
 
 mod image;
 
@@ -9,8 +9,8 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 pub use image::{ensure, reference};
 
-/// Sleeps until SIGINT or SIGTERM, collecting the exit status of processes that ended up as its children (in a pod that shares its PID
-/// namespace this process is the first). Needs a process without other threads.
+/// Sleeps until SIGINT or SIGTERM, and reaps orphaned processes (in a pod with a shared PID namespace, this process is PID 1). The process
+/// must have no other threads.
 ///
 /// # Errors
 /// If signals cannot be blocked or waited for.
@@ -21,7 +21,7 @@ pub fn run() -> io::Result<()> {
     }
     signals.thread_block()?;
     loop {
-        // Before each wait: SIGCHLD tells of one child or of many, and some may have ended before it was blocked.
+        // Before each wait: one SIGCHLD may stand for several children, and some may have exited before it was blocked.
         while matches!(waitpid(None, Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive) {}
         if signals.wait()? != Signal::SIGCHLD {
             return Ok(());
