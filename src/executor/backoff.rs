@@ -23,7 +23,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// For what usually goes well the next time: one second at first, a minute at most.
+    /// For failures that usually pass quickly: one second at first, at most a minute.
     pub fn brisk() -> Self {
         let initial = SignedDuration::from_secs(1);
         Self { initial, max: SignedDuration::from_mins(1), delay: initial, last: None }

@@ -22,21 +22,21 @@ const PAUSES: [Duration; 6] = [
     Duration::from_secs(10),
 ];
 
-/// The way to a bound pod, without I/O: begins with [`Step::Try`], and is told what came of each step.
+/// Binding of a pod, without I/O: begins with [`Step::Try`], and takes the result of each step.
 #[derive(Debug)]
 pub struct Binding {
     failure: BindFailure,
     tries: usize,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Ask the API server to bind the pod, and tell [`Binding::tried`].
+    /// Ask the API server to bind the pod, and pass the result to [`Binding::tried`].
     Try,
-    /// Look whether the pod is bound as wanted, and tell [`Binding::looked`].
+    /// Check whether the pod is bound as wanted, and pass the result to [`Binding::looked`].
     Look,
-    /// Wait, then try again: while the API server does not answer nobody can say whether the pod is bound.
+    /// Wait, then try again: while the API server is unreachable, it is unknown whether the pod is bound.
     Wait(Duration),
     Bound,
     Failed(BindFailure),
@@ -57,7 +57,7 @@ impl Binding {
         }
     }
 
-    /// Takes in whether the pod is bound; `None` if the API server did not say.
+    /// Takes whether the pod is bound; `None` if the API server did not respond.
     pub fn looked(&self, is_bound: Option<bool>) -> Step {
         match is_bound {
             Some(true) => Step::Bound,
@@ -72,16 +72,15 @@ impl Binding {
     }
 }
 
-/// A static pod says itself where it runs; the scheduler only adds its annotations.
+/// A static pod already names its node; the scheduler only adds its annotations.
 fn has_node(pod: &Pod) -> bool {
     pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty())
 }
 
-/// Gives the pod its node and the scheduler's annotations. The result is the pod as it is to be run, whether or not the watch has shown
-/// it yet.
+/// Sets the pod's node and the scheduler's annotations in the API. Returns the pod to run, even before the watch shows it.
 ///
 /// # Errors
-/// If the API server refuses.
+/// If the API server rejects the binding.
 pub async fn bind(shared: &Shared, mut pod: Pod) -> Result<Arc<Pod>, BindFailure> {
     let (id, mut binding, mut step) = (PodId::of(&pod), Binding::of(&pod), Step::Try);
     loop {
@@ -124,7 +123,7 @@ async fn attempt(shared: &Shared, id: &PodId, pod: &Pod) -> Result<(), ClientErr
     client.post(&resource::POD, &id.namespace, &id.name, "binding", &binding).await.map(drop)
 }
 
-/// Whether the pod is this task's, on this node, already; `None` if the API server does not say.
+/// Whether the pod is already bound to this task and node; `None` if the API server does not respond.
 async fn is_bound(shared: &Shared, id: &PodId, pod: &Pod) -> Option<bool> {
     let object = match shared.client.get(&resource::POD, &id.namespace, &id.name).await {
         Ok(object) => object,

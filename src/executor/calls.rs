@@ -22,7 +22,7 @@ use crate::runtime::{ExecSpec, Runtime};
 /// How much of an answer is shown to users.
 const SHOWN: usize = 10 * 1024;
 
-/// Where a call goes.
+/// The target of a call.
 #[derive(Clone, Debug)]
 pub struct Target {
     pub runtime: Arc<dyn Runtime>,
@@ -33,7 +33,7 @@ pub struct Target {
     pub container: Container,
 }
 
-/// What a call came to: `Ok` with its output if it went well, `Err` with why not.
+/// The result of a call: `Ok` with its output, `Err` with the reason of a failure; the outer `Err` if it could not be made.
 type Answer = Result<Result<String, String>, anyhow::Error>;
 
 /// Runs a probe once.
@@ -66,10 +66,10 @@ pub async fn probe(target: &Target, probe: &Probe) -> Outcome {
     }
 }
 
-/// Runs a hook to its end.
+/// Runs a hook to completion.
 ///
 /// # Errors
-/// With what to tell the user.
+/// With the message for the user.
 pub async fn hook(target: &Target, handler: &LifecycleHandler) -> Result<(), String> {
     let answer = if let Some(action) = &handler.exec {
         command(target, action.command.as_deref().unwrap_or_default()).await
@@ -109,10 +109,10 @@ async fn command(target: &Target, command: &[String]) -> Answer {
             None => {}
         }
     }
-    anyhow::bail!("the engine does not say how the command ended")
+    anyhow::bail!("the engine reports no exit code of the command")
 }
 
-/// The number of a port given by number or by the name that the container gives it.
+/// The number of a port, given as a number or as a name that the container defines.
 fn port(container: &Container, port: &IntOrString) -> anyhow::Result<u16> {
     let number = match port {
         IntOrString::Int(number) => Some(*number),
@@ -124,7 +124,7 @@ fn port(container: &Container, port: &IntOrString) -> anyhow::Result<u16> {
     number.and_then(|number| u16::try_from(number).ok()).filter(|port| *port > 0).ok_or_else(|| anyhow::anyhow!("no such port: {port:?}"))
 }
 
-/// Where a call goes, in the words of a URL.
+/// The target of a call as a URL's authority.
 fn authority(target: &Target, host: Option<&str>, at: &IntOrString) -> anyhow::Result<String> {
     let host = host.filter(|host| !host.is_empty()).unwrap_or(&target.ip);
     anyhow::ensure!(!host.is_empty(), "the pod has no address yet");
@@ -133,7 +133,7 @@ fn authority(target: &Target, host: Option<&str>, at: &IntOrString) -> anyhow::R
 }
 
 /// # Errors
-/// In the words in which kubelets say it.
+/// With the kubelet's message.
 async fn dial(authority: &str) -> Result<TcpStream, String> {
     TcpStream::connect(authority).await.map_err(|error| {
         let why = match error.kind() {
@@ -203,7 +203,7 @@ where
         let body = Limited::new(response.into_body(), SHOWN).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         Ok((status, body))
     };
-    // The connection drives the exchange. Its end is not the answer's: what has been read may still be on its way here.
+    // The connection drives the exchange. When it ends, data already read may still have to be delivered.
     let connection = async {
         let _ = connection.await;
         std::future::pending::<()>().await;

@@ -1,4 +1,4 @@
-//! What an executor is told at its start.
+//! Configuration of an executor.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,24 +8,24 @@ use crate::cache::Query;
 use crate::runtime::LogRotation;
 use crate::util::product::{KUBERNETES, Product};
 
-/// Everything the command line (and the agent's environment) says. Build it from [`Config::new`] and change what differs.
+/// The values of the command line and of the agent's environment. Build it with [`Config::new`] and change fields as needed.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub product: &'static Product,
-    /// The agent's host name, which the scheduler gives; the Node object has it as its name.
+    /// The agent's host name, set by the scheduler; also the name of the Node object.
     pub node_name: String,
-    /// The address pods and users reach the node by.
+    /// The address at which pods and users reach the node.
     pub node_ip: IpAddr,
     /// Where the kubelet API listens; port 0 picks a free one.
     pub address: IpAddr,
     pub port: u16,
-    /// Volumes and what else of pods is on disk goes below it.
+    /// Directory for volumes and other data of pods.
     pub root_dir: PathBuf,
-    /// Tells this executor's containers from those of others on the same engine: the framework's id and the node's name.
+    /// Distinguishes this executor's containers from others on the same engine: the framework's id and the node's name.
     pub owner: String,
-    /// The file the pause image is made of: the running executable.
+    /// The file from which the pause image is built: the running executable.
     pub executable: PathBuf,
-    /// Another pause image than the one made of `executable`; it has to be there, or to be pulled.
+    /// A pause image to use instead of the one built from `executable`; it must exist or be pullable.
     pub pause_image: Option<String>,
     pub cluster_dns: Vec<String>,
     pub cluster_domain: String,
@@ -47,7 +47,7 @@ pub struct Config {
     pub max_pods: u32,
     /// Whether log and exec requests are served.
     pub debugging_handlers: bool,
-    /// `.docker/config.json` or `.dockercfg`, with what registries ask for.
+    /// `.docker/config.json` or `.dockercfg`, with registry credentials.
     pub docker_config: Option<PathBuf>,
 }
 

@@ -1,5 +1,5 @@
-//! The executor as one state machine without I/O: pods from the API and tasks from Mesos in, what is to be done with them out, time passed
-//! in. Each pod it runs has a [`super::life::Life`] of its own.
+//! The executor as one state machine without I/O: pods from the API and tasks from Mesos in, actions out, time passed in. Each running pod
+//! has its own [`super::life::Life`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,15 +32,15 @@ pub enum Input {
     Listed(Vec<Arc<Object>>),
     /// A pod of this node, new or changed.
     Pod(Arc<Object>),
-    /// The API knows the pod of this uid no more.
+    /// The pod with this uid no longer exists in the API.
     Gone(String),
-    /// The API has the status with which the pod ended, or will never take it.
+    /// The API has the pod's final status, or will never accept it.
     Written(PodId),
     /// Something from the agent.
     Mesos(Box<ExecutorEvent>),
-    /// The agent has said which static pods there are; these are not run yet.
+    /// The static pods, as reported by the agent; they are not running yet.
     Static(Vec<Arc<Pod>>),
-    /// What became of [`Action::Bind`].
+    /// The outcome of [`Action::Bind`].
     Bound {
         task: String,
         result: Result<Arc<Pod>, BindFailure>,
@@ -50,9 +50,9 @@ pub enum Input {
     /// Nothing of a pod is left, and its life is over.
     Ended(PodId),
     Engine(Sign),
-    /// What [`Action::FindLeftovers`] found: pods that have containers, or something on disk.
+    /// The outcome of [`Action::FindLeftovers`]: pods with containers or files.
     Leftovers(Vec<PodId>),
-    /// The time asked for by [`Core::wake_at`] has come.
+    /// The time of [`Core::wake_at`] has come.
     Tick,
 }
 
@@ -72,17 +72,17 @@ pub enum Action {
     Update(Box<TaskStatus>),
     /// Bind the pod to this node. Answered by [`Input::Bound`].
     Bind { task: String, pod: Box<Pod> },
-    /// Begin the life of a pod. The API server has no say in that of a static one.
+    /// Begin the life of a pod. A static pod does not depend on the API server.
     Start { pod: Arc<Pod>, is_static: bool },
-    /// This mirror pod is in the API: it goes if it mirrors no static pod of this node.
+    /// A mirror pod was seen in the API: delete it unless it mirrors a static pod of this node.
     CheckMirror(Arc<Object>),
-    /// Tell the life of the pod with this uid.
+    /// Notify the life of the pod with this uid.
     Tell(String, Notice),
-    /// Look for what the engine and the disk have of pods of this executor. Answered by [`Input::Leftovers`].
+    /// Find containers and files of this executor's pods. Answered by [`Input::Leftovers`].
     FindLeftovers,
 }
 
-/// What the core is told once.
+/// Fixed parameters of the core.
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub product: &'static Product,
@@ -98,7 +98,7 @@ pub struct Settings {
 #[derive(Debug)]
 struct Known {
     id: PodId,
-    /// The newest state that its life was told; zero before the first.
+    /// The newest revision that the pod's life has seen; zero before the first.
     revision: Revision,
 }
 
@@ -110,7 +110,7 @@ pub struct Core {
     /// By uid.
     pods: BTreeMap<String, Known>,
     listed: bool,
-    /// Whether it is known which static pods there are: before, theirs would look like leftovers.
+    /// Whether the static pods are known: before that, they would look like leftovers.
     knows_static: bool,
     /// Until when the pods have to have ended, once the executor is to.
     ending: Option<Timestamp>,
@@ -132,9 +132,9 @@ impl Core {
         }
     }
 
-    /// Takes one input in and says what to do now.
+    /// Processes one input and returns the resulting actions.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
-        // An executor that ends only waits for its pods.
+        // While ending, the executor only waits for its pods.
         if self.ending.is_some() && !matches!(input, Input::Gone(_) | Input::Ended(_) | Input::Written(_)) {
             return Vec::new();
         }
@@ -183,17 +183,17 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
-    /// When to send the next [`Input::Tick`], if nothing else happens before.
+    /// When to send the next [`Input::Tick`], if there is no input before.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.ending.or_else(|| self.tasks.wake_at())
     }
 
-    /// Whether the executor is to end: it takes nothing new.
+    /// Whether the executor is ending, and takes no new work.
     pub fn is_ending(&self) -> bool {
         self.ending.is_some()
     }
 
-    /// Whether it has ended: no pod is left and all ends are told, or what is left has had its time.
+    /// Whether it has ended: no pod is left and all ends are reported, or the deadline has passed.
     pub fn has_ended(&self, now: Timestamp) -> bool {
         self.ending.is_some_and(|until| self.pods.is_empty() && self.tasks.all_told() || now >= until)
     }
@@ -230,7 +230,7 @@ impl Core {
         }
     }
 
-    /// Compares the pods there are with those that run.
+    /// Compares the existing pods with the running ones.
     fn listed(&mut self, pods: &[Arc<Object>], now: Timestamp) -> Vec<Command> {
         let there: BTreeSet<&str> = pods.iter().map(|object| &*object.meta().uid).collect();
         // A pod whose binding the list does not show yet is not gone.
@@ -256,12 +256,13 @@ impl Core {
             }
             return Vec::new();
         }
-        // What it shows runs by its own uid.
+        // The static pod that it mirrors runs under its own uid.
         if names::mirrored(pod).is_some() {
             self.out.push(Action::CheckMirror(object.clone()));
             return Vec::new();
         }
-        // With Mesos a pod begins with its task, which brings it along. One that nobody runs and somebody deletes still has to be let go.
+        // With Mesos, a pod begins with its task, which carries it. A pod that is being deleted but not running here must still be
+        // finished.
         let is_ours = !self.has_mesos || object.meta().is_deleted() || (adopt && self.tasks.id_of(pod).is_some());
         if !is_ours {
             return Vec::new();
@@ -282,20 +283,20 @@ impl Core {
             }
             ExecutorEvent::Message(data) => self.tasks.message(&data),
             ExecutorEvent::Disconnected(why) => {
-                tracing::warn!("the agent is away, pods go on: {why}");
+                tracing::warn!("lost the Mesos agent, pods keep running: {why}");
                 Vec::new()
             }
             ExecutorEvent::Shutdown(why) => vec![Command::Shutdown(why)],
         }
     }
 
-    /// Ends what is left of pods that the API does not know any more: their containers, and what they had on disk.
+    /// Ends leftovers of pods that no longer exist in the API: containers and files.
     fn leftovers(&mut self, found: Vec<PodId>) {
         for id in found {
             if self.pods.contains_key(&id.uid) {
                 continue;
             }
-            tracing::info!(pod = %id, uid = id.uid, "is not in the API any more: its containers are removed");
+            tracing::info!(pod = %id, uid = id.uid, "no longer in the API: removing its containers");
             let uid = id.uid.clone();
             let metadata = ObjectMeta { name: Some(id.name), namespace: Some(id.namespace), uid: Some(id.uid), ..ObjectMeta::default() };
             self.start(Arc::new(Pod { metadata, spec: Some(PodSpec::default()), ..Pod::default() }), 0, false);
@@ -303,12 +304,12 @@ impl Core {
         }
     }
 
-    /// Ends every pod's containers: Mesos ends the executor, and what it leaves behind would run for nobody.
+    /// Ends every pod's containers: Mesos is ending the executor, so they would be orphaned.
     fn end(&mut self, why: &str, now: Timestamp) {
         tracing::info!("the executor ends: {why}");
         self.ending = Some(now + SHUTDOWN_TIMEOUT);
         for known in self.pods.values() {
-            // A pod whose task is over stays in the API, with what it came to; only its containers go.
+            // A pod whose task has ended stays in the API with its final status; only its containers are removed.
             let is_task = self.tasks.has(&known.id);
             let notice = if is_task { Notice::Terminate { grace: Some(SHUTDOWN_GRACE) } } else { Notice::Gone };
             self.out.push(Action::Tell(known.id.uid.clone(), notice));

@@ -15,10 +15,10 @@ use crate::supervise::Shutdown;
 /// First and longest pause between tries to reach an engine.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(5));
 
-/// What the executor is told.
+/// A signal from the engine to the executor.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sign {
-    /// The engine answers (again): anything may have happened before.
+    /// The engine responds, for the first time or again: events before this may have been missed.
     Up,
     /// A container of the pod with this uid has ended.
     Ended(String),
@@ -34,7 +34,7 @@ pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>
         if is_news {
             tracing::error!("{why}. Pods wait until a Docker engine runs: install one (Debian: apt-get install docker.io) and start it");
             state.send_replace(Some(Err(why)));
-            // Those that are about to be started tell their users.
+            // Wakes pods that wait to start, so that they report this to their users.
             let _ = signs.send(Sign::Up).await;
         }
         if shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -44,7 +44,7 @@ pub async fn watch(shared: Arc<Shared>, state: watch::Sender<Option<EngineState>
     }
 }
 
-/// Follows an engine's events until it goes away; answers why.
+/// Follows an engine's events until it becomes unreachable; returns why.
 async fn follow(shared: &Shared, state: &watch::Sender<Option<EngineState>>, signs: &mpsc::Sender<Sign>, pause: &mut Duration) -> String {
     let version = match shared.runtime.version().await {
         Ok(version) => version,

@@ -1,4 +1,4 @@
-//! A container's environment: services, references, values, in the order in which later ones win. Pure, given what it refers to.
+//! A container's environment: services, references, values; later ones override earlier ones. Pure, given the referenced objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub struct References {
     pub claims: BTreeMap<String, Option<PersistentVolume>>,
 }
 
-/// What [`References`] has to hold.
+/// The objects that [`References`] must hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
     pub config_maps: BTreeSet<String>,
@@ -29,7 +29,7 @@ pub struct Needs {
 #[error("{0}")]
 pub struct EnvError(pub String);
 
-/// What a container's environment refers to.
+/// The objects that a container's environment refers to.
 pub fn needs(container: &Container) -> Needs {
     let mut needs = Needs::default();
     for from in container.env_from.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What Event objects about a pod refer to.
+//! Object references in Events about a pod.
 
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 

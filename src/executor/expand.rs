@@ -1,6 +1,6 @@
 //! `$(NAME)` in commands, arguments and environment values.
 
-/// Replaces each `$(NAME)` that `lookup` knows; `$$` is a dollar sign, and what is not known stays as it is written.
+/// Replaces each `$(NAME)` that `lookup` knows; `$$` is a dollar sign, and unknown names stay unchanged.
 pub fn expand<'a>(text: &str, lookup: impl Fn(&str) -> Option<&'a str>) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

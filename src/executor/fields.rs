@@ -1,16 +1,16 @@
-//! What the downward API tells a pod of itself: fields of its object, and resources of its containers.
+//! The downward API: fields of a pod's object, and resources of its containers.
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
 use crate::util::quantity::Quantity;
 
-/// What the executor knows of a pod and the pod's object may not say yet.
+/// Facts about a pod that its object may not show yet.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub node_name: String,
     pub host_ip: String,
     pub pod_ips: Vec<String>,
-    /// What a container without a limit may use: thousandths of a CPU.
+    /// The CPU, in thousandths, that a container without a limit may use.
     pub node_cpu: i64,
     /// Bytes.
     pub node_memory: i64,

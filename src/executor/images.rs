@@ -1,4 +1,4 @@
-//! Getting a container's image: the pull policy, what registries ask for, and what users are told of it.
+//! Fetching a container's image: pull policy, registry credentials, and events.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -16,10 +16,10 @@ use crate::runtime::{Credentials, Image, Runtime, RuntimeError};
 const HUB: &str = "docker.io";
 const HUB_KEYS: [&str; 3] = ["https://index.docker.io/v1/", "index.docker.io", "docker.io"];
 
-/// Makes the container's image be there, pulling it if its policy says so.
+/// Ensures that the container's image is present, pulling it if the policy says so.
 ///
 /// # Errors
-/// With the reasons that a waiting container shows.
+/// With the reason for the waiting container's status.
 pub async fn ensure(
     runtime: &dyn Runtime,
     container: &Container,
@@ -74,7 +74,7 @@ fn policy(container: &Container) -> &str {
     container.image_pull_policy.as_deref().filter(|policy| !policy.is_empty()).unwrap_or(default)
 }
 
-/// Whether this could be the name of an image: lower case but for the tag and the registry's host.
+/// Whether a text can be the name of an image: lower case, except the tag and the registry's host.
 fn is_reference(text: &str) -> bool {
     let name = text.split('@').next().unwrap_or_default();
     let (name, tag) = match name.rsplit_once(':') {
@@ -101,7 +101,7 @@ fn split_registry(name: &str) -> (&str, &str) {
     }
 }
 
-/// Who one is to registries, by host.
+/// Credentials by registry host.
 #[derive(Clone, Debug, Default)]
 pub struct Registries(BTreeMap<String, Credentials>);
 
@@ -116,14 +116,14 @@ struct Entry {
 }
 
 impl Registries {
-    /// Adds what a pull secret says. A secret of another type says nothing.
+    /// Adds the credentials in a pull secret. Secrets of other types have none.
     pub fn add_secret(&mut self, secret: &Secret) {
         for data in secret.data.iter().flatten().filter(|(key, _)| matches!(key.as_str(), ".dockerconfigjson" | ".dockercfg")) {
             self.add_file(&data.1.0);
         }
     }
 
-    /// Adds the content of a `config.json` or the older `.dockercfg`; what is not understood is left out.
+    /// Adds the content of a `config.json` or the older `.dockercfg`; invalid parts are skipped.
     pub fn add_file(&mut self, content: &[u8]) {
         let Ok(mut value) = serde_json::from_slice::<serde_json::Value>(content) else { return };
         let auths = value.get_mut("auths").map(serde_json::Value::take).unwrap_or(value);

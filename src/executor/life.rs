@@ -1,4 +1,4 @@
-//! The life of one pod on its node, without I/O: its machine, what its containers said last, and what was published of it.
+//! The life of one pod on its node, without I/O: its machine, the termination messages of its containers, and its published status.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::names::PodId;
 use super::pod::{Action, Input, Machine};
 use super::status::{Host, Messages, pod_status};
 
-/// What a life is told by the executor.
+/// A notice from the executor to a life.
 #[derive(Debug)]
 pub enum Notice {
     Pod(Arc<Pod>),
@@ -38,17 +38,17 @@ pub struct Report {
     pub ending: bool,
 }
 
-/// What follows from an input, in this order.
+/// The results of an input, to be carried out in this order.
 #[derive(Debug, Default)]
 pub struct Step {
     pub actions: Vec<Action>,
-    /// To be written to the API, and told to the executor.
+    /// To be written to the API, and passed to the executor.
     pub report: Option<Report>,
-    /// The pod's deletion is to be completed in the API, after what was reported.
+    /// Complete the pod's deletion in the API, after the report.
     pub finish: bool,
 }
 
-/// A pod's machine with what is published of it.
+/// A pod's machine, with its published status.
 #[derive(Debug)]
 pub struct Life {
     machine: Machine,
@@ -76,12 +76,12 @@ impl Life {
         &self.messages
     }
 
-    /// Takes in what containers that ended said last.
+    /// Adds termination messages of containers.
     pub fn learn(&mut self, messages: Messages) {
         self.messages.extend(messages);
     }
 
-    /// Takes one input in and says what to do now.
+    /// Processes one input and returns the resulting actions.
     pub fn handle(&mut self, input: Input, host: &Host, now: Timestamp) -> Step {
         let mut actions = self.machine.handle(input, now);
         let count = actions.len();

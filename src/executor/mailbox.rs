@@ -1,4 +1,4 @@
-//! Notices on their way to the worker of a pod. However long a worker takes, only the newest of each kind waits for it.
+//! The queue of notices to the worker of a pod. It holds only the newest notice of each kind, so a slow worker does not make it grow.
 
 use std::collections::VecDeque;
 use std::mem::discriminant;
@@ -9,11 +9,11 @@ use tokio::sync::Notify;
 
 use super::life::Notice;
 
-/// Where notices are put. The worker hears of it when this is dropped.
+/// The sending end. The worker notices when it is dropped.
 #[derive(Debug)]
 pub struct Mailbox(Arc<Inner>);
 
-/// Where a worker takes them from.
+/// The receiving end.
 #[derive(Debug)]
 pub struct Notices(Arc<Inner>);
 
@@ -49,7 +49,7 @@ impl Drop for Mailbox {
 }
 
 impl Notices {
-    /// The next notice; `None` when there will be no more. Nothing is lost if the call is cancelled.
+    /// The next notice; `None` once the sending end is dropped. Cancel safe.
     pub async fn next(&mut self) -> Option<Notice> {
         loop {
             {

@@ -1,9 +1,9 @@
-//! The executor: the kubelet of its Mesos agent. It turns the pods bound to its node into containers, and reports what becomes of them:
-//! to the API server, and to Mesos.
+//! The executor: the kubelet of its Mesos agent. It runs the pods bound to its node as containers, and reports their status to the API
+//! server and to Mesos.
 //!
-//! [`core`] decides what runs, with [`tasks`] for the side of Mesos; [`life`] is one pod's, of which [`pod`] is the machine; all without I/O.
-//! Around them: the loop in [`run`], a [`worker`] for each pod, [`statuses`] and [`node`] towards the API, [`engine`] towards the container
-//! engine.
+//! [`core`] decides what runs, with [`tasks`] for the Mesos side; [`life`] is that of one pod, with [`pod`] as its state machine. All of
+//! these do no I/O. Around them are the loop in [`run`], a [`worker`] per pod, [`statuses`] and [`node`] for the API, and [`engine`] for
+//! the container engine.
 
 mod backoff;
 pub mod bind;
@@ -54,7 +54,7 @@ use crate::supervise::{Shutdown, Supervisor};
 pub use config::Config;
 use shared::{Engine, Shared};
 
-/// What may wait for the main loop, of each kind; who has more to tell waits.
+/// Capacity of each queue to the main loop; senders wait while it is full.
 const WAITING: usize = 1024;
 
 /// Where task updates go: the Mesos driver, or a test.
@@ -87,8 +87,8 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Binds the kubelet API's port; nothing runs yet. `cache` must be fed with the pods of this node (or more) and with services.
-    /// Without Mesos every pod bound to the node is run.
+    /// Binds the kubelet API's port without running anything yet. `cache` must be fed with services and at least the pods of this node.
+    /// Without Mesos, every pod bound to the node is run.
     ///
     /// # Errors
     /// If the port is taken.
@@ -121,10 +121,10 @@ impl Executor {
         Ok(Self { shared, listener, writer, news, events, mesos })
     }
 
-    /// Where the kubelet API is served.
+    /// The address of the kubelet API.
     ///
     /// # Errors
-    /// If the socket has no address any more.
+    /// If the socket no longer has an address.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
@@ -145,7 +145,7 @@ impl Executor {
         supervisor.spawn("kubelet API", server::serve(shared.clone(), listener, engine_states.clone(), supervisor.clone()));
         supervisor.spawn_quiet(engine::watch(shared.clone(), engine_state, signs_sender, stop.clone()));
         supervisor.spawn("events", events.run(stop.clone()));
-        // What the pods' end leaves to be written is written before the writer stops.
+        // The writer stops after the last writes for ending pods.
         let written = Shutdown::new();
         supervisor.spawn_quiet(writer.run(written.clone()));
         let main = run::Run::new(shared.clone(), mesos, reports_sender);

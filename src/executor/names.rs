@@ -1,5 +1,5 @@
-//! What a pod's containers are called and labelled, so that they are found again by anyone: this executor after its restart, `docker ps`,
-//! and what else reads the labels a kubelet sets.
+//! Names and labels of a pod's containers, by which others find them: this executor after a restart, `docker ps`, and tools that read the
+//! kubelet's labels.
 
 use std::collections::BTreeMap;
 
@@ -20,10 +20,10 @@ pub const OWNER: &str = "io.km.executor";
 /// The annotation of a mirror pod: the uid of the static pod that it shows.
 pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
-/// What stands for the container's name in a sandbox.
+/// Takes the place of the container's name in a sandbox's name.
 const SANDBOX_NAME: &str = "POD";
 
-/// Which pod, by what names it.
+/// Identifies a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodId {
     pub uid: String,
@@ -57,7 +57,7 @@ pub fn uid_on_node(pod: &Pod) -> &str {
     mirrored(pod).or(pod.metadata.uid.as_ref()).map_or("", String::as_str)
 }
 
-/// As log lines name pods.
+/// The form of log lines.
 impl std::fmt::Display for PodId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
@@ -98,7 +98,7 @@ pub fn container_labels(pod: &PodId, owner: &str, attempt: u32, container: &str,
     labels
 }
 
-/// What a container is to its pod, read back from its labels.
+/// The role of a container in its pod, read from its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Role {
     Sandbox,

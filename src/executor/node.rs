@@ -1,4 +1,4 @@
-//! The Node object of this agent: what it can give, whether it is ready, and a heartbeat.
+//! The Node object of this agent: capacity, readiness, heartbeat.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,12 +25,12 @@ const LEASE_SECONDS: i32 = 40;
 /// How often a status that does not change is written nevertheless.
 const REFRESH: Duration = Duration::from_mins(5);
 
-/// What the agent said when the executor subscribed.
+/// The agent's data from the executor's subscription.
 #[derive(Clone, Debug, Default)]
 pub struct Registration {
     pub executor: Option<ExecutorInfo>,
     pub agent: Option<AgentInfo>,
-    /// What the executor's resources hold for static pods.
+    /// The part of the executor's resources that is meant for static pods.
     pub static_pods: Capacity,
 }
 
@@ -38,7 +38,7 @@ pub struct Registration {
 pub type EngineState = Result<runtime::Version, String>;
 
 impl Registration {
-    /// What is left of the agent for pods, static ones among them; without Mesos, all of the machine.
+    /// The agent's resources for pods, including static ones; without Mesos, those of the machine.
     pub fn capacity(&self) -> Capacity {
         let Some(agent) = &self.agent else { return machine() };
         let own = self.executor.as_ref().map(|executor| executor.resources.as_slice()).unwrap_or_default();
@@ -64,7 +64,7 @@ fn machine() -> Capacity {
     Capacity { cpu: cpus * 1000, memory: total.unwrap_or_default() * 1024 }
 }
 
-/// Keeps the Node object and its lease until `shutdown`. Unless `registered`, waits for the agent to say what it has.
+/// Maintains the Node object and its lease until `shutdown`. Unless `registered`, waits for the agent's registration.
 pub async fn run(
     shared: Arc<Shared>,
     port: u16,
@@ -76,7 +76,7 @@ pub async fn run(
     let mut reporter = Reporter { shared: shared.clone(), port, labelled: false, conditions: BTreeMap::new(), written: None };
     let mut beat = tokio::time::interval(shared.config.node_status_period.max(Duration::from_millis(100)));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    // The first word on the engine decides what the node is; it comes at once.
+    // The first state of the engine, which arrives at once, determines the node's condition.
     let first = engine.wait_for(Option::is_some);
     if shutdown.run_until_cancelled(first).await.is_none() {
         return;
@@ -136,7 +136,7 @@ impl Reporter {
         match self.shared.client.patch(&resource::NODE, "", &name, "status", &patch).await {
             Ok(_) => self.written = Some((status, now)),
             Err(error) => {
-                // Somebody removed the node: it is made anew the next time.
+                // The node was deleted: the next update creates it again.
                 self.labelled &= !error.is("NotFound");
                 return Err(error.into());
             }

@@ -1,4 +1,4 @@
-//! Looking at a pod's containers, and at what those that ended said last.
+//! Reads a pod's containers, and termination messages.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ const FALLBACK: (u64, usize) = (80, 2048);
 /// How long the engine may take to send them: a line may be as long as a container likes.
 const FALLBACK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Every container of a pod, sandboxes included.
+/// All containers of a pod, including sandboxes.
 ///
 /// # Errors
 /// Those of the engine.
@@ -43,7 +43,7 @@ pub fn message_path(pod_dir: &Path, container: &str, attempt: u32) -> PathBuf {
     pod_dir.join("containers").join(container).join(format!("{attempt}.message"))
 }
 
-/// What containers that ended said last, beyond what is `known`.
+/// The termination messages of containers, beyond the `known` ones.
 pub async fn messages(shared: &Shared, uid: &str, specs: &[&Spec], containers: &[Container], known: &Messages) -> Messages {
     let mut messages = Messages::new();
     for container in containers {

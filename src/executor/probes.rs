@@ -1,4 +1,4 @@
-//! The state of a container's probes: when each is due, and what its results amount to. Pure; the worker runs them.
+//! The state of a container's probes: when each is due, and the verdict from its results. Pure; the worker runs the probes.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Probe};
@@ -24,9 +24,9 @@ impl std::fmt::Display for ProbeKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Success,
-    /// With what to tell the user.
+    /// With the message for the user.
     Failure(String),
-    /// The probe itself did not work; says nothing of the container.
+    /// The probe itself did not work, which says nothing about the container.
     Unknown(String),
 }
 
@@ -50,7 +50,7 @@ pub struct Probes {
 #[derive(Clone, Debug)]
 struct State {
     kind: ProbeKind,
-    /// What the probe holds for true now.
+    /// The probe's current verdict.
     passed: bool,
     failed: bool,
     streak: (bool, i32),
@@ -124,7 +124,7 @@ impl Probes {
             (state.passed, state.failed) = (false, true);
         }
         if kind == ProbeKind::Startup && state.passed {
-            // The others' initial delays count from the container's start, which may be long ago.
+            // The initial delays of the others count from the container's start, which may be long ago.
             for other in &mut self.states {
                 other.due = other.due.max(now);
             }

@@ -1,4 +1,4 @@
-//! The executor's main loop: what happens is told to the core, and what the core wants is done.
+//! The executor's main loop: passes inputs to the core, and carries out its actions.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use crate::supervise::Shutdown;
 /// How long the executor's parts may take to stop.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What comes from the executor's other parts.
+/// Inputs from the executor's other parts.
 #[derive(Debug)]
 pub struct Inputs {
     pub reports: mpsc::Receiver<Report>,
@@ -44,11 +44,11 @@ pub struct Run {
     mesos: Option<Mesos>,
     core: Core,
     reports: mpsc::Sender<Report>,
-    /// To the workers of pods, by uid.
+    /// Channels to the pods' workers, by uid.
     workers: HashMap<String, Mailbox>,
     running: JoinSet<PodId>,
     static_pods: StaticPods,
-    /// What is asked of the API, the engine and the disk.
+    /// Requests in progress to the API, the engine and the disk.
     asked: FuturesUnordered<BoxFuture<'static, Input>>,
 }
 
@@ -144,7 +144,7 @@ impl Run {
         Ok(())
     }
 
-    /// The agent says what it has, and what this executor is for.
+    /// The agent reports its resources, and the executor's description.
     fn subscribed(&mut self, subscribed: Subscribed, registration: &watch::Sender<Registration>) -> Input {
         let Subscribed { executor_info: executor, agent_info: agent, .. } = subscribed;
         let begun = self.static_pods.described(&executor);
@@ -215,7 +215,7 @@ async fn leftovers(shared: &Shared) -> Vec<PodId> {
     let listed = match shared.runtime.list(names::OWNER, Some(&shared.config.owner)).await {
         Ok(listed) => listed,
         Err(error) => {
-            tracing::debug!("leftovers are not looked for: {error}");
+            tracing::debug!("leftover containers cannot be listed: {error}");
             return Vec::new();
         }
     };

@@ -1,4 +1,4 @@
-//! What all pod workers of a node use together.
+//! State shared by all pod workers of a node.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::client::events::{EventRecorder, EventType};
 use crate::object::{Object, ResourceRef, resource};
 use crate::runtime::{Runtime, pause};
 
-/// What is known of the engine, from the last time it answered.
+/// The engine's properties, from its last response.
 #[derive(Clone, Debug, Default)]
 pub struct Engine {
     /// `docker`; empty until it has answered once.
@@ -31,7 +31,7 @@ pub struct Engine {
     pub cgroup_paths: bool,
 }
 
-/// What the node can give to pods.
+/// The node's resources for pods.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Capacity {
     /// Thousandths of a CPU.
@@ -50,7 +50,7 @@ pub struct Shared {
     pub events: EventRecorder,
     pub engine: RwLock<Engine>,
     pub capacity: RwLock<Capacity>,
-    /// Whether this process may lower scores by which the kernel chooses what to kill.
+    /// Whether this process may lower OOM scores.
     pub may_protect: bool,
     /// The making of the pause image.
     pub pausing: Together,
@@ -81,7 +81,7 @@ impl Shared {
         disk::pod_dir(&self.config.root_dir, uid)
     }
 
-    /// Tells users what happened to a pod. Never waits: telling is less important than doing.
+    /// Emits an Event about a pod. Never waits.
     pub fn tell(&self, pod: &Pod, happening: Happening) {
         let kind = if happening.warning { EventType::Warning } else { EventType::Normal };
         let about = events::reference(pod, happening.container.as_deref());
@@ -102,7 +102,7 @@ impl Shared {
                 if own {
                     return pause::ensure(&*self.runtime, &self.config.executable).await.map_err(failed);
                 }
-                // Somebody else may have pulled it by now.
+                // Another pod's worker may have pulled it meanwhile.
                 if is_there().await? {
                     return Ok(());
                 }
@@ -113,10 +113,10 @@ impl Shared {
         Ok(image)
     }
 
-    /// The ConfigMaps and Secrets of a namespace, as they are now.
+    /// The current ConfigMaps and Secrets of a namespace.
     ///
     /// # Errors
-    /// If the API server does not say whether they are there.
+    /// If the API server does not respond.
     pub async fn references(&self, namespace: &str, needs: &Needs) -> Result<References, Failure> {
         let mut references = References::default();
         for name in &needs.config_maps {
@@ -156,7 +156,7 @@ impl Shared {
         }
     }
 
-    /// The services that a pod's containers are told of: those of its namespace, and the API server's.
+    /// The services in the environment of a pod's containers: those of its namespace, and the API server's.
     pub fn services(&self, namespace: &str) -> Vec<Arc<Object>> {
         let query = |namespace: &str| Query { namespace: Some(namespace.to_owned()), ..Query::default() };
         let mut services = self.cache.list(&resource::SERVICE, &query(namespace)).objects;
@@ -167,7 +167,7 @@ impl Shared {
         services
     }
 
-    /// What registries ask for: the node's own file, and the pod's pull secrets. A secret that is not there is left out.
+    /// Registry credentials: from the node's own file, and the pod's pull secrets. Missing secrets are skipped.
     pub async fn registries(&self, pod: &Pod) -> Registries {
         let mut registries = Registries::default();
         if let Some(path) = &self.config.docker_config
@@ -188,7 +188,7 @@ impl Shared {
     }
 }
 
-/// Something that one does at a time, for all who need it: who waits while somebody else fails has failed, too.
+/// Work that one task at a time does for all that need it: if it fails, it fails for all tasks that were waiting, too.
 #[derive(Debug, Default)]
 pub struct Together(tokio::sync::Mutex<Option<(Instant, Failure)>>);
 
@@ -238,7 +238,7 @@ mod tests {
         let failure = Failure::new("FailedCreatePodSandBox", "no progress");
         let results = join_all((0..10).map(|_| attempt(Err(failure.clone())))).await;
         assert_eq!((tries.get(), results), (1, vec![Err(failure.clone()); 10]));
-        // Who comes later does.
+        // A later caller tries again.
         assert_eq!(attempt(Ok(())).await, Ok(()));
         assert_eq!(attempt(Err(failure.clone())).await, Err(failure));
         assert_eq!(tries.get(), 3);

@@ -16,15 +16,15 @@ const MIN_SHARES: i64 = 2;
 /// The least CPU time the kernel can limit to, in microseconds.
 const MIN_QUOTA: i64 = 1000;
 
-/// What the node adds to every container.
+/// The node's contribution to every container.
 #[derive(Debug)]
 pub struct Node<'a> {
     pub config: &'a Config,
     /// Bytes.
     pub memory: i64,
-    /// Whether this process may make others less likely to be killed.
+    /// Whether this process may lower OOM scores of others.
     pub may_protect: bool,
-    /// Whether the engine takes a cgroup's path (rather than a systemd slice).
+    /// Whether the engine expects a cgroup path (rather than a systemd slice).
     pub cgroup_paths: bool,
 }
 
@@ -68,7 +68,7 @@ pub fn sandbox(pod: &Pod, attempt: u32, image: &str, node: &Node<'_>) -> Contain
     }
 }
 
-/// What a container of the pod needs that is not in its specification.
+/// Inputs for a container beyond its pod's specification.
 #[derive(Debug)]
 pub struct Made<'a> {
     pub attempt: u32,
@@ -78,10 +78,10 @@ pub struct Made<'a> {
     pub mounts: Vec<Mount>,
 }
 
-/// One container of the pod.
+/// Builds the specification of one container.
 ///
 /// # Errors
-/// `CreateContainerConfigError` for a specification that this node, or this image, does not allow.
+/// `CreateContainerConfigError` for a specification that this node, or the image, does not allow.
 pub fn container(pod: &Pod, container: &Container, made: Made<'_>, node: &Node<'_>) -> Result<ContainerSpec, Failure> {
     let (id, config) = (PodId::of(pod), node.config);
     let none = PodSpec::default();
@@ -157,7 +157,7 @@ fn published_ports(pod: &Pod, config: &Config) -> Vec<PublishedPort> {
 
 fn hostname(spec: &PodSpec, id: &PodId) -> String {
     let name = spec.hostname.as_deref().filter(|name| !name.is_empty()).unwrap_or(&id.name);
-    // The kernel's limit; a name may not end in what remains of its punctuation.
+    // The kernel's limit; a truncated name may not end in punctuation.
     name.chars().take(63).collect::<String>().trim_end_matches(['-', '.']).to_owned()
 }
 
@@ -166,7 +166,7 @@ fn host_aliases(spec: &PodSpec) -> Vec<(String, String)> {
     aliases.flat_map(|alias| alias.hostnames.iter().flatten().map(|name| (name.clone(), alias.ip.clone()))).collect()
 }
 
-/// What a pod's `resolv.conf` says. Empty: what the host's says.
+/// The content of a pod's `resolv.conf`; empty for the host's.
 fn dns(spec: &PodSpec, id: &PodId, config: &Config) -> Dns {
     let mut dns = match spec.dns_policy.as_deref().unwrap_or("ClusterFirst") {
         "ClusterFirst" | "ClusterFirstWithHostNet" if !config.cluster_dns.is_empty() => {
@@ -199,7 +199,7 @@ fn dns(spec: &PodSpec, id: &PodId, config: &Config) -> Dns {
     dns
 }
 
-/// By this variable Mesos finds what an executor left behind.
+/// The variable by which Mesos finds leftovers of an executor.
 fn executor_env(config: &Config) -> Vec<(String, String)> {
     let uuid = Some(&config.container_uuid).filter(|uuid| !uuid.is_empty());
     uuid.map(|uuid| ("MESOS_EXECUTOR_CONTAINER_UUID".to_owned(), uuid.clone())).into_iter().collect()

@@ -1,4 +1,4 @@
-//! The pod's status, of what its machine shows: phase, conditions, container statuses. Pure.
+//! The pod's status, computed from its machine: phase, conditions, container statuses. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{
@@ -11,10 +11,10 @@ use super::pod::{Role, Seen, UnitView, View};
 use crate::object::pod;
 use crate::runtime::{Exit, State};
 
-/// Terminated containers say at most so much; all of a pod's together three times as much.
+/// Bound in bytes of a termination message; three times this for all messages of a pod.
 pub const MESSAGE_LIMIT: usize = 4096;
 
-/// What the status needs beyond the machine.
+/// Inputs for the status beyond the machine.
 #[derive(Clone, Debug, Default)]
 pub struct Host {
     /// The node's own address.
@@ -23,7 +23,7 @@ pub struct Host {
     pub engine: String,
 }
 
-/// What a container that ended said last, by container id.
+/// Termination messages by container id.
 pub type Messages = std::collections::BTreeMap<String, String>;
 
 /// The pod's status now. Transition times of conditions that did not change are taken over from `last`. It has our conditions only.
@@ -74,7 +74,7 @@ fn phase(view: &View<'_>) -> &'static str {
         let well = main().all(|unit| unit.newest.and_then(Seen::exit).is_some_and(|exit| exit.code == 0));
         return if well { "Succeeded" } else { "Failed" };
     }
-    // Every main container was started once, or at least tried to: that some wait to be started again, or are made anew, changes nothing.
+    // Every main container has been started, or at least tried; waiting for a restart changes nothing.
     let begun = |unit: &UnitView<'_>| unit.newest.is_some_and(|seen| seen.attempt > 0 || seen.container.state != State::Created);
     if view.initialized && main().all(begun) && main().next().is_some() { "Running" } else { "Pending" }
 }
@@ -155,7 +155,7 @@ fn terminated(exit: &Exit, id: String, message: Option<&String>) -> ContainerSta
 
 fn conditions(view: &View<'_>, phase: &str, last: Option<&PodStatus>, now: Timestamp) -> Vec<PodCondition> {
     let old = last.and_then(|last| last.conditions.as_deref()).unwrap_or_default();
-    // Readiness gates are opened by others, in the API.
+    // Controllers open readiness gates in the API.
     let others = view.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let containers = containers_ready(view, phase);
     let completed = Some(("PodCompleted".to_owned(), String::new())).filter(|_| phase == "Succeeded");

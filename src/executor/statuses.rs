@@ -19,10 +19,10 @@ use crate::supervise::Shutdown;
 
 pub use backlog::{Backlog, Begin, News, Write};
 
-/// How long the end of the executor waits for what is still to be written.
+/// Time at shutdown for the remaining writes.
 const LAST_WRITES: Duration = Duration::from_secs(10);
 
-/// Where workers leave what is to be written: of each pod only the newest waits. Cheap to clone.
+/// The queue of statuses to write, with only the newest of each pod. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Statuses(Arc<Owed>);
 
@@ -38,7 +38,7 @@ impl Statuses {
         self.0.changed.notify_one();
     }
 
-    /// Deletes the pod from the API, after what was published before.
+    /// Deletes the pod from the API, after earlier statuses.
     pub fn finish(&self, pod: &PodId) {
         self.0.backlog.lock().finish(pod);
         self.0.changed.notify_one();
@@ -50,7 +50,7 @@ impl Statuses {
 pub struct Writer {
     client: Client,
     owed: Arc<Owed>,
-    /// Told what writes say of their pods.
+    /// Receives what writes reveal about their pods.
     news: mpsc::Sender<News>,
 }
 
@@ -64,7 +64,7 @@ pub fn statuses(client: Client, news: mpsc::Sender<News>) -> (Statuses, Writer) 
 type Written = (PodId, Write, Result<(), ClientError>);
 
 impl Writer {
-    /// Writes until `shutdown`, then what is still waiting, as far as there is time.
+    /// Writes until `shutdown`, then the remaining queue as far as `LAST_WRITES` allows.
     pub async fn run(self, shutdown: Shutdown) {
         let mut writes: FuturesUnordered<BoxFuture<'static, Written>> = FuturesUnordered::new();
         loop {
@@ -122,7 +122,7 @@ async fn send(client: &Client, pod: &PodId, write: &Write) -> Result<(), ClientE
     }
 }
 
-/// The patch that makes the API's status ours: lists replaced, what is not set removed, conditions of others left alone.
+/// The patch that replaces the status in the API by ours: lists are replaced, unset fields removed, conditions of others kept.
 pub fn patch(pod: &PodId, status: &PodStatus) -> Value {
     let mut value = serde_json::to_value(status).expect("a status is JSON");
     let fields = value.as_object_mut().expect("a status is an object");
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
     use crate::client::{ResponseBody, Transport};
 
-    /// A server that takes its time, and takes everything but, now and then, nothing.
+    /// A slow server that accepts all writes, except for occasional failures.
     #[derive(Debug, Default)]
     struct Api {
         lines: Mutex<Vec<String>>,

@@ -1,4 +1,4 @@
-//! The Mesos side of pods: which task is which pod, what the agent is told of it, and when an executor without tasks ends. Pure.
+//! The Mesos side of pods: the task of each pod, status updates to the agent, and the end of an executor without tasks. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::mesos::v1::{TaskId, TaskInfo, TaskState, TaskStatus};
 use crate::object::pod::is_final;
 use crate::util::product::Product;
 
-/// What is to be done.
+/// A command to carry out.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     Update(Box<TaskStatus>),
@@ -24,7 +24,7 @@ pub enum Command {
         pod: Box<Pod>,
     },
     Run(Arc<Pod>),
-    /// End the pod and delete it. Seconds; `None`: as long as the pod says.
+    /// End the pod and delete it. Seconds; `None`: the pod's own grace period.
     Terminate {
         pod: PodId,
         grace: Option<i64>,
@@ -54,10 +54,10 @@ enum Stage {
 struct Task {
     pod: PodId,
     stage: Stage,
-    /// The last update, once the pod has Succeeded or Failed. Mesos forgets a task whose end it has told, so it is told only when the API
-    /// shows the pod's end as well: a scheduler that starts between the two would take the pod for one that was lost.
+    /// The last update, once the pod has Succeeded or Failed. It is sent only once the API shows the pod's end as well: Mesos forgets a
+    /// task after its last update, and a scheduler that starts in between would consider the pod lost.
     end: Option<Command>,
-    /// The API shows it.
+    /// The API shows the pod's end.
     written: bool,
 }
 
@@ -67,16 +67,16 @@ impl Task {
     }
 }
 
-/// The tasks of this executor whose end was not told.
+/// The tasks of this executor whose end has not been reported.
 #[derive(Debug)]
 pub struct Tasks {
     product: &'static Product,
     suicide_timeout: Duration,
     launch_grace: Duration,
     tasks: BTreeMap<String, Task>,
-    /// Those that have ended while something of their pods is left: an agent that has not heard of it launches them again.
+    /// Ended tasks whose pods still have leftovers: an agent that has not heard of the end launches them again.
     ended: BTreeMap<PodId, String>,
-    /// When to end for want of tasks.
+    /// When to end for lack of tasks.
     idle_until: Option<Timestamp>,
 }
 
@@ -138,7 +138,7 @@ impl Tasks {
         }
     }
 
-    /// A pod that this executor ran before it started again. What it told the agent last may have got lost with it, so that is told again.
+    /// A pod that this executor ran before a restart. Its last update may have been lost, so it is sent again.
     pub fn adopt(&mut self, pod: &Pod, now: Timestamp) -> Vec<Command> {
         let Some(id) = self.id_of(pod) else { return Vec::new() };
         let (pod, status) = (PodId::of(pod), pod.status.clone().unwrap_or_default());
@@ -169,17 +169,17 @@ impl Tasks {
         self.tasks.values().any(|task| task.pod == *pod && task.end.is_none())
     }
 
-    /// Whether the pod has ended, and Mesos was not told yet.
+    /// Whether the pod has ended, but Mesos has not been told yet.
     pub fn is_ending(&self, pod: &PodId) -> bool {
         self.tasks.values().any(|task| task.pod == *pod && task.end.is_some())
     }
 
-    /// Whether Mesos was told of every pod's end.
+    /// Whether Mesos has been told the end of every pod.
     pub fn all_told(&self) -> bool {
         self.tasks.values().all(|task| task.end.is_none())
     }
 
-    /// A pod's status has changed. `ending`: it is being deleted, so how it ends says nothing.
+    /// A pod's status has changed. `ending`: it is being deleted, so its exit codes mean nothing.
     pub fn status(&mut self, pod: &PodId, status: &PodStatus, ending: bool, now: Timestamp) -> Vec<Command> {
         let Some(id) = self.find(pod) else { return Vec::new() };
         let Some(task) = self.tasks.get_mut(&id) else { return Vec::new() };
@@ -235,7 +235,7 @@ impl Tasks {
     pub fn kill(&mut self, id: &str, grace: Option<i64>) -> Vec<Command> {
         match self.tasks.get_mut(id) {
             None => vec![update(id, TaskState::TaskLost, "kill-pod-task", None)],
-            // It is over, and told to be when the API has said what became of it.
+            // The task has ended; its last update waits until the API shows the pod's end.
             Some(Task { end: Some(_), .. }) => Vec::new(),
             Some(Task { stage: stage @ Stage::Binding { .. }, .. }) => {
                 *stage = Stage::Binding { killed: true };
@@ -256,7 +256,7 @@ impl Tasks {
         match &*text {
             "kamikaze" if self.tasks.is_empty() => vec![Command::Shutdown("the scheduler asks for it".to_owned())],
             "kamikaze" => {
-                tracing::info!("asked to end, but {} tasks remain: only executors without tasks end", self.tasks.len());
+                tracing::info!("asked to end, but {} tasks remain: an executor ends only without tasks", self.tasks.len());
                 Vec::new()
             }
             other => {
@@ -488,7 +488,7 @@ mod tests {
         assert_eq!(tasks.wake_at(), Some(at(60)));
         assert_eq!(shown(&tasks.tick(at(60))), ["terminate None"]);
         assert_eq!(tasks.tick(at(61)), []);
-        // But not one whose image is missing: its user sees why.
+        // But not a pod whose image is missing: its user sees why.
         let mut tasks = self::tasks();
         tasks.launch(&info("t", &pod), at(0));
         tasks.bound("t", Ok(Arc::new(pod)), at(10));

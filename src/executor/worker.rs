@@ -1,4 +1,4 @@
-//! The worker of one pod: carries out what the pod's life asks for, and tells it what came of it.
+//! The worker of one pod: carries out the actions of the pod's life, and reports their results to it.
 
 mod operations;
 
@@ -21,14 +21,14 @@ use super::status::{Host, Messages};
 use super::statuses::Statuses;
 use operations::Operations;
 
-/// What came of something begun.
+/// The result of an operation.
 pub(super) enum Outcome {
     Input(Input),
     Looked(Input, Messages),
 }
 
-/// Runs a pod until nothing is left of it, or the notices end: then its containers are left as they are. `statuses` takes what the API is
-/// to know of a pod that is in it; the others' status is only reported.
+/// Runs a pod until it has ended completely, or the notices end: then its containers are left running. `statuses` takes the status of pods
+/// that are in the API; the status of others is only reported.
 pub async fn run(shared: Arc<Shared>, pod: Arc<Pod>, statuses: Option<Statuses>, mut notices: Notices, reports: mpsc::Sender<Report>) {
     let refresh = SignedDuration::try_from(shared.config.sync_period).unwrap_or_default();
     let mut worker = Worker {
@@ -75,7 +75,7 @@ struct Worker {
     shared: Arc<Shared>,
     life: Life,
     begun: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    /// Gives up what only delays the pod's end, such as pulling an image.
+    /// Cancels operations that only delay the pod's end, such as pulling an image.
     ending: CancellationToken,
     statuses: Option<Statuses>,
     reports: mpsc::Sender<Report>,

@@ -1,4 +1,4 @@
-//! The core's end: what is told to Mesos of pods that end shortly before the executor does.
+//! The core's end: status updates to Mesos for pods that end shortly before the executor.
 
 use serde_json::json;
 

@@ -14,7 +14,7 @@ pub struct Limits {
     /// Bytes of one file; at least a megabyte.
     pub size: u64,
     pub age: Duration,
-    /// Files beside the one being written.
+    /// Number of rotated files, besides the current one.
     pub backups: usize,
 }
 
@@ -67,7 +67,7 @@ impl Rotated {
     }
 }
 
-/// Which backups go: those that are too old, and all but the newest.
+/// The backups to delete: those that are too old or too many.
 fn surplus(mut backups: Vec<(PathBuf, SystemTime)>, limits: Limits, now: SystemTime) -> Vec<PathBuf> {
     backups.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| b.0.cmp(&a.0)));
     let is_old = |at: &SystemTime| now.duration_since(*at).is_ok_and(|age| age > limits.age);
@@ -75,7 +75,7 @@ fn surplus(mut backups: Vec<(PathBuf, SystemTime)>, limits: Limits, now: SystemT
     backups.into_iter().enumerate().filter(|it| !kept(it)).map(|(_, (path, _))| path).collect()
 }
 
-/// Copies what a program says until it ends. Trouble with the disk does not stop the program: its words are lost.
+/// Copies a program's output until it ends. A disk error loses output, but does not stop the program.
 pub(super) async fn copy(said: Option<impl AsyncRead + Unpin>, mut log: Rotated) {
     let Some(mut said) = said else { return };
     let mut buffer = vec![0; 16 * 1024];

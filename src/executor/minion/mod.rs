@@ -1,5 +1,5 @@
-//! `km minion`: what Mesos starts on an agent. It runs the executor, keeps its log, and starts it
-//! again when it dies without having been told to: a restarted executor finds its containers again, so a crash costs no pod.
+//! `km minion`: the command that Mesos starts on an agent. It runs the executor, keeps its log, and restarts it when it dies unasked: a
+//! restarted executor finds its containers again, so a crash costs no pod.
 
 mod log;
 
@@ -20,25 +20,25 @@ use crate::supervise::{Shutdown, Supervisor};
 
 pub use log::Limits as LogLimits;
 
-/// What it gets to end after SIGTERM, and then after SIGKILL.
+/// Time for the executor to end after SIGTERM, and then after SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 const KILL_GRACE: Duration = Duration::from_millis(2500);
-/// What is still read of a program's output once it has ended.
+/// How long to read the remaining output of a program that has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long to wait before it is started again.
+/// Pause before the executor is restarted.
 const PAUSE: Duration = Duration::from_secs(1);
-/// An executor that dies so often in so long is given up.
+/// An executor that dies this often within this time is given up.
 const TRIES: usize = 5;
 const TRIES_WITHIN: Duration = Duration::from_mins(2);
 
-/// What a minion is told.
+/// Configuration of a minion.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// What it runs, such as its own executable.
+    /// The executable to run, usually its own.
     pub executable: PathBuf,
     /// Arguments of the executor, its subcommand first.
     pub executor: Vec<String>,
-    /// Where the logs go, and the programs run: the sandbox.
+    /// The directory of the logs and of the programs: the sandbox.
     pub directory: PathBuf,
     /// PATH of the programs; `None` for the minion's own. `<directory>/bin` follows in either case.
     pub path: Option<String>,
@@ -117,7 +117,7 @@ async fn run_once(config: &Config, name: &str, arguments: &[String], stop: &Shut
         status = &mut running => return Ok(Some(status?)),
         () = stop.cancelled() => {}
     }
-    // SIGTERM to the program and those it started, and SIGKILL if that is not enough.
+    // SIGTERM to the program's process group, then SIGKILL if necessary.
     for (signal, grace) in [(Signal::SIGTERM, TERM_GRACE), (Signal::SIGKILL, KILL_GRACE)] {
         if let Some(group) = group {
             let _ = killpg(group, signal);

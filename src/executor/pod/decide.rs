@@ -1,4 +1,4 @@
-//! The decisions: the pod as it should be against what there is.
+//! The decisions: compares the desired pod with the observed one.
 
 use std::sync::Arc;
 
@@ -168,7 +168,7 @@ impl Machine {
         self.refresh_volumes(now, actions);
     }
 
-    /// Sets the volumes up again when it is time: what they are made of may have changed.
+    /// Sets the volumes up again when due: their sources may have changed.
     fn refresh_volumes(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let Some((period, at)) = &mut self.refresh else { return };
         let (next, due) = (now + *period, *at.get_or_insert(now + *period));
@@ -194,7 +194,7 @@ impl Machine {
         self.slots.get(name).and_then(|slot| slot.probes.as_ref()).is_some_and(Probes::has_started)
     }
 
-    /// A new sandbox, once nothing of the old one runs any more.
+    /// Creates a new sandbox, once all containers of the old one have stopped.
     fn renew_sandbox(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if self.stop_all(|_| true, now + self.grace(), now, actions) || self.busy.contains(&Op::Sandbox) {
             return;
@@ -232,7 +232,7 @@ impl Machine {
         })
     }
 
-    /// One container: probe it while it runs, start it again when it is time.
+    /// One container: probes while it runs, and restarts when due.
     fn keep_running(&mut self, unit: &Unit<'_>, sandbox: &str, now: Timestamp, actions: &mut Vec<Action>) {
         let name = &unit.spec.name;
         if self.is_busy(name) {
@@ -243,7 +243,7 @@ impl Machine {
         let mut not_before = now;
         match newest {
             Some((id, true, State::Running { .. })) => return self.probe(unit, &id, now, actions),
-            // It is in the network of a sandbox that is no more.
+            // The container is in the network of a sandbox that no longer exists.
             Some((id, false, State::Running { .. })) => {
                 let grace = self.grace();
                 if self.may(&Op::Container(name.clone()), now) {
@@ -470,7 +470,7 @@ impl Machine {
         true
     }
 
-    /// Removes what nobody will ask for: of each container all but the last two, of the sandboxes all that ended but the newest.
+    /// Removes old containers: all but the last two of each name, and all exited sandboxes but the newest.
     fn prune(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         if self.gone {
             return;

@@ -1,9 +1,9 @@
-//! The life of one pod as a state machine without I/O: inputs in (the pod, what the runtime has, what became of an operation), actions
-//! out, time passed in. It is driven by levels: whatever happened before, it compares the pod with what there is and asks for the next
-//! steps, so an executor that starts again continues where the last one stopped.
+//! The life of one pod as a state machine without I/O: inputs in (the pod, the runtime's containers, results of operations), actions out,
+//! time passed in. It is level-triggered: regardless of history, it compares the pod with the observed state and requests the next steps,
+//! so that a restarted executor continues where the last one stopped.
 //!
-//! Two rules keep it safe. An operation on a container excludes any other on it. And nothing is decided on an observation older than the
-//! end of the last operation: after each one the machine first asks to look again.
+//! Two rules keep it safe. Operations on the same container exclude each other. And no decision uses an observation older than the end of
+//! the last operation: after each one the machine first requests a new look.
 
 mod decide;
 mod observed;
@@ -26,32 +26,32 @@ use crate::runtime;
 pub use observed::{Observed, Seen};
 pub use view::{UnitView, View};
 
-/// What a container with no pod in the API any more gets to end by itself.
+/// Grace period of a container whose pod no longer exists in the API.
 const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// The default of `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
 
-/// Seconds that a user gives. They may be more than clocks have, and mean for ever then.
+/// Seconds given by a user. Values beyond the range of clocks mean for ever.
 fn span(seconds: i64) -> SignedDuration {
     SignedDuration::from_secs(seconds.clamp(0, i32::MAX.into()))
 }
-/// How long until the engine is asked again for what it refused, or for what had no effect.
+/// Pause before the engine is asked again after a refusal or a request without effect.
 const COOLING: SignedDuration = SignedDuration::from_secs(5);
 
-/// Something the machine is told.
+/// An input of the machine.
 #[derive(Debug)]
 pub enum Input {
     /// A newer state of the pod.
     Pod(Arc<Pod>),
-    /// The pod is not in the API any more.
+    /// The pod no longer exists in the API.
     Gone,
-    /// The pod is to end although nobody deleted it yet. Seconds; `None`: as long as the pod says.
+    /// The pod is to end although it is not deleted. Seconds; `None`: the pod's own grace period.
     Terminate {
         grace: Option<i64>,
     },
     /// Something about the pod's containers changed, or may have.
     Changed,
-    /// What there is. `epoch` is that of the [`Action::Look`].
+    /// The observed containers. `epoch` is that of the [`Action::Look`].
     Seen {
         epoch: u64,
         containers: Vec<runtime::Container>,
@@ -112,7 +112,7 @@ pub enum Action {
     End,
 }
 
-/// What an operation is on; no two with the same one run at a time.
+/// The subject of an operation; operations on the same subject exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     SetUpVolumes,
@@ -124,7 +124,7 @@ pub enum Op {
 }
 
 impl Action {
-    /// What the action is an operation on, if it is one.
+    /// The subject of the action, if it is an operation.
     pub fn op(&self) -> Option<Op> {
         match self {
             Self::SetUpVolumes => Some(Op::SetUpVolumes),
@@ -155,7 +155,7 @@ impl Failure {
     }
 }
 
-/// Something that users are told by an Event object.
+/// The content of an Event for users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
     pub warning: bool,
@@ -165,12 +165,12 @@ pub struct Happening {
     pub container: Option<String>,
 }
 
-/// What a container is for.
+/// The role of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Runs to its end before those after it start.
+    /// Runs to completion before later containers start.
     Init,
-    /// An init container that goes on running.
+    /// An init container that keeps running.
     Sidecar,
     Main,
 }
@@ -191,7 +191,7 @@ pub fn units(spec: &PodSpec) -> impl Iterator<Item = Unit<'_>> {
     init.chain(spec.containers.iter().map(|container| Unit { role: Role::Main, spec: container }))
 }
 
-/// What is remembered of a container beyond what the runtime knows.
+/// State of a container that the runtime does not know.
 #[derive(Debug, Default)]
 struct Slot {
     /// The attempt being started.
@@ -215,7 +215,7 @@ struct Ending {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Volumes {
-    /// Not known to be there.
+    /// Not known to exist.
     Absent,
     Ready,
     TornDown,
@@ -236,10 +236,10 @@ pub struct Machine {
     /// Something happened since the look under way began.
     changed: bool,
     blind: bool,
-    /// Users were told that the runtime does not answer.
+    /// An Event has reported that the runtime is unreachable.
     told_blind: bool,
     busy: BTreeSet<Op>,
-    /// Operations not to be tried again before a time.
+    /// Operations in back-off, with the earliest time of the next attempt.
     cooling: BTreeMap<Op, Timestamp>,
     sandbox_tries: Backoff,
     volumes: Volumes,
@@ -250,7 +250,7 @@ pub struct Machine {
     gone: bool,
     /// The pod as a whole has failed: reason and message.
     failed: Option<(String, String)>,
-    /// It has ended, well or not, and stays so.
+    /// It has ended for good; whether successfully.
     outcome: Option<bool>,
     finished: bool,
     ended: bool,
@@ -288,7 +288,7 @@ impl Machine {
             wake: None,
             refresh: None,
         };
-        // One that was deleted before it came here is only ended.
+        // A pod that was deleted before it arrived here is only ended.
         machine.ending = pod.metadata.deletion_timestamp.as_ref().map(|at| Ending { deadline: at.0 });
         let status = pod.status.as_ref();
         match status.and_then(|status| status.phase.as_deref()) {
@@ -324,7 +324,7 @@ impl Machine {
         &self.pod
     }
 
-    /// When to send the next [`Input::Tick`], if nothing else happens before.
+    /// When to send the next [`Input::Tick`], if there is no input before.
     pub fn wake_at(&self) -> Option<Timestamp> {
         self.wake
     }
@@ -334,12 +334,12 @@ impl Machine {
         self.ending.is_some()
     }
 
-    /// Whether the API knows the pod no more.
+    /// Whether the pod no longer exists in the API.
     pub fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// Takes one input in and says what to do now.
+    /// Processes one input and returns the resulting actions.
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Action> {
         let mut actions = Vec::new();
         match input {
@@ -364,7 +364,7 @@ impl Machine {
                     let (reason, message) = ("ContainerRuntimeDown", format!("The pod waits for its node's container engine: {why}"));
                     actions.push(Action::Event(Happening { warning: true, reason, message, container: None }));
                 }
-                // A sign of life that came while it looked says more than the look.
+                // A sign of life that arrives during a look outweighs the look's failure.
                 (self.looking, self.seen, self.blind, self.told_blind) = (false, None, !self.changed, true);
             }
             Input::Done(op, result) => self.done(op, result, now, &mut actions),
@@ -410,7 +410,7 @@ impl Machine {
             (Op::TearDownVolumes, Ok(())) => self.volumes = Volumes::TornDown,
             (Op::Sandbox, Ok(())) => self.setup_failed = None,
             (Op::SetUpVolumes | Op::Sandbox, Err(failure)) => {
-                // What runs goes on with the files that it has.
+                // Running containers keep their existing files.
                 let refreshed = op == Op::SetUpVolumes && self.volumes == Volumes::Ready;
                 actions.push(Action::Event(Happening {
                     warning: true,

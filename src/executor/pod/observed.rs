@@ -1,4 +1,4 @@
-//! What the runtime has of a pod: its sandboxes and containers, sorted by name and attempt.
+//! The runtime's view of a pod: its sandboxes and containers, by name and attempt.
 
 use std::collections::BTreeMap;
 

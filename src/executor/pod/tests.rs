@@ -1,5 +1,5 @@
-//! The machine against a small world: containers that end when they like, operations that take their time or fail, executors that start
-//! again. Whatever happens, no two containers of one name run, and in the end everything is as the pod says.
+//! The machine against a small world: containers exit at random, operations are slow or fail, executors restart. Throughout, no two
+//! containers of one name run at once; finally the state is what the pod specifies.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ fn deleted(pod: &Pod, grace: i64) -> Arc<Pod> {
     Arc::new(pod)
 }
 
-/// What the runtime would be.
+/// Stands in for the runtime.
 #[derive(Debug, Default)]
 struct World {
     now: i64,
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    /// Carries an operation out, and answers what the machine is told.
+    /// Carries out an operation, and returns the machine's next input.
     fn perform(&mut self, action: Action, fail: bool) -> Input {
         let id = PodId { uid: "u1".into(), namespace: "default".into(), name: "web".into() };
         let op = action.op().expect("an operation");
@@ -230,7 +230,7 @@ fn what_volumes_are_made_of_is_looked_at_again() {
     assert_eq!(machine.wake_at(), Some(at(world.now)));
     let actions = machine.handle(Input::Tick, at(world.now));
     assert_eq!(actions, [Action::SetUpVolumes]);
-    // Gone meanwhile: what runs goes on, and is restarted when it ends.
+    // Deleted meanwhile: running containers continue, and are restarted when they exit.
     let missing = Failure::new("FailedMount", "configmap \"m\" not found");
     let actions = machine.handle(Input::Done(Op::SetUpVolumes, Err(missing)), at(world.now));
     assert!(matches!(&actions[..], [Action::Event(told), Action::Look(_)] if told.reason == "FailedMount"), "{actions:?}");
@@ -559,7 +559,7 @@ proptest! {
                     Input::Changed
                 }
                 Chance::Restart => {
-                    // Requests under way are either done or not; the new executor knows nothing of them.
+                    // Operations in progress are either done or not; the new executor does not know them.
                     for op in std::mem::take(&mut world.ops) {
                         if world.next % 2 == 0 {
                             world.perform(op, false);

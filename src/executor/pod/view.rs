@@ -1,4 +1,4 @@
-//! What the machine shows of itself, for the pod's status.
+//! The view of the machine from which the pod's status is computed.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::Pod;
 use super::super::probes::Probes;
 use super::{Machine, Role, Seen, Unit, units};
 
-/// One container, as it stands.
+/// The current state of one container.
 #[derive(Debug)]
 pub struct UnitView<'a> {
     pub unit: Unit<'a>,

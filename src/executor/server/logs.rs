@@ -15,7 +15,7 @@ use crate::util::url;
 /// Code and text.
 pub(super) struct Failure(pub u16, pub String);
 
-/// What a request asks for.
+/// The parameters of a request.
 #[derive(Debug, Default, PartialEq)]
 struct Wanted {
     options: LogOptions,
@@ -39,7 +39,7 @@ pub(super) async fn answer(shared: &Shared, namespace: &str, name: &str, contain
     Ok(stream(super::chunks(logs, wanted.limit)))
 }
 
-/// The id of the container whose log is wanted.
+/// The id of the container whose log is requested.
 fn choose(observed: &Observed, pod: &Pod, container: &str, previous: bool) -> Result<String, String> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let newest = observed.newest(container).filter(|seen| seen.container.state != State::Created);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(wanted, Wanted { options, previous: false, limit: Some(9) });
         let wanted = parse("sinceTime=1970-01-01T00%3A00%3A10Z&previous=true", now).unwrap();
         assert_eq!((wanted.options.since, wanted.previous), (Timestamp::from_second(10).ok(), true));
-        // Go leaves out what it cannot read.
+        // Go ignores values that it cannot parse.
         assert_eq!(
             parse("follow=false&previous=%zz&timestamps", now).unwrap().options,
             LogOptions { timestamps: true, ..LogOptions::default() }

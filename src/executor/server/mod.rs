@@ -17,7 +17,7 @@ use crate::object::resource;
 use crate::supervise::{Supervisor, http};
 use respond::{Response, json, not_found, text};
 
-/// What requests are answered from.
+/// The state for answering requests.
 #[derive(Clone, Debug)]
 struct Server {
     shared: Arc<Shared>,

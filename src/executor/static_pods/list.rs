@@ -31,7 +31,7 @@ fn items(data: &[u8]) -> anyhow::Result<Vec<Value>> {
     Ok(serde_json::from_slice::<PodList>(&text).context("not a PodList")?.items)
 }
 
-/// The pods as this node runs them. One that does not say which file it was in is none of the scheduler's, and left out.
+/// The pods for this node. A pod without the name of its file does not come from the scheduler, and is skipped.
 ///
 /// # Errors
 /// If the data is not a gzipped PodList.
@@ -41,7 +41,7 @@ pub fn read(data: &[u8], config: &Config, now: Timestamp) -> anyhow::Result<Vec<
     named.map(|pod| on_node(&pod, config, now)).collect()
 }
 
-/// What all static pods may use together, which the scheduler has counted as the executor's own.
+/// The resources of all static pods together, which the scheduler has counted as the executor's own.
 pub fn limits(executor: &ExecutorInfo) -> Capacity {
     let pods = items(executor.data()).unwrap_or_default();
     let pods = pods.iter().filter_map(|pod| Pod::deserialize(pod).ok()).collect::<Vec<_>>();
@@ -50,7 +50,7 @@ pub fn limits(executor: &ExecutorInfo) -> Capacity {
     Capacity { cpu: sum("cpu"), memory: sum("memory") }
 }
 
-/// One pod with what makes it this node's: a name that says which, and a uid that stays the same for as long as the pod does.
+/// Specializes a pod for this node: a name with the node's, and a uid that is stable as long as the pod is unchanged.
 fn on_node(item: &Value, config: &Config, now: Timestamp) -> anyhow::Result<Pod> {
     let mut pod = Pod::deserialize(item)?;
     let (meta, node) = (&mut pod.metadata, config.node_name.as_str());

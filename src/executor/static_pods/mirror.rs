@@ -1,4 +1,4 @@
-//! The mirror pod of one static pod: what users see of it in the API. Who deletes a mirror sees it come back; what runs is not touched.
+//! The mirror pod of one static pod, by which users see it in the API. A deleted mirror is created again; the static pod keeps running.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::util::backoff::Backoff;
 /// First and longest pause between tries.
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(15));
 
-/// What is to be done next.
+/// The next step.
 #[derive(Debug, PartialEq)]
 enum Step {
     Create,
@@ -27,7 +27,7 @@ enum Step {
     Remove(String),
     /// Write the status of the mirror with this uid.
     Report(String),
-    /// Somebody else's pod has the name.
+    /// A foreign pod has the name.
     Taken,
     Rest,
 }
@@ -98,7 +98,7 @@ struct Mirror {
     shared: Arc<Shared>,
     pod: Arc<Pod>,
     id: PodId,
-    /// The newest state of the pod of this name; what was written is known before the watch shows it.
+    /// The newest state of the pod with this name, including own writes before the watch shows them.
     seen: Option<Arc<Object>>,
     written: Option<(String, PodStatus)>,
 }
@@ -122,7 +122,7 @@ impl Mirror {
             Step::Create => self.seen = Some(client.create(&resource::POD, &id.namespace, &self.copy().await?).await?),
             Step::Remove(uid) => {
                 remove(client, &id.namespace, &id.name, &uid).await?;
-                // With finalizers it stays for a while, which the watch tells.
+                // With finalizers the object stays for a while; the watch will show its end.
                 self.seen = None;
             }
             Step::Report(uid) => {
@@ -131,7 +131,7 @@ impl Mirror {
                 let patch = Patch::Strategic(statuses::patch(&target, &status));
                 match client.patch(&resource::POD, &id.namespace, &id.name, "status", &patch).await {
                     Ok(object) => (self.seen, self.written) = (Some(object), Some((uid, status))),
-                    // The watch tells what is there instead, if it has not yet.
+                    // The watch will show the object that exists instead, if it has not yet.
                     Err(error) if error.is("NotFound") || error.is("Conflict") => {
                         self.seen = client.get(&resource::POD, &id.namespace, &id.name).await.ok();
                     }
@@ -142,7 +142,7 @@ impl Mirror {
         Ok(true)
     }
 
-    /// The pod as the API shows it: it goes with its node.
+    /// The pod for the API, owned by its node.
     async fn copy(&self) -> anyhow::Result<Pod> {
         let name = &self.shared.config.node_name;
         let node = self.shared.client.get(&resource::NODE, "", name).await.with_context(|| format!("node {name}"))?;
@@ -161,7 +161,7 @@ impl Mirror {
     }
 }
 
-/// Removes a mirror; that it is gone already is fine.
+/// Deletes a mirror; a missing one is fine.
 pub async fn remove(client: &Client, namespace: &str, name: &str, uid: &str) -> Result<(), ClientError> {
     let options = DeleteOptions { grace_period_seconds: Some(0), uid: Some(uid.to_owned()), ..DeleteOptions::default() };
     match client.delete(&resource::POD, namespace, name, &options).await {

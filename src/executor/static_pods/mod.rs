@@ -1,5 +1,5 @@
-//! Static pods: those that the scheduler sends along with the executor's description, rather than as tasks. Every agent runs them for as
-//! long as its executor lives. The API server does not hand them out; it shows each by a copy, its mirror pod.
+//! Static pods, which the scheduler sends in the executor's description rather than as tasks. Every agent runs them for as long as its
+//! executor lives. The API server does not schedule them; each appears there as a copy, its mirror pod.
 
 mod list;
 mod mirror;
@@ -23,11 +23,11 @@ pub use list::limits;
 /// How long the mirrors' removal may take.
 const REMOVAL: Duration = Duration::from_secs(5);
 
-/// The static pods of this node, and what shows them.
+/// The static pods of this node, with their mirrors.
 #[derive(Debug)]
 pub struct StaticPods {
     shared: Arc<Shared>,
-    /// By uid; `None` until the agent has said which there are.
+    /// By uid; `None` until the agent has reported them.
     pods: Option<BTreeMap<String, Shown>>,
     mirrors: JoinSet<()>,
 }
@@ -44,7 +44,7 @@ impl StaticPods {
         Self { shared, pods: None, mirrors: JoinSet::new() }
     }
 
-    /// Whether the agent has said which static pods there are.
+    /// Whether the agent has reported the static pods.
     pub fn are_known(&self) -> bool {
         self.pods.is_some()
     }
@@ -76,14 +76,14 @@ impl StaticPods {
         begun
     }
 
-    /// A static pod's status has changed. The result is the pod with that status, as the API server would send it if it were one of its own.
+    /// A static pod's status has changed. Returns the pod with that status, as the API server would send it for a pod of its own.
     pub fn report(&self, uid: &str, status: &PodStatus) -> Option<Arc<Pod>> {
         let shown = self.pods.as_ref()?.get(uid)?;
         shown.status.send_replace(Some(status.clone()));
         Some(Arc::new(Pod { status: Some(status.clone()), ..Pod::clone(&shown.pod) }))
     }
 
-    /// Removes a mirror pod of this node that shows nothing any more.
+    /// Deletes a mirror pod of this node whose static pod no longer exists.
     pub fn remove_if_stray(&mut self, object: &Object) {
         let is_mirror = object.typed::<Pod>().is_ok_and(|pod| names::mirrored(pod).is_some());
         let Some(pods) = &self.pods else { return };
@@ -94,7 +94,7 @@ impl StaticPods {
         if is_mirror && !pods.values().any(shows) {
             let (client, meta) = (self.shared.client.clone(), object.meta().clone());
             self.mirrors.spawn(async move {
-                tracing::info!("{} mirrors no pod of this node, it is removed", meta.name);
+                tracing::info!("removing the mirror pod {}: no static pod of this node belongs to it", meta.name);
                 if let Err(error) = mirror::remove(&client, &meta.name.namespace, &meta.name.name, &meta.uid).await {
                     tracing::warn!("mirror pod {}: {error}", meta.name);
                 }
@@ -102,7 +102,7 @@ impl StaticPods {
         }
     }
 
-    /// The pods have ended with their executor: nothing shows them any more.
+    /// The static pods have ended with their executor: deletes their mirrors.
     pub async fn end(mut self) {
         self.mirrors.shutdown().await;
         for shown in self.pods.take().unwrap_or_default().into_values() {
@@ -110,7 +110,7 @@ impl StaticPods {
             self.mirrors.spawn(async move {
                 let Some(object) = shared.cache.get(&resource::POD, &id.namespace, &id.name) else { return };
                 if object.typed::<Pod>().is_ok_and(|pod| names::mirrored(pod) == Some(&id.uid)) {
-                    // If it stays it goes with its node.
+                    // If it remains, it is deleted with its node.
                     let _ = mirror::remove(&shared.client, &id.namespace, &id.name, &object.meta().uid).await;
                 }
             });

@@ -1,5 +1,5 @@
-//! What is still to be written of pods, without I/O: the newest status of each, one write at a time a pod, again and again until it is
-//! accepted; then, if the pod has ended, its deletion.
+//! Pending writes, without I/O: the newest status of each pod, one write per pod at a time, retried until it is accepted; then, if the pod
+//! has ended, its deletion.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct Backlog {
     under_way: usize,
 }
 
-/// What is left to do for one pod.
+/// Pending work for one pod.
 #[derive(Debug, Default)]
 struct Pending {
     status: Option<Box<PodStatus>>,
@@ -47,12 +47,12 @@ pub struct Begin {
     pub pause: Duration,
 }
 
-/// What a write says of its pod.
+/// What a write reveals about its pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The API has the status with which the pod ended, or will never take it.
+    /// The API has the pod's final status, or will never accept it.
     Ended(PodId),
-    /// The API has no such pod any more.
+    /// The pod no longer exists in the API.
     Gone(PodId),
 }
 
@@ -61,7 +61,7 @@ impl Backlog {
         self.pods.entry(pod.clone()).or_default().status = Some(Box::new(status));
     }
 
-    /// The pod is to be deleted from the API, after what was published before.
+    /// Delete the pod from the API, after earlier statuses.
     pub fn finish(&mut self, pod: &PodId) {
         self.pods.entry(pod.clone()).or_default().finish = true;
     }
@@ -103,14 +103,14 @@ impl Backlog {
             }
             // With finalizers the object stays until they are done; its containers need not.
             (Ok(()), Write::Delete) => Some(News::Gone(pod.clone())),
-            // A conflict is one of uids: the name belongs to another pod by now.
+            // A conflict is one of uids: another pod has the name by now.
             (Err(error), _) if error.is("NotFound") || error.is("Conflict") => Some(News::Gone(pod.clone())),
             (Err(error), write) => {
                 tracing::warn!(%pod, "the pod's status cannot be written: {error}");
                 pending.failures += 1;
                 let refused = matches!(error, ClientError::Api(status) if status.code < 500 && status.code != 429);
                 match write {
-                    // Refused for what it is, it would be refused again.
+                    // An invalid status would be rejected again.
                     Write::Status(status) if refused => {
                         pending.failures = 0;
                         ended(&status)
@@ -147,7 +147,7 @@ mod tests {
         ClientError::Api(Box::new(Status { reason: reason.into(), ..status }))
     }
 
-    /// What a write of this phase says when it ended so, and how many writes follow.
+    /// What a write with this phase and result reveals, and the number of subsequent writes.
     fn after(phase: &str, result: Result<(), &ClientError>) -> (Option<News>, usize) {
         let mut backlog = Backlog::default();
         backlog.publish(&pod(), PodStatus { phase: Some(phase.to_owned()), ..PodStatus::default() });

@@ -1,4 +1,4 @@
-//! Volumes on the node's disk, below `<root>/pods/<uid>`. Everything can be repeated: a second set-up changes only what is different.
+//! Volumes on the node's disk, below `<root>/pods/<uid>`. All operations are idempotent: a second set-up changes only differences.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,10 +26,10 @@ pub fn volume_path(root: &Path, uid: &str, name: &str, volume: &Volume) -> PathB
     }
 }
 
-/// Makes a volume, or brings its files up to date. With a group, the volume belongs to it and new files in it will.
+/// Creates a volume, or updates its files. With a group, the volume and new files in it belong to that group.
 ///
 /// # Errors
-/// Those of the file system, and a `hostPath` that is not of the kind it should be.
+/// I/O errors, and a `hostPath` of another kind than required.
 pub fn set_up(root: &Path, uid: &str, name: &str, volume: &Volume, group: Option<i64>) -> anyhow::Result<()> {
     let path = volume_path(root, uid, name, volume);
     match volume {
@@ -43,7 +43,7 @@ pub fn set_up(root: &Path, uid: &str, name: &str, volume: &Volume, group: Option
         }
         Volume::Files { files, secret } => {
             fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-            // Containers that run see what was there when they began.
+            // Not on top of files that running containers have mounted already.
             let is_new = fs::read_dir(&path)?.next().is_none() && !is_mount_point(&path)?;
             if *secret
                 && is_new
@@ -63,13 +63,13 @@ pub fn set_up(root: &Path, uid: &str, name: &str, volume: &Volume, group: Option
     Ok(())
 }
 
-/// Unmounts and deletes everything of a pod.
+/// Unmounts and deletes all volumes of a pod.
 ///
 /// # Errors
-/// Those of the file system; then parts may be left.
+/// I/O errors; then parts may be left.
 pub fn tear_down(root: &Path, uid: &str) -> anyhow::Result<()> {
     let dir = pod_dir(root, uid);
-    // What containers mounted in their volumes and left there is not the pod's: it must not be deleted with it.
+    // Containers may have left mounts in their volumes, whose content must not be deleted.
     mounts::clear(&dir)?;
     match fs::remove_dir_all(&dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| dir.display().to_string()),
@@ -93,7 +93,7 @@ fn check_host_path(path: &Path, kind: &str) -> anyhow::Result<()> {
     let is = |test: fn(&fs::FileType) -> bool| found.as_ref().is_some_and(|it| test(&it.file_type()));
     let shown = path.display();
     match (kind, &found) {
-        // Without a type nothing is checked; the engine wants something to be there.
+        // Without a type nothing is checked; the engine needs a path that exists.
         ("" | "DirectoryOrCreate", None) => {
             fs::create_dir_all(path).with_context(|| shown.to_string())?;
             if kind == "DirectoryOrCreate" {
@@ -125,8 +125,8 @@ fn describe(kind: &str) -> &'static str {
     }
 }
 
-/// Replaces the files of a volume all at once: they are written to a new directory, and one rename makes it the current one. What
-/// users see at the top are links into it.
+/// Replaces the files of a volume atomically: writes them to a new directory, and makes it current by one rename. The visible entries at
+/// the top are links into it.
 fn write_files(dir: &Path, files: &BTreeMap<String, File>, group: Option<i64>) -> anyhow::Result<()> {
     let current = fs::read_link(dir.join(CURRENT)).ok();
     if current.as_ref().is_some_and(|current| has_files(&dir.join(current), files)) {
@@ -197,7 +197,7 @@ pub fn bind_sub_path(root: &Path, uid: &str, container: &str, index: usize, volu
     Ok(at)
 }
 
-/// Takes away what a container's subPaths needed while the container was started.
+/// Undoes [`bind_sub_path`] for a container, once it has been started.
 ///
 /// # Errors
 /// Those of the file system.

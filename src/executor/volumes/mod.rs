@@ -1,4 +1,4 @@
-//! A pod's volumes: what each holds (pure), and in `disk` how that comes to be on the node's disk.
+//! A pod's volumes: their content (pure), and in `disk` their files on the node.
 
 pub mod disk;
 mod mounts;
@@ -17,7 +17,7 @@ use crate::util::quantity::Quantity;
 
 const DEFAULT_MODE: i32 = 0o644;
 
-/// What a volume is.
+/// The kind and content of a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Volume {
     EmptyDir {
@@ -134,14 +134,14 @@ fn one(pod: &Pod, facts: &Facts, references: &References, volume: &VolumeSpec) -
     Ok(Volume::Files { files, secret: volume.secret.is_some() || volume.projected.as_ref().is_some_and(of_secrets) })
 }
 
-/// The claim that a volume is of: the one that it names, or the one that is made for the pod.
+/// The claim of a volume: the named one, or the one created for the pod.
 fn claim_of(pod: &Pod, volume: &VolumeSpec) -> Option<String> {
     let named = volume.persistent_volume_claim.as_ref().map(|it| it.claim_name.clone());
     let own = || format!("{}-{}", pod.metadata.name.as_deref().unwrap_or_default(), volume.name);
     named.or_else(|| volume.ephemeral.as_ref().map(|_| own()))
 }
 
-/// What a claim is bound to, if that is on this node's disk.
+/// The volume that a claim is bound to, if it is on this node's disk.
 fn claimed(claim: &str, references: &References) -> Result<Volume, String> {
     let volume = references.claims.get(claim).and_then(Option::as_ref);
     let spec = volume.and_then(|it| it.spec.as_ref()).ok_or_else(|| format!("persistentvolumeclaim {claim:?} is not bound to a volume"))?;
@@ -185,7 +185,7 @@ fn secret_content(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
     secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
-/// Adds the entries of a ConfigMap or Secret: all, or those that `items` name.
+/// Adds the entries of a ConfigMap or Secret: all, or those listed in `items`.
 fn select(
     files: &mut BTreeMap<String, File>,
     content: Option<BTreeMap<String, Vec<u8>>>,
@@ -264,7 +264,7 @@ pub fn sub_path(mount: &VolumeMount, env: &[(String, String)]) -> Result<Option<
     Ok((!parts.is_empty()).then(|| parts.join("/")))
 }
 
-/// The mounts of a container whose volumes the pod has.
+/// The volume mounts of a container.
 pub fn mounts(container: &Container) -> impl Iterator<Item = &VolumeMount> {
     container.volume_mounts.iter().flatten()
 }

@@ -1,4 +1,4 @@
-//! Mounts below a directory of the executor: finding them, making them, taking them away.
+//! Mounts below a directory of the executor: listing, mounting, unmounting.
 
 use std::fs;
 use std::io;
@@ -15,14 +15,14 @@ const NONE: Option<&str> = None;
 
 /// The mounts of this process, one a line. The format is in proc(5).
 const TABLE: &str = "/proc/self/mountinfo";
-/// One may lie on another: how often what is below a directory is looked through.
+/// Maximum number of scans below a directory: mounts may lie on top of each other.
 const ROUNDS: usize = 16;
 
 /// One line of the table.
 #[derive(Debug, PartialEq, Eq)]
 struct Mounted {
     at: PathBuf,
-    /// Whether what is mounted below it is seen by others that have the same mount.
+    /// Whether mounts below it propagate to its peers.
     shared: bool,
 }
 
@@ -62,8 +62,7 @@ fn outermost(mounted: &[Mounted], dir: &Path) -> Vec<PathBuf> {
     outermost
 }
 
-/// Takes away everything that is mounted below a directory, which then holds only what is its own. A directory that is not there has
-/// nothing below it.
+/// Unmounts everything below a directory, so that it holds only its own files. A missing directory has no mounts.
 ///
 /// # Errors
 /// If something cannot be unmounted; the directory must not be deleted then.
@@ -84,13 +83,14 @@ pub fn clear(dir: &Path) -> anyhow::Result<()> {
     bail!("something is mounted below {} again and again", dir.display())
 }
 
-/// Takes a mount away with all below it. Without the first step, what goes below it would go from where it was mounted before, too.
+/// Unmounts a mount with all mounts below it. Without making them private first, those below would be unmounted from their original places
+/// too.
 fn take_away(at: &Path) -> nix::Result<()> {
     mount(NONE, at, NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     umount2(at, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW)
 }
 
-/// Makes an opened directory or file appear at a path, in place of whatever appeared there before.
+/// Bind-mounts an opened directory or file at a path, in place of any previous mount there.
 ///
 /// # Errors
 /// Those of the file system, and the refusal of the kernel if this process may not mount.
@@ -106,7 +106,7 @@ pub fn bind(what: &OwnedFd, at: &Path) -> anyhow::Result<()> {
     mount(Some(from.as_str()), at, NONE, MsFlags::MS_BIND, NONE).map_err(refused)
 }
 
-/// Undoes [`bind`]; if there is nothing to undo, that is fine.
+/// Undoes [`bind`]; does nothing if there is no mount.
 ///
 /// # Errors
 /// Those of the file system.
@@ -115,12 +115,12 @@ pub fn unbind(at: &Path) -> anyhow::Result<()> {
     loop {
         match take_away(at) {
             Ok(()) => {}
-            // Not there, or not mounted; and who may not unmount has not mounted.
+            // Missing, or not mounted; and a process that may not unmount has not mounted.
             Err(Errno::ENOENT | Errno::EINVAL | Errno::EPERM) => break,
             Err(error) => return Err(error).with_context(shown),
         }
     }
-    // What is mounted there still cannot be removed.
+    // Fails if something is still mounted there.
     match fs::symlink_metadata(at) {
         Ok(it) if it.is_dir() => fs::remove_dir(at).with_context(shown),
         Ok(_) => fs::remove_file(at).with_context(shown),

@@ -1,5 +1,5 @@
-//! What a `subPath` names inside a volume. Containers that write the volume may turn any directory in it into a link at any time, to
-//! anywhere on the node: so a path is walked once, by names that are no links, and from then on only what was opened is used.
+//! Resolves a `subPath` inside a volume. Containers that write to the volume may replace any directory in it by a link to any place of the
+//! node, at any time: so a path is walked once, without following links, and afterwards only the opened file is used.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,8 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 
-/// Opens the directory or file that `below` names in a volume; links lead wherever they lead inside it. Directories that are not there are
-/// made, with the permissions of the volume.
+/// Opens the directory or file at the path `below` in a volume, following links that stay inside it. Missing directories are created with
+/// the permissions of the volume.
 ///
 /// # Errors
 /// Those of the file system, a path out of the volume, and one that changes while it is walked.
@@ -39,14 +39,14 @@ pub fn open_below(volume: &Path, below: &str) -> anyhow::Result<OwnedFd> {
         let directory = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         at = openat(&at, name, directory, Mode::empty()).with_context(changed)?;
         if made {
-            // Whatever the umask is.
+            // The umask applied to mkdirat.
             fchmod(&at, mode)?;
         }
     }
     Ok(at)
 }
 
-/// The longest part of the path that is there, by its names without links, and the names of what is not.
+/// The longest existing part of the path, with links resolved, and the missing names after it.
 fn resolve<'a>(root: &Path, below: &'a str) -> anyhow::Result<(PathBuf, Vec<&'a str>)> {
     let mut there: Vec<&str> = below.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let mut missing = Vec::new();

@@ -19,11 +19,11 @@ use super::super::spec;
 use super::super::volumes::{self, disk};
 use crate::runtime::{ContainerSpec, Image, Mount, Propagation, RuntimeError};
 
-/// What a container gets to end after its preStop hook has used all of its time.
+/// Grace period of a container whose preStop hook has used up all of its time.
 const LAST_GRACE: Duration = Duration::from_secs(2);
 const DEFAULT_MESSAGE_PATH: &str = "/dev/termination-log";
 
-/// One operation's view of the pod.
+/// The context of one operation.
 pub(super) struct Operations {
     pub shared: Arc<Shared>,
     pub pod: Arc<Pod>,
@@ -33,7 +33,7 @@ pub(super) struct Operations {
 }
 
 impl Operations {
-    /// Carries out an operation or a probe, and says what the machine is to be told.
+    /// Carries out an operation or a probe; returns the machine's next input.
     pub async fn carry_out(self, action: Action) -> Input {
         if let Action::Probe { container, id, kind } = action {
             let outcome = match self.container(&container).and_then(|spec| Some((spec, probes::spec(spec, kind)?))) {
@@ -135,7 +135,7 @@ impl Operations {
         let Some(container) = self.container(name) else { return Ok(()) };
         let image = self.image(container).await?;
         let launched = self.launch(container, attempt, sandbox, &image).await;
-        // What runs has its mounts.
+        // The started container has its own mounts.
         self.release_sub_paths(name).await;
         let id = launched?;
         let Some(hook) = container.lifecycle.as_ref().and_then(|lifecycle| lifecycle.post_start.as_ref()) else { return Ok(()) };
@@ -282,7 +282,7 @@ fn make_message_file(path: &std::path::Path) -> std::io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))
 }
 
-/// Runs what waits for the disk where that holds nothing up.
+/// Runs work that may wait for the disk on a blocking thread.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?
 }
