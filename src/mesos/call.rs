@@ -28,7 +28,7 @@ impl Call {
         of(call::Type::Teardown)
     }
 
-    /// Applies operations to the resources of offers, which must all be of one agent. What is left over comes back in offers after
+    /// Applies operations to the resources of offers, which must be of the same agent. Unused resources are offered again after
     /// `refuse_seconds` (5 if not given).
     pub fn accept(offer_ids: Vec<OfferId>, operations: Vec<offer::Operation>, refuse_seconds: Option<f64>) -> Self {
         let accept = call::Accept { offer_ids, operations, filters: filters(refuse_seconds) };
@@ -40,17 +40,17 @@ impl Call {
         Self::accept(offer_ids, vec![offer::Operation::launch(tasks)], refuse_seconds)
     }
 
-    /// Gives offers back; the same resources are not offered again for `refuse_seconds` (5 if not given).
+    /// Declines offers; the same resources are not offered again for `refuse_seconds` (5 if not given).
     pub fn decline(offer_ids: Vec<OfferId>, refuse_seconds: Option<f64>) -> Self {
         Self { decline: Some(call::Decline { offer_ids, filters: filters(refuse_seconds) }), ..of(call::Type::Decline) }
     }
 
-    /// Asks for offers again: drops filters and ends a SUPPRESS, for these roles or, if there are none, for all.
+    /// Asks for offers again: drops filters and ends a SUPPRESS, for these roles or, if none are given, for all.
     pub fn revive(roles: Vec<String>) -> Self {
         Self { revive: Some(call::Revive { roles }), ..of(call::Type::Revive) }
     }
 
-    /// Asks for no more offers, for these roles or, if there are none, for all.
+    /// Asks for no more offers, for these roles or, if none are given, for all.
     pub fn suppress(roles: Vec<String>) -> Self {
         Self { suppress: Some(call::Suppress { roles }), ..of(call::Type::Suppress) }
     }
@@ -72,13 +72,13 @@ impl Call {
         Some(Self { acknowledge: Some(acknowledge), ..of(call::Type::Acknowledge) })
     }
 
-    /// Asks for the state of these tasks (explicit) or, if there are none, of all that the master knows (implicit).
+    /// Asks for the state of these tasks (explicit) or, if none are given, of all tasks that the master knows (implicit).
     pub fn reconcile(tasks: impl IntoIterator<Item = (TaskId, Option<AgentId>)>) -> Self {
         let tasks = tasks.into_iter().map(|(task_id, agent_id)| call::reconcile::Task { task_id, agent_id }).collect();
         Self { reconcile: Some(call::Reconcile { tasks }), ..of(call::Type::Reconcile) }
     }
 
-    /// Sends bytes to an executor. Nobody says whether they arrived.
+    /// Sends bytes to an executor, without a delivery report.
     pub fn message(executor_id: ExecutorId, agent_id: AgentId, data: Bytes) -> Self {
         Self { message: Some(call::Message { agent_id, executor_id, data }), ..of(call::Type::Message) }
     }
@@ -99,8 +99,8 @@ impl offer::Operation {
 }
 
 impl TaskState {
-    /// Whether a task in this state can never run again under its id. LOST and UNREACHABLE are not it for partition-aware
-    /// frameworks, whose tasks may come back from UNREACHABLE; they are told LOST only where nothing can come back.
+    /// Whether a task in this state can never run again under its id. LOST and UNREACHABLE do not count for partition-aware frameworks:
+    /// their tasks may come back from UNREACHABLE, and they get LOST only for tasks that cannot.
     pub fn is_terminal(self) -> bool {
         match self {
             Self::TaskStaging | Self::TaskStarting | Self::TaskRunning | Self::TaskKilling | Self::TaskUnreachable | Self::TaskUnknown => {
@@ -130,7 +130,7 @@ impl Labels {
     }
 }
 
-/// Ids are strings in a wrapper: `TaskId::from("x")`, and printed as what they hold.
+/// Ids are wrapped strings: `TaskId::from("x")`, printed as their content.
 macro_rules! ids {
     ($($id:ident)*) => {$(
         impl<T: Into<String>> From<T> for super::v1::$id {

@@ -11,10 +11,10 @@ use super::v1::MasterInfo;
 use super::zookeeper;
 use crate::supervise::Supervisor;
 
-/// The port masters listen on unless told otherwise.
+/// The default port of masters.
 pub const MASTER_PORT: u16 = 5050;
 
-/// Where a master answers HTTP.
+/// The HTTP address of a master.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MasterAddress {
     /// A name or an address; an IPv6 address without brackets.
@@ -54,7 +54,7 @@ impl FromStr for MasterAddress {
 }
 
 impl From<&MasterInfo> for MasterAddress {
-    /// The address a master announces. An IP address comes before a host name, which may mean nothing on this machine.
+    /// The address that a master announces. An IP address is preferred to a host name, which this machine may not resolve.
     fn from(info: &MasterInfo) -> Self {
         let named = info.address.as_ref();
         let text = |text: Option<&String>| text.filter(|text| !text.is_empty()).cloned();
@@ -73,17 +73,17 @@ impl From<&MasterInfo> for MasterAddress {
 /// Where to look for the leading master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MasterLocation {
-    /// One master, or any master of a cluster: those that do not lead redirect to the one that does.
+    /// One master, or any master of a cluster: non-leading ones redirect to the leader.
     Fixed(MasterAddress),
     /// The master elected below a path of a ZooKeeper ensemble.
     ZooKeeper(zookeeper::Ensemble),
 }
 
 impl MasterLocation {
-    /// Reads the value of a flag such as `--mesos-master`; the file that a `file://` names is read at once.
+    /// Reads the value of a flag such as `--mesos-master`; a file named by `file://` is read at once.
     ///
     /// # Errors
-    /// If the value, or what the file holds, is of no known form, or the file cannot be read.
+    /// If the value, or the file's content, has no known form, or the file cannot be read.
     pub fn read(text: &str) -> anyhow::Result<Self> {
         let Some(file) = file_of(text) else { return Ok(text.parse()?) };
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading the Mesos master from {}", file.display()))?;
@@ -107,8 +107,8 @@ impl FromStr for MasterLocation {
     }
 }
 
-/// Starts to look for the leading master; the receiver holds what is known now, `None` while no master leads. As long as ZooKeeper
-/// cannot be reached, the last master it named stands.
+/// Starts to look for the leading master; the receiver holds the current one, `None` while none leads. While ZooKeeper is unreachable, the
+/// last known master stays.
 pub fn watch(location: MasterLocation, supervisor: &Supervisor) -> watch::Receiver<Option<MasterAddress>> {
     match location {
         MasterLocation::Fixed(address) => watch::channel(Some(address)).1,

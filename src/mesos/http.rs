@@ -61,7 +61,7 @@ pub enum Piece {
 enum State {
     #[default]
     Head,
-    /// So many bytes of body are still to come.
+    /// This many bytes of the body are outstanding.
     Body(u64),
     ChunkSize,
     Chunk(u64),
@@ -70,7 +70,7 @@ enum State {
     UntilClose,
 }
 
-/// Reads one response after the other from the bytes of a connection.
+/// Parses the responses on a connection, one after another.
 #[derive(Debug, Default)]
 pub struct Parser {
     buffer: BytesMut,
@@ -86,7 +86,7 @@ impl Parser {
     /// The next piece, or `None` until more bytes arrive.
     ///
     /// # Errors
-    /// If the bytes are not HTTP; nothing more can be read from that connection.
+    /// If the bytes are not HTTP; the connection is then unusable.
     pub fn next_piece(&mut self) -> Result<Option<Piece>, Error> {
         loop {
             match self.state {
@@ -155,7 +155,7 @@ impl Parser {
         Ok(Some(Piece::Head(head)))
     }
 
-    /// What is there of the body, at most `left` bytes, and how many are then left.
+    /// The available part of the body, at most `left` bytes, and the rest of `left`.
     fn take_body(&mut self, left: u64) -> Option<(Bytes, u64)> {
         let here = usize::try_from(left).unwrap_or(usize::MAX).min(self.buffer.len());
         (here > 0).then(|| (self.buffer.split_to(here).freeze(), left - here as u64))
@@ -181,7 +181,7 @@ impl std::fmt::Debug for RequestHead {
 }
 
 impl RequestHead {
-    /// `method` is GET or POST, `host` what goes into the Host header.
+    /// `method` is GET or POST, `host` the value of the Host header.
     pub fn new(method: &str, host: &str, path: &str) -> Self {
         Self(format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: km\r\n"))
     }
@@ -224,7 +224,7 @@ impl Connection {
     /// Connects to `host:port`.
     ///
     /// # Errors
-    /// If nobody answers there.
+    /// If the server does not answer.
     pub async fn open(address: &str) -> Result<Self, Error> {
         let failed = |source| Error::Connect { address: address.to_owned(), source };
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address));
@@ -246,7 +246,7 @@ impl Connection {
     /// Status and headers of the next response.
     ///
     /// # Errors
-    /// If the connection ends or what comes is not HTTP.
+    /// If the connection ends, or the data is not HTTP.
     pub async fn head(&mut self) -> Result<Head, Error> {
         loop {
             match self.piece().await? {
@@ -256,10 +256,10 @@ impl Connection {
         }
     }
 
-    /// The next bytes of the response's body as they arrive, `None` at its end. Nothing is lost if the call is cancelled.
+    /// The next bytes of the response's body, `None` at its end. Cancel-safe.
     ///
     /// # Errors
-    /// If the connection ends or what comes is not HTTP.
+    /// If the connection ends, or the data is not HTTP.
     pub async fn body(&mut self) -> Result<Option<Bytes>, Error> {
         match self.piece().await? {
             Piece::Body(bytes) => Ok(Some(bytes)),
@@ -268,10 +268,10 @@ impl Connection {
         }
     }
 
-    /// All of the response's body.
+    /// The whole body of the response.
     ///
     /// # Errors
-    /// If the connection ends before the body does, or what comes is not HTTP.
+    /// If the connection ends before the body does, or the data is not HTTP.
     pub async fn whole_body(&mut self) -> Result<Bytes, Error> {
         let mut whole = BytesMut::new();
         while let Some(bytes) = self.body().await? {
@@ -280,13 +280,13 @@ impl Connection {
         Ok(whole.freeze())
     }
 
-    /// The text of an answer that is an error, at most so much of it as a log line can bear.
+    /// The text of an error response, truncated for a log line.
     pub async fn error_text(&mut self) -> String {
         let body = tokio::time::timeout(CONNECT_TIMEOUT, self.whole_body()).await.ok().and_then(Result::ok).unwrap_or_default();
         String::from_utf8_lossy(&body[..body.len().min(4096)]).trim().to_owned()
     }
 
-    /// The socket, and the parser with what it holds already.
+    /// The socket, and the parser with its buffered bytes.
     pub(super) fn into_parts(self) -> (TcpStream, Parser) {
         (self.stream, self.parser)
     }
@@ -337,7 +337,7 @@ mod tests {
         HTTP/1.1 400 Bad Request\r\nContent-Length: 4\r\n\r\noops\
         HTTP/1.0 200 OK\r\n\r\nthe rest";
 
-    /// Status and body of each response, however the bytes are cut.
+    /// Status and body of each response, however the bytes are split.
     fn read(pieces: impl Iterator<Item = Vec<u8>>) -> Vec<(u16, String)> {
         let (mut parser, mut seen) = (Parser::default(), Vec::new());
         for bytes in pieces {

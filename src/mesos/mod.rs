@@ -11,7 +11,8 @@ pub mod scheduler;
 mod session;
 pub mod zookeeper;
 
-/// The messages, compiled from `proto/mesos/v1/`: [`v1`] itself holds what is shared, `v1::scheduler` and `v1::executor` the two APIs.
+/// The messages, compiled from `proto/mesos/v1/`: [`v1`] itself has the shared ones, `v1::scheduler` and `v1::executor` those of the two
+/// APIs.
 #[allow(unreachable_pub, clippy::all)]
 mod messages {
     include!(concat!(env!("OUT_DIR"), "/messages.rs"));

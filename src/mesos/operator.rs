@@ -1,4 +1,4 @@
-//! What the leading master says of the cluster: its name, its agents and the executors on them.
+//! The leading master's view of the cluster: its name, its agents and the executors on them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +16,9 @@ use super::v1::Credential;
 /// The cluster at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
-    /// The cluster's name, `mesos` if it was given none.
+    /// The cluster's name; by default `mesos`.
     pub cluster: String,
-    /// The leading master's own host name.
+    /// The host name of the leading master.
     pub hostname: String,
     pub agents: Vec<Agent>,
 }
@@ -69,7 +69,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Asks whoever `masters` names; a request may take `timeout`, its answer or failure stands for `ttl`.
+    /// Asks the master in `masters`, each request with `timeout`; results and failures are cached for `ttl`.
     pub fn new(masters: watch::Receiver<Option<MasterAddress>>, credential: Option<Credential>, timeout: Duration, ttl: Duration) -> Self {
         Self { masters, credential, timeout, ttl, cached: Mutex::new(None), asking: tokio::sync::Mutex::new(()) }
     }
@@ -77,7 +77,7 @@ impl Operator {
     /// The address of the leading master, once there is one.
     ///
     /// # Errors
-    /// If there is none within the time a request may take.
+    /// If there is none within the timeout of a request.
     pub async fn master(&self) -> Result<MasterAddress, Error> {
         let mut masters = self.masters.clone();
         let found = tokio::time::timeout(self.timeout, masters.wait_for(Option::is_some)).await;
@@ -93,7 +93,7 @@ impl Operator {
         if let Some(result) = fresh() {
             return result;
         }
-        // those who come while one asks wait for its answer
+        // concurrent callers wait for the first one's answer
         let _asking = self.asking.lock().await;
         if let Some(result) = fresh() {
             return result;

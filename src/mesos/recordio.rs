@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// What makes a stream unreadable from here on.
+/// Why a stream cannot be read further.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     #[error("a record's length is not a decimal number")]

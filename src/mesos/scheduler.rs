@@ -21,22 +21,22 @@ const PATH: &str = "/api/v1/scheduler";
 const BACKLOG: usize = 1024;
 /// Heartbeats that may be missed in a row.
 const MISSED_HEARTBEATS: u32 = 4;
-/// Where a master does not say how often it sends heartbeats: what it does by default.
+/// Heartbeat interval of masters that do not report one: Mesos' default.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// How long the first event may take after the answer to SUBSCRIBE.
+/// Time for the first event after the response to SUBSCRIBE.
 const SUBSCRIBED_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the answers to calls may take once the event stream has ended.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// First and longest pause between attempts to subscribe.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
 
-/// What happens to a framework, in order: for each session Connected, Subscribed, Event any number of times, Disconnected.
+/// Events of a framework, in order: for each session Connected, Subscribed, any number of Event, Disconnected.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "nearly all of them are Event")]
 pub enum DriverEvent {
     /// Connected to this master, not yet subscribed.
     Connected(MasterAddress),
-    /// Subscribed; keep the id. Offers of an earlier session are gone.
+    /// Subscribed; keep the id. Offers of an earlier session are invalid.
     Subscribed(Subscribed),
     /// Any event but SUBSCRIBED, ERROR and HEARTBEAT.
     Event(Event),
@@ -50,14 +50,14 @@ pub enum DriverEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Subscribed {
     pub framework_id: FrameworkId,
-    /// What the master says of itself, since Mesos 1.2.
+    /// The master's own description, since Mesos 1.2.
     pub master: Option<MasterInfo>,
 }
 
-/// Who subscribes, and how.
+/// The configuration of a driver.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// With the id of an earlier subscription, if there was one.
+    /// With the id of an earlier subscription, if any.
     pub framework: FrameworkInfo,
     /// Sent as basic authentication. Never logged.
     pub credential: Option<Credential>,
@@ -93,8 +93,8 @@ impl Calls {
     }
 }
 
-/// Starts a driver as a task of `supervisor`. It runs until the framework may not subscribe any more, the receiver of the events is
-/// dropped, or the supervisor stops it. It never unregisters the framework: that is [`Call::teardown`].
+/// Starts a driver as a task of `supervisor`. It runs until the framework may no longer subscribe, the receiver of the events is dropped,
+/// or the supervisor stops it. It never unregisters the framework: see [`Call::teardown`].
 pub fn start(
     config: Config,
     masters: watch::Receiver<Option<MasterAddress>>,
@@ -116,11 +116,11 @@ pub fn start(
 enum End {
     /// Try again.
     Lost(SessionError),
-    /// The detector names another master, or none.
+    /// The detector reports another master, or none.
     MasterChanged,
-    /// Never try again.
+    /// Do not retry.
     Fatal(String),
-    /// Nobody listens any more.
+    /// The receiver of events was dropped.
     Unheard,
 }
 
@@ -168,7 +168,7 @@ impl Driver {
                 }
                 End::MasterChanged => ("another master leads".to_owned(), Duration::ZERO),
                 End::Lost(error) => {
-                    // Right after an election the old leader and the new one may point to each other: hence a pause even here.
+                    // Right after an election, the old and the new leader may point to each other, so pause even here.
                     if let SessionError::NotLeading(Some(leader)) = &error {
                         redirected = leader.parse().ok();
                     }
@@ -190,7 +190,7 @@ impl Driver {
         }
     }
 
-    /// Waits for a master to lead; `None` when nobody listens any more.
+    /// Waits for a leading master; `None` if the receiver of events was dropped.
     async fn master(&mut self) -> Option<MasterAddress> {
         tokio::select! {
             () = self.events.closed() => None,
@@ -202,7 +202,7 @@ impl Driver {
         self.events.send(event).await.map_err(|_| End::Unheard)
     }
 
-    /// One session, from connecting to its end; `subscribed` tells how far it got.
+    /// One session, from connection to end; `subscribed` is set once subscribed.
     async fn attempt(&mut self, address: &MasterAddress, subscribed: &mut bool) -> End {
         let mut masters = self.masters.clone();
         let another = async {
@@ -234,7 +234,7 @@ impl Driver {
         let event::Subscribed { framework_id, heartbeat_interval_seconds, master_info } = match start {
             Event { error: Some(error), .. } => return Err(End::Fatal(error.message)),
             Event { subscribed: Some(subscribed), .. } => subscribed,
-            other => return Err(End::Fatal(format!("a stream that begins with {:?}", other.r#type()))),
+            other => return Err(End::Fatal(format!("expected SUBSCRIBED as the first event, got {:?}", other.r#type()))),
         };
         self.config.framework.id = Some(framework_id.clone());
         let head = head.with("Mesos-Stream-Id", stream.stream_id().unwrap_or_default());
@@ -249,7 +249,7 @@ impl Driver {
             // The events come first: the reason for a closed connection may be among them.
             biased;
             end = self.hand_out(&mut stream, silence) => {
-                // The answer to the last call may be on its way: the one to TEARDOWN always is.
+                // The response to the last call may be on its way; that to TEARDOWN always is.
                 *self.calls.0.lock() = None;
                 let _ = tokio::time::timeout(LAST_ANSWERS, delivery).await;
                 end

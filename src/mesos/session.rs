@@ -1,5 +1,5 @@
-//! What the sessions of schedulers and executors share: a subscription whose answer is a stream of events, and a second connection
-//! on which calls go out one behind the other without waiting for their answers.
+//! The common part of scheduler and executor sessions: a subscription whose response is a stream of events, and a second connection for
+//! calls, which are sent without waiting for earlier responses.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,7 +19,7 @@ use super::recordio::{self, Decoder};
 
 /// How long a master or an agent may take to answer SUBSCRIBE.
 const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(30);
-/// No more calls are written into the outgoing buffer while it holds so many bytes.
+/// No more calls are written while the outgoing buffer holds this many bytes.
 const MAX_UNSENT: usize = 256 << 10;
 /// Calls taken from the queue at once.
 const BATCH: usize = 128;
@@ -37,7 +37,7 @@ pub(super) enum SessionError {
     Frame(#[from] recordio::Error),
     #[error("undecodable event: {0}")]
     Event(#[from] prost::DecodeError),
-    /// Another master leads, at this address if it said so.
+    /// Another master leads, at this address if it was reported.
     #[error("not the leading master{}", .0.as_ref().map(|leader| format!(", which is {leader}")).unwrap_or_default())]
     NotLeading(Option<String>),
     /// The call was understood and turned down; the same call will be turned down again.
@@ -64,7 +64,7 @@ pub enum CallError {
     Refused { status: u16, text: String },
 }
 
-/// The answer to a call, when it comes. Without anybody waiting for it, a refusal is logged.
+/// The future response to a call. If it is dropped, a rejection is logged.
 #[derive(Debug)]
 pub struct Reply(Option<oneshot::Receiver<Result<(), CallError>>>);
 
@@ -157,7 +157,7 @@ impl<E: prost::Message + Default> Subscription<E> {
         }
     }
 
-    /// What the master wants to see in the header of every further call.
+    /// The value that the master requires in a header of every further call.
     pub(super) fn stream_id(&self) -> Option<&str> {
         self.stream_id.as_deref()
     }

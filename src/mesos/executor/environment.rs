@@ -1,4 +1,4 @@
-//! What an agent tells an executor in its environment.
+//! The environment variables that an agent sets for an executor.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::mesos::v1::{AgentId, ExecutorId, FrameworkId};
 pub struct Environment {
     pub framework_id: FrameworkId,
     pub executor_id: ExecutorId,
-    /// The agent, where it says so.
+    /// The agent's id, if it sets one.
     pub agent_id: Option<AgentId>,
     /// `host:port` of the agent.
     pub endpoint: String,
@@ -20,7 +20,7 @@ pub struct Environment {
     pub directory: PathBuf,
     /// Whether the agent expects its executors to survive its restart.
     pub checkpoint: bool,
-    /// How long to wait for the agent to come back, if it checkpoints.
+    /// How long to wait for the agent to return, if it checkpoints.
     pub recovery_timeout: Duration,
     /// How long the agent waits between asking the executor to shut down and killing it.
     pub shutdown_grace_period: Duration,

@@ -1,5 +1,5 @@
-//! The executor's side of the v1 executor API: a driver that subscribes with the agent, hands out events, keeps status updates until they
-//! are acknowledged, and comes back after the agent was away.
+//! The executor's side of the v1 executor API: a driver that subscribes with the agent, delivers events, keeps status updates until they
+//! are acknowledged, and reconnects when the agent returns.
 
 mod environment;
 mod pending;
@@ -29,7 +29,7 @@ const BACKLOG: usize = 256;
 /// First and longest pause between attempts to subscribe. An agent that has restarted waits 2 s for its executors by default.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
-/// What happens to an executor.
+/// An event for an executor.
 #[derive(Clone, Debug)]
 pub enum ExecutorEvent {
     /// Subscribed, for the first time or again.
@@ -45,8 +45,8 @@ pub enum ExecutorEvent {
     Message(Bytes),
     /// The agent is away; the executor and its tasks go on.
     Disconnected(String),
-    /// End all tasks, report them, and exit: the agent asks for it, or is gone for good. If it asked, it kills the executor after
-    /// [`Environment::shutdown_grace_period`].
+    /// End all tasks, report them, and exit: the agent requests it, or is gone for good. If it was a request, the agent kills the executor
+    /// after [`Environment::shutdown_grace_period`].
     Shutdown(String),
 }
 
@@ -82,13 +82,13 @@ impl Driver {
         (driver, receiver)
     }
 
-    /// What the agent told this executor.
+    /// The environment that the agent set.
     pub fn environment(&self) -> &Environment {
         &self.0.environment
     }
 
-    /// Reports the state of a task. The update is kept, and sent again in every new session, until it is acknowledged. Uuid, source,
-    /// executor and, if it has none, the time are filled in.
+    /// Reports the state of a task. The update is kept, and sent again in every new session, until it is acknowledged. Fills in uuid,
+    /// source, executor and, if absent, the time.
     pub fn update(&self, status: TaskStatus) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let state = &mut *self.0.state.lock();
@@ -98,7 +98,7 @@ impl Driver {
         }
     }
 
-    /// Sends bytes to the scheduler. The reply says whether the agent took them; whether they arrive, nobody says.
+    /// Sends bytes to the scheduler. The reply says whether the agent accepted them, not whether they arrive.
     pub fn message(&self, data: Bytes) -> Reply {
         let Environment { executor_id, framework_id, .. } = &self.0.environment;
         match &self.0.state.lock().queue {
@@ -129,7 +129,7 @@ impl Driver {
 /// How a session, or the attempt at one, came to its end.
 enum End {
     Lost(SessionError),
-    /// Nobody listens any more.
+    /// The receiver of events was dropped.
     Unheard,
 }
 

@@ -1,4 +1,4 @@
-//! What the agent may not know yet: tasks of which no update was acknowledged, and updates that were not. No I/O.
+//! Tasks and updates that the agent has not acknowledged. No I/O.
 
 use bytes::Bytes;
 use indexmap::IndexMap;
@@ -16,7 +16,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 struct Update {
     status: TaskStatus,
-    /// It went out in the present session.
+    /// Sent in the current session.
     sent: bool,
 }
 
@@ -41,7 +41,7 @@ impl Pending {
         self.updates.is_empty()
     }
 
-    /// What a SUBSCRIBE call has to tell. Everything in it counts as sent.
+    /// The content of a SUBSCRIBE call. Everything in it counts as sent.
     pub(super) fn subscribe(&mut self) -> call::Subscribe {
         let updates = self.updates.values_mut().map(|update| {
             update.sent = true;
@@ -64,7 +64,7 @@ impl Call {
         Self { executor_id: executor_id.clone(), framework_id: framework_id.clone(), r#type: Some(r#type.into()), ..Self::default() }
     }
 
-    /// Subscribes with what the agent may not know yet.
+    /// A SUBSCRIBE call with unacknowledged tasks and updates.
     pub fn subscribe(executor_id: &ExecutorId, framework_id: &FrameworkId, subscribe: call::Subscribe) -> Self {
         Self { subscribe: Some(subscribe), ..Self::of(executor_id, framework_id, call::Type::Subscribe) }
     }
@@ -74,7 +74,7 @@ impl Call {
         Self { update: Some(call::Update { status }), ..Self::of(executor_id, framework_id, call::Type::Update) }
     }
 
-    /// Sends bytes to the scheduler. Nobody says whether they arrived.
+    /// Sends bytes to the scheduler, without a delivery report.
     pub fn message(executor_id: &ExecutorId, framework_id: &FrameworkId, data: Bytes) -> Self {
         Self { message: Some(call::Message { data }), ..Self::of(executor_id, framework_id, call::Type::Message) }
     }

@@ -1,4 +1,4 @@
-//! The executor's side of the conversation with its agent, without I/O: what it says in each session, and when it gives the agent up.
+//! The executor's side of the protocol with its agent, without I/O: the calls in each session, and when to give the agent up.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::mesos::v1::{TaskStatus, task_status};
 
 use super::pending::Pending;
 
-/// One executor's conversation, over all its sessions.
+/// The state of one executor's protocol across sessions.
 #[derive(Debug, Default)]
 pub struct Protocol {
     pending: Pending,
@@ -29,7 +29,7 @@ pub enum Lost<'a> {
     Refused(&'a str),
 }
 
-/// What to do about it.
+/// The next step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Subscribe again, after a pause.
@@ -58,7 +58,7 @@ impl Protocol {
         self.connected
     }
 
-    /// The session, or the attempt at one, is over; `away` is how long there has been none by now.
+    /// The session, or the attempt at one, has ended; `away` is the time without a session so far.
     pub fn lost(&mut self, why: Lost<'_>, away: Duration, environment: &Environment) -> Next {
         self.connected = false;
         let recovery_timeout = environment.recovery_timeout;
@@ -73,8 +73,8 @@ impl Protocol {
         }
     }
 
-    /// Takes in the state of a task, with an id for this update; `now` counts since the epoch. The call to send, if there is a session:
-    /// the update is told again in every new one until it is acknowledged.
+    /// Records the state of a task, with an id for this update; `now` counts since the epoch. Returns the call to send if there is a
+    /// session: the update is repeated in every new one until it is acknowledged.
     pub fn update(&mut self, mut status: TaskStatus, uuid: uuid::Uuid, now: Duration, environment: &Environment) -> Option<Call> {
         status.uuid = Some(Bytes::copy_from_slice(uuid.as_bytes()));
         status.source = Some(task_status::Source::Executor.into());
@@ -84,10 +84,10 @@ impl Protocol {
         self.connected.then(|| Call::update(&environment.executor_id, &environment.framework_id, status))
     }
 
-    /// Takes in an event of the session, and says what of it concerns the executor.
+    /// Processes an event of the session; returns the one for the executor, if any.
     ///
     /// # Errors
-    /// If the agent reports one, which ends the session.
+    /// If the agent reports an error, which ends the session.
     pub fn heard(&mut self, event: Event) -> Result<Option<ExecutorEvent>, String> {
         let kind = event.r#type();
         Ok(Some(match event {

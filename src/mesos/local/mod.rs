@@ -1,11 +1,11 @@
-//! A small Mesos of our own: a master and its agents in one process, behind the v1 scheduler and executor APIs and as much of the operator
-//! API as km reads. For `km up` on a machine without Mesos, and for simulations of many agents.
+//! A small Mesos of our own: a master and its agents in one process, behind the v1 scheduler and executor APIs and the part of the operator
+//! API that km reads. For `km up` on a machine without Mesos, and for simulations of many agents.
 //!
-//! [`master::Master`] and [`agent::Agent`] hold the rules and do no I/O, with time and seeds passed in; [`start`] serves them over HTTP.
+//! [`master::Master`] and [`agent::Agent`] contain the rules and do no I/O, with time and seeds passed in; [`start`] serves them over HTTP.
 //! `tests/it/mesos` runs the same suite against them and against Apache Mesos.
 //!
-//! What it does not have: roles with quotas or weights, reservations made at run time, volumes, maintenance, and executors for bare
-//! commands. A framework's failover, updates that are repeated until acknowledged, reconciliation and validation are as in Mesos.
+//! Not supported: roles with quotas or weights, reservations at run time, volumes, maintenance, and executors for bare commands. Failover
+//! of frameworks, repeated updates, reconciliation and validation behave as in Mesos.
 
 pub mod agent;
 pub mod master;
@@ -30,8 +30,8 @@ pub type Running = Pin<Box<dyn Future<Output = i32> + Send>>;
 
 /// Starts executors, in whatever way: as a task of this process, as a child process, or only as a pretence.
 pub trait Launcher: Send + Sync + 'static {
-    /// Starts an executor with this environment, which holds what [`super::executor::Environment`] reads and what the executor's command
-    /// adds. After a restart on the same directory an executor that had tasks is launched again, and told its tasks again.
+    /// Starts an executor with this environment: the variables of [`super::executor::Environment`] and those of the executor's command.
+    /// After a restart on the same directory, an executor that had tasks is launched again and gets its tasks again.
     fn launch(&self, executor: &ExecutorInfo, environment: BTreeMap<String, String>) -> Running;
 }
 
@@ -39,7 +39,7 @@ pub trait Launcher: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentOptions {
     pub hostname: String,
-    /// As agents are given them: `cpus:4;mem:4096;ports:[31000-32000]`.
+    /// In agents' syntax: `cpus:4;mem:4096;ports:[31000-32000]`.
     pub resources: String,
     /// Likewise: `rack:7;zone:a`.
     pub attributes: String,
@@ -51,8 +51,8 @@ pub struct Options {
     /// Shown in `/state`.
     pub cluster: String,
     pub agents: Vec<AgentOptions>,
-    /// Where frameworks, executors and tasks are kept for the next start, and sandboxes are made. Without it nothing is kept.
+    /// Directory for records of frameworks, executors and tasks, and for sandboxes. Without it, nothing survives a restart.
     pub directory: Option<PathBuf>,
-    /// At most so often are resources offered; 1 s in Mesos, less where latency matters.
+    /// Shortest interval between offers; 1 s in Mesos, less where latency matters.
     pub allocation_interval: Duration,
 }

@@ -1,4 +1,4 @@
-//! Sums of resources: what an agent has, what is offered, what a task takes.
+//! Sums of resources: of an agent, an offer, a task.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,7 +7,7 @@ use crate::mesos::v1::resource::{AllocationInfo, ReservationInfo, reservation_in
 use crate::mesos::v1::value::{Range, Ranges, Scalar, Set, Type};
 use crate::mesos::v1::{Attribute, Resource, Value};
 
-/// The role of what is reserved for nobody.
+/// The role of unreserved resources.
 pub const UNRESERVED: &str = "*";
 
 /// Amounts by role and name. Scalars are kept in thousandths, as Mesos rounds them.
@@ -41,10 +41,10 @@ impl Resources {
         Ok(sum)
     }
 
-    /// Adds up what a message lists.
+    /// The sum of a message's resources.
     ///
     /// # Errors
-    /// With what is wrong with one of them.
+    /// Why one of them is invalid.
     pub fn of(resources: &[Resource]) -> Result<Self, String> {
         let mut sum = Self::default();
         for resource in resources {
@@ -65,8 +65,8 @@ impl Resources {
         Ok(sum)
     }
 
-    /// As messages. `refined` is the format for frameworks with the capability RESERVATION_REFINEMENT; `allocated` the role to which they
-    /// are allocated, for those with MULTI_ROLE.
+    /// As messages. `refined` selects the format for frameworks with the capability RESERVATION_REFINEMENT; `allocated` is the role of the
+    /// allocation, for frameworks with MULTI_ROLE.
     pub fn to_messages(&self, refined: bool, allocated: Option<&str>) -> Vec<Resource> {
         let message = |((role, name), amount): (&(String, String), &Amount)| {
             let mut resource = amount.to_message();
@@ -83,12 +83,12 @@ impl Resources {
         self.0.iter().map(message).collect()
     }
 
-    /// Only what is reserved for `role`, or for nobody.
+    /// Only the resources with this role.
     pub fn for_role(&self, role: &str) -> Self {
         Self(self.0.iter().filter(|((reserved, _), _)| reserved == role).map(|(key, amount)| (key.clone(), amount.clone())).collect())
     }
 
-    /// Whether all of `other` is in here.
+    /// Whether this contains all of `other`.
     pub fn contains(&self, other: &Self) -> bool {
         other.0.iter().all(|(key, wanted)| self.0.get(key).is_some_and(|amount| amount.contains(wanted)))
     }
@@ -97,7 +97,7 @@ impl Resources {
         other.0.iter().for_each(|(key, amount)| self.put(key.clone(), amount.clone(), Amount::plus));
     }
 
-    /// Takes away what is in here of `other`.
+    /// Subtracts the part of `other` that is contained here.
     pub fn subtract(&mut self, other: &Self) {
         other
             .0

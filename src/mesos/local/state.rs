@@ -10,7 +10,7 @@ use super::resources::Resources;
 use crate::mesos::v1::value::Type;
 use crate::mesos::v1::{Attribute, ExecutorInfo};
 
-/// Everything; `pid` gives the libprocess id of an agent.
+/// The whole state; `pid` returns the libprocess id of an agent.
 pub(super) fn state(master: &Master, started: Duration, pid: impl Fn(&str) -> String) -> Json {
     let info = &master.config().master;
     json!({

@@ -1,5 +1,5 @@
-//! Frameworks, executors and tasks on disk, a file each, for the next start of a local cluster. What changes is noted where it changes,
-//! which takes no time, and is written by [`Store::keep`] behind that.
+//! Frameworks, executors and tasks on disk, a file each, for the next start of a local cluster. Changes are queued without blocking, and
+//! [`Store::keep`] writes them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,14 +16,14 @@ use super::agent::{Executor, Key, Task};
 use crate::mesos::v1::FrameworkInfo;
 use crate::supervise::Shutdown;
 
-/// A directory of records. Its clones are the same.
+/// A directory of records. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
-    /// What is to be written, or removed, in the order in which it changed first. No more than there are records.
+    /// Records to write, or to remove (`None`), in the order of their first change; one entry per record.
     pending: Mutex<Pending>,
     changed: Notify,
 }
@@ -36,7 +36,7 @@ impl Store {
         Ok(Self(Arc::new(Inner { directory: directory.to_owned(), pending: Mutex::default(), changed: Notify::new() })))
     }
 
-    /// Writes what changes until `shutdown`, and then what is left.
+    /// Writes changes until `shutdown`, and then the remaining ones.
     pub(super) async fn keep(self, shutdown: Shutdown) {
         loop {
             let ends = shutdown.run_until_cancelled(self.0.changed.notified()).await.is_none();
@@ -49,7 +49,7 @@ impl Store {
         }
     }
 
-    /// The cluster's id: the one it was given first.
+    /// The cluster's id: the first one that it was given.
     pub(super) fn id(&self, fresh: &str) -> io::Result<String> {
         let path = self.0.directory.join("id");
         match fs::read_to_string(&path) {
@@ -92,7 +92,7 @@ impl Store {
         self.0.directory.join(format!("slaves/{agent}/frameworks/{}/executors/{}/runs/{container}", key.0, key.1))
     }
 
-    /// The records of a folder. One that says nothing, or that was damaged, is as one that is not there.
+    /// The records of a folder. Empty and damaged files are ignored.
     fn read<M: Message + Default>(&self, folder: &str) -> io::Result<Vec<M>> {
         let folder = self.0.directory.join(folder);
         let entries = match fs::read_dir(&folder) {
@@ -126,7 +126,7 @@ fn name(key: &Key) -> String {
     format!("{}~{}", key.0, key.1)
 }
 
-/// Writes and removes records. A cluster whose disk fails goes on; it only forgets.
+/// Writes and removes records. Errors are only logged: the cluster continues, but forgets the records at its next start.
 fn write_all(pending: Pending) {
     let mut folders = BTreeSet::new();
     for (path, record) in pending {
@@ -146,7 +146,7 @@ fn write_all(pending: Pending) {
     }
 }
 
-/// Replaces a file: after a loss of power it is there as it was before, or whole. Its folder has to be synchronised after that.
+/// Replaces a file atomically, also with regard to a loss of power. The caller must synchronise its folder afterwards.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     make_directory(path.parent().unwrap_or(Path::new(".")))?;
     let new = path.with_extension("new");
@@ -156,7 +156,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Makes a directory, with those above it, so that they last.
+/// Creates a directory durably, with its parents.
 fn make_directory(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -181,7 +181,7 @@ mod tests {
         FrameworkInfo { name: name.to_owned(), id: Some(name.to_owned().into()), ..FrameworkInfo::default() }
     }
 
-    /// Lets a store write what it was told, and opens it again.
+    /// Writes a store's pending changes, and opens it again.
     async fn reopened(store: Store) -> Store {
         let shutdown = Shutdown::new();
         shutdown.cancel();

@@ -1,13 +1,13 @@
-//! What a master checks before it lets a task through to an agent.
+//! The master's checks of a task before it reaches an agent.
 
 use super::agent::Agent;
 use super::resources::Resources;
 use crate::mesos::v1::{ExecutorInfo, FrameworkInfo, TaskInfo};
 
-/// Checks a task against the resources that are left of the accepted offers, and says what it takes of them.
+/// Checks a task against the remaining resources of the accepted offers, and returns the resources that it takes.
 ///
 /// # Errors
-/// With what the framework is told in TASK_ERROR.
+/// With the message of the framework's TASK_ERROR.
 pub(super) fn task(
     info: &TaskInfo,
     executor: &ExecutorInfo,
@@ -50,7 +50,7 @@ pub(super) fn task(
 /// The executor of a task.
 ///
 /// # Errors
-/// If it has none: this cluster has no executor for bare commands.
+/// If there is none: this cluster has no executor for bare commands.
 pub(super) fn executor_of(info: &TaskInfo) -> Result<&ExecutorInfo, String> {
     match (&info.executor, &info.command) {
         (Some(executor), None) => Ok(executor),

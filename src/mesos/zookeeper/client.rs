@@ -1,4 +1,4 @@
-//! One ZooKeeper session on one connection, with the operations km needs. A session that breaks is not mended: open another.
+//! One ZooKeeper session on one connection, with the operations that km needs. A broken session cannot be resumed: open another.
 
 use std::io;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::wire::{self, Fields, Op, Packet, XID_AUTH, XID_EVENT, XID_PING};
 const SESSION: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What goes wrong with a session.
+/// Why a session or operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
@@ -38,10 +38,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Opens a session with the first server that answers, tried in their order from the `start`th on.
+    /// Opens a session with the first server that answers, tried in order from index `start`.
     ///
     /// # Errors
-    /// If none does: what the last one said.
+    /// If none does: the error of the last one.
     pub async fn open(ensemble: &Ensemble, start: usize) -> Result<Self, Error> {
         let mut last = Error::Io(io::ErrorKind::NotFound.into());
         for turn in 0..ensemble.servers.len() {
@@ -72,10 +72,10 @@ impl Client {
         Ok(client)
     }
 
-    /// Names of a node's children; with `watch`, [`Client::notified`] returns once they change or the node goes.
+    /// The names of a node's children; with `watch`, [`Client::notified`] returns once they change or the node is deleted.
     ///
     /// # Errors
-    /// As of every operation: those of the connection, and the server's refusals, such as `NoNode`.
+    /// As for every operation: connection errors, and errors of the server, such as `NoNode`.
     pub async fn children(&mut self, path: &str, watch: bool) -> Result<Vec<String>, Error> {
         Ok(self.request(Op::GetChildren, |packet| packet.text(path).flag(watch)).await?.texts()?)
     }
@@ -94,7 +94,7 @@ impl Client {
         Ok(self.request(Op::GetData, |packet| packet.text(path).flag(false)).await?.buffer()?)
     }
 
-    /// Makes a lasting node that anybody may read and write.
+    /// Creates a persistent node that all clients may read and write.
     pub async fn create(&mut self, path: &str, data: &[u8]) -> Result<(), Error> {
         // one access rule: all permissions (31) for anyone in the world; flags 0: neither ephemeral nor sequential
         let fields = |packet: Packet| packet.text(path).buffer(data).int(1).int(31).text("world").text("anyone").int(0);

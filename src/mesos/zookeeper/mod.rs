@@ -1,4 +1,4 @@
-//! As much of ZooKeeper as km needs: following the election of the Mesos master, and small values such as a framework's id.
+//! The parts of ZooKeeper that km needs: following the election of the Mesos master, and storing small values such as a framework's id.
 
 mod client;
 mod wire;
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Ensemble {
     }
 }
 
-/// As it is given on command lines, without the credential.
+/// The form on command lines, without the credential.
 impl std::fmt::Display for Ensemble {
     fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let servers: Vec<String> = self.servers.iter().map(|(host, port)| format!("{host}:{port}")).collect();
@@ -45,7 +45,7 @@ impl std::fmt::Display for Ensemble {
 }
 
 impl Ensemble {
-    /// Reads what follows `zk://`: `[user:password@]host[:port],…/path`.
+    /// Parses the rest after `zk://`: `[user:password@]host[:port],…/path`.
     pub fn parse(text: &str) -> Option<Self> {
         let (credential, rest) = match text.rsplit_once('@') {
             Some((credential, rest)) => (Some(credential.to_owned()), rest),
@@ -63,8 +63,8 @@ impl Ensemble {
     }
 }
 
-/// Keeps `leader` at the master that is elected below the ensemble's path; it becomes `None` when ZooKeeper says that there is none, but
-/// not when ZooKeeper cannot be reached. Ends when nobody looks at it any more.
+/// Keeps `leader` at the master that is elected below the ensemble's path. It becomes `None` when ZooKeeper reports that none leads, but
+/// not when ZooKeeper is unreachable. Ends when all receivers are dropped.
 pub(super) async fn follow_leader(ensemble: Ensemble, leader: watch::Sender<Option<MasterAddress>>) {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     let mut start = rand::random_range(0..ensemble.servers.len());
@@ -113,14 +113,14 @@ async fn find_leader(client: &mut Client, path: &str) -> Result<Option<MasterAdd
         };
         let Some(name) = leading(&children) else { return Ok(None) };
         match client.data(&format!("{path}/{name}")).await {
-            // it went away in between: look again
+            // it was deleted in between: look again
             Err(Error::Server(ServerError::NoNode)) => {}
             data => return Ok(read_master(name, &data?)),
         }
     }
 }
 
-/// The candidate that leads: of those that announce themselves in JSON (since Mesos 0.24) the first that came, else of the others.
+/// The leading candidate: the first of those that announce themselves in JSON (since Mesos 0.24), otherwise of the others.
 fn leading(children: &[String]) -> Option<&str> {
     let first = |prefix: &str| {
         let sequence = |name: &str| name.strip_prefix(prefix).and_then(|digits| digits.parse::<u64>().ok());
@@ -140,7 +140,7 @@ fn read_master(name: &str, data: &[u8]) -> Option<MasterAddress> {
         .map(|info| MasterAddress::from(&info))
 }
 
-/// A MasterInfo in JSON, as far as its address goes.
+/// A MasterInfo in JSON; only its address.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct JsonMaster {

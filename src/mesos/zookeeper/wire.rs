@@ -25,7 +25,7 @@ pub(super) const XID_EVENT: i32 = -1;
 pub(super) const XID_PING: i32 = -2;
 pub(super) const XID_AUTH: i32 = -4;
 
-/// What a server may say of a request, and what is wrong with a packet.
+/// Errors that a server returns, and faults of a packet.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
     #[error("no such node")]
@@ -102,7 +102,7 @@ impl Packet {
         self
     }
 
-    /// The packet as it goes out.
+    /// The encoded packet.
     pub(super) fn finish(mut self) -> BytesMut {
         let length = self.0.len() as i32 - 4;
         self.0[..4].copy_from_slice(&length.to_be_bytes());
@@ -110,7 +110,7 @@ impl Packet {
     }
 }
 
-/// Takes the next whole packet out of what arrived.
+/// Takes the next complete packet from the received bytes.
 pub(super) fn take_packet(buffer: &mut BytesMut) -> Result<Option<Fields>, Error> {
     let Some(header) = buffer.get(..4) else { return Ok(None) };
     let length = header.iter().fold(0usize, |length, &byte| length << 8 | usize::from(byte));
@@ -149,7 +149,7 @@ impl Fields {
         self.0.try_get_i32().map_err(|_| Error::Malformed)
     }
 
-    /// A buffer; one of length -1 is no buffer, which nobody here tells from an empty one.
+    /// A buffer; length -1 (none) is treated as empty.
     pub(super) fn buffer(&mut self) -> Result<Bytes, Error> {
         let length = usize::try_from(self.int()?).unwrap_or(0);
         if self.0.len() < length {

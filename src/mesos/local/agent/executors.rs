@@ -1,4 +1,4 @@
-//! What executors say to their agent, and their end.
+//! Executors' calls to their agent, and their end.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Agent {
         for update in &subscribe.unacknowledged_updates {
             out.extend(self.executor_update(now, key, update.status.clone()));
         }
-        // What was sent down an earlier connection, and the executor knows nothing of, never arrived.
+        // A task sent over an earlier connection, and unknown to the executor, never arrived.
         let is_lost = |id: &TaskId| !is_known(id) && !queued.iter().flat_map(launched).any(|queued| queued == id);
         let staging = self.tasks.iter().filter(|(id, it)| id.0 == key.0 && it.task.executor_id == key.1 && it.task.latest.is_none());
         let lost: Vec<Key> = staging.filter(|(_, it)| is_lost(&it.task.info.task_id)).map(|(id, _)| id.clone()).collect();
@@ -44,10 +44,10 @@ impl Agent {
         Ok(out)
     }
 
-    /// Any other call of a subscribed executor.
+    /// Handles any other call of a subscribed executor.
     ///
     /// # Errors
-    /// If it makes no sense.
+    /// If the call is invalid.
     pub fn call(&mut self, now: Duration, key: &Key, call: Call) -> Result<Vec<Output>, &'static str> {
         if !self.executors.get(key).ok_or("Executor cannot be found")?.connected {
             return Err("Executor is not subscribed");
@@ -65,14 +65,14 @@ impl Agent {
         }
     }
 
-    /// The executor's connection ended; it may come back as long as it lives.
+    /// The executor's connection ended; it may reconnect as long as it lives.
     pub fn disconnected(&mut self, key: &Key) {
         if let Some(running) = self.executors.get_mut(key) {
             running.connected = false;
         }
     }
 
-    /// The executor is gone: its tasks end with it.
+    /// The executor has exited: its tasks end with it.
     pub fn exited(&mut self, now: Duration, key: &Key, status: i32) -> Vec<Output> {
         let mut out = Vec::new();
         let Some(running) = self.executors.remove(key) else { return out };

@@ -27,7 +27,7 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Framework and executor, or framework and task.
 pub type Key = (String, String);
 
-/// What an agent wants done.
+/// An action of an agent.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Start the executor.
@@ -41,13 +41,13 @@ pub enum Output {
         key: Key,
         data: Bytes,
     },
-    /// The executor is gone, with this status.
+    /// The executor has exited, with this status.
     Exited(Key, i32),
-    /// Something of this agent that lasts has changed.
+    /// Persistent state of this agent has changed.
     Changed(Change),
 }
 
-/// What has to be stored again, or removed from the store if it is not there any more.
+/// A record to be stored again, or removed from the store if it no longer exists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
     Executor(Key),
@@ -60,9 +60,9 @@ struct Running {
     resources: Resources,
     connected: bool,
     shutting_down: bool,
-    /// When patience with it ends: it has to subscribe, or to be gone, by then.
+    /// Deadline to subscribe, or to exit.
     deadline: Option<Duration>,
-    /// What it has to be told once it subscribes.
+    /// Events to be sent once it subscribes.
     queued: VecDeque<Event>,
 }
 
@@ -86,10 +86,10 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent without tasks; `seed` is what its ids are made of.
+    /// An agent without tasks; `seed` generates its ids.
     ///
     /// # Errors
-    /// If its resources make no sense.
+    /// If its resources are invalid.
     pub fn new(info: AgentInfo, seed: u64) -> Result<Self, String> {
         let total = Resources::of(&info.resources)?;
         Ok(Self { info, free: total.clone(), total, executors: BTreeMap::new(), tasks: BTreeMap::new(), rng: StdRng::seed_from_u64(seed) })
@@ -99,7 +99,7 @@ impl Agent {
         self.info.id.as_ref().map_or("", |id| &id.value)
     }
 
-    /// What no task and no executor uses.
+    /// The resources that no task and no executor uses.
     pub fn free(&self) -> &Resources {
         &self.free
     }
@@ -230,7 +230,7 @@ impl Agent {
         }
         out
     }
-    /// Does what is due.
+    /// Does all due work.
     pub fn tick(&mut self, now: Duration) -> Vec<Output> {
         let mut out = Vec::new();
         for (key, running) in &mut self.executors {
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
     use crate::mesos::v1::executor;
 
-    /// A timer that nothing clears keeps the master's clock spinning.
+    /// A timer that is never cleared would keep the master busy.
     #[test]
     fn a_framework_that_comes_back_leaves_no_timer_behind() {
         let info = AgentInfo { id: Some("a".to_owned().into()), ..AgentInfo::default() };

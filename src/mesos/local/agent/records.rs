@@ -1,4 +1,4 @@
-//! What an agent keeps for its next start: its executors, and their tasks until the last update is acknowledged.
+//! The records that an agent keeps across restarts: its executors, and their tasks until the last update is acknowledged.
 
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ pub struct Task {
     pub framework_id: String,
     #[prost(string, tag = "3")]
     pub executor_id: String,
-    /// Not acknowledged yet, oldest first.
+    /// Unacknowledged updates, oldest first.
     #[prost(message, repeated, tag = "4")]
     pub updates: Vec<TaskStatus>,
-    /// The latest of all.
+    /// The latest update of all.
     #[prost(message, optional, tag = "5")]
     pub latest: Option<TaskStatus>,
 }
@@ -32,8 +32,8 @@ impl Task {
         self.latest.as_ref().map_or(TaskState::TaskStaging, TaskStatus::state)
     }
 
-    /// What a master says of it by itself, for this reason. The framework hears of one state after the other, so it is told the one that
-    /// it is to acknowledge now.
+    /// A status from the master itself, for this reason. A framework gets one state after another, so this is the state that it has to
+    /// acknowledge next.
     pub(in crate::mesos::local) fn as_known_to_master(&self, now: Duration, agent: &str, reason: Reason, message: &str) -> TaskStatus {
         let known = self.updates.first().or(self.latest.as_ref()).cloned().unwrap_or_default();
         let state = if self.latest.is_some() { known.state() } else { TaskState::TaskStaging };
@@ -60,7 +60,7 @@ pub struct Executor {
 }
 
 impl Agent {
-    /// Takes over what was stored: executors are launched again and told their tasks again.
+    /// Recovers the stored records: executors are launched again and get their tasks again.
     pub fn recover(&mut self, now: Duration, executors: Vec<Executor>, tasks: Vec<Task>) -> Vec<Output> {
         let mut out = Vec::new();
         for executor in executors {
@@ -83,7 +83,7 @@ impl Agent {
             let retry = (!task.updates.is_empty()).then_some((now, RETRY.0));
             self.tasks.insert((task.framework_id.clone(), task.info.task_id.value.clone()), Tracked { task, resources, retry });
         }
-        // The end came between the storing of a task and that of its executor: nobody runs it, and nobody else would ever say so.
+        // The process ended after storing the task and before storing its executor: no executor runs it or will ever report its end.
         let is_orphan = |(key, it): &(&Key, &Tracked)| {
             !it.task.state().is_terminal() && !self.executors.contains_key(&(key.0.clone(), it.task.executor_id.clone()))
         };

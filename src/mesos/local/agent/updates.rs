@@ -1,4 +1,4 @@
-//! Status updates: a framework hears of one after the other, each until it has acknowledged it.
+//! Status updates: a framework gets one after another, each repeated until acknowledged.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl Agent {
         out
     }
 
-    /// Sends a framework everything again that it has not acknowledged: it has just come back.
+    /// Resends all unacknowledged updates to a framework that has just returned.
     pub fn resend(&mut self, now: Duration, framework: &str) -> Vec<Output> {
         let mine = self.tasks.iter_mut().filter(|(key, _)| key.0 == framework);
         mine.filter_map(|(key, tracked)| {
@@ -41,14 +41,14 @@ impl Agent {
         })
         .collect()
     }
-    /// Takes an update in: the task's state changes now, the framework hears of one update after the other.
+    /// Records an update: the task's state changes now, the framework gets one update after another.
     pub(super) fn update(&mut self, now: Duration, key: &Key, status: TaskStatus, out: &mut Vec<Output>) {
         let Some(tracked) = self.tasks.get_mut(key) else {
             tracing::warn!("update {:?} of the unknown task {}", status.state(), key.1);
             return;
         };
         let known = |other: &TaskStatus| other.uuid == status.uuid;
-        // what the executor repeats after a reconnection, and what comes after the end, is of no interest
+        // Repetitions by the executor after a reconnection, and updates after the end, are ignored
         if tracked.task.updates.iter().any(known) || tracked.task.latest.as_ref().is_some_and(known) || tracked.task.state().is_terminal() {
             return;
         }

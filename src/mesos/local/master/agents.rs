@@ -1,4 +1,4 @@
-//! A master's agents: how they come and go, and what passes between them, their executors and the frameworks.
+//! A master's agents: registration, loss, and messages between agents, executors and frameworks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use crate::mesos::v1::task_status::Reason;
 use crate::mesos::v1::{FrameworkInfo, TaskState, TaskStatus, executor};
 
 impl Master {
-    /// Takes an agent in, new or back after [`Master::lose_agent`], with what it wants done since. Frameworks that were removed while it
-    /// was away are ended on it; those that this master does not know yet are expected to come back.
+    /// Adds an agent, new or back after [`Master::lose_agent`], with its pending actions. Frameworks that were removed in its absence are
+    /// ended on it; frameworks that this master does not know yet are expected to return.
     pub fn add_agent(&mut self, now: Duration, mut agent: Agent, mut outputs: Vec<Output>) -> Vec<Action> {
         let id = agent.id().to_owned();
         let frameworks: BTreeMap<String, FrameworkInfo> =
@@ -42,7 +42,7 @@ impl Master {
         out
     }
 
-    /// Loses an agent: its tasks are unreachable until it comes back. It goes on without the master meanwhile, if at all.
+    /// Loses an agent: its tasks are unreachable until it returns. It may continue without the master meanwhile.
     pub fn lose_agent(&mut self, now: Duration, id: &str) -> Option<(Agent, Vec<Action>)> {
         let agent = self.agents.remove(id)?;
         let mut out = Vec::new();
@@ -82,10 +82,10 @@ impl Master {
         self.of_executor(agent, |agent| agent.subscribe(now, &key, subscribe))
     }
 
-    /// Any other call of an executor.
+    /// Handles any other call of an executor.
     ///
     /// # Errors
-    /// If it is not subscribed, or the call makes no sense.
+    /// If it is not subscribed, or the call is invalid.
     pub fn executor_call(&mut self, now: Duration, agent: &str, call: executor::Call) -> Result<Vec<Action>, Refusal> {
         let key = (call.framework_id.value.clone(), call.executor_id.value.clone());
         self.of_executor(agent, |agent| agent.call(now, &key, call))
@@ -120,7 +120,7 @@ impl Master {
         }
     }
 
-    /// Takes in what an agent has to say, and passes on the rest.
+    /// Processes an agent's actions, and passes on the rest.
     pub(super) fn absorb(&mut self, id: &str, outputs: Vec<Output>, out: &mut Vec<Action>) {
         let Some(agent) = self.agents.get(id) else { return };
         for output in outputs {

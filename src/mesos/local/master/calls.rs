@@ -86,7 +86,7 @@ impl Master {
                 self.unoffered.extend(self.agents.keys().cloned());
                 out.push(Action::FrameworkChanged(id));
             }
-            // there is no maintenance here, requests are hints, and operations give no feedback
+            // there is no maintenance here, requests are only hints, and operations have no feedback
             call::Type::AcceptInverseOffers
             | call::Type::DeclineInverseOffers
             | call::Type::Request

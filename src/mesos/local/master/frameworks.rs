@@ -1,4 +1,4 @@
-//! Frameworks: how they come, go and come back, and what they are told.
+//! Frameworks: subscription, failover, removal, and their events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -16,17 +16,17 @@ pub struct Framework {
     pub info: FrameworkInfo,
     /// Its stream, while it is subscribed.
     pub stream: Option<String>,
-    /// When it is removed for good, unless it comes back.
+    /// When it is removed for good, unless it returns.
     pub(super) gone_at: Option<Duration>,
     pub(super) heartbeat_at: Duration,
     pub(super) suppressed: BTreeSet<String>,
-    /// By agent: until when, and which resources, it does not want.
+    /// Filters by agent: until when, and for which resources.
     pub(super) filters: HashMap<String, (Duration, Resources)>,
-    /// Agents of its tasks.
+    /// The agents of its tasks.
     pub(super) tasks: BTreeMap<String, String>,
 }
 
-/// Whether the framework tells the ways in which a task is lost apart.
+/// Whether the framework distinguishes the kinds of lost tasks.
 pub(in crate::mesos::local) fn is_partition_aware(info: &FrameworkInfo) -> bool {
     has(info, Capability::PartitionAware)
 }
@@ -140,7 +140,7 @@ impl Framework {
         out.extend(self.stream.clone().map(|stream| Action::ToScheduler(stream, Box::new(event))));
     }
 
-    /// How a task is lost is told only to frameworks that can tell it apart.
+    /// The kind of loss is reported only to frameworks that distinguish it.
     pub(super) fn lost_as(&self, state: TaskState) -> TaskState {
         if is_partition_aware(&self.info) { state } else { TaskState::TaskLost }
     }

@@ -36,7 +36,7 @@ impl Master {
             }
         }
         for (at, offer) in accept.offer_ids.iter().enumerate() {
-            // what is left of all offers of this agent counts as unused once
+            // the rest of all offers of this agent counts as unused only once
             let unused = if at == 0 { left.clone() } else { Resources::default() };
             self.take_back(now, id, &offer.value, Some(&unused), accept.filters.as_ref());
         }
@@ -64,7 +64,7 @@ impl Master {
         }
     }
 
-    /// All tasks of a group start, or none.
+    /// Starts all tasks of a group, or none.
     #[allow(clippy::too_many_arguments, reason = "they are the fields of the call")]
     fn launch_group(
         &mut self,

@@ -27,13 +27,13 @@ pub struct Config {
     pub cluster: String,
     /// How the master describes itself to subscribers.
     pub master: MasterInfo,
-    /// At most so often are resources offered.
+    /// Shortest interval between offers.
     pub allocation_interval: Duration,
-    /// How often subscribed schedulers hear a heartbeat.
+    /// Interval of heartbeats to schedulers.
     pub heartbeat_interval: Duration,
 }
 
-/// What the cluster wants done.
+/// An action of the cluster.
 #[derive(Clone, Debug)]
 pub enum Action {
     /// Send an event down a scheduler's stream.
@@ -57,15 +57,15 @@ pub struct Master {
     frameworks: BTreeMap<String, Framework>,
     removed: HashSet<String>,
     agents: BTreeMap<String, Agent>,
-    /// Agents that were lost and may come back.
+    /// Lost agents that may return.
     unreachable: BTreeSet<String>,
     offers: HashMap<String, Offered>,
     offers_of: HashMap<String, BTreeSet<String>>,
     next_id: u64,
-    /// Agents whose free resources are to be looked at in the next round of offers, and the earliest time of that round.
+    /// Agents whose free resources are considered in the next round of offers, and the earliest time of that round.
     unoffered: BTreeSet<String>,
     allocate_at: Duration,
-    /// Agents with something due, and filters that end.
+    /// Agents with due work, and ends of filters.
     timers: BTreeSet<(Duration, String)>,
     timer_of: HashMap<String, Duration>,
     filter_ends: BTreeSet<(Duration, String)>,
@@ -115,17 +115,14 @@ impl Master {
         self.agents.get(id)
     }
 
-    /// What of an agent is in offers at the moment.
+    /// The resources of an agent that are currently offered.
     pub fn offered(&self, agent: &str) -> Resources {
         let mut sum = Resources::default();
         self.offers_of.get(agent).into_iter().flatten().filter_map(|id| self.offers.get(id)).for_each(|offer| sum.add(&offer.resources));
         sum
     }
 
-    /// Adds an agent, which has its id in `info`, with the executors and tasks it had before.
-    ///
-    /// # Errors
-    /// Does what is due: offers, repetitions, heartbeats, the end of frameworks that did not come back.
+    /// Does all due work: offers, repetitions, heartbeats, the removal of frameworks that did not come back.
     pub fn tick(&mut self, now: Duration) -> Vec<Action> {
         let mut out = Vec::new();
         while let Some((_, id)) = self.timers.first().filter(|(at, _)| *at <= now).cloned() {
@@ -176,7 +173,7 @@ fn update(status: TaskStatus) -> Event {
     Event { update: Some(event::Update { status }), ..new_event(event::Type::Update) }
 }
 
-/// What the master itself says of a task; it need not be acknowledged.
+/// A status update by the master itself, which needs no acknowledgement.
 pub(super) fn master_status(now: Duration, task: &str, state: TaskState, reason: Reason, message: &str) -> TaskStatus {
     TaskStatus {
         task_id: task.into(),

@@ -1,4 +1,4 @@
-//! Offers: who is offered what, and what becomes of it.
+//! Offers: allocation, acceptance and return.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +25,7 @@ impl Master {
         self.offers.iter().map(|(id, offer)| (id.as_str(), offer.framework.as_str(), offer.agent.as_str(), offer.role.as_str()))
     }
 
-    /// Ends an offer of a framework and gives its resources back; `unused` is what was not taken of them, if not all.
+    /// Ends an offer of a framework and returns its resources; `unused` is the unused part, if not all.
     pub(super) fn take_back(&mut self, now: Duration, framework: &str, id: &str, unused: Option<&Resources>, filters: Option<&Filters>) {
         if self.offers.get(id).is_none_or(|offer| offer.framework != framework) {
             return;
@@ -66,7 +66,7 @@ impl Master {
         mine.iter().for_each(|id| drop(self.drop_offer(id)));
     }
 
-    /// Offers what is free: each agent's resources go to the subscribed framework with the fewest tasks that wants them.
+    /// Offers free resources: each agent's go to the interested, subscribed framework with the fewest tasks.
     pub(super) fn allocate(&mut self, now: Duration, out: &mut Vec<Action>) {
         let mut batches: BTreeMap<String, Vec<Offer>> = BTreeMap::new();
         for agent_id in std::mem::take(&mut self.unoffered) {

@@ -29,7 +29,7 @@ pub(super) fn channel() -> (Events, Waiting) {
 }
 
 impl Events {
-    /// Whether the peer can still be told: if not, it is to be cut off.
+    /// Returns whether the peer still takes events; if not, its connection must be closed.
     #[must_use]
     pub(super) fn send(&self, event: Bytes) -> bool {
         let size = event.len();

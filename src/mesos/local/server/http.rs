@@ -115,7 +115,7 @@ impl Shared {
         Ok(streaming(EventBody { waiting, closed: Some((self.clone(), Peer::Executor { agent, key, number })) }))
     }
 
-    /// A stream's other end went away.
+    /// The peer of a stream has disconnected.
     fn closed(self: &Arc<Self>, peer: Peer) {
         let core = &mut *self.core.lock();
         match peer {
@@ -140,7 +140,7 @@ enum Peer {
     Executor { agent: String, key: Key, number: u64 },
 }
 
-/// A response that goes on as long as there are events; the cluster hears of its end.
+/// A response that lasts as long as there are events; the cluster is notified of its end.
 struct EventBody {
     waiting: Waiting,
     closed: Option<(Arc<Shared>, Peer)>,

@@ -1,4 +1,4 @@
-//! What is around the master and its agents: their time, their store, their executors, and the HTTP API.
+//! The environment of the master and its agents: time, store, executors, and the HTTP API.
 
 mod events;
 mod http;
@@ -27,7 +27,7 @@ use crate::mesos::v1::{Address, AgentInfo, MasterInfo};
 use crate::supervise::Supervisor;
 use events::Events;
 
-/// What the master says its version is: that of the Mesos whose behaviour it follows.
+/// The version that the master reports: that of the Mesos whose behaviour it follows.
 const VERSION: &str = "1.11.0";
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -84,11 +84,11 @@ impl Clock {
     }
 }
 
-/// Starts a cluster behind `listener`. Everything it runs, executors included, belongs to `supervisor`; when that stops, executors and
-/// tasks are not reported as ended, so that the next start on the same directory goes on with them.
+/// Starts a cluster behind `listener`. All of its tasks, including executors, belong to `supervisor`; when that stops, executors and tasks
+/// are not reported as ended, so that the next start on the same directory resumes them.
 ///
 /// # Errors
-/// If an agent's resources make no sense, or the directory cannot be used.
+/// If an agent's resources are invalid, or the directory cannot be used.
 pub fn start(listener: TcpListener, options: Options, launcher: impl Launcher, supervisor: &Supervisor) -> anyhow::Result<Cluster> {
     let address = listener.local_addr().context("the local cluster's address")?;
     let epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -188,7 +188,7 @@ impl Shared {
         }
     }
 
-    /// Carries out what the core wants done, in order.
+    /// Carries out the core's actions, in order.
     fn act(self: &Arc<Self>, core: &mut Core, actions: Vec<Action>) {
         for action in actions {
             match action {
