@@ -1,4 +1,4 @@
-//! Cluster roles that are put together: their rules are those of all roles that their selectors match.
+//! Aggregated cluster roles: their rules are those of all roles that their selectors match.
 
 use jiff::Timestamp;
 use k8s_openapi::api::rbac::v1::ClusterRole;

@@ -13,7 +13,7 @@ pub(super) fn find<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
     conditions.as_array()?.iter().find(|it| it["type"] == kind)
 }
 
-/// Puts `condition` in the place of the one of its type, or behind the others. Its transition was now if it has another status than before.
+/// Replaces the condition of the same type, or appends it. The transition time is now if the status differs.
 pub(super) fn set(conditions: &mut Value, mut condition: Value, now: Timestamp) {
     let before = find(conditions, condition["type"].as_str().unwrap_or_default());
     let since = before.filter(|it| it["status"] == condition["status"]).map(|it| it["lastTransitionTime"].clone());
@@ -32,7 +32,7 @@ pub(super) fn set(conditions: &mut Value, mut condition: Value, now: Timestamp) 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Conditions {
     list: Value,
-    /// Where a kind notes when a condition was last written, whatever changed: `lastUpdateTime`, `lastProbeTime`.
+    /// The field with the time of a condition's last write: `lastUpdateTime` or `lastProbeTime`.
     written: Option<&'static str>,
     newest_last: bool,
 }
@@ -42,7 +42,7 @@ impl Conditions {
         Self { list: status["conditions"].clone(), written, newest_last: false }
     }
 
-    /// What is put in goes to the end, also in the place of another: people read it in that order.
+    /// Moves each condition that is set to the end, even if it replaces one: users read them in this order.
     pub fn newest_last(self) -> Self {
         Self { newest_last: true, ..self }
     }
@@ -87,7 +87,7 @@ impl Conditions {
         }
     }
 
-    /// For the status: absent when empty.
+    /// For the status: null if empty.
     pub fn into_json(self) -> Value {
         if self.list.as_array().is_none_or(Vec::is_empty) { Value::Null } else { self.list }
     }

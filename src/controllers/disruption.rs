@@ -23,7 +23,7 @@ use crate::util::portion::{Round, portion};
 #[derive(Debug)]
 pub struct DisruptionController;
 
-/// An evicted pod counts as gone for this long, though nobody has seen it go yet.
+/// An evicted pod counts as deleted for this long, until its deletion is seen.
 const DELETION_TIMEOUT: SignedDuration = SignedDuration::from_mins(2);
 
 impl Controller for DisruptionController {
@@ -32,7 +32,7 @@ impl Controller for DisruptionController {
     }
 
     fn sources(&self) -> Vec<Source> {
-        // Who scales a pod's controller changes how many pods the budget expects.
+        // Scaling a pod's controller changes the number of pods that the budget expects.
         let of_owned = |cache: &Cache, owner: &Object| {
             let owned = cache.owned(&resource::POD, &owner.meta().uid);
             owned.iter().flat_map(|it| budgets_of(cache, it)).collect()
@@ -83,7 +83,7 @@ impl Controller for DisruptionController {
             }
         }
         plan.again = seen.again;
-        // Evictions write the status, too: it is replaced only as it was seen. Events tell of what changes something.
+        // Evictions write the status, too: it is replaced only if unchanged. Events accompany a change.
         if object["status"] != before {
             plan.writes.push(Write::Replace { key: budget.key(), subresource: "status", object });
             plan.notes = seen.notes;
@@ -98,7 +98,7 @@ fn pods_of(cache: &Cache, budget: &Object) -> Vec<Arc<Object>> {
     cache.list(&resource::POD, &query).objects
 }
 
-/// What a plan finds besides the status.
+/// The results of a plan besides the status.
 struct Seen {
     notes: Vec<Note>,
     again: Option<Duration>,
@@ -114,7 +114,7 @@ fn budgets_of(cache: &Cache, pod: &Object) -> Vec<ObjectKey> {
     cache.selecting(&resource::POD_DISRUPTION_BUDGET, pod).iter().map(|it| it.key()).collect()
 }
 
-/// What a budget asks for.
+/// The expectation of a budget.
 #[derive(Debug, PartialEq, Eq)]
 struct Expectation {
     expected: i64,
@@ -123,7 +123,7 @@ struct Expectation {
     unmanaged: bool,
 }
 
-/// Percentages and `maxUnavailable` are of the number of pods that the pods' controllers are to have, not of those there are.
+/// Percentages and `maxUnavailable` refer to the number of pods that the pods' controllers should have, not of existing pods.
 fn expectation(cache: &Cache, budget: &PodDisruptionBudget, pods: &[Arc<Object>]) -> Result<Expectation, String> {
     let spec = budget.spec.clone().unwrap_or_default();
     let part = |value: &IntOrString, of: i64| {
@@ -164,7 +164,7 @@ fn scale_of_controllers(cache: &Cache, pods: &[Arc<Object>]) -> Result<(i64, boo
     Ok((total, unmanaged))
 }
 
-/// The object whose scale says how many pods like this there are to be: the pod's controller, or the Deployment of its ReplicaSet.
+/// The object whose scale determines the number of such pods: the pod's controller, or the Deployment of its ReplicaSet.
 fn scaled(cache: &Cache, pod: &Object, owner: &OwnerReference) -> Result<Option<Arc<Object>>, String> {
     let find = |owner: &OwnerReference| {
         let resource: ResourceRef = of_kind(&owner.api_version, &owner.kind)?;
@@ -180,7 +180,7 @@ fn scaled(cache: &Cache, pod: &Object, owner: &OwnerReference) -> Result<Option<
     Ok(deployment.map_or(controller.clone(), find))
 }
 
-/// As Kubernetes says it, with the selector as Go prints it.
+/// Kubernetes' message, with the selector as Go prints it.
 fn unmanaged(selector: &Value) -> String {
     let text = |it: &Value| it.as_str().unwrap_or_default().to_owned();
     let mut labels: Vec<_> = selector["matchLabels"].as_object().into_iter().flatten().collect();
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_a_budget_allows() {
-        // Of 7 pods that a ReplicaSet keeps, so many are ready.
+        // Of 7 pods that a ReplicaSet keeps, this many are ready.
         for (spec, ready, expected) in [
             (json!({"minAvailable": 5}), 7, [7, 5, 7, 2]),
             (json!({"minAvailable": 5}), 4, [7, 5, 4, 0]),

@@ -22,20 +22,19 @@ use crate::supervise::Shutdown;
 
 /// Writes of one plan under way at a time.
 const WRITES: usize = 32;
-/// A key rests for so many times what its plan computed, so that one object of which a part changes all the time (a ReplicaSet of thousands of pods)
-/// does not keep a core busy. Shorter rests are none.
+/// A key rests this many times as long as its plan computed, so that one object with parts that change all the time (a ReplicaSet of
+/// thousands of pods) does not keep a core busy. Shorter rests are skipped.
 const REST: u32 = 10;
 const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(2);
-/// How long a plan's own writes are waited for before the worker turns to other keys.
+/// How long to wait for a plan's own writes before the worker turns to other keys.
 const ECHO: Duration = Duration::from_secs(5);
-/// How long they may take to come back through the cache before the next plan for their key is made without them: whatever keeps them, a plan
-/// that does not see them would make everything once more.
+/// How long to wait for them before planning for the same key without them. Planning too early would repeat the writes.
 const OWED: Duration = Duration::from_secs(300);
-/// After such a wait, the next.
+/// Pause between such waits.
 const OWED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a controller works with.
+/// The shared dependencies of controllers.
 #[derive(Clone, Debug)]
 pub(super) struct Context {
     pub client: Client,
@@ -44,7 +43,7 @@ pub(super) struct Context {
     pub metrics: Workqueue,
 }
 
-/// Runs `controller` until `shutdown`, on so many keys at a time.
+/// Runs `controller` until `shutdown`, with this many concurrent keys.
 pub(super) async fn run(controller: Arc<dyn Controller>, workers: usize, context: Context, shutdown: Shutdown) -> anyhow::Result<()> {
     let sources = controller.sources();
     let needed: Vec<ResourceRef> = sources.iter().map(|it| it.resource).chain(controller.reads()).collect();
@@ -89,8 +88,8 @@ impl Inbox {
     }
 }
 
-/// Turns the changes of one source into keys, until the shutdown. Where one source of a controller falls behind, all begin `anew` with what
-/// there is: what a deletion would have led to, that nobody heard of, is among that.
+/// Turns the changes of one source into keys, until the shutdown. If one source of a controller falls behind, all of them start over with
+/// the current objects: this also covers deletions that were missed.
 async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, anew: watch::Sender<()>, shutdown: Shutdown) {
     let mut before: HashMap<ObjectKey, Vec<ObjectKey>> = HashMap::new();
     let mut begin = anew.subscribe();
@@ -121,7 +120,7 @@ async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, anew: watc
     }
 }
 
-/// Whether a change touches what the source looks at.
+/// Whether a change affects the fields that the source watches.
 fn matters(source: &Source, object: &Object, gone: bool, before: &mut HashMap<ObjectKey, u64>) -> bool {
     let Some(matters) = source.matters else { return true };
     if gone {
@@ -143,7 +142,7 @@ fn lead(source: &Source, cache: &Cache, object: &Object, gone: bool, before: &mu
     all
 }
 
-/// Works on queued keys, several at a time, until the shutdown; then waits for those at work.
+/// Works on queued keys, several at a time, until the shutdown; then waits for those in progress.
 async fn work(controller: Arc<dyn Controller>, workers: usize, context: Context, inbox: Arc<Inbox>, shutdown: &Shutdown) {
     let mut at_work = JoinSet::new();
     let mut owed = HashMap::new();
@@ -200,28 +199,28 @@ fn settle(controller: &dyn Controller, inbox: &Inbox, key: ObjectKey, outcome: R
 
 /// When to work on a key again.
 struct Next {
-    /// Even if nothing changes.
+    /// Even without a change.
     again: Option<Duration>,
-    /// Not earlier, whatever changes.
+    /// Not earlier, despite changes.
     rest: Duration,
 }
 
-/// What became of a key's turn.
+/// The result of a key's turn.
 struct Turn {
     next: Result<Next, ClientError>,
-    /// What the next plan must not be made without.
+    /// Writes that the next plan must see.
     owed: Option<Owed>,
 }
 
 /// Writes that the cache has not seen.
 struct Owed {
-    /// By resource, the newest.
+    /// The newest revision per resource.
     revisions: HashMap<ResourceRef, Revision>,
     since: Instant,
 }
 
 impl Owed {
-    /// Waits for them, but not for long. What is still owed then.
+    /// Waits a short time for them; returns those still missing.
     async fn wait(self, context: &Context) -> Option<Self> {
         let seen =
             futures_util::future::join_all(self.revisions.iter().map(|(resource, revision)| context.cache.wait_for(resource, *revision)));
@@ -229,24 +228,24 @@ impl Owed {
     }
 }
 
-/// Makes a plan for a key and carries it out, once the cache has seen what the one before did.
+/// Plans for a key and carries the plan out, once the cache has seen the writes of the previous plan.
 async fn turn(controller: &dyn Controller, context: &Context, key: &ObjectKey, owed: Option<Owed>) -> Turn {
     if let Some(owed) = owed
         && owed.since.elapsed() < OWED
         && let Some(owed) = owed.wait(context).await
     {
-        tracing::debug!("{}: {key}: still has not seen what it wrote", controller.name());
+        tracing::debug!("{}: {key}: the cache still lacks the last write", controller.name());
         return Turn { next: Ok(Next { again: Some(OWED_PAUSE), rest: Duration::ZERO }), owed: Some(owed) };
     }
     let (next, revisions) = reconcile(controller, context, key).await;
     let owed = Owed { revisions, since: Instant::now() }.wait(context).await;
     if owed.is_some() {
-        tracing::warn!("{}: {key}: has not seen within {ECHO:?} what it wrote; waiting for it", controller.name());
+        tracing::warn!("{}: {key}: the cache lacks the last write after {ECHO:?}; waiting for it", controller.name());
     }
     Turn { next, owed }
 }
 
-/// Also the newest revision of what was written, by resource.
+/// Also returns the newest revision of the writes, per resource.
 async fn reconcile(
     controller: &dyn Controller,
     context: &Context,
@@ -268,12 +267,12 @@ async fn reconcile(
     (progress.error.map_or(Ok(Next { again, rest }), Err), progress.seen)
 }
 
-/// How long this thread has been computing: unlike the time that passes, that of a plan does not grow by what else the machine does.
+/// The CPU time of this thread. Unlike elapsed time, it does not depend on other work of the machine.
 fn worked() -> Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
-/// What a plan's writes have come to so far.
+/// The results of a plan's writes so far.
 #[derive(Default)]
 struct Progress {
     /// The newest revision written, by resource.
@@ -309,11 +308,11 @@ async fn slow_start(context: &Context, mut creations: Vec<Write>, progress: &mut
     }
 }
 
-/// What became of a write.
+/// The result of a write.
 struct Outcome {
-    /// The object as it then is, if there is one.
+    /// The object after the write, if there is one.
     written: Result<Option<Arc<Object>>, ClientError>,
-    /// If it was to be told of and failed.
+    /// Set if the write failed and was to be reported.
     refused: Option<Failure>,
 }
 
@@ -329,9 +328,9 @@ async fn carry_out(context: &Context, write: Write) -> Outcome {
     match write {
         Write::Create { resource, namespace, object, tell } => {
             let written = match client.create(resource, &namespace, &object).await {
-                // Somebody (perhaps this controller, before a restart) was faster: that is what was wanted.
+                // Another writer (perhaps this controller, before a restart) was faster; the object exists as wanted.
                 Err(error) if error.is("AlreadyExists") && object["metadata"]["name"].is_string() => return Ok(None).into(),
-                // What it is for is going away itself.
+                // Its namespace is being deleted.
                 Err(error) if error.is("Forbidden") && error.has_cause("NamespaceTerminating") => return Ok(None).into(),
                 created => created,
             };
@@ -365,7 +364,7 @@ async fn carry_out(context: &Context, write: Write) -> Outcome {
 }
 
 impl Context {
-    /// Records the event of a write, by its outcome; what went wrong, if it did.
+    /// Records the event for a write's outcome; returns the failure, if any.
     fn tell<T>(&self, tell: Option<Tell>, written: &Result<T, ClientError>, name: impl Fn(&T) -> String) -> Option<Failure> {
         let Tell { about, success, failure: (reason, words) } = tell?;
         match written {
@@ -400,7 +399,7 @@ mod tests {
     use crate::object::resource::{CONFIG_MAP, NAMESPACE};
     use crate::telemetry::metrics::Registry;
 
-    /// Tells of every plan; a namespace without a ConfigMap is to have one.
+    /// Reports every plan; creates a ConfigMap in namespaces without one.
     struct Maker(mpsc::UnboundedSender<ObjectKey>);
 
     impl Controller for Maker {
@@ -431,7 +430,7 @@ mod tests {
         Object::from_stored(resource, json.to_string().as_bytes(), revision).unwrap()
     }
 
-    /// A driver at work on a cache that nobody fills, its server, and what it plans.
+    /// A running driver on a cache that is never fed, its server, and its plans.
     fn start(history: usize) -> (JoinSet<anyhow::Result<()>>, Arc<Cache>, Arc<Line>, mpsc::UnboundedReceiver<ObjectKey>) {
         let (cache, line) = (Cache::new(history), Arc::new(Line::default()));
         let client = Client::new(line.clone());
@@ -450,7 +449,7 @@ mod tests {
         cache.replace(&NAMESPACE, vec![object(&NAMESPACE, "", "a", 1)], 1);
         cache.replace(&CONFIG_MAP, Vec::new(), 0);
         plans.recv().await.unwrap();
-        // Nothing comes back, for long; its own namespace changes meanwhile.
+        // No write comes back for long; the namespace itself changes meanwhile.
         tokio::time::sleep(Duration::from_secs(100)).await;
         cache
             .apply(vec![Change { key: ObjectKey::new(&NAMESPACE, "", "a"), revision: 2, object: Some(object(&NAMESPACE, "", "a", 2)) }], 0);

@@ -11,7 +11,7 @@ pub(super) fn fingerprint(value: &Value) -> u64 {
 
 /// The short name of a template, another one for every number of collisions with names that are taken.
 pub(super) fn short_name(fingerprint: u64, collisions: i64) -> String {
-    // No vowels, and nothing that looks like one: it spells no words.
+    // No vowels or similar characters, so that no words can appear.
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut hash = fingerprint;
     if collisions > 0 {

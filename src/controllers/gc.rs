@@ -1,5 +1,5 @@
-//! Garbage collection by owner references: what nothing owns any more is deleted; owners that are deleted in the foreground wait for their
-//! dependents, and those that orphan them let them go.
+//! Garbage collection by owner references: objects whose owners are all gone are deleted; owners deleted in the foreground wait for their
+//! dependents, and owners that orphan their dependents release them.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,12 +21,12 @@ const ORPHAN: &str = "orphan";
 #[derive(Debug)]
 pub struct GarbageCollector;
 
-/// What an owner reference leads to.
+/// The state of an owner.
 enum Owner {
     Lives,
     /// Being deleted in the foreground: it waits for its dependents.
     Waits,
-    /// Not in the cache, as far as that goes.
+    /// Not in the cache.
     Gone(ObjectKey),
 }
 
@@ -56,8 +56,8 @@ impl Controller for GarbageCollector {
     }
 }
 
-/// The keys that a change of `object` concerns: itself if an owner of it does not simply live or it holds a deletion up, its owners if they wait for it or
-/// for what else owns it, and its dependents when it is gone.
+/// The keys affected by a change of `object`: itself if one of its owners is not simply alive, or if it delays a deletion; its owners if
+/// they wait for it or for its siblings; and its dependents once it is gone.
 fn concerned(cache: &Cache, object: &Object) -> Vec<ObjectKey> {
     let meta = object.meta();
     let there = cache.get(object.resource(), object.namespace(), object.name()).is_some_and(|it| it.meta().uid == meta.uid);
@@ -116,8 +116,8 @@ fn find(cache: &Cache, object: &Object, owner: &OwnerReference) -> Owner {
     }
 }
 
-/// Deletes an object whose owners are all gone; takes references to gone owners off one that still has another. A cache that is fed by several watches may
-/// know a dependent before its owner: who seems gone is asked for before either.
+/// Deletes an object whose owners are all gone; removes references to gone owners from one that still has another. A cache with several
+/// watches may know a dependent before its owner, so missing owners are looked up first.
 fn judge(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
     let (mut lives, mut waits, mut gone) = (false, false, Vec::new());
     for owner in &object.meta().owners {
@@ -155,7 +155,7 @@ fn finish_deletion(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
             plan.writes.push(without_finalizer(object, ORPHAN));
         } else {
             plan.writes.extend(dependents.iter().map(|it| without_owner(it, uid)));
-            // What no longer names this owner does not lead back here.
+            // Objects that no longer reference this owner do not trigger another plan.
             plan.look_again(Duration::ZERO);
         }
         return;
@@ -164,7 +164,7 @@ fn finish_deletion(cache: &Cache, object: &Arc<Object>, plan: &mut Plan) {
         plan.writes.push(without_finalizer(object, FOREGROUND));
         return;
     }
-    // Those that another owner keeps are let go.
+    // Dependents with another living owner are released.
     let kept: Vec<_> = dependents.iter().filter(|it| !it.meta().is_deleted() && is_kept(cache, it)).collect();
     if !kept.is_empty() {
         plan.writes.extend(kept.into_iter().map(|it| without_owner(it, uid)));
@@ -180,7 +180,7 @@ fn blocks(object: &Object, owner: &str) -> bool {
     object.meta().owners.iter().any(|it| *it.uid == *owner && it.block_owner_deletion == Some(true))
 }
 
-/// Whether the object blocks its own deletion, by way of others that wait for their dependents, too.
+/// Whether the object blocks its own deletion, directly or through others that wait for their dependents.
 fn waits_for_itself(cache: &Cache, object: &Object) -> bool {
     let uid = &*object.meta().uid;
     if !object.meta().owners.iter().any(|it| it.block_owner_deletion == Some(true) && matches!(find(cache, object, it), Owner::Waits)) {

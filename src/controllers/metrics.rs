@@ -1,4 +1,4 @@
-//! What a controller's queue and workers show, under the names by which Kubernetes' dashboards ask for them.
+//! Metrics of a controller's queue and workers, under the names that Kubernetes' dashboards use.
 
 use std::time::Duration;
 

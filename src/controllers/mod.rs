@@ -49,10 +49,10 @@ use driver::Context;
 use metrics::Workqueue;
 use plan::Controller;
 
-/// Keys of one controller at work at a time, unless [`Config::workers`] says otherwise.
+/// Concurrent keys of one controller, unless [`Config::workers`] overrides it.
 const WORKERS: usize = 16;
 
-/// What the controllers are told.
+/// The configuration of the controllers.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub product: &'static Product,
@@ -104,13 +104,13 @@ impl Config {
     }
 }
 
-/// Everything that the controllers read: what a cache of its own must be fed with.
+/// All resources that the controllers read: those that their cache must hold.
 pub fn reads() -> impl Iterator<Item = ResourceRef> {
     resource::ALL.iter().copied().filter(|it| it.is_stored() && *it != &resource::EVENT)
 }
 
-/// Starts every controller as a task of `supervisor`. `agents` is what is known of the Mesos agents, kept up to date by the caller; `registry`
-/// takes the metrics.
+/// Starts every controller as a task of `supervisor`. `agents` holds the known Mesos agents, kept up to date by the caller;
+/// `registry` takes the metrics.
 pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node::Agents, registry: &Registry, supervisor: &Supervisor) {
     let metrics = autoscaler::metrics::Metrics::default();
     let follow = metrics.clone().follow(client.clone(), config.autoscaler.period, supervisor.shutdown());

@@ -16,7 +16,7 @@ use crate::object::{Object, ObjectKey, ResourceRef, resource};
 #[derive(Debug)]
 pub struct NamespaceController;
 
-/// What is deleted one by one, as the cache has it. Events, which it does not have, are deleted as a whole.
+/// The resources that are deleted object by object, from the cache. Events, which are not cached, are deleted as a collection.
 fn contents() -> impl Iterator<Item = ResourceRef> {
     super::reads().filter(|it| it.namespaced)
 }
@@ -53,7 +53,7 @@ impl Controller for NamespaceController {
         let mut object = tree(&namespace);
         let finalizers = object["spec"]["finalizers"].as_array().cloned().unwrap_or_default();
         let (ours, others): (Vec<_>, Vec<_>) = finalizers.into_iter().partition(|it| it == "kubernetes");
-        // What somebody else holds is not to say for ever what was once in it. One that goes at once need not be told of.
+        // Clears the content conditions while a foreign finalizer holds the namespace; skips them if it is removed in this plan.
         let held = !ours.is_empty() && (!others.is_empty() || !namespace.meta().finalizers.is_empty());
         if held || !left.resources.is_empty() {
             let current = &object["status"];
@@ -70,10 +70,10 @@ impl Controller for NamespaceController {
     }
 }
 
-/// What is yet in a namespace that is being deleted.
+/// The remaining content of a namespace that is being deleted.
 #[derive(Debug, Default)]
 struct Left {
-    /// How many there are of each.
+    /// The number of objects of each resource.
     resources: Vec<(ResourceRef, usize)>,
     /// How many objects each finalizer holds.
     finalizers: BTreeMap<String, usize>,
@@ -89,7 +89,7 @@ impl Left {
         }
     }
 
-    /// As Kubernetes tells of them.
+    /// The conditions in Kubernetes' words.
     fn conditions(&self) -> [Value; 5] {
         let condition = |kind: &str, status: bool, reason: &str, message: String| json!({ "type": kind, "status": if status { "True" } else { "False" }, "reason": reason, "message": message });
         let fine = |kind: &str, reason: &str, message: &str| condition(kind, false, reason, message.to_owned());

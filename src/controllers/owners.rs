@@ -1,4 +1,4 @@
-//! Owner references: matching objects that nobody manages are adopted, managed ones that no longer match are let go.
+//! Owner references: matching objects without a controller are adopted, controlled ones that no longer match are released.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(super) fn claim(
     Claim::new(resource, selector).take(cache, owner, plan)
 }
 
-/// What an owner takes as its own.
+/// The objects that an owner claims.
 pub(super) struct Claim<'a> {
     resource: ResourceRef,
     selector: &'a LabelSelector,
@@ -66,23 +66,23 @@ impl<'a> Claim<'a> {
         Self { resource, selector, among: |_| true, also: &|_| true, finalizers: &[] }
     }
 
-    /// The others are neither taken nor let go.
+    /// Other objects are neither adopted nor released.
     pub fn among(self, among: fn(&Object) -> bool) -> Self {
         Self { among, ..self }
     }
 
-    /// Only what also is something that the owner makes.
+    /// Only objects that also meet this condition.
     pub fn also(self, also: &'a dyn Fn(&Object) -> bool) -> Self {
         Self { also, ..self }
     }
 
-    /// What is adopted also gets these finalizers.
+    /// Adopted objects also get these finalizers.
     pub fn with_finalizers(self, finalizers: &'a [&'a str]) -> Self {
         Self { finalizers, ..self }
     }
 
-    /// What `owner` controls. What it should not is let go; what it should and no controller manages is adopted, and counts already. An owner that
-    /// is being deleted does neither.
+    /// The objects that `owner` controls. Those that no longer match are released; matching ones without a controller are adopted, and
+    /// count already. An owner that is being deleted does neither.
     pub fn take(&self, cache: &Cache, owner: &Arc<Object>, plan: &mut Plan) -> Vec<Arc<Object>> {
         let uid = &owner.meta().uid;
         let mut owned = cache.owned(self.resource, uid);
@@ -104,7 +104,7 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Makes `owner` the controller of an object that has none, and gives it these finalizers.
+/// Makes `owner` the controller of an object without one, and adds finalizers.
 pub(super) fn adopt(orphan: &Object, owner: &Object, finalizers: &[&str]) -> Write {
     set_owner(orphan, controller_reference(owner), finalizers)
 }

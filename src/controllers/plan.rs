@@ -1,4 +1,4 @@
-//! What a controller decides: a plan is a pure function of the cache, one key and the time; carrying it out is the driver's.
+//! A controller's decision: a plan is a pure function of the cache, one key and the time; the driver carries it out.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::client::{DeleteOptions, Patch};
 use crate::object::{Object, ObjectKey, ResourceRef};
 use crate::util::portion::{Round, portion};
 
-/// A kind of reconciliation: which changes wake it, and what it decides. What it keeps for itself saves work, or paces it (when it last did a thing, or first
-/// saw one); it may be lost at any time.
+/// A kind of reconciliation: the changes that wake it, and its decisions. A controller's own state only saves work or paces it (when it
+/// last acted, or first saw an object); it may be lost at any time.
 pub trait Controller: Send + Sync + 'static {
-    /// As in events' source and in logs, such as `replication-controller`.
+    /// The name in events and logs, such as `replication-controller`.
     fn name(&self) -> &'static str;
 
-    /// What to watch. The first resource is usually that of the keys.
+    /// The watched resources. The first is usually that of the keys.
     fn sources(&self) -> Vec<Source>;
 
     /// Resources that plans read without being woken by them.
@@ -26,10 +26,10 @@ pub trait Controller: Send + Sync + 'static {
         Vec::new()
     }
 
-    /// What is to be done so that the object of `key` becomes, or comes nearer to, what it should be. Reads the cache and nothing else.
+    /// The next steps for the object of `key`. Reads only the cache.
     fn plan(&self, cache: &Cache, key: &ObjectKey, now: Timestamp) -> Plan;
 
-    /// What is to be written after the server refused a write of the plan for `key`: usually a condition that says so.
+    /// The writes after the server rejected a write of the plan for `key`: usually a condition that says so.
     fn refused(&self, _cache: &Cache, _key: &ObjectKey, _failure: &Failure, _now: Timestamp) -> Plan {
         Plan::default()
     }
@@ -44,9 +44,9 @@ pub struct Source {
     pub keys: fn(&Cache, &Object) -> Vec<ObjectKey>,
     /// Whether the keys that an object led to before its change need work too (they are remembered then).
     pub remember: bool,
-    /// What of an object matters, as one number: changes that leave it as it was wake nobody.
+    /// A hash of the relevant fields: changes that leave it unchanged wake nothing.
     pub matters: Option<fn(&Object) -> u64>,
-    /// Whether a new object wakes somebody, too, and not only its changes and its end.
+    /// Whether new objects wake the controller, besides changes and deletions.
     pub heeds_new: bool,
 }
 
@@ -67,30 +67,30 @@ impl Source {
         self
     }
 
-    /// Only changes of what `matters` gives wake anybody.
+    /// Wakes the controller only if the value of `matters` changes.
     pub fn when(mut self, matters: fn(&Object) -> u64) -> Self {
         self.matters = Some(matters);
         self
     }
 
-    /// As [`Source::when`], and nobody is woken by new objects.
+    /// As [`Source::when`], but not for new objects.
     pub fn changed(self, matters: fn(&Object) -> u64) -> Self {
         Self { heeds_new: false, ..self.when(matters) }
     }
 }
 
-/// What to do for one key.
+/// The work for one key.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Independent of each other: they are carried out concurrently.
+    /// Independent of each other, and carried out concurrently.
     pub writes: Vec<Write>,
-    /// When to look again even if nothing changes.
+    /// When to plan again even without a change.
     pub again: Option<Duration>,
     /// Events to record about objects.
     pub notes: Vec<Note>,
 }
 
-/// One call of the API.
+/// One API call.
 #[derive(Debug)]
 pub enum Write {
     Create {
@@ -129,22 +129,22 @@ pub enum Write {
     },
 }
 
-/// How the outcome of a write is told to those who look at an object.
+/// How to report the outcome of a write in events.
 #[derive(Clone, Debug)]
 pub struct Tell {
     pub about: Arc<Object>,
-    /// Reason and message of the event when it is done; `{}` stands for the name of what was written.
+    /// Reason and message of the event on success; `{}` stands for the object's name.
     pub success: Option<(&'static str, String)>,
-    /// When the server refuses it; `{}` stands for what it says.
+    /// The same on a rejection; `{}` stands for the server's message.
     pub failure: (&'static str, String),
 }
 
-/// A write that was to be told of, and that the server refused.
+/// A rejected write that was to be reported.
 #[derive(Debug)]
 pub struct Failure {
-    /// Of the event, such as `FailedCreate`.
+    /// The reason of the event, such as `FailedCreate`.
     pub reason: &'static str,
-    /// Without what [`Tell`] puts around it.
+    /// The server's message, without the text of [`Tell`].
     pub message: String,
 }
 
@@ -166,19 +166,19 @@ impl Plan {
         self.again = Some(self.again.unwrap_or(LONGEST_PAUSE).min(pause));
     }
 
-    /// A merge patch of the object's status, unless it would change nothing of `current`.
+    /// A merge patch of the object's status, unless `current` already has these values.
     pub fn set_status(&mut self, key: ObjectKey, current: &Value, status: Value) {
         if !covers(current, &status) {
             self.push_merge(key, "status", serde_json::json!({ "status": status }));
         }
     }
 
-    /// A merge patch of the object, unless it would change nothing of `current`.
+    /// A merge patch of the object, unless `current` already has these values.
     pub fn merge(&mut self, key: ObjectKey, current: &Value, patch: Value) {
         self.merge_part(key, "", current, patch);
     }
 
-    /// A merge patch of a part of the object (of the object itself, if `subresource` is empty), unless it would change nothing of `current`.
+    /// A merge patch of a subresource (or of the object, if `subresource` is empty), unless `current` already has these values.
     pub fn merge_part(&mut self, key: ObjectKey, subresource: &'static str, current: &Value, patch: Value) {
         if !covers(current, &patch) {
             self.push_merge(key, subresource, patch);
@@ -212,13 +212,13 @@ impl Plan {
 }
 
 impl Tell {
-    /// As most controllers tell of what they make, by its kind's word.
+    /// The events with which most controllers report creations of this kind.
     pub fn created(about: &Arc<Object>, singular: &str) -> Self {
         let success = Some(("SuccessfulCreate", format!("Created {singular}: {{}}")));
         Self { about: about.clone(), success, failure: ("FailedCreate", "Error creating: {}".to_owned()) }
     }
 
-    /// As most controllers tell of what they delete, by its kind's word.
+    /// The events with which most controllers report deletions of this kind.
     pub fn deleted(about: &Arc<Object>, singular: &str) -> Self {
         let success = Some(("SuccessfulDelete", format!("Deleted {singular}: {{}}")));
         Self { about: about.clone(), success, failure: ("FailedDelete", "Error deleting: {}".to_owned()) }
@@ -251,17 +251,17 @@ fn join(patch: &mut Value, more: Value) {
     }
 }
 
-/// What a number, or a percentage of `total`, in an object's JSON comes to; `None` if it is neither.
+/// A number in an object's JSON, or a percentage of `total`; `None` if it is neither.
 pub fn portion_of(value: &Value, total: i64, round: Round) -> Option<i64> {
     portion(&serde_json::from_value(value.clone()).ok()?, total, round)
 }
 
-/// The object's JSON as a tree, for copying what its user wrote.
+/// The object's JSON as a tree, for copying parts of it.
 pub fn tree(object: &Object) -> Value {
     serde_json::from_slice(object.body()).unwrap_or_default()
 }
 
-/// How long it is from `earlier` to `now`; nothing if it lies ahead.
+/// The time from `earlier` to `now`; zero if `earlier` is in the future.
 pub fn since(earlier: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(earlier)).unwrap_or_default()
 }

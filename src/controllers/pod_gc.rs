@@ -1,4 +1,4 @@
-//! Pods that nobody else would remove: ended ones beyond a threshold, those placed on nodes that are gone or were declared dead, and those
+//! Deletes pods that nothing else would delete: ended ones beyond a threshold, those on nodes that are deleted or out of service, and those
 //! deleted before they were placed.
 
 use std::collections::HashMap;
@@ -29,7 +29,7 @@ pub struct PodGc {
 const PERIOD: Duration = Duration::from_secs(20);
 /// How long a node must be missing.
 const QUARANTINE: Duration = Duration::from_secs(40);
-/// Set by an administrator who knows that a node is off.
+/// Set by an administrator on a node that is known to be off.
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 
 impl PodGc {
@@ -45,7 +45,7 @@ impl Controller for PodGc {
 
     fn sources(&self) -> Vec<Source> {
         vec![
-            // One key stands for all ended pods: the namespace `default`, which is always there.
+            // One key stands for all ended pods: the namespace `default`, which always exists.
             Source::leading_to(&resource::NAMESPACE, |_, it| if it.name() == "default" { vec![it.key()] } else { Vec::new() }),
             Source::own(&resource::NODE),
             Source::leading_to(&resource::POD, |cache, pod| {
@@ -112,7 +112,7 @@ impl PodGc {
             return plan;
         }
         for pod in pods {
-            // Others are told why before it goes.
+            // Its condition gives the reason before it is deleted.
             let reason = ("DeletionByPodGC", "PodGC: node no longer exists");
             plan.writes.push(pods::disruption(&pod, reason, true, now).unwrap_or_else(|| remove(&pod)));
         }
@@ -126,17 +126,17 @@ fn is_out_of_service(node: &Node) -> bool {
     tainted && !conditions.into_iter().any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
-/// A pod that was deleted before anybody ran it: there is nobody to say that it has ended.
+/// A pod that was deleted before it ran: no kubelet will report its end.
 fn unplaced(cache: &Cache, key: &ObjectKey) -> Plan {
     let mut plan = Plan::default();
     let pod = cache.get(key.resource, &key.name.namespace, &key.name.name);
     let pod = pod.filter(|it| it.meta().is_deleted() && it.field("spec.nodeName").is_some_and(str::is_empty));
-    // One that only waits for finalizers is past this.
+    // A pod that only waits for finalizers is past this.
     let Some(pod) = pod.filter(|it| it.meta().deletion_grace_seconds != Some(0)) else { return plan };
     if pods::has_ended(&pod) || pod.meta().finalizers.is_empty() {
         plan.writes.push(remove(&pod));
     } else {
-        // Who holds it is told first that nothing will come of it.
+        // The holders of its finalizers must first learn that it has failed.
         let patch = json!({ "metadata": { "uid": &*pod.meta().uid }, "status": { "phase": "Failed" } });
         plan.writes.push(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) });
     }
@@ -186,7 +186,7 @@ mod tests {
         world.pass(39);
         world.settle(|_| ());
         assert_eq!(names(&world), ["a", "b"]);
-        // It was back for a moment.
+        // The node was back for a moment.
         world.put(&resource::NODE, "", json!({"metadata": {"name": "n"}}));
         world.settle(|_| ());
         world.remove(&node);

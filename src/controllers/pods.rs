@@ -1,4 +1,4 @@
-//! What controllers ask of pods.
+//! Properties of pods that controllers need.
 
 mod serving;
 
@@ -19,10 +19,11 @@ use crate::object::Object;
 pub(super) use crate::object::pod::has_ended;
 pub(super) use serving::{Declared, Serving};
 
-/// What a pod may be called has no more bytes.
+/// Maximum length of a pod's name, in bytes.
 const LONGEST_NAME: usize = 253;
 
-/// What controllers need to know of a pod, beside its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of them.
+/// The fields of a pod that controllers need besides its metadata and selectable fields. Much smaller than the pod: there may be 500,000 of
+/// them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Wire")]
 pub(super) struct Facts {
@@ -32,7 +33,7 @@ pub(super) struct Facts {
     pub restarts: i32,
     /// All restarts of all containers.
     pub all_restarts: i32,
-    /// When the last of its containers and sidecars ended, if all of them say so; or else since when it has not been ready.
+    /// When the last of its containers and sidecars ended, if all report that; otherwise since when it has not been ready.
     pub finished: Option<Timestamp>,
     /// Annotation `controller.kubernetes.io/pod-deletion-cost`.
     pub deletion_cost: i32,
@@ -47,12 +48,12 @@ pub(super) struct Facts {
     pub claims: Box<[Box<str>]>,
     /// Some of them are made for it.
     pub brings_claims: bool,
-    /// Condition `DisruptionTarget`, unless its kubelet says so: it is about to be deleted.
+    /// Condition `DisruptionTarget`, unless the kubelet set it: the pod is about to be deleted.
     pub disrupted: bool,
     pub serving: Serving,
 }
 
-/// What controllers need to know of a pod, read once for each of its versions.
+/// The fields of a pod that controllers need, read once per resource version.
 pub(super) fn facts(pod: &Object) -> &Facts {
     pod.part()
 }
@@ -282,7 +283,7 @@ pub(super) fn is_ready(pod: &Object) -> bool {
     facts(pod).ready_since.is_some()
 }
 
-/// Whether a pod has been ready for `min_ready`; if it is ready but not for so long, also the time that is missing.
+/// Whether a pod has been ready for `min_ready`; if it is ready but not for that long, also the missing time.
 pub(super) fn is_available(pod: &Object, min_ready: Duration, now: Timestamp) -> (bool, Option<Duration>) {
     let Some(ready) = facts(pod).ready_since else { return (false, None) };
     let missing = min_ready.saturating_sub(since(ready, now));
@@ -294,8 +295,8 @@ pub(super) fn node(pod: &Object) -> Option<&str> {
     pod.field("spec.nodeName").filter(|it| !it.is_empty())
 }
 
-/// Orders pods so that those to delete first come first: not placed before placed, pending before running, not ready before ready, cheap before
-/// dear, with many of its kind on its node before few (`together`), young before old, often restarted before seldom.
+/// Orders pods by which to delete first: unplaced before placed, pending before running, not ready before ready, low deletion cost before
+/// high, many of its kind on the node before few (`together`), young before old, many restarts before few.
 pub(super) fn deletion_rank(pod: &Object, together: usize) -> impl Ord + use<> {
     let Facts { ready_since, restarts, deletion_cost, .. } = facts(pod);
     let phase = match pod.field("status.phase") {
@@ -307,8 +308,8 @@ pub(super) fn deletion_rank(pod: &Object, together: usize) -> impl Ord + use<> {
     (place, Reverse(*ready_since), Reverse(*restarts), Reverse(pod.meta().created.clone()))
 }
 
-/// Says of a pod that is going to be deleted from outside why that is (condition `DisruptionTarget` with this reason and message), and, if it `fails` by that, that it
-/// has failed: for those who judge failures, such as Jobs. `None` if it says so already.
+/// Marks a pod that is about to be deleted from outside with the reason (condition `DisruptionTarget` with this reason and message) and, if
+/// it `fails`, with phase Failed, for controllers that judge failures, such as that of Jobs. `None` if it is marked already.
 pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), fails: bool, now: Timestamp) -> Option<Write> {
     let status = tree(pod)["status"].take();
     let told = conditions::find(&status["conditions"], "DisruptionTarget").is_some_and(|it| it["status"] == "True");
@@ -324,7 +325,8 @@ pub(super) fn disruption(pod: &Object, (reason, message): (&str, &str), fails: b
     Some(Write::Patch { key: pod.key(), subresource: "status", patch: Patch::Merge(patch) })
 }
 
-/// Why a pod is not even asked for: without labels nobody could select it. Whoever labels its pods itself (daemons, members, indexes) need not look.
+/// Why a pod is not created: without labels no selector matches it. Controllers that add labels of their own (daemon sets, stateful sets,
+/// indexed jobs) need not ask.
 pub(super) fn hindrance(pod: &Value) -> Option<Failure> {
     let labelled = pod["metadata"]["labels"].as_object().is_some_and(|it| !it.is_empty());
     (!labelled).then(|| Failure { reason: "FailedCreate", message: "unable to create pods, no labels".to_owned() })

@@ -1,5 +1,5 @@
-//! Which objects need work and when: each key at most once in the queue and never twice at work, failures after a growing pause, and what was
-//! much work only after a rest. Pure: time is passed in.
+//! The work queue: each key at most once in the queue and never concurrently, failures after a growing pause, and expensive keys only after
+//! a rest. Pure: time is passed in.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// A queue of keys. Fresh keys come out in the order they went in; delayed ones when their time has come.
+/// A queue of keys. Fresh keys come out in order of arrival, delayed ones when due.
 #[derive(Debug)]
 pub struct Queue<K> {
     ready: VecDeque<K>,
@@ -22,7 +22,7 @@ pub struct Queue<K> {
     delayed_keys: HashMap<u64, K>,
     /// The earliest delay of each delayed key.
     due: HashMap<K, (Instant, u64)>,
-    /// Keys whose work is done but that are not handed out again yet: until then they are among those at work.
+    /// Keys whose work is done, but that rest: until then they count as in progress.
     resting: BTreeSet<(Instant, u64)>,
     resting_keys: HashMap<u64, K>,
     next_ticket: u64,
@@ -101,18 +101,18 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Some(key)
     }
 
-    /// When the next delayed key is due, or the next rest ends, if nothing is ready.
+    /// When the next delayed key is due or the next rest ends, if no key is ready.
     pub fn next_due(&self) -> Option<Instant> {
         [&self.delayed, &self.resting].into_iter().filter_map(|it| it.first()).map(|it| it.0).min()
     }
 
-    /// Gives a key back after work that succeeded.
+    /// Ends successful work on a key.
     pub fn done(&mut self, key: &K) {
         self.failures.remove(key);
         self.give_back(key);
     }
 
-    /// Gives a key back after work that succeeded; it is not handed out again before `until`.
+    /// Ends successful work on a key, which then rests until `until`.
     pub fn done_resting(&mut self, key: &K, until: Instant) {
         self.failures.remove(key);
         let ticket = (until, self.next_ticket);
@@ -121,7 +121,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         self.resting_keys.insert(ticket.1, key.clone());
     }
 
-    /// Gives a key back after work that failed, to be tried again after a pause. Returns the pause.
+    /// Ends failed work on a key, to be retried after a pause, which is returned.
     pub fn failed(&mut self, key: &K, now: Instant) -> Duration {
         let failures = self.failures.entry(key.clone()).or_default();
         let pause = FIRST_PAUSE.saturating_mul(1 << (*failures).min(16)).min(LONGEST_PAUSE);
@@ -185,7 +185,7 @@ mod tests {
         assert_eq!((queue.take(after(2)), queue.take(after(2))), (Some("a"), None));
         assert_eq!(queue.next_due(), Some(after(3)));
         assert_eq!((queue.take(after(3)), queue.next_due()), (Some("b"), None));
-        // What nobody asked for again is forgotten.
+        // A key without another request is forgotten.
         queue.done_resting(&"a", after(4));
         assert_eq!((queue.take(after(4)), queue.next_due()), (None, None));
     }

@@ -15,10 +15,10 @@ use crate::cache::Cache;
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 
-/// Most pods created or deleted for one object at a time, so that one object does not starve the others.
+/// Most pods created or deleted for one object at a time, so that it does not starve others.
 const BURST: usize = 500;
 
-/// The condition that says that pods cannot be made or deleted.
+/// The condition that pods cannot be created or deleted.
 const FAILURE: &str = "ReplicaFailure";
 
 /// Keeps the pods of ReplicationControllers or of ReplicaSets.
@@ -37,12 +37,12 @@ impl Replicas {
     }
 }
 
-/// What either kind says, read from its JSON.
+/// The fields of either kind, read from its JSON.
 struct Desired {
     replicas: usize,
     min_ready: Duration,
     selector: LabelSelector,
-    /// As its user wrote it.
+    /// As the user wrote it.
     template: Value,
     status: Value,
 }
@@ -61,7 +61,7 @@ impl Desired {
         })
     }
 
-    /// The owner's active pods. Those that have ended are nothing to it.
+    /// The owner's active pods; ended ones are ignored.
     fn claim(&self, cache: &Cache, owner: &Arc<Object>, plan: &mut Plan) -> Vec<Arc<Object>> {
         Claim::new(&resource::POD, &self.selector).among(pods::is_active).take(cache, owner, plan)
     }
@@ -118,7 +118,7 @@ impl Controller for Replicas {
             }
         }
         if (1..=BURST).contains(&missing) && !owner.meta().is_deleted() {
-            // What is made now leads back here, and what there is then is told once; as it is if nothing can be made.
+            // The created pods trigger another plan, which then reports the status; if none can be created, `refused` does.
             return plan;
         }
         let mut failures = Conditions::of(&desired.status, None);
@@ -141,8 +141,8 @@ impl Controller for Replicas {
     }
 }
 
-/// Active pods beyond those wanted, in the order in which they should go: for one, those of a node on which more pods of the owner are, or of its versions
-/// if it is one of several.
+/// Active pods beyond the wanted number, in order of deletion: among others, those on a node with more pods of the owner, or of its sibling
+/// versions.
 fn surplus<'a>(cache: &Cache, owner: &Object, active: &'a [Arc<Object>], wanted: usize) -> Vec<&'a Arc<Object>> {
     let mut candidates: Vec<_> = active.iter().collect();
     if active.len() <= wanted {
@@ -161,7 +161,7 @@ fn surplus<'a>(cache: &Cache, owner: &Object, active: &'a [Arc<Object>], wanted:
     candidates
 }
 
-/// The active pods of the others with the owner's controller.
+/// The active pods of the owner's siblings, which have the same controller.
 fn siblings(cache: &Cache, owner: &Object) -> Vec<Arc<Object>> {
     let Some(controller) = owner.meta().controller() else { return Vec::new() };
     let others = cache.owned(owner.resource(), &controller.uid).into_iter().filter(|it| it.meta().uid != owner.meta().uid);

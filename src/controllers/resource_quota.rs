@@ -1,5 +1,5 @@
-//! Resource quotas: their status says what is used. Writes are added by the API server as they are admitted; here is counted what goes, what
-//! was there before the quota, and anew now and then.
+//! Resource quotas: their status records usage. The API server adds writes as it admits them; this controller counts deletions, objects
+//! older than the quota, and recounts periodically.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ pub struct ResourceQuotaController {
     pub period: Duration,
 }
 
-/// A write that is under way is in a quota's status before its object can be counted: who counted less looks again after this.
+/// A write in progress is in a quota's status before its object can be counted; if a count is lower than the status, count again after this
+/// time.
 const UNDER_WAY: Duration = Duration::from_secs(5);
 
 fn counted() -> impl Iterator<Item = ResourceRef> {
@@ -33,11 +34,11 @@ impl Controller for ResourceQuotaController {
     }
 
     fn sources(&self) -> Vec<Source> {
-        // What the API server adds to a quota's use is no news.
+        // Additions by the API server need no action.
         let quotas = Source::own(&resource::RESOURCE_QUOTA).when(limits);
         let others = counted().map(|it| {
             let source = Source::leading_to(it, freed);
-            // What is new has been counted when it was admitted. To count again while others are under way would lose those.
+            // New objects were counted on admission. Recounting while other writes are in progress would lose those.
             if can_use_less(it) { source.changed(used_by) } else { source }
         });
         std::iter::once(quotas).chain(others).collect()
@@ -63,13 +64,13 @@ impl Controller for ResourceQuotaController {
     }
 }
 
-/// What a quota limits, and whether its status was written for that.
+/// The limits of a quota, and whether its status was written for them.
 fn limits(quota: &Object) -> u64 {
     let quota = tree(quota);
     fingerprint(&json!([quota["spec"], quota::recorded(&quota).is_some()]))
 }
 
-/// Whether objects of a kind may come to use less, or more, while they are there.
+/// Whether existing objects of a kind may change their usage.
 fn can_use_less(kind: ResourceRef) -> bool {
     kind == &resource::SERVICE || kind == &resource::PERSISTENT_VOLUME_CLAIM
 }

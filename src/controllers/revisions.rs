@@ -24,13 +24,13 @@ pub(super) struct History<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Latest {
     pub name: String,
-    /// The end of the name, which tells templates apart.
+    /// The suffix of the name, a hash of the template.
     pub hash: String,
-    /// How many names were taken by others.
+    /// The number of names that were taken.
     pub collisions: i64,
 }
 
-/// What is read of a revision, once for each of its versions.
+/// The fields read from a revision, once per resource version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Facts {
@@ -38,7 +38,7 @@ struct Facts {
     data: Data,
 }
 
-/// The fingerprint of what a revision keeps.
+/// The fingerprint of a revision's data.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Value")]
 struct Data(u64);
@@ -135,7 +135,7 @@ impl<'a> History<'a> {
     }
 }
 
-/// What a revision keeps of its owner: a strategic merge patch that puts the template back.
+/// The data of a revision: a strategic merge patch that restores the template.
 fn data(template: &Value) -> Value {
     let mut template = template.clone();
     template["$patch"] = "replace".into();

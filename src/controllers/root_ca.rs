@@ -1,4 +1,4 @@
-//! The ConfigMap `kube-root-ca.crt` of every namespace: by what certificate its pods know the API server.
+//! The ConfigMap `kube-root-ca.crt` of every namespace: the certificate by which its pods verify the API server.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{ObjectKey, resource};
 
-/// Publishes the certificate, and puts it right if somebody changes it.
+/// Publishes the certificate, and repairs changes.
 #[derive(Debug)]
 pub struct RootCaPublisher {
     /// `--root-ca-file`: certificates as PEM.

@@ -1,4 +1,4 @@
-//! Secrets of the type `kubernetes.io/service-account-token`: each is given its account's token, and goes with its account.
+//! Secrets of the type `kubernetes.io/service-account-token`: each gets its account's token, and is deleted with the account.
 
 use std::sync::Arc;
 
@@ -67,7 +67,7 @@ impl Controller for TokensController {
 }
 
 impl TokensController {
-    /// What the secret lacks, as a patch.
+    /// A patch with the data that the secret lacks.
     fn lacking(&self, content: &Value, account: &Object, secret: &Object) -> Option<Value> {
         let has = |key: &str| content["data"][key].as_str().filter(|it| !it.is_empty());
         let mut data = serde_json::Map::new();
@@ -86,7 +86,7 @@ impl TokensController {
         if data.is_empty() {
             return None;
         }
-        // Of this secret as it is, so that no later one of its name gets what is this one's.
+        // Only for this version of this secret, so that a later secret of the same name does not get it.
         let annotations = json!({ACCOUNT_UID: &*account.meta().uid});
         let metadata = json!({"uid": &*secret.meta().uid, "resourceVersion": secret.revision().to_string(), "annotations": annotations});
         Some(json!({"metadata": metadata, "data": data}))

@@ -1,5 +1,5 @@
-//! The ranges of service addresses: ready as long as they are wanted, and kept until none of their addresses is used any more, or another
-//! range has them too.
+//! The ranges of service addresses: ready until they are deleted, and kept until none of their addresses is in use or another range
+//! contains them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::object::resource::{IP_ADDRESS, SERVICE_CIDR};
 use crate::object::service_range::{FINALIZER, READY, has_host, is_managed, ranges};
 use crate::object::{Object, ObjectKey};
 
-/// A deleted range is kept for so long at least: until then every API server has heard that it gives nothing out of it any more.
+/// A deleted range is kept at least this long, so that every API server has learnt that it must not allocate from it.
 const GRACE: Duration = Duration::from_secs(10);
 const IS_READY: &str = "Kubernetes Service CIDR is ready";
 const IN_USE: &str = "There are still IPAddresses referencing the ServiceCIDR, please remove them or create a new ServiceCIDR";
@@ -30,7 +30,7 @@ impl Controller for ServiceCidrController {
     fn sources(&self) -> Vec<Source> {
         vec![
             Source::own(&SERVICE_CIDR),
-            // A range that comes may let others go, and one that goes may hold another one.
+            // A new range may release others, and a deleted one may retain another.
             Source::leading_to(&SERVICE_CIDR, |cache, range| deleted(cache, |other| overlap(range, other))),
             Source::leading_to(&IP_ADDRESS, |cache, address| match address.name().parse() {
                 Ok(ip) if is_managed(address) => deleted(cache, |it| has_host(it, ip)),
@@ -81,7 +81,7 @@ fn overlap(one: &Object, other: &Object) -> bool {
     ranges(one).iter().any(|it| ranges(other).iter().any(|other| it.overlaps(other)))
 }
 
-/// Whether services have addresses out of a range that no other range has.
+/// Whether services use addresses of a range that are in no other range.
 fn is_needed(cache: &Cache, object: &Object) -> bool {
     let all = cache.list(&SERVICE_CIDR, &Query::default()).objects;
     let others = || all.iter().filter(|it| it.name() != object.name());
@@ -116,7 +116,7 @@ mod tests {
         world.put(&IP_ADDRESS, "", json!({"metadata": {"name": ip, "labels": labels}, "spec": {"parentRef": parent}})).key()
     }
 
-    /// Status and reason of a range; `None` once it is gone.
+    /// Status and reason of a range; `None` if deleted.
     fn ready(world: &World, key: &ObjectKey) -> Option<String> {
         let object = world.cache.get(&SERVICE_CIDR, "", &key.name.name)?;
         let condition = &tree(&object)["status"]["conditions"][0];
@@ -169,7 +169,7 @@ mod tests {
         world.pass(11);
         world.settle(|_| ());
         assert_eq!(ready(&world, &key).as_deref(), Some("False Terminating"));
-        // Of the network's own address it cannot be one.
+        // A /32 has no host address besides the network's own.
         range(&mut world, "narrow", json!(["10.0.0.7/32"]));
         world.settle(|_| ());
         assert_eq!(ready(&world, &key).as_deref(), Some("False Terminating"));

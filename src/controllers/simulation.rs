@@ -1,4 +1,4 @@
-//! A cluster in a test's hand: plans are carried out on a cache at once, pods become ready when the test says so.
+//! A simulated cluster for tests: plans are applied to a cache at once, and pods become ready when the test decides.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub(super) struct World {
     pub now: Timestamp,
     revision: Revision,
     controllers: Vec<Box<dyn Controller>>,
-    /// The events that were recorded, as `reason: message`; those of writes are not.
+    /// The recorded events as `reason: message`, without those of writes.
     pub told: Vec<String>,
-    /// Objects, with their uids, that the server has and the cache does not know yet.
+    /// Objects, with their uids, that the server has but the cache does not know yet.
     pub unseen: Vec<(ObjectKey, String)>,
     /// When the first of them wants to look again, as of the last step.
     due: Option<Timestamp>,
@@ -92,7 +92,7 @@ impl World {
         self.keep_or_remove(key, object.meta().is_deleted(), tree);
     }
 
-    /// Puts an object back, unless it is deleted and nothing holds it.
+    /// Stores an object, unless it is deleted and has no finalizers.
     fn keep_or_remove(&mut self, key: &ObjectKey, deleted: bool, tree: Value) {
         let none = |it: &Value| it["finalizers"].as_array().is_none_or(Vec::is_empty);
         if deleted && none(&tree["metadata"]) && none(&tree["spec"]) {
@@ -134,7 +134,7 @@ impl World {
         self.now
     }
 
-    /// As objects write it: the time in so many seconds.
+    /// The formatted time in this many seconds.
     pub(super) fn time_in(&self, seconds: i64) -> String {
         time(self.now + SignedDuration::from_secs(seconds))
     }
@@ -168,7 +168,7 @@ impl World {
         self.now = Timestamp::from_second(due.as_second() + i64::from(due.subsec_nanosecond() > 0)).unwrap();
     }
 
-    /// Lets every controller work and every pod become ready, until nothing is left to do.
+    /// Runs every controller and makes every pod ready, until no work is left.
     pub(super) fn complete(&mut self, mut check: impl FnMut(&Self)) {
         for _ in 0..200 {
             self.settle(&mut check);
@@ -182,7 +182,7 @@ impl World {
         panic!("there are always pods that are not ready");
     }
 
-    /// Lets every controller work until none has anything left to do; `check` sees the cluster after every write.
+    /// Runs every controller until none has work left; `check` sees the cluster after every write.
     pub(super) fn settle(&mut self, mut check: impl FnMut(&Self)) {
         for _ in 0..1000 {
             if !self.step(&mut check) {

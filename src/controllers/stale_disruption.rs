@@ -1,4 +1,4 @@
-//! Pods that were told that they would go (condition `DisruptionTarget`), and did not: after a while they are told otherwise.
+//! Pods that were marked for disruption (condition `DisruptionTarget`) but not deleted: the mark is removed after a while.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{Object, ObjectKey, resource};
 
-/// Takes back what did not come.
+/// Removes stale marks.
 #[derive(Debug)]
 pub struct StaleDisruptions;
 
@@ -50,7 +50,7 @@ impl Controller for StaleDisruptions {
     }
 }
 
-/// Whether a pod is about to go, but not on its way. What its kubelet says of it holds.
+/// Whether a pod is marked, but not being deleted. Marks of the kubelet are final.
 fn is_told(pod: &Object) -> bool {
     pods::facts(pod).disrupted && pods::is_active(pod)
 }

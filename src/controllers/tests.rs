@@ -63,7 +63,7 @@ fn a_replication_controller_keeps_its_number() {
     world.settle(|_| ());
     assert_eq!(world.list(&resource::POD).len(), 3);
 
-    // Those that are not ready go first.
+    // Pods that are not ready are deleted first.
     world.patch(&rc.key(), &json!({"spec": {"replicas": 1}}));
     world.settle(|_| ());
     let left = world.list(&resource::POD);
@@ -299,7 +299,7 @@ fn pods_leave_the_nodes_that_have_most_of_their_deployment() {
         let metadata = json!({"name": name, "uid": name, "ownerReferences": owner});
         json!({"metadata": metadata, "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": name}}, "template": template("i")}})
     };
-    // Of the old version there is one pod on either node, of the new one there are two on the first.
+    // The old version has one pod on each node, the new one two on the first.
     for (name, set, node) in [("old-x", "old", "x"), ("old-y", "old", "y"), ("new-1", "new", "x"), ("new-2", "new", "x")] {
         world.put(&resource::POD, "default", pod(name, set, node));
     }
@@ -385,7 +385,7 @@ fn a_namespace_is_emptied_before_it_goes() {
     assert_eq!(condition(&world, "NamespaceFinalizersRemaining"), told(true, held));
     world.patch(&ObjectKey::new(&resource::CONFIG_MAP, "n", "held"), &json!({"metadata": {"finalizers": null}}));
     world.settle(|_| ());
-    // It is empty, and somebody holds it all the same.
+    // It is empty, but a finalizer still holds it.
     assert_eq!(condition(&world, "NamespaceContentRemaining"), told(false, "All content successfully removed"));
     assert_eq!(condition(&world, "NamespaceFinalizersRemaining"), told(false, "All content-preserving finalizers finished"));
     assert!(super::plan::tree(&world.list(&resource::NAMESPACE)[0])["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty));
@@ -404,7 +404,7 @@ fn a_deployment_takes_no_more_writes_than_it_must() {
     let seen = status(&world, &resource::DEPLOYMENT, "web");
     assert_eq!((&seen["unavailableReplicas"], &seen["updatedReplicas"]), (&json!(3), &json!(3)));
     assert_eq!(progressing(&world), "ReplicaSetUpdated");
-    // A pod that is replaced is told once: when the new one is there.
+    // A replaced pod is reported once, when the new one exists.
     let pods = world.list(&resource::POD);
     world.complete(|_| ());
     world.remove(&pods[0].key());
@@ -436,7 +436,7 @@ fn a_rollout_that_stands_still_is_told_of() {
     world.pass(61);
     world.settle(|_| ());
     assert_eq!(progressing(&world), "ProgressDeadlineExceeded");
-    // It is never too late.
+    // Progress after the deadline still counts.
     world.complete(|_| ());
     assert_eq!(progressing(&world), "NewReplicaSetAvailable");
     // A paused deployment has no deadline.
@@ -488,7 +488,7 @@ fn recreation_waits_for_the_end_of_all_older_pods() {
     it["spec"]["strategy"] = json!({"type": "Recreate"});
     let key = world.put(&resource::DEPLOYMENT, "default", it).key();
     world.complete(|_| ());
-    // One of them takes its time.
+    // One of them is slow.
     let slow = world.list(&resource::POD).remove(0);
     world.patch(&slow.key(), &json!({"metadata": {"finalizers": ["example.com/slow"]}}));
     world.patch(&key, &json!({"spec": {"template": template("i:2")}}));

@@ -10,7 +10,7 @@ use crate::cache::Cache;
 use crate::client::DeleteOptions;
 use crate::object::{ObjectKey, resource};
 
-/// Deletes the jobs whose time has come.
+/// Deletes jobs whose time to live has passed.
 #[derive(Debug)]
 pub struct TtlAfterFinished;
 
@@ -33,7 +33,7 @@ impl Controller for TtlAfterFinished {
         }
         let left = ttl.saturating_sub(since(ended, now));
         if left.is_zero() {
-            // Only as it was seen: somebody may just have given it more time.
+            // Only this version: its time to live may just have been extended.
             let (uid, revision) = (Some(job.meta().uid.to_string()), Some(job.revision()));
             let options = DeleteOptions { uid, revision, propagation: Some("Foreground"), ..DeleteOptions::default() };
             plan.writes.push(Write::Delete { key: job.key(), options, tell: None });

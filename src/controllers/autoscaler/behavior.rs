@@ -1,4 +1,4 @@
-//! How fast the number of replicas may follow what the metrics ask for: stabilisation windows, rates and limits. Pure.
+//! How fast the number of replicas may follow the metrics: stabilisation windows, rates and limits. Pure.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules, HorizontalPodAutoscalerBehavior};
 
-/// What is remembered of one autoscaler.
+/// The recent history of one autoscaler.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct History {
-    /// What the metrics asked for, and when.
+    /// Recommendations from the metrics, with their times.
     recommendations: VecDeque<(Timestamp, i64)>,
-    /// By how much the number was changed, and when.
+    /// Changes of the number, with their times.
     changes: VecDeque<(Timestamp, i64)>,
 }
 
 /// Longer than any window or period may be.
 const MEMORY: SignedDuration = SignedDuration::from_hours(1);
 
-/// What bounds an autoscaler.
+/// The limits of an autoscaler.
 #[derive(Clone, Debug)]
 pub(super) struct Bounds<'a> {
     pub min: i64,
@@ -28,12 +28,12 @@ pub(super) struct Bounds<'a> {
     pub stabilization: Duration,
 }
 
-/// The number of replicas to go to, with the conditions (type, status, reason, message) that say why it is not another.
+/// The number of replicas to scale to, with the conditions (type, status, reason, message) that explain it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Decision {
     pub replicas: i64,
     pub able: (&'static str, &'static str),
-    /// Whether it was limited, and by what.
+    /// Whether a limit applied, and which.
     pub limited: (bool, &'static str, &'static str),
 }
 
@@ -51,7 +51,7 @@ const DOWN_LIMIT: (bool, &str, &str) =
     (true, "ScaleDownLimit", "the desired replica count is decreasing faster than the maximum scale rate");
 
 impl History {
-    /// The first time an autoscaler is seen, its present size is what was recommended so far.
+    /// When an autoscaler is first seen, its current size counts as the earlier recommendation.
     pub fn begin(&mut self, current: i64, now: Timestamp) {
         if self.recommendations.is_empty() {
             self.recommendations.push_back((now, current));
@@ -62,7 +62,7 @@ impl History {
         self.changes.push_back((now, to - from));
     }
 
-    /// What becomes of a recommendation.
+    /// Turns a recommendation into a decision.
     pub fn decide(&mut self, current: i64, recommended: i64, bounds: &Bounds<'_>, now: Timestamp) -> Decision {
         let old = |it: &(Timestamp, i64)| now.duration_since(it.0) > MEMORY;
         self.recommendations.retain(|it| !old(it));
@@ -95,7 +95,7 @@ impl History {
         let stable = current.max(lowest).min(highest.max(lowest));
         let able = match stable {
             _ if stable == recommended => READY,
-            // What keeps it from where the recommendation wants it.
+            // The stabilisation window that keeps the number from the recommendation.
             _ if recommended >= current => UP_STABILIZED,
             _ => DOWN_STABILIZED,
         };
@@ -153,7 +153,7 @@ fn default_policies(up: bool) -> Vec<HPAScalingPolicy> {
     if up { vec![policy("Pods", 4), policy("Percent", 100)] } else { vec![policy("Percent", 100)] }
 }
 
-/// Without a behaviour of its own, an autoscaler at most doubles at a time (or goes to four).
+/// Without its own behaviour, an autoscaler at most doubles at a time (or goes to four).
 fn by_default(current: i64, desired: i64, bounds: &Bounds<'_>) -> (i64, (bool, &'static str, &'static str)) {
     let limit = (2 * current).max(4);
     let (most, why) = if bounds.max > limit { (limit, UP_LIMIT) } else { (bounds.max, TOO_MANY) };
@@ -174,7 +174,7 @@ mod tests {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
     }
 
-    /// Follows recommendations (each some seconds after the beginning), and gives the sizes it went through.
+    /// Follows recommendations (each some seconds after the beginning), and returns the resulting sizes.
     fn follow(behavior: Value, begin: i64, recommendations: &[(i64, i64)]) -> Vec<(i64, &'static str, &'static str)> {
         let behavior: Option<HorizontalPodAutoscalerBehavior> = serde_json::from_value(behavior).unwrap();
         let bounds = Bounds { min: 1, max: 100, behavior: behavior.as_ref(), stabilization: Duration::from_secs(300) };

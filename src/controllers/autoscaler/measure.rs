@@ -1,4 +1,4 @@
-//! One metric of an autoscaler: which API tells of it, and what it asks for.
+//! One metric of an autoscaler: the API to ask, and the resulting recommendation.
 
 use std::sync::Arc;
 
@@ -17,23 +17,23 @@ use crate::object::selector::LabelSelector;
 use crate::util::quantity::Quantity;
 use crate::util::url::escape;
 
-/// What a metric asks for.
+/// The recommendation from a metric.
 #[derive(Debug)]
 pub(super) struct Measured {
     pub replicas: i64,
-    /// As conditions and events name it.
+    /// The name in conditions and events.
     pub name: String,
     /// Its part of `status.currentMetrics`.
     pub status: Value,
 }
 
-/// Why a metric cannot tell.
+/// Why a metric gives no recommendation.
 #[derive(Debug)]
 pub(super) struct Failure {
-    /// Of the event and the condition.
+    /// The reason in the event and the condition.
     pub reason: &'static str,
     pub message: String,
-    /// Which value could not be had.
+    /// The value that is not available.
     what: String,
 }
 
@@ -58,7 +58,7 @@ impl Pods {
         Self { namespace: namespace.to_owned(), selector: selector.to_string(), objects }
     }
 
-    /// The pods with what they ask for of a resource, in all containers or in one.
+    /// The pods with their requests for a resource, in all containers or in one.
     fn asking(&self, resource: &str, container: Option<&str>) -> Vec<Pod> {
         self.objects.iter().filter_map(|it| it.typed().ok()).map(|it| pod(it, resource, container)).collect()
     }
@@ -251,7 +251,7 @@ impl Ask<'_> {
         Some(Ok(Measured { replicas: proposal.replicas, name: format!("external metric {name}"), status }))
     }
 
-    /// Of a metric with one value for all pods; also its `current`.
+    /// The proposal and the `current` value for a metric with one value for all pods.
     fn one_value(&self, value: i64, target: &MetricTarget) -> (Proposal, Value) {
         match &target.average_value {
             Some(share) => {

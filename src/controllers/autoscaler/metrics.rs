@@ -1,4 +1,4 @@
-//! What the metrics APIs say: asked for by whoever plans, fetched at the rim, and read from here in the next plan.
+//! Values from the metrics APIs: requested by plans, fetched in the background, and read by later plans.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,17 +29,17 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Answer {
     content: Option<Result<Arc<Value>, String>>,
-    /// Rounds since somebody wanted to know.
+    /// Rounds since the last request.
     idle: u32,
 }
 
-/// What nobody asked for in so many rounds is fetched no more.
+/// A value that was not requested for this many rounds is no longer fetched.
 const FORGET: u32 = 4;
-/// Answers waited for at a time.
+/// Concurrent fetches.
 const FETCHES: usize = 16;
 
 impl Metrics {
-    /// The newest answer of a path, or why there is none; `None` until it has been fetched.
+    /// The newest response for a path, or its error; `None` until it has been fetched.
     pub(super) fn ask(&self, path: &str) -> Option<Result<Arc<Value>, String>> {
         let mut answers = self.0.answers.lock();
         let answer = answers.entry(path.to_owned()).or_default();
@@ -57,10 +57,10 @@ impl Metrics {
         }
     }
 
-    /// Fetches what is asked for, every `period` and when something is new, until the shutdown.
+    /// Fetches the requested values, every `period` and on new requests, until the shutdown.
     ///
     /// # Errors
-    /// None; it has the form of a component's task.
+    /// None; the signature is that of a component's task.
     pub async fn follow(self, client: Client, period: Duration, shutdown: Shutdown) -> anyhow::Result<()> {
         let fetch = async {
             loop {
@@ -86,7 +86,7 @@ impl Metrics {
         self.set(&path, answer);
     }
 
-    /// What to fetch now: everything in a round, else what there is no answer of.
+    /// The paths to fetch now: all in a round, otherwise those without a response.
     fn due(&self, round: bool) -> Vec<String> {
         let mut answers = self.0.answers.lock();
         if round {
@@ -99,7 +99,7 @@ impl Metrics {
 
 const NOT_SERVED: &str = "the server could not find the requested resource";
 
-/// What pods of a list of `metrics.k8s.io` use of a resource, in all containers or in one.
+/// The usage of a resource by the pods in a list of `metrics.k8s.io`, in all containers or in one.
 pub(super) fn of_resource(list: &Value, resource: &str, container: Option<&str>) -> Samples {
     let sample = |pod: &Value| {
         let containers = pod["containers"].as_array()?;
@@ -122,7 +122,7 @@ pub(super) fn of_objects(list: &Value) -> Samples {
     list["items"].as_array().into_iter().flatten().filter_map(sample).collect()
 }
 
-/// The sum of the values of a list of `external.metrics.k8s.io`; `None` if there are none.
+/// The sum of the values in a list of `external.metrics.k8s.io`; `None` if there are none.
 pub(super) fn external(list: &Value) -> Option<i64> {
     let values: Vec<i64> =
         list["items"].as_array()?.iter().filter_map(|it| Some(Quantity::from_json(&it["value"]).ok()?.millis())).collect();

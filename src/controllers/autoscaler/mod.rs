@@ -1,4 +1,4 @@
-//! Horizontal pod autoscalers: the scale of a target follows what metrics say of its pods.
+//! Horizontal pod autoscalers, which scale a target by metrics of its pods.
 
 mod behavior;
 mod measure;
@@ -37,7 +37,7 @@ pub struct AutoscalerController {
     memory: Mutex<HashMap<ObjectKey, Memory>>,
 }
 
-/// What the command line says of autoscalers.
+/// The autoscaler flags.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// `--horizontal-pod-autoscaler-sync-period`.
@@ -53,13 +53,13 @@ impl Default for Config {
     }
 }
 
-/// What is remembered of an autoscaler between its plans.
+/// The state of an autoscaler between its plans.
 #[derive(Clone, Debug, Default)]
 struct Memory {
     history: History,
-    /// The last time it was looked at, and what it asked for then.
+    /// The time and the recommendation of the last evaluation.
     seen: Option<(Timestamp, String)>,
-    /// What has been decided, and is told of when it is so.
+    /// A decided rescaling, to be reported once done.
     rescale: Option<Rescale>,
 }
 
@@ -74,7 +74,7 @@ struct Rescale {
     conditions: Conditions,
 }
 
-/// What has a scale, and pods.
+/// The kinds that have a scale and pods.
 const SCALED: [ResourceRef; 4] =
     [&resource::DEPLOYMENT, &resource::REPLICA_SET, &resource::REPLICATION_CONTROLLER, &resource::STATEFUL_SET];
 
@@ -142,7 +142,7 @@ impl Controller for AutoscalerController {
     }
 }
 
-/// One look at one autoscaler.
+/// One evaluation of one autoscaler.
 struct Round<'a> {
     controller: &'a AutoscalerController,
     cache: &'a Cache,
@@ -152,18 +152,18 @@ struct Round<'a> {
     plan: Plan,
 }
 
-/// What a look comes to.
+/// The outcome of an evaluation.
 enum Outcome {
-    /// Not all was at hand: nothing was decided.
+    /// Values are missing: nothing was decided.
     Unknown,
     Done,
     Rescales(Rescale),
 }
 
-/// What the metrics together ask for.
+/// The recommendation from all metrics together.
 struct Proposal {
     replicas: i64,
-    /// The metric that asks for most.
+    /// The metric with the highest recommendation.
     metric: String,
     statuses: Vec<Value>,
 }
@@ -267,7 +267,7 @@ impl Round<'_> {
         })
     }
 
-    /// Asks every metric. `None`: not all are known yet; if they cannot tell how many there should be, what each of them says all the same.
+    /// Evaluates every metric. `None`: not all are known yet; `Err`: they give no recommendation, but their statuses.
     fn propose(&mut self, scale: &Scale, conditions: &mut Conditions) -> Option<Result<Proposal, Vec<Value>>> {
         if scale.selector.is_empty() {
             let message = "the HPA target's scale is missing a selector";
@@ -300,7 +300,7 @@ impl Round<'_> {
                     }
                 }
                 Err(failure) => {
-                    // As Kubernetes has it: each metric has its place.
+                    // As in Kubernetes, each metric has its place.
                     statuses.push(json!({ "type": "" }));
                     self.plan.note(self.autoscaler, EventType::Warning, failure.reason, failure.message.clone());
                     first_error.get_or_insert(failure);
@@ -308,7 +308,7 @@ impl Round<'_> {
             }
         }
         match (most, first_error) {
-            // If some metrics cannot be had, the others may ask for more, but not for less.
+            // If some metrics are not available, the others may scale up, but not down.
             (Some((replicas, metric)), error) if error.is_none() || replicas >= scale.spec => {
                 let message = format!("the HPA was able to successfully calculate a replica count from {metric}");
                 conditions.renew("ScalingActive", "True", "ValidMetricFound", &message, self.now);
@@ -326,7 +326,7 @@ impl Round<'_> {
         }
     }
 
-    /// It cannot be said which pods count. There are no statuses of metrics then.
+    /// The pods cannot be determined, so there are no statuses of metrics.
     fn unselected(&mut self, reason: &'static str, message: &str) -> Vec<Value> {
         for reason in [reason, "FailedComputeMetricsReplicas"] {
             self.plan.note(self.autoscaler, EventType::Warning, reason, message);
@@ -334,7 +334,7 @@ impl Round<'_> {
         Vec::new()
     }
 
-    /// The names of the autoscalers whose targets select any of these pods, if there are any.
+    /// The names of the autoscalers whose targets select any of these pods, if there are several.
     fn rivals(&self, pods: &Pods) -> Vec<String> {
         let namespace = self.autoscaler.namespace();
         let all = self.cache.list(&resource::HORIZONTAL_POD_AUTOSCALER, &Query::namespace(namespace)).objects;
@@ -355,7 +355,7 @@ impl Round<'_> {
         all.into_iter().filter(is_rival).map(|it| it.name().to_owned()).collect()
     }
 
-    /// Events tell of what is new only: what is wrong is so in every round.
+    /// Events report only changes: a fault persists in every round.
     fn finish(&mut self, before: &Value, mut status: Value, conditions: Conditions) {
         status["conditions"] = conditions.into_json();
         let (writes, key) = (self.plan.writes.len(), self.autoscaler.key());
@@ -366,7 +366,7 @@ impl Round<'_> {
     }
 }
 
-/// The new scale, in place of the one that was seen.
+/// Replaces the scale, unless it has changed.
 fn rescaling(scale: &Scale, desired: i64) -> Write {
     let metadata = json!({ "resourceVersion": scale.target.revision().to_string() });
     let patch = Patch::Merge(json!({ "metadata": metadata, "spec": { "replicas": desired } }));

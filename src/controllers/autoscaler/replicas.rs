@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// What the calculations are told by the command line.
+/// The flags for the calculations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
-    /// `--horizontal-pod-autoscaler-tolerance`: ratios so near to 1 change nothing.
+    /// `--horizontal-pod-autoscaler-tolerance`: ratios this close to 1 change nothing.
     pub tolerance: f64,
     /// `--horizontal-pod-autoscaler-cpu-initialization-period`.
     pub cpu_initialization: Duration,
@@ -27,17 +27,17 @@ impl Default for Settings {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Pod {
     pub name: String,
-    /// Being deleted, or failed: it counts for nothing.
+    /// Being deleted, or failed: it is not counted.
     pub leaving: bool,
     pub pending: bool,
     pub started: Option<Timestamp>,
     /// Whether it is ready, and since when it is or is not.
     pub ready: Option<(bool, Timestamp)>,
-    /// What it asks for of the resource, in thousandths; an error if a container says nothing of it.
+    /// Its request for the resource, in thousandths; an error if a container has none.
     pub request: Result<i64, String>,
 }
 
-/// What was measured of a pod: a value in thousandths, when, and over which time.
+/// A measurement of a pod: a value in thousandths, its time, and its window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {
     pub value: i64,
@@ -47,16 +47,16 @@ pub(super) struct Sample {
 
 pub(super) type Samples = BTreeMap<String, Sample>;
 
-/// What pods are to use on average.
+/// The target for the average pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Percent of what they ask for.
+    /// Percent of the request.
     Utilization(i64),
     /// Thousandths.
     Average(i64),
 }
 
-/// What a metric asks for, and what it is now.
+/// The recommendation from a metric, and its current value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Proposal {
     pub replicas: i64,
@@ -66,7 +66,7 @@ pub(super) struct Proposal {
     pub value: i64,
 }
 
-/// By measurements of each pod. `cpu`: what is measured is high while a pod starts.
+/// From measurements of each pod. `cpu`: the measured value is high while a pod starts.
 pub(super) fn by_pods(
     current: i64,
     pods: &[Pod],
@@ -108,7 +108,7 @@ pub(super) fn by_pods(
         }
         return Ok(Proposal { replicas: ceiling(measured.ratio * ready as f64), ..measured.proposal });
     }
-    // Nothing is known of them: they are taken for what argues against the change.
+    // Pods without a measurement are assumed to have the value that argues against the change.
     for pod in missing {
         let assumed = match target {
             _ if measured.ratio > 1.0 => 0,
@@ -132,7 +132,7 @@ pub(super) fn by_pods(
     Ok(Proposal { replicas, ..measured.proposal })
 }
 
-/// Whether what was measured of a pod is due to its start.
+/// Whether a pod's measurement may be distorted by its start.
 fn is_starting(pod: &Pod, sample: &Sample, settings: &Settings, now: Timestamp) -> bool {
     let (Some((ready, since)), Some(started)) = (pod.ready, pod.started) else { return true };
     let span = |it: Duration| SignedDuration::try_from(it).unwrap_or(SignedDuration::MAX);
@@ -170,7 +170,7 @@ impl Measured {
     }
 }
 
-/// By one value for all: of an object, or the sum of an external metric. `ready` is how many pods are ready.
+/// From one value for all pods: of an object, or the sum of an external metric. `ready` is the number of ready pods.
 pub(super) fn by_value(current: i64, ready: i64, value: i64, target: i64, settings: &Settings) -> Proposal {
     let ratio = value as f64 / target as f64;
     let replicas = match current {
@@ -181,7 +181,7 @@ pub(super) fn by_value(current: i64, ready: i64, value: i64, target: i64, settin
     Proposal { replicas, utilization: None, value }
 }
 
-/// By one value that is divided among the pods there are.
+/// From one value that is divided among all pods.
 pub(super) fn by_share(current: i64, value: i64, target: i64, settings: &Settings) -> Proposal {
     let ratio = value as f64 / (target as f64 * current as f64);
     let replicas = if is_near(ratio, settings) { current } else { ceiling(value as f64 / target as f64) };
@@ -207,7 +207,7 @@ mod tests {
         NOW.parse::<Timestamp>().unwrap() - SignedDuration::from_secs(seconds)
     }
 
-    /// Pods that have long been ready, by what was measured of each; `None` if nothing was.
+    /// Pods that have long been ready, with their measurements; `None` for none.
     fn pods(values: &[Option<i64>]) -> (Vec<Pod>, Samples) {
         let pod = |at: usize| Pod {
             name: format!("p{at}"),
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(with(&|it| (it.started, it.ready) = (Some(ago(60)), Some((false, ago(60))))), Ok(4));
         assert_eq!(with(&|it| (it.started, it.ready) = (Some(ago(60)), Some((true, ago(20))))), Ok(4));
         assert_eq!(with(&|it| (it.started, it.ready) = (Some(ago(60)), Some((true, ago(50))))), Ok(6));
-        // Not ready since it began, and not ready after having been.
+        // Never ready since the start; and not ready any more.
         assert_eq!(with(&|it| (it.started, it.ready) = (Some(ago(3000)), Some((false, ago(3000))))), Ok(4));
         assert_eq!(with(&|it| (it.started, it.ready) = (Some(ago(3000)), Some((false, ago(100))))), Ok(6));
         assert_eq!(with(&|it| it.ready = None), Ok(4));

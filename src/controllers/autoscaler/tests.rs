@@ -74,7 +74,7 @@ fn the_scale_follows_what_pods_use() {
     assert_eq!(condition(&status, "ScalingActive").1, "ValidMetricFound");
     assert_eq!(condition(&status, "ScalingLimited").1, "DesiredWithinRange");
     assert!(status["lastScaleTime"].is_string());
-    // It goes down only when it has been low for five minutes.
+    // It scales down only after five minutes of low usage.
     round(&mut world, &metrics, Ok(usage(3, "5m")));
     assert_eq!((seen(&world).0, condition(&seen(&world).1, "AbleToScale").1), (6, "ScaleDownStabilized".to_owned()));
     for _ in 0..21 {

@@ -18,15 +18,15 @@ use crate::util::cron::Schedule;
 
 /// The time of the schedule for which a job was made.
 const SCHEDULED: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
-/// So many times missed are worth a warning.
+/// This many missed times cause a warning.
 const MANY: i64 = 100;
-/// Behind the time of the schedule, so that it has surely come.
+/// Slightly after the scheduled time, so that it has surely passed.
 const LATER: Duration = Duration::from_millis(100);
 
 /// Keeps the jobs of CronJobs.
 #[derive(Debug)]
 pub struct CronJobController {
-    /// In which schedules without a zone of their own are meant.
+    /// The time zone of schedules without their own.
     pub zone: TimeZone,
 }
 
@@ -62,7 +62,7 @@ impl Controller for CronJobController {
     }
 }
 
-/// What is deleted to make room for the next is not active any more.
+/// A job that is deleted to make room for the next is no longer active.
 fn strike(active: &mut Value, plan: &Plan) {
     let goes =
         |uid: &Value| plan.writes.iter().any(|it| matches!(it, Write::Delete { options, .. } if uid.as_str() == options.uid.as_deref()));
@@ -112,10 +112,10 @@ struct CronJob<'a> {
     now: Timestamp,
 }
 
-/// What is found of a schedule's times up to now.
+/// The due times of a schedule.
 #[derive(Debug, PartialEq, Eq)]
 struct Due {
-    /// The latest.
+    /// The latest one.
     at: Timestamp,
     /// About how many there were.
     missed: i64,
@@ -140,7 +140,7 @@ fn due(schedule: &Schedule, zone: &TimeZone, since: Timestamp, now: Timestamp) -
     while let Some(next) = schedule.next(at, zone).filter(|it| *it <= now) {
         at = next;
     }
-    // By a pause, times follow from the first.
+    // With `@every`, times follow from the first.
     if let Schedule::Every(_) = schedule {
         at = i32::try_from(missed - 1).ok().and_then(|it| first.checked_add(pause.checked_mul(it)?).ok()).unwrap_or(at);
     }
@@ -170,7 +170,7 @@ impl CronJob<'_> {
         self.written["status"]["active"].as_array().into_iter().flatten()
     }
 
-    /// The status as the jobs there are make it, and what is to be told of them.
+    /// The status from the existing jobs, and events about them.
     fn status(&self, plan: &mut Plan) -> Value {
         let mut active: Vec<Value> = Vec::new();
         for job in self.active() {

@@ -19,7 +19,7 @@ fn world() -> World {
 fn cron_job(spec: Value) -> Value {
     let template =
         json!({"metadata": {"labels": {"app": "c"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
-    // The API server gives jobs a selector of their own; here they all share one.
+    // The API server gives each job its own selector; here they share one.
     let job = json!({"spec": {"manualSelector": true, "selector": {"matchLabels": {"app": "c"}}, "template": template}});
     let mut it = json!({"metadata": {"name": "tick"}, "spec": {"schedule": "*/10 * * * *", "jobTemplate": job}});
     for (key, value) in spec.as_object().unwrap() {
@@ -36,7 +36,7 @@ fn jobs(world: &World) -> Vec<String> {
     world.list(&resource::JOB).iter().map(|it| it.name().to_owned()).collect()
 }
 
-/// The name of the job for so many minutes after midnight.
+/// The name of the job this many minutes after midnight.
 fn at(minutes: i64) -> String {
     let midnight: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
     format!("tick-{}", midnight.as_second() / 60 + minutes)
@@ -76,7 +76,7 @@ fn a_job_at_every_time() {
         finish(&mut world, "Succeeded");
     }
     assert_eq!(jobs(&world), [at(50), at(60), at(70)], "three are kept");
-    // Of those missed only the last is made up for.
+    // Of the missed times, only the last is caught up.
     world.patch(&key(), &json!({"spec": {"suspend": true}}));
     world.pass(6000);
     world.settle(|_| ());
@@ -99,7 +99,7 @@ fn concurrency_is_as_the_policy_says() {
         assert_eq!(jobs(&world), expected, "{policy}");
         assert!(!world.told.iter().any(|it| it.starts_with("MissingJob")), "what was replaced is not missed: {:?}", world.told);
         if policy == "Forbid" {
-            // When the one that was in the way has ended, the last one missed has its turn.
+            // Once the active job has ended, the last missed time has its turn.
             finish(&mut world, "Failed");
             world.pass(3600);
             world.settle(|_| ());

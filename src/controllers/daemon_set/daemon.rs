@@ -1,4 +1,4 @@
-//! The pods of a DaemonSet: each names its node by its affinity, and tolerates what befalls nodes.
+//! The pods of a DaemonSet: each names its node by its affinity, and tolerates the usual node taints.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::controllers::pods;
 use crate::object::Object;
 use crate::object::constraints::Constraints;
 
-/// Taints that keep other pods away from a node in trouble.
+/// Taints that keep other pods off a node in trouble.
 const TOLERATED: [(&str, &str); 6] = [
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),

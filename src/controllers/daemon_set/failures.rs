@@ -1,5 +1,4 @@
-//! How long a pod that has failed stays on its node, so that one that always fails does not come and go all the time: the more of them failed there
-//! before, the longer.
+//! How long a failed pod stays on its node, so that a pod that always fails is not recreated all the time: longer with each failure.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::controllers::plan::since;
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(15);
 
-/// Of one version of a set, by node.
+/// The failures of one version of a set, by node.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failures {
     version: (String, i64),
@@ -35,7 +34,7 @@ impl Failures {
         before.filter(|it| it.version == version).unwrap_or_else(|| Self { version, nodes: HashMap::new() })
     }
 
-    /// How long the failed pods of a node (by their uids) still stay; nothing if they are to go now. Who is told so once is told so again.
+    /// How long the failed pods of a node (by their uids) still stay; zero if they are due, also in repeated calls for the same pod.
     pub fn left(&mut self, node: &str, pods: &[&str], now: Timestamp) -> Duration {
         let Some(first) = pods.first() else { return Duration::ZERO };
         let last = self.nodes.get(node).filter(|it| since(it.at, now) <= 2 * LONGEST);

@@ -1,6 +1,7 @@
-//! What is known of a set's places, kept from one plan to the next: a plan looks only at the nodes where something changed, so that a pod
-//! that becomes ready on one node of ten thousand costs one look. It holds names and numbers, no objects; the cache's own history says what
-//! changed, and where that does not reach back far enough, all is looked at again. A plan with an old ledger is the plan with a new one, given the same failures.
+//! The places of a set, kept from one plan to the next: a plan examines only nodes with changes, so that a pod that becomes ready on one of
+//! ten thousand nodes costs one look. The ledger holds names and numbers, no objects. The cache's history provides the changes; where it
+//! does not reach back far enough, every node is examined again. Given the same failures, a plan with an old ledger equals the plan with a
+//! new one.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use super::{HASH, Set, daemon};
 use crate::cache::{Cache, Event, Expired, Query, Watch};
 use crate::object::{Object, resource};
 
-/// What all verdicts depend on. If it changes, each has to be made again.
+/// The inputs of all verdicts. If they change, each verdict must be renewed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Basis {
     pub uid: String,
@@ -31,17 +32,17 @@ pub(super) struct Ledger {
     /// The pods that count, by name, and by the node they are on or for.
     members: HashMap<Box<str>, Member>,
     on_node: HashMap<Box<str>, BTreeSet<Box<str>>>,
-    /// Pods of the set that its selector does not match any more, and pods it matches that nobody manages.
+    /// Pods of the set that its selector no longer matches, and matching pods without a controller.
     pub strayed: BTreeSet<Box<str>>,
     pub orphans: BTreeSet<Box<str>>,
-    /// How many pods there are of each template.
+    /// The number of pods of each template.
     hashes: HashMap<Box<str>, usize>,
     verdicts: HashMap<Box<str>, Verdict>,
     pub counts: Counts,
     /// Places where a pod is missing, and where one is too many.
     pub missing: BTreeSet<Box<str>>,
     pub surplus: BTreeSet<Box<str>>,
-    /// Wanted places with a pod of an older template only: those where it is of no use, and those where it is available.
+    /// Wanted places with only a pod of an older template: those where it does not work, and those where it is available.
     pub useless: BTreeSet<Box<str>>,
     pub candidates: BTreeSet<Box<str>>,
     due: BTreeMap<Timestamp, HashSet<Box<str>>>,
@@ -73,16 +74,16 @@ pub(super) struct Counts {
 /// How a pod stands to a set.
 enum Bond {
     None,
-    /// It counts.
+    /// A pod of the set.
     Member,
-    /// It counts, and is to be adopted.
+    /// A pod of the set that is to be adopted.
     Orphan,
-    /// It is to be let go.
+    /// A pod that is to be released.
     Strayed,
 }
 
 impl Ledger {
-    /// Knows nothing yet.
+    /// An empty ledger.
     pub(super) fn new(cache: &Cache, set: &Set<'_>) -> Self {
         let all = "a watch of all there is needs no history";
         Self {
@@ -134,7 +135,7 @@ impl Ledger {
         self.hashes.contains_key(hash)
     }
 
-    /// What was found at a place.
+    /// The verdict on a place.
     pub(super) fn at(&self, place: &str) -> Option<&Verdict> {
         self.verdicts.get(place)
     }

@@ -1,4 +1,4 @@
-//! DaemonSets: one pod on every node that suits it, replaced as the update strategy says.
+//! DaemonSets: one pod on every suitable node, replaced according to the update strategy.
 
 mod daemon;
 mod failures;
@@ -51,7 +51,7 @@ impl Controller for DaemonSetController {
             Source::own(&resource::DAEMON_SET),
             Source::leading_to(&resource::POD, |cache, pod| owners::concerned(cache, pod, &resource::DAEMON_SET)),
             Source::leading_to(&resource::CONTROLLER_REVISION, |cache, it| owners::concerned(cache, it, &resource::DAEMON_SET)),
-            // Nodes give signs of life all the time; only what decides about pods matters.
+            // Nodes send heartbeats all the time; only changes that matter for pods count.
             Source::leading_to(&resource::NODE, of_node).when(|node| {
                 let mut hash = DefaultHasher::new();
                 node.part::<NodeFacts>().hash(&mut hash);
@@ -98,7 +98,7 @@ impl Controller for DaemonSetController {
 
 #[cfg(test)]
 impl DaemonSetController {
-    /// One that knows what failed, and nothing else.
+    /// An empty memory with the same failures.
     fn forgetful(&self) -> Self {
         Self { failures: self.failures.clone(), ..Self::default() }
     }
@@ -136,7 +136,7 @@ impl<'a> Set<'a> {
         }
     }
 
-    /// Lets go what the selector no longer matches, and adopts what nobody manages.
+    /// Releases pods that the selector no longer matches, and adopts matching ones without a controller.
     fn claim(&self, cache: &Cache, ledger: &Ledger, plan: &mut Plan) {
         let pod = |name: &str| cache.get(&resource::POD, self.object.namespace(), name);
         plan.writes.extend(ledger.strayed.iter().filter_map(|it| pod(it)).map(|it| owners::release(&it, self.object)));
@@ -162,7 +162,7 @@ impl<'a> Set<'a> {
         !ledger.missing.is_empty() || !ledger.surplus.is_empty()
     }
 
-    /// A pod that has ended is deleted: it is made again when it is gone.
+    /// A pod that has ended is deleted, and recreated once it is gone.
     fn tell_end(&self, pod: &Object, node: &str, plan: &mut Plan) {
         let (namespace, name) = (pod.namespace(), pod.name());
         if pod.field("status.phase") == Some("Failed") {

@@ -1,4 +1,4 @@
-//! What a set makes of one node: a pure judgement of the node and the set's pods there.
+//! The verdict on one node: a pure judgement of the node and the set's pods there.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +24,10 @@ pub(super) enum Stage {
     Both,
 }
 
-/// What there is to count and to do at one node.
+/// The counts and actions for one node.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
-    /// A pod is to be there.
+    /// The node should have a pod.
     pub wanted: bool,
     /// A pod is there, and of that: it is ready, it is available, it is of the newest template.
     pub present: bool,
@@ -36,7 +36,7 @@ pub(super) struct Verdict {
     pub updated: bool,
     /// A pod is to be made.
     pub missing: bool,
-    /// Pods to be deleted, by name; those that are to be made again because they have ended apart.
+    /// Pods to delete, by name; `ended` are those to be recreated because they have ended.
     pub surplus: Vec<Box<str>>,
     pub ended: Vec<Box<str>>,
     pub stage: Stage,
@@ -45,13 +45,13 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    /// `node` is `None` for pods of a node that is not there. `pods`: the oldest first. `stay`: how long those that have failed
-    /// (by their uids) still do.
+    /// `node` is `None` for pods of a node that does not exist. `pods`: oldest first. `stay`: how long the failed ones (by their uids)
+    /// still stay.
     pub(super) fn of(set: &Set<'_>, node: Option<&NodeFacts>, pods: &[Arc<Object>], stay: impl FnOnce(&[&str]) -> Duration) -> Self {
         let mut verdict = Self::default();
         let living = || pods.iter().filter(|it| !it.meta().is_deleted());
         let Some(node) = node else {
-            // An adopted pod may name no node at all: it is none of ours yet.
+            // An adopted pod may have no node at all: it does not count yet.
             let waits_for_it = |it: &&Arc<Object>| pods::node(it).is_none() && pods::facts(it).pinned_to.is_some();
             verdict.surplus = living().filter(waits_for_it).map(|it| it.name().into()).collect();
             return verdict;
@@ -95,8 +95,8 @@ impl Verdict {
         self.ended.extend(succeeded.iter().map(|it| it.name().into()));
     }
 
-    /// Of several pods that run on one node, those that are superfluous: all but the oldest of either template, and the old one once it
-    /// is of no use, or the new one is.
+    /// Superfluous pods among several that run on one node: all but the oldest of either template, and the old one if it does not work, or
+    /// once the new one does.
     fn superseded(&mut self, set: &Set<'_>, running: &[&Arc<Object>]) -> Vec<Box<str>> {
         let (new, old): (Vec<&Object>, Vec<&Object>) = running.iter().map(|it| &***it).partition(|it| set.is_updated(it));
         let mut superseded: Vec<_> = new.iter().skip(1).chain(old.iter().skip(1)).map(|it| it.name().into()).collect();
@@ -122,8 +122,7 @@ impl Verdict {
     }
 }
 
-/// Whether a pod is to be on the node, and whether one that is there may stay: taints that came later drive away only those that must not
-/// even run.
+/// Whether a pod should be placed on the node, and whether an existing one may stay: only NoExecute taints evict existing pods.
 fn judge(constraints: &Constraints, node: &NodeFacts) -> (bool, bool) {
     if constraints.suits(node).is_err() {
         return (false, false);

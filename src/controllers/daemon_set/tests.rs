@@ -81,11 +81,11 @@ fn every_node_that_suits_has_one() {
         world.patch(&ObjectKey::new(&resource::NODE, "", node), &json!({"spec": {"taints": [{"key": key, "effect": effect}]}}));
         world.complete(|_| ());
     };
-    // A cordon and a silent kubelet are nothing to daemons.
+    // A cordon or a silent kubelet does not affect daemons.
     taint(&mut world, "n0", "node.kubernetes.io/unschedulable", "NoSchedule");
     taint(&mut world, "n1", "node.kubernetes.io/unreachable", "NoExecute");
     assert_eq!(places(&world), ["n0", "n1", "n2"]);
-    // A taint keeps new ones away, or drives out what is there.
+    // A taint keeps new pods away, or evicts existing ones.
     taint(&mut world, "n0", "mine", "NoSchedule");
     taint(&mut world, "n1", "mine", "NoExecute");
     assert_eq!(places(&world), ["n0", "n2"]);
@@ -94,7 +94,7 @@ fn every_node_that_suits_has_one() {
     world.patch(&key(), &json!({"spec": {"template": {"spec": {"nodeSelector": {"kubernetes.io/hostname": "n2"}}}}}));
     world.complete(|_| ());
     assert_eq!(places(&world), ["n2"]);
-    // A pod for a node that went before it was placed.
+    // A pod for a node that was deleted before the pod was placed.
     world.remove(&ObjectKey::new(&resource::NODE, "", "n2"));
     world.settle(|_| ());
     assert_eq!(places(&world), Vec::<String>::new());
@@ -168,7 +168,7 @@ fn of_pods_without_a_node_those_go_whose_node_is_gone() {
     assert_eq!(left.len(), 2, "beside the one of the node");
 }
 
-/// Makes the plan of `controller` for the set, and what it comes to.
+/// The plan of `controller` for the set, as text.
 fn planned(controller: &DaemonSetController, world: &World) -> String {
     format!("{:?}", controller.plan(&world.cache, &key(), world.now))
 }
@@ -194,7 +194,7 @@ fn a_change_costs_by_what_changed() {
     assert_eq!(looks(&controller), 303);
     planned(&controller, &world);
     assert_eq!(looks(&controller), 303);
-    // What it says of itself changes nothing for its nodes.
+    // The set's status changes nothing for its nodes.
     world.settle(|_| ());
     planned(&controller, &world);
     assert_eq!(looks(&controller), 305, "two pods were made");
@@ -280,7 +280,7 @@ fn take(world: &mut World, turn: Turn) {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Who remembers what was there plans as who sees it for the first time, as long as both know what failed.
+    /// A plan from memory equals a plan without, given the same failures.
     #[test]
     fn memory_changes_no_plan(surge in any::<bool>(), turns in proptest::collection::vec(turn(), 1..60)) {
         let mut world = world(3);

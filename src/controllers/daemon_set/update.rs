@@ -1,5 +1,5 @@
-//! Replacing the pods of a DaemonSet from an older template: by deleting the old one first, so many at a time (`maxUnavailable`), or by
-//! having the new one beside it until it is available (`maxSurge`).
+//! Replaces the pods of a DaemonSet from an older template: by deleting old ones first, a limited number at a time (`maxUnavailable`), or
+//! by adding the new one beside the old until it is available (`maxSurge`).
 
 use super::{BURST, Set};
 use crate::cache::Cache;
@@ -15,7 +15,7 @@ impl Set<'_> {
         portion_of(value, ledger.counts.desired, Round::Up).unwrap_or_default()
     }
 
-    /// The next step of a rolling update. Every node has what it should have, but maybe of an older template.
+    /// The next step of a rolling update. Every node has its pod, possibly from an older template.
     pub(super) fn update(&self, cache: &Cache, ledger: &Ledger, plan: &mut Plan) {
         let (limit, busy) = if self.surges {
             (self.rolling("maxSurge", ledger), ledger.counts.doubled)

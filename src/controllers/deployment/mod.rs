@@ -1,4 +1,4 @@
-//! Deployments: a ReplicaSet for each version of the template, scaled against each other as the strategy says.
+//! Deployments: a ReplicaSet per version of the template, scaled against each other according to the strategy.
 
 mod rollout;
 mod status;
@@ -77,7 +77,7 @@ struct Rollout<'a> {
     template: u64,
     /// The version made from that template; the oldest if there are several.
     new: Option<Version>,
-    /// The others, oldest first.
+    /// The other versions, oldest first.
     old: Vec<Version>,
 }
 
@@ -99,7 +99,7 @@ impl<'a> Rollout<'a> {
         self.spec()["paused"] == true
     }
 
-    /// The next step: what is scaled, made and forgotten, and the status.
+    /// The next step: scaling, creation and cleanup of versions, and the status.
     fn advance(&mut self, cache: &Cache, now: Timestamp, plan: &mut Plan) {
         let mut report = Report::begin(self, now);
         if !self.object.meta().is_deleted() {
@@ -153,7 +153,7 @@ impl<'a> Rollout<'a> {
         self.old.iter().map(|it| it.revision).max().unwrap_or_default().saturating_add(1)
     }
 
-    /// Writes what the step has decided, and the newest revision.
+    /// Plans the writes of the step, and the newest revision.
     fn write(&mut self, plan: &mut Plan) {
         let next = self.next_revision();
         for version in self.new.iter().chain(&self.old).filter(|it| it.replicas != it.was) {
@@ -171,12 +171,12 @@ impl<'a> Rollout<'a> {
                 new.write_newest(self.limits, annotations, min_ready, plan);
                 new.revision
             }
-            // Nothing was made: paused, waiting for old pods, or told of another name only now.
+            // Either a new version is being created, or none is: paused, waiting for old pods, or the name was taken.
             None if plan.creates(&resource::REPLICA_SET) => next,
             None => return,
         };
         let annotation = json!({ "metadata": { "annotations": { REVISION: revision.to_string() } } });
-        // By way of the status: a change of annotations counts as one of what is asked for, and this is none.
+        // As part of the status: a change of annotations would count as a change of the specification.
         plan.merge_part(self.object.key(), "status", &self.written, annotation);
     }
 

@@ -6,7 +6,7 @@ use super::version::Version;
 use crate::controllers::plan::portion_of;
 use crate::util::portion::Round;
 
-/// The numbers a rollout goes by.
+/// The limits of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub desired: i64,
@@ -30,7 +30,7 @@ impl Limits {
             portion_of(value, desired, round).unwrap_or_default()
         };
         let (max_surge, max_unavailable) = (part("maxSurge", Round::Up), part("maxUnavailable", Round::Down));
-        // Both may round to nothing, and then nothing could ever move.
+        // If both round to zero, no progress would be possible.
         let max_unavailable = if max_surge == 0 && max_unavailable == 0 { 1 } else { max_unavailable };
         Self { desired, max_surge, max_unavailable: max_unavailable.min(desired), recreate: false }
     }
@@ -45,7 +45,7 @@ impl Limits {
         self.desired - self.max_unavailable
     }
 
-    /// What a new version begins with beside those there are.
+    /// The initial size of a new version, beside the existing ones.
     pub fn first(self, old: &[Version]) -> i64 {
         if self.recreate { self.desired } else { (self.maximum() - total(old)).clamp(0, self.desired) }
     }
@@ -60,8 +60,8 @@ fn total<'a>(versions: impl IntoIterator<Item = &'a Version>) -> i64 {
     versions.into_iter().map(|it| it.was).sum()
 }
 
-/// After a change of `spec.replicas`, or while paused: one version follows at once; several share the difference by their sizes. `before` is
-/// how many pods there were, for versions that were not told.
+/// After a change of `spec.replicas`, or while paused: a single version follows at once; several share the difference in proportion to
+/// their sizes. `before` is the earlier total, for versions without an annotation.
 pub(super) fn scale(limits: Limits, before: i64, new: &mut Option<Version>, old: &mut [Version]) {
     let active = new.iter().chain(old.iter()).filter(|it| it.was > 0).count();
     if active <= 1 {
@@ -83,14 +83,14 @@ pub(super) fn scale(limits: Limits, before: i64, new: &mut Option<Version>, old:
     let mut active: Vec<&mut Version> = new.iter_mut().chain(old.iter_mut()).filter(|it| it.was > 0).collect();
     let allowed = if limits.desired > 0 { limits.maximum() } else { 0 };
     let difference = allowed - total(active.iter().map(|it| &**it));
-    // The largest first; of those as large the newest when growing, the oldest when shrinking.
+    // The largest first; of equal sizes, the newest when growing, the oldest when shrinking.
     active.sort_by(|a, b| {
         let age = a.object.meta().created.cmp(&b.object.meta().created);
         b.was.cmp(&a.was).then(if difference > 0 { age.reverse() } else { age })
     });
     let mut left = difference;
     for version in &mut active {
-        // A version that counts from another maximum, such as an adopted one, may have to go the other way.
+        // A version with another recorded maximum, such as an adopted one, may have to go the other way.
         let share = match share(version, limits, before) {
             _ if left == 0 => 0,
             share if difference > 0 => share.min(left),
@@ -99,7 +99,7 @@ pub(super) fn scale(limits: Limits, before: i64, new: &mut Option<Version>, old:
         version.replicas = version.was + share;
         left -= share;
     }
-    // What rounding left over goes to the largest.
+    // The remainder of rounding goes to the largest.
     active[0].replicas = (active[0].replicas + left).max(0);
 }
 
@@ -115,7 +115,8 @@ fn share(version: &Version, limits: Limits, before: i64) -> i64 {
     }
 }
 
-/// One step of a rolling update: the new version grows as far as the surge allows, or else the old ones shrink as far as availability does.
+/// One step of a rolling update: the new version grows as far as the surge allows; otherwise the old ones shrink as far as availability
+/// allows.
 pub(super) fn roll(limits: Limits, new: &mut Version, old: &mut [Version]) {
     let total = new.was + total(&*old);
     if new.was > limits.desired {
@@ -131,7 +132,7 @@ pub(super) fn roll(limits: Limits, new: &mut Version, old: &mut [Version]) {
     if spare <= 0 {
         return;
     }
-    // First those that serve nobody.
+    // First the pods that are not available.
     for version in old.iter_mut() {
         let sick = (version.was - version.available).clamp(0, spare.max(0));
         version.replicas = version.was - sick;
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
     use crate::object::{Object, resource};
 
-    /// A version of so many pods, all of them available, made at this second.
+    /// A version with this many pods, all available, created at this second.
     fn version(second: u32, replicas: i64, maximum: Option<i64>) -> Version {
         let annotations = maximum.map(|it| json!({"deployment.kubernetes.io/max-replicas": it.to_string()}));
         let object = json!({
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_adopted_version_may_grow_while_the_whole_shrinks() {
-        // It was one of two pods at most three, the other of three at most four.
+        // Recorded maxima: three for the version of two pods, four for the version of three.
         let (mut new, mut old) = (Some(version(2, 2, Some(3))), [version(1, 3, Some(4))]);
         scale(limits(3, 1, 0), 5, &mut new, &mut old);
         assert_eq!((new.unwrap().replicas, old[0].replicas), (3, 1));

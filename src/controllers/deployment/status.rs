@@ -22,14 +22,14 @@ const WRITTEN: Option<&str> = Some("lastUpdateTime");
 pub(super) struct Report {
     conditions: Conditions,
     collisions: i64,
-    /// What a version that is being made is to have.
+    /// The size of a version that is being created.
     coming: i64,
-    /// How long a rollout may stand still before that is told; `None`: for ever.
+    /// How long a rollout may stand still before the status says so; `None`: for ever.
     deadline: Option<Duration>,
     now: Timestamp,
 }
 
-/// What the status counts.
+/// The counts in the status.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     pods: i64,
@@ -87,7 +87,7 @@ impl Report {
         self.collisions = collisions;
     }
 
-    /// Notes that a version is being made, of so many pods.
+    /// Records that a version with this many pods is being created.
     pub fn created(&mut self, name: &str, replicas: i64) {
         self.coming = replicas;
         if self.deadline.is_some() {
@@ -96,7 +96,7 @@ impl Report {
         }
     }
 
-    /// Plans the status that `rollout` has come to.
+    /// Plans the status that results from `rollout`.
     pub fn end(mut self, rollout: &Rollout<'_>, plan: &mut Plan) {
         let versions = || rollout.new.iter().chain(&rollout.old);
         let sum = |of: fn(&Version) -> i64| versions().map(of).sum::<i64>();
@@ -146,7 +146,7 @@ impl Report {
         let since_when = self.conditions.get(PROGRESSING).and_then(|it| it["lastUpdateTime"].as_str()?.parse().ok());
         let silent = since_when.map(|it: Timestamp| since(it, self.now));
         let overdue = reason == TIMED_OUT || reason != COMPLETE && silent.is_some_and(|it| it > deadline);
-        // Of a version that is only asked for nothing is complete, though no pods may be wanted.
+        // A version that is only planned is not complete, even if no pods are wanted.
         if rollout.new.is_some() && (counts.updated, counts.pods, counts.available) == (desired, desired, desired) {
             self.conditions.set(PROGRESSING, "True", COMPLETE, &format!("{whose} has successfully progressed."), self.now);
         } else if counts.progressed(before) {
@@ -159,7 +159,7 @@ impl Report {
         }
     }
 
-    /// What keeps a version from making its pods is told of the deployment too; of the newest version if of several.
+    /// Copies ReplicaFailure from the ReplicaSets, the newest first.
     fn copy_failure(&mut self, rollout: &Rollout<'_>) {
         let failure = |it: &Version| Conditions::of(&it.status(), None).get(FAILURE).cloned();
         match rollout.new.iter().chain(&rollout.old).find_map(failure) {

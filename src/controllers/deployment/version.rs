@@ -20,28 +20,28 @@ const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 const OWN: [&str; 6] =
     [REVISION, REVISIONS, DESIRED, MAXIMUM, "kubectl.kubernetes.io/last-applied-configuration", "deprecated.deployment.rollback.to"];
 
-/// A version; `replicas` is what it is to be scaled to.
+/// A version; `replicas` is its desired size.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     pub object: Arc<Object>,
     pub replicas: i64,
-    /// What it is scaled to now.
+    /// Its current size.
     pub was: i64,
-    /// Pods there are, ready, and available.
+    /// Existing, ready and available pods.
     pub pods: i64,
     pub ready: i64,
     pub available: i64,
     pub revision: i64,
 }
 
-/// What is read of a ReplicaSet, once for each of its versions.
+/// The fields read from a ReplicaSet, once per resource version.
 #[derive(Debug, Default, Deserialize)]
 #[serde(from = "Wire")]
 struct Facts {
     replicas: i64,
     status: Status,
     revision: i64,
-    /// What it was last told that all versions together are to be, and may be at most.
+    /// The recorded total size of all versions, and its maximum.
     desired: Option<i64>,
     maximum: Option<i64>,
     template: u64,
@@ -116,12 +116,12 @@ impl Version {
         self.object.part::<Facts>().template == template
     }
 
-    /// What it was last told that all versions together are to be.
+    /// The recorded total size of all versions.
     pub fn desired(&self) -> Option<i64> {
         self.object.part::<Facts>().desired
     }
 
-    /// What it was last told that all versions together may be at most.
+    /// The recorded maximum of the total size.
     pub fn maximum(&self) -> Option<i64> {
         self.object.part::<Facts>().maximum
     }
@@ -131,7 +131,7 @@ impl Version {
         json!({ "conditions": self.object.part::<Facts>().status.conditions })
     }
 
-    /// Holds no pods, and its controller has nothing left to do for it.
+    /// It has no pods, and its controller has no work left on it.
     pub fn is_idle(&self) -> bool {
         let observed = self.object.part::<Facts>().status.observed_generation;
         self.was == 0
@@ -141,7 +141,7 @@ impl Version {
             && !self.object.meta().is_deleted()
     }
 
-    /// Writes what is to change: the scale, and the numbers noted for the next scaling.
+    /// Plans changes of the scale and of the recorded numbers.
     pub fn write_scale(&self, limits: Limits, plan: &mut Plan) {
         if self.replicas == 0 && self.was == 0 {
             return;
@@ -178,7 +178,7 @@ impl Version {
 }
 
 impl Limits {
-    /// Annotations by which a later scaling knows what was before it.
+    /// The annotations with the numbers for a later scaling.
     fn noted(self) -> Map<String, Value> {
         let noted = [(DESIRED, self.desired), (MAXIMUM, self.maximum())];
         noted.into_iter().map(|(key, value)| (key.to_owned(), value.to_string().into())).collect()
@@ -190,8 +190,8 @@ fn inherited(annotations: &Map<String, Value>) -> Map<String, Value> {
     annotations.iter().filter(|(key, _)| !OWN.contains(&key.as_str())).map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
-/// The fingerprint of a template, a deployment's or the one that a version was made with: what only versions have does not count, nor where
-/// a user has copied it from one. If the two were not told by the same measure, there would be another version, and another, for ever.
+/// The fingerprint of a template, of a deployment or of one of its versions. Labels that only versions have are ignored, even if a user has
+/// copied them to the deployment: unless both templates have the same fingerprint, new versions would be created for ever.
 pub(super) fn of_template(mut template: Value) -> u64 {
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
         if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {

@@ -15,7 +15,7 @@ use crate::object::{Object, resource};
 const MOST: usize = 1000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
-/// `mapping_prefix` is that of the annotations by container port, if hosts' ports are given out.
+/// `mapping_prefix` is that of the annotations by container port, if host ports are published.
 pub(super) fn plan(
     cache: &Cache,
     mapping_prefix: Option<&str>,
@@ -53,7 +53,7 @@ pub(super) fn plan(
         return;
     };
     let there = tree(&current);
-    // Mappings of hosts' ports that are gone are removed, other annotations stay.
+    // Stale mappings of host ports are removed, other annotations stay.
     let ours = |key: &str| key == OVER_CAPACITY || mapping_prefix.is_some_and(|it| key.starts_with(it));
     for stale in there["metadata"]["annotations"].as_object().into_iter().flatten().map(|it| it.0).filter(|it| ours(it)) {
         annotations.entry(stale.clone()).or_insert(Value::Null);
@@ -66,7 +66,7 @@ pub(super) fn plan(
     }
 }
 
-/// Those that are ready are kept before the others.
+/// Prefers ready backends.
 fn truncate(mut backends: Vec<&Backend>) -> (Vec<&Backend>, bool) {
     let truncated = backends.len() > MOST;
     if truncated {

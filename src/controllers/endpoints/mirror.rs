@@ -1,4 +1,4 @@
-//! EndpointSlices that mirror Endpoints which no controller wrote: those of services without a selector.
+//! EndpointSlices that mirror Endpoints of users: those of services without a selector.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ const OURS: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP: &str = "endpointslice.kubernetes.io/skip-mirror";
 /// Endpoints that are locks of an older kind of leader election.
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
-/// What `kubectl apply` keeps concerns the original only.
+/// The record of `kubectl apply` belongs only to the original.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Keeps the mirrors.
 #[derive(Debug)]
 pub struct MirroringController {
-    /// `--mirroring-max-endpoints-per-subset`: as many are in a slice, and those of a subset beyond it are left out.
+    /// `--mirroring-max-endpoints-per-subset`: the size of a slice; further endpoints of a subset are dropped.
     pub most: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Endpoints and EndpointSlices of services: where the pods that a service selects serve its ports, by the hosts' ports (the default, as the
-//! cluster needs no routable pod network) or by the pods' own addresses; and slices that mirror the Endpoints that users write themselves.
+//! Endpoints and EndpointSlices of services: the addresses of the selected pods, by host ports (the default, as the cluster needs no
+//! routable pod network) or by the pods' own addresses; and slices that mirror Endpoints of users.
 
 mod legacy;
 mod mirror;
@@ -33,7 +33,7 @@ const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
 const ENDPOINTS_MANAGER: &str = "endpoints.kubernetes.io/managed-by";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 const OURS: &str = "endpointslice-controller.k8s.io";
-/// How often it is looked whether the node of a pod has come back.
+/// Interval of checks whether a pod's missing node has returned.
 const LOST: Duration = Duration::from_secs(10);
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -51,9 +51,9 @@ pub struct EndpointsController {
 #[derive(Clone, Debug)]
 struct Backend {
     pod: Arc<Object>,
-    /// Those of the families that the service has.
+    /// Addresses of the service's families.
     addresses: Vec<String>,
-    /// None for a headless service without ports, or if the pod has none of those that the service names.
+    /// Empty for a headless service without ports, or if the pod has none of the ports that the service names.
     ports: Vec<Port>,
     node: String,
     zone: Option<String>,
@@ -87,7 +87,7 @@ impl Controller for EndpointsController {
             Source::own(&resource::SERVICE),
             Source::leading_to(&resource::POD, |cache, pod| cache.selecting(&resource::SERVICE, pod).iter().map(|it| it.key()).collect())
                 .remembered(),
-            // What somebody else changed or deleted is put right. Endpoints that somebody makes before their service are left alone.
+            // Foreign changes and deletions are repaired. Endpoints that are created before their service are left alone.
             Source::leading_to(&resource::ENDPOINTS, |cache, it| {
                 let served = || cache.get(&resource::SERVICE, it.namespace(), it.name()).is_some();
                 let key = ObjectKey::new(&resource::SERVICE, it.namespace(), it.name());
@@ -131,12 +131,12 @@ impl Controller for EndpointsController {
 }
 
 impl EndpointsController {
-    /// Of the annotations that tell which container port is behind a host's port.
+    /// The prefix of annotations that name the container port behind a host port.
     fn mapping_prefix(&self) -> Option<String> {
         self.host_ports.then(|| self.product.annotation("containerPort_"))
     }
 
-    /// Where `pod` serves the service; nowhere if it has no address yet, or hosts' ports are asked for and it was given none.
+    /// The backend of `pod`; `None` if it has no address yet, or needs a host port and has none.
     fn backend(&self, cache: &Cache, service: &Object, spec: &ServiceSpec, pod: Arc<Object>) -> Option<Backend> {
         let serving = &pods::facts(&pod).serving;
         let service_ports = spec.ports.as_deref().unwrap_or_default();
@@ -180,7 +180,7 @@ impl EndpointsController {
     }
 }
 
-/// Without the pods whose node is gone, for the slices: they are going to be deleted. A service that publishes all keeps them.
+/// Removes pods without a node from slices: they will be deleted. A service that publishes all addresses keeps them.
 fn leave_out_lost(cache: &Cache, service: &Arc<Object>, spec: &ServiceSpec, mut all: Vec<Backend>, plan: &mut Plan) -> Vec<Backend> {
     if spec.publish_not_ready_addresses == Some(true) {
         return all;

@@ -5,16 +5,16 @@ use std::collections::HashMap;
 /// An endpoint is known again by this, such as the uid of its pod.
 pub(super) type Identity = String;
 
-/// What becomes of one slice.
+/// The new content of one slice.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Packed<E> {
-    /// The place of the slice among those there are; `None` for a new one.
+    /// Index of the existing slice; `None` for a new one.
     pub slice: Option<usize>,
     pub endpoints: Vec<E>,
 }
 
-/// Which endpoints go into which slice: those in a slice stay there, others fill slices that change anyway, then the fullest one that has room
-/// for all that is left, then new ones. Slices that are not in the result have become empty.
+/// Distributes endpoints over slices: endpoints in a slice stay there; others fill slices that change anyway, then the fullest one with
+/// room for all the rest, then new ones. Slices missing in the result have become empty.
 pub(super) fn pack<E>(existing: &[Vec<Identity>], endpoints: Vec<(Identity, E)>, size: usize) -> Vec<Packed<E>> {
     let place: HashMap<&str, (usize, usize)> = existing
         .iter()
@@ -32,7 +32,7 @@ pub(super) fn pack<E>(existing: &[Vec<Identity>], endpoints: Vec<(Identity, E)>,
     let mut slices: Vec<Packed<E>> = Vec::new();
     let mut loses = Vec::new();
     for (at, mut kept) in kept.into_iter().enumerate() {
-        // In the order in which they are there.
+        // In their existing order.
         kept.sort_by_key(|it| it.0);
         loses.push(kept.len() < existing[at].len());
         slices.push(Packed { slice: Some(at), endpoints: kept.into_iter().map(|it| it.1).collect() });
@@ -52,7 +52,7 @@ pub(super) fn pack<E>(existing: &[Vec<Identity>], endpoints: Vec<(Identity, E)>,
             slices.iter_mut().filter(|it| it.slice.is_some() && !it.endpoints.is_empty() && it.endpoints.len() + fresh.len() <= size);
         match fits.max_by_key(|it| it.endpoints.len()) {
             Some(slice) => slice.endpoints.extend(fresh),
-            // An empty one is as good as a new one.
+            // An empty slice is used like a new one.
             None => match slices.iter_mut().find(|it| it.endpoints.is_empty()) {
                 Some(slice) => slice.endpoints = fresh,
                 None => slices.push(Packed { slice: None, endpoints: fresh }),

@@ -22,14 +22,14 @@ pub(super) fn of(cache: &Cache, namespace: &str, service: &str, manager: &str) -
     cache.list(&resource::ENDPOINT_SLICE, &Query { namespace: Some(namespace.to_owned()), labels, ..Query::default() }).objects
 }
 
-/// What is to be in slices that have the same addresses' family and ports.
+/// The content of slices with the same address family and ports.
 #[derive(Debug, Default)]
 pub(super) struct Group {
-    /// By what they are known again.
+    /// By identity.
     pub(super) endpoints: Vec<(String, Value)>,
 }
 
-/// `addressType`, and the ports as JSON text: slices can share what has the same.
+/// `addressType`, and the ports as JSON text: endpoints with an equal kind can share slices.
 pub(super) type Kind = (&'static str, String);
 
 pub(super) fn plan(cache: &Cache, size: usize, service: &Object, spec: &ServiceSpec, backends: &[Backend], plan: &mut Plan) {
@@ -48,7 +48,7 @@ pub(super) fn plan(cache: &Cache, size: usize, service: &Object, spec: &ServiceS
         }
     }
     if groups.is_empty() {
-        // One without endpoints says that there are none.
+        // A slice without endpoints shows that there are none.
         let families = spec.ip_families.iter().flatten();
         let address_type = families.map(|it| if it == "IPv6" { "IPv6" } else { "IPv4" }).next().unwrap_or("IPv4");
         groups.insert((address_type, "[]".to_owned()), Group::default());
@@ -91,10 +91,10 @@ fn endpoint(backend: &Backend, addresses: &[&String], close: bool) -> Value {
     endpoint
 }
 
-/// What all slices of one owner have in common.
+/// The common properties of one owner's slices.
 pub(super) struct Form<'a> {
     pub owner: &'a Object,
-    /// What their names begin with.
+    /// Prefix of their names.
     pub name: &'a str,
     pub labels: BTreeMap<String, String>,
     /// `Null` for none.
@@ -127,7 +127,7 @@ impl Form<'_> {
             }
         }
         for (address_type, endpoints, ports) in fresh {
-            // One that is of no use any more becomes what is missing.
+            // Reuse a superfluous slice for the missing one.
             match (0..existing.len()).find(|at| unused.contains(at) && trees[*at]["addressType"] == address_type) {
                 Some(at) => {
                     unused.remove(&at);
@@ -139,7 +139,7 @@ impl Form<'_> {
         plan.writes.extend(existing.iter().enumerate().filter(|(at, _)| unused.contains(at)).map(|(_, it)| delete(it)));
     }
 
-    /// `ports`: if they become others.
+    /// `ports`: the new ports, if they change.
     fn update(&self, slice: &Object, there: &Value, endpoints: &[Value], ports: Option<Value>, plan: &mut Plan) {
         let mut patch = json!({ "metadata": { "labels": labels_patch(slice, &self.labels) }, "endpoints": endpoints });
         if !self.annotations.is_null() {
@@ -181,7 +181,7 @@ fn same_list(a: &Value, b: &Value) -> bool {
     a == b || is_empty(a) && is_empty(b)
 }
 
-/// What the endpoints of a slice are known again by: their pods, or else their addresses.
+/// The identities of a slice's endpoints: their pods' uids, or else their addresses.
 fn identities(slice: &Value) -> Vec<String> {
     let all = slice["endpoints"].as_array().into_iter().flatten();
     all.map(|it| it["targetRef"]["uid"].as_str().or_else(|| it["addresses"][0].as_str()).unwrap_or_default().to_owned()).collect()

@@ -1,4 +1,4 @@
-//! Services, pods and what comes of them.
+//! Services, pods, and the resulting endpoints.
 
 use serde_json::{Value, json};
 
@@ -80,7 +80,7 @@ fn endpoints_by_the_pods_addresses() {
             "targetRef": {"kind": "Pod", "namespace": "default", "name": "one", "uid": &*one.meta().uid},
         })
     );
-    // A pod that is being deleted serves yet, but takes nothing new.
+    // A pod that is being deleted still serves, but takes no new connections.
     world.patch(&one.key(), &json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x"]}}));
     world.settle(|_| ());
     let first = slices(&world).into_iter().find(|it| it["ports"][0]["port"] == 8080).unwrap();
@@ -106,7 +106,7 @@ fn a_pod_whose_node_is_gone_is_in_no_slice_until_it_is_back() {
     world.settle(|_| ());
     let served = |world: &World| slices(world)[0]["endpoints"].as_array().map_or(0, Vec::len);
     assert_eq!((served(&world), endpoints(&world)["subsets"][0]["addresses"][0]["ip"].as_str()), (0, Some("10.1.0.1")));
-    // It is looked for again and again.
+    // The check is repeated.
     world.wait();
     world.put(&resource::NODE, "", json!({"metadata": {"name": "n1"}}));
     world.settle(|_| ());

@@ -1,5 +1,6 @@
-//! What a job's pods have come to. A pod that has ended is first written down by its uid (`uncountedTerminatedPods`), then let go, and counted
-//! only when it is: whatever happens in between, each pod counts once. Of an indexed job's successes the index is written down at once.
+//! The accounts of a job's pods. A pod that has ended is first recorded by its uid (`uncountedTerminatedPods`), then loses its finalizer,
+//! and is counted only after that: whatever happens in between, each pod counts once. For an indexed job, a successful index is recorded at
+//! once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,9 +28,9 @@ pub(super) struct Tally<'a> {
     pub completed: Indexes,
     /// Indexes that are not tried again.
     pub failed_indexes: Indexes,
-    /// Why the job has failed, if a failed pod says so.
+    /// Why the job has failed, if a failed pod determines that.
     pub fail_job: Option<String>,
-    /// Pods that may be let go.
+    /// Pods whose finalizer may be removed.
     pub settled: Vec<&'a Arc<Object>>,
     /// The last failed pod of each index that is still to be tried again: the next one counts on from it.
     pub last_failed: HashMap<u32, &'a Arc<Object>>,
@@ -66,7 +67,7 @@ impl<'a> Tally<'a> {
             if pod.field("status.phase") == Some("Succeeded") {
                 tally.add_succeeded(job, pod, &written, &before.2);
             } else if met && pod.meta().is_deleted() && pod.field("status.phase") != Some("Failed") {
-                // It goes because its work is not needed any more: that is no failure.
+                // It is deleted because its work is no longer needed, which is not a failure.
                 tally.settled.push(pod);
             } else if job.has_failed(pod) {
                 tally.add_failed(job, pod, &written);
@@ -133,7 +134,7 @@ impl<'a> Tally<'a> {
         }
     }
 
-    /// With a limit for each index, the last failure of an index stays until there is a pod to replace it.
+    /// With a limit per index, the last failed pod of an index is kept until it is replaced.
     fn find_last_failed(&mut self, job: &'a Job<'_>) {
         let conditions = Conditions::of(job.status(), None);
         let ends = conditions.is_true("FailureTarget") || conditions.is_true("SuccessCriteriaMet");

@@ -1,5 +1,5 @@
-//! How long a job waits before it makes the next pod: the longer, the more of them failed since the last one succeeded. A pod that is deleted
-//! leaves no trace, so they are remembered.
+//! The back-off before a job's next pod: longer with each failure since the last success. Failures are remembered, because a deleted pod
+//! leaves no trace.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use crate::controllers::plan::since;
 /// How long after a failure the next pod comes; doubles with every failure in a row.
 const SHORTEST: Duration = Duration::from_secs(10);
 const LONGEST: Duration = Duration::from_mins(10);
-/// With more failures the pause grows no longer.
+/// Further failures do not lengthen the pause.
 const MOST: usize = 7;
 
-/// Of one job, by the uids of its pods.
+/// The failures of one job, by the uids of its pods.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Failures {
     job: Box<str>,
@@ -28,7 +28,7 @@ impl Failures {
         before.filter(|it| *it.job == *job).unwrap_or_else(|| Self { job: job.into(), ..Self::default() })
     }
 
-    /// Whether there is nothing to remember.
+    /// Whether there are no failures.
     pub fn is_empty(&self) -> bool {
         self.failed.is_empty()
     }
@@ -56,7 +56,7 @@ impl Failures {
     }
 }
 
-/// How much longer to wait after so many failures in a row, of which this was the last.
+/// The remaining pause after this many failures in a row, the last of which was at `last`.
 pub(super) fn left(failures: u32, last: Timestamp, now: Timestamp) -> Option<Duration> {
     let pause = SHORTEST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     Some(pause.saturating_sub(since(last, now))).filter(|it| !it.is_zero())

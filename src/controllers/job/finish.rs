@@ -1,5 +1,5 @@
-//! When a job has ended, and how. It is announced first (`SuccessCriteriaMet`, `FailureTarget`), and concluded (`Complete`, `Failed`) when all its
-//! pods are gone and counted.
+//! When and how a job ends. The end is announced first (`SuccessCriteriaMet`, `FailureTarget`), and concluded (`Complete`, `Failed`) once
+//! all pods are gone and counted.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Finish {
         conditions.set(kind, "True", &self.reason, &self.message, now);
     }
 
-    /// The type, reason and message of the event that tells of it.
+    /// The type, reason and message of the event.
     pub fn event(&self) -> (EventType, &'static str, String) {
         const REASONS: [&str; 5] =
             ["PodFailurePolicy", "BackoffLimitExceeded", "DeadlineExceeded", "MaxFailedIndexesExceeded", "FailedIndexes"];
@@ -84,7 +84,7 @@ pub(super) fn verdict(job: &Job<'_>, tally: &Tally<'_>, conditions: &Conditions,
     rule.map(|at| Finish::success("SuccessPolicy", format!("Matched rules at index {at}")))
 }
 
-/// Whether all work is done, so that the job ends by itself; `active` pods are still at work.
+/// The end of the job once all work is done; `active` pods are still running.
 pub(super) fn completion(job: &Job<'_>, tally: &Tally<'_>, active: i64) -> Option<Finish> {
     let succeeded = tally.succeeded(job);
     let done = match job.number("completions") {

@@ -24,8 +24,8 @@ impl Indexes {
         self.0.iter().copied()
     }
 
-    /// What a status says, as far as it makes sense and lies below `completions`: a job may have been made smaller, and anybody may have written
-    /// anything.
+    /// Parses the indexes in a status; ignores invalid ones and those not below `completions`, because the job may have become smaller, and
+    /// any client may have written the status.
     pub fn read(text: &str, completions: i64) -> Self {
         let mut all = BTreeSet::new();
         let below = u32::try_from(completions).unwrap_or_default();

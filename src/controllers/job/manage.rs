@@ -1,4 +1,4 @@
-//! How many pods of a job work, and at what: which are made, which are taken away, and when a failed one is tried again.
+//! The pods of a job: how many run, and for which indexes; creation, deletion, and retries of failed ones.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const INDEX_VARIABLE: &str = "JOB_COMPLETION_INDEX";
 const BURST: usize = 500;
 
 impl Job<'_> {
-    /// Plans to make what is missing or to take away what is too much. Returns how many active pods fewer there will be.
+    /// Plans missing pods or the deletion of surplus ones. Returns by how many the number of active pods decreases.
     pub(super) fn manage(&self, tally: &Tally<'_>, plan: &mut Plan) -> i64 {
         let active: Vec<&Arc<Object>> = self.active().collect();
         let now = active.len() as i64;
@@ -32,7 +32,7 @@ impl Job<'_> {
         let surplus = self.surplus(&active, tally, (now - wanted).max(0) as usize);
         if !surplus.is_empty() {
             for pod in surplus.iter().take(BURST) {
-                // It is let go first, and not counted as a failure then.
+                // The finalizer is removed first, so that the pod does not count as a failure.
                 if is_tracked(pod) {
                     plan.writes.push(let_go(pod));
                 } else {
@@ -70,16 +70,16 @@ impl Job<'_> {
         let succeeded = tally.succeeded(self);
         match self.number("completions") {
             Some(completions) => (completions - succeeded).clamp(0, parallelism),
-            // What runs is left to its end.
+            // Running pods may complete.
             None if succeeded > 0 => active,
             None => parallelism,
         }
     }
 
-    /// Active pods to take away: those with no work of their own, and `least` in all.
+    /// Active pods to delete: those without work of their own, and at least `least`.
     fn surplus<'p>(&self, active: &[&'p Arc<Object>], tally: &Tally<'_>, least: usize) -> Vec<&'p Arc<Object>> {
         let mut candidates = active.to_vec();
-        // What was let go before goes first.
+        // Pods without a finalizer first.
         candidates.sort_by_cached_key(|pod| (is_tracked(pod), pods::deletion_rank(pod, 0)));
         let mut idle = Vec::new();
         if self.is_indexed() {
@@ -105,7 +105,7 @@ impl Job<'_> {
         idle
     }
 
-    /// The first indexes, at most so many, that nobody works at and that need not wait.
+    /// The first `most` indexes that no pod works on and that need not back off.
     fn pending(&self, tally: &Tally<'_>, most: usize, plan: &mut Plan) -> Vec<u32> {
         let mut taken = Indexes::default();
         let waits = |pod: &Object| pods::is_active(pod) || self.replaces_failed_only() && Self::is_terminating(pod);
@@ -134,7 +134,7 @@ impl Job<'_> {
         failures::left(facts.index_failures + facts.index_ignored + 1, finished(pod), self.now)
     }
 
-    /// Makes a pod; one for an index counts on from the one that failed at it.
+    /// Creates a pod; one for an index carries on the failure count of the failed one.
     fn create(&self, index: Option<(u32, Option<&Arc<Object>>)>, plan: &mut Plan) {
         let mut pod = pods::from_template(&self.spec()["template"], self.object);
         let mut finalizers = pod["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();

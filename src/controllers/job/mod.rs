@@ -1,4 +1,5 @@
-//! Jobs: pods that run to their end, counted exactly once each (by a finalizer on every pod), until enough have succeeded or too many failed.
+//! Jobs: pods that run to completion, each counted exactly once (by a finalizer on every pod), until enough have succeeded or too many
+//! failed.
 
 mod accounting;
 mod failures;
@@ -28,15 +29,15 @@ use failures::Failures;
 
 /// Holds a pod until it has been counted.
 const TRACKING: &str = "batch.kubernetes.io/job-tracking";
-/// Who looks after a job that says nothing about it (`spec.managedBy`).
+/// The default of `spec.managedBy`.
 const MANAGER: &str = "kubernetes.io/job-controller";
-/// When a condition of a job was last written.
+/// Jobs' conditions also record when they were last written.
 const PROBED: Option<&str> = Some("lastProbeTime");
 
 /// The condition of a job that is to hold no pods for now.
 const SUSPENDED: &str = "Suspended";
 
-/// Keeps the pods of Jobs, and lets go of pods whose jobs have ended.
+/// Manages the pods of Jobs, and releases pods whose jobs have ended.
 #[derive(Debug, Default)]
 pub struct JobController {
     failures: Mutex<HashMap<ObjectKey, Failures>>,
@@ -91,7 +92,7 @@ impl Controller for JobController {
         }
         let pods = Claim::new(&resource::POD, &selector).with_finalizers(&[TRACKING]).take(cache, &object, &mut plan);
         if !plan.writes.is_empty() {
-            // What has just been adopted counts when it is known to be tracked.
+            // Adopted pods count once they are known to be tracked.
             plan.look_again(Duration::ZERO);
             return plan;
         }
@@ -165,7 +166,7 @@ struct Job<'a> {
     object: &'a Arc<Object>,
     written: &'a Value,
     pods: Vec<Arc<Object>>,
-    /// How much longer the next pod waits, because of those that have failed.
+    /// The remaining back-off of the next pod, due to failures.
     backoff: Option<Duration>,
     now: Timestamp,
 }
@@ -191,7 +192,7 @@ impl Job<'_> {
         self.spec()["suspend"] == true
     }
 
-    /// Pods on their way out are replaced only when they are gone.
+    /// Whether terminating pods are replaced only once they are gone.
     fn replaces_failed_only(&self) -> bool {
         self.spec()["podReplacementPolicy"] == "Failed"
     }
@@ -221,7 +222,7 @@ impl Job<'_> {
         }
         let mut conditions = Conditions::of(self.status(), PROBED);
         let mut started = self.status()["startTime"].clone();
-        // The deadline does not run while nothing else does.
+        // The deadline does not run while the job is suspended.
         if !self.is_suspended() && (started.is_null() || conditions.is_true(SUSPENDED)) {
             started = time(self.now).into();
         }
@@ -265,7 +266,7 @@ impl Job<'_> {
             "conditions": conditions.into_json(),
         });
         if !covers(self.status(), &status) {
-            // What has been counted must not be written by one who saw an older state.
+            // A writer with an older state must not overwrite the counts.
             let metadata = json!({ "resourceVersion": self.object.revision().to_string() });
             let patch = Patch::Merge(json!({ "metadata": metadata, "status": status }));
             plan.writes.push(Write::Patch { key: self.object.key(), subresource: "status", patch });
@@ -287,7 +288,7 @@ impl Job<'_> {
     }
 }
 
-/// Whether nothing of a deleted pod runs any more: only finalizers hold it.
+/// Whether a deleted pod has stopped, and only finalizers keep it.
 fn is_dead(pod: &Object) -> bool {
     pod.meta().is_deleted() && pod.meta().deletion_grace_seconds.unwrap_or_default() == 0
 }

@@ -1,4 +1,4 @@
-//! What a job's policies make of its pods: `podFailurePolicy` for those that failed, `successPolicy` for those that did not.
+//! A job's policies on its pods: `podFailurePolicy` for failed ones, `successPolicy` for successful ones.
 
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
@@ -6,14 +6,14 @@ use serde_json::Value;
 use super::indexes::Indexes;
 use crate::object::Object;
 
-/// What is to be done about a failed pod.
+/// The consequence of a failed pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The usual: it counts towards the limits.
+    /// The default: the failure counts towards the limits.
     Count,
-    /// It is as if it had not been.
+    /// The failure is ignored.
     Ignore,
-    /// Its index has failed, however often it may be tried.
+    /// Its index has failed, regardless of its limit.
     FailIndex,
     /// The job has failed, for this reason.
     FailJob(String),
@@ -47,7 +47,7 @@ pub(super) fn judge(policy: &Value, pod: &Object) -> Verdict {
     Verdict::Count
 }
 
-/// The first container whose exit code is meant; success never is.
+/// The first container with a matching exit code; 0 never matches.
 fn by_exit_code<'a>(wanted: &Value, pod: &'a Pod) -> Option<(&'a str, i32)> {
     let status = pod.status.as_ref()?;
     let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();

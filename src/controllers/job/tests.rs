@@ -195,7 +195,7 @@ fn what_counts_as_a_pods_end_is_the_nearest_that_is_known() {
 #[test]
 fn a_job_that_ends_takes_its_pods_with_it() {
     let mut world = start(json!({"parallelism": 3, "completions": 3, "backoffLimit": 0}));
-    // One of the others takes its time to stop.
+    // One of the others is slow to stop.
     let pods = active(&world);
     world.patch(&pods[1].key(), &json!({"metadata": {"finalizers": [TRACKING, "example.com/slow"]}}));
     end(&mut world, &pods[0], 1);
@@ -228,7 +228,7 @@ fn indexes_are_worked_at_once_each() {
     end(&mut world, &pod, 0);
     assert_eq!((&status(&world)["completedIndexes"], &status(&world)["failed"]), (&json!("0-3"), &json!(1)));
     assert_eq!(conditions(&world).len(), 2);
-    // An elastic job may shrink: what works beyond goes.
+    // An elastic job may shrink: pods beyond the new size are deleted.
     let mut world = start(json!({"completionMode": "Indexed", "completions": 4, "parallelism": 4}));
     world.patch(&key(), &json!({"spec": {"completions": 2, "parallelism": 2}}));
     world.settle(|_| ());
@@ -380,7 +380,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
-    /// Whatever happens, no more pods work than may, each pod that ends counts once, each index succeeds once, and the job comes to its end.
+    /// Throughout, no more pods run than allowed, each ended pod counts once, each index succeeds once, and the job ends.
     #[test]
     fn every_end_counts_once(steps in steps(), indexed in any::<bool>(), completions in 1_i64..6) {
         let mode = if indexed { "Indexed" } else { "NonIndexed" };

@@ -1,4 +1,4 @@
-//! Taints that evict do so, whoever put them on: pods leave a node when their patience with its taints ends.
+//! Eviction by taints, whoever set them: pods leave a node when their toleration of its taints ends.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,9 +21,9 @@ use crate::object::{Object, ObjectKey, resource};
 /// Deletes the pods that do not (or no longer) tolerate their node's taints.
 #[derive(Debug)]
 pub struct TaintEvictionController {
-    /// `--pod-eviction-timeout`: how long pods stay on a node that is not ready if their tolerations say nothing of it.
+    /// `--pod-eviction-timeout`: how long pods stay on a node that is not ready if their tolerations do not say.
     eviction: Duration,
-    /// When taints were first seen that do not say since when they are there, by node.
+    /// When taints without a timestamp were first seen, by node.
     seen: Mutex<HashMap<ObjectKey, Seen>>,
 }
 
@@ -96,7 +96,7 @@ impl Controller for TaintEvictionController {
                 None => {}
                 Some(left) if left.is_zero() => {
                     let reason = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
-                    // It is told why before it goes.
+                    // Its condition gives the reason before it is deleted.
                     let told = pods::disruption(&pod, reason, false, now);
                     if told.is_some() {
                         let message = format!("Marking for deletion Pod {}/{}", pod.namespace(), pod.name());

@@ -1,5 +1,5 @@
-//! Nodes on Mesos: an agent without a kubelet is ready because Mesos says so; one whose kubelet has fallen silent is not, and its pods are
-//! moved; one that Mesos no longer knows is removed with all its pods.
+//! Nodes on Mesos: an agent without a kubelet is ready as long as Mesos reports it; a node with a silent kubelet is not ready, and its pods
+//! are moved; a node that Mesos no longer knows is deleted with all its pods.
 
 mod eviction;
 mod taints;
@@ -31,7 +31,7 @@ pub use ttl::NodeTtlController;
 pub use zones::EvictionRates;
 use zones::{Eviction, Zones};
 
-/// What the cloud provider knows of the agents, kept up to date by whoever asks Mesos.
+/// The state of the agents from the cloud provider, which the caller updates.
 #[derive(Clone, Debug, Default)]
 pub struct Agents(Arc<RwLock<Option<HashMap<String, Agent>>>>);
 
@@ -43,7 +43,7 @@ pub struct Agent {
 }
 
 impl Agents {
-    /// Replaces what is known; `None` when Mesos cannot be asked.
+    /// Replaces the state; `None` if Mesos is unreachable.
     pub fn set(&self, agents: Option<HashMap<String, Agent>>) {
         *self.0.write() = agents;
     }
@@ -54,7 +54,7 @@ impl Agents {
     }
 }
 
-/// Keeps the condition of nodes, and what follows from it for their pods.
+/// Maintains the conditions of nodes, and the consequences for their pods.
 #[derive(Debug)]
 pub struct NodeController {
     pub agents: Agents,
@@ -116,7 +116,7 @@ impl Controller for NodeController {
         } else if silent > self.grace {
             set_unknown(&node, typed, now, &mut plan);
         }
-        // What follows from a condition follows from it as it is stored.
+        // Consequences follow from the condition only once it is stored.
         if plan.writes.is_empty() {
             self.set_taints(cache, &node, typed, now, &mut plan);
             if was_heard_of(typed) && !is_ready(typed) {
@@ -135,7 +135,7 @@ fn ready(node: &Node) -> Option<&NodeCondition> {
     condition(node, "Ready")
 }
 
-/// Whether anybody has ever said if the node is ready: of a new one, nothing follows for the pods that are on it already.
+/// Whether the node has ever had a Ready condition: a new node has no consequences yet for pods that are already on it.
 fn was_heard_of(node: &Node) -> bool {
     ready(node).is_some()
 }
@@ -169,7 +169,7 @@ impl NodeController {
         plan.writes.push(Write::Patch { key: node.key(), subresource: "", patch: Patch::Merge(patch) });
     }
 
-    /// For how long nothing was heard of the node's kubelet.
+    /// How long the node's kubelet has been silent.
     fn silence(&self, cache: &Cache, node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) -> Duration {
         let lease = cache.get(&resource::LEASE, LEASES, node.name());
         let renewed = lease.as_ref().and_then(|it| it.typed::<Lease>().ok()?.spec.as_ref()?.renew_time.as_ref()).map(|it| it.0);
@@ -188,7 +188,7 @@ impl NodeController {
     }
 }
 
-/// Says of the pods of a node that is not ready that they are not either: nobody vouches for them.
+/// Marks the pods of a node that is not ready as not ready.
 fn mark_pods(cache: &Cache, node: &Object, now: Timestamp, plan: &mut Plan) {
     for pod in pods_of(cache, node.name()) {
         if !pods::is_ready(&pod) || pods::has_ended(&pod) || pod.meta().is_deleted() {
@@ -207,7 +207,7 @@ fn mark_pods(cache: &Cache, node: &Object, now: Timestamp, plan: &mut Plan) {
     }
 }
 
-/// Tells that a node came or went.
+/// Emits the event for a new or deleted node.
 fn tell(name: &str, uid: &str, reason: &'static str, what: &str, how: &str, plan: &mut Plan) {
     let node = json!({ "metadata": { "name": name, "uid": uid } });
     if let Ok(about) = Object::from_stored(&resource::NODE, node.to_string().as_bytes(), 0) {
@@ -230,7 +230,7 @@ fn renew(node: &Object, typed: &Node, now: Timestamp, plan: &mut Plan) {
     set_conditions(node, typed, vec![condition], now, plan);
 }
 
-/// Nothing is known any more of a node whose kubelet has fallen silent.
+/// Sets the conditions of a node with a silent kubelet to Unknown.
 fn set_unknown(node: &Arc<Object>, typed: &Node, now: Timestamp, plan: &mut Plan) {
     let is_unknown = |kind: &str| condition(typed, kind).is_some_and(|it| it.status == "Unknown");
     if KUBELETS.iter().all(|it| is_unknown(it)) {
@@ -266,7 +266,7 @@ fn set_conditions(node: &Object, typed: &Node, mut conditions: Vec<Value>, now: 
     plan.writes.push(Write::Patch { key: node.key(), subresource: "status", patch });
 }
 
-/// The agent has left the cluster: nothing will ever report of its pods again.
+/// The agent has left the cluster: its pods will never be reported again.
 fn remove(cache: &Cache, node: &Arc<Object>, plan: &mut Plan) {
     for pod in pods_of(cache, node.name()) {
         let options = DeleteOptions { uid: Some(pod.meta().uid.to_string()), grace_period_seconds: Some(0), ..DeleteOptions::default() };

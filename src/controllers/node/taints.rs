@@ -1,4 +1,4 @@
-//! Taints: which ones follow from a node's conditions, and how long a pod stays in spite of those that evict. Pure.
+//! Taints: those that follow from a node's conditions, and how long a pod tolerates evicting ones. Pure.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const PRESSURE: [(&str, &str); 4] = [
     ("NetworkUnavailable", "node.kubernetes.io/network-unavailable"),
 ];
 
-/// The taints that a node is to have: those of its conditions, and all that others gave it. `evict`: whether pods are to leave it if it is not
-/// ready. Its own are told the time, for that is what its pods' patience counts from.
+/// The taints that a node should have: those of its conditions, and all foreign ones. `evict`: whether pods should leave the node if it is
+/// not ready. Our own taints get a timestamp, from which the pods' tolerations count.
 pub(super) fn wanted(node: &Value, evict: bool, now: Timestamp) -> Vec<Value> {
     let condition = |kind: &str| conditions::find(&node["status"]["conditions"], kind).and_then(|it| it["status"].as_str());
     let mut ours: Vec<(&str, &str)> = Vec::new();
@@ -59,8 +59,8 @@ pub(super) fn evicts(node: &Value) -> bool {
     node["spec"]["taints"].as_array().into_iter().flatten().any(ours)
 }
 
-/// How long a pod with these tolerations, that has been `there` since, stays on a node with these taints; `None` for ever. `patience` is for pods that
-/// say nothing of a node that is not ready; the other taints evict at once who does not tolerate them.
+/// How long a pod with these tolerations, on the node since `there`, stays on a node with these taints; `None` for ever. `patience` is for
+/// pods without a toleration of a node that is not ready; other taints evict pods without a toleration at once.
 pub(super) fn stays(
     tolerations: &[Toleration],
     there: Timestamp,
@@ -177,7 +177,7 @@ mod tests {
             let stays =
                 |there: &str| stays(&tolerations, there.parse().unwrap(), &taints, patience, NOW.parse().unwrap()).map(|it| it.as_secs());
             assert_eq!(stays("2025-12-31T00:00:00Z"), expected, "{shown}");
-            // Who came when the taint was there begins to be patient then.
+            // A pod that arrived after the taint counts from its arrival.
             let asked = tolerations.iter().filter_map(|it| it.toleration_seconds).min();
             if let (Some(asked), Some(_)) = (asked, expected.filter(|it| *it > 0)) {
                 assert_eq!(stays("2026-01-01T00:00:50Z").map(|it| it + 10), Some(asked.cast_unsigned()), "{shown}");

@@ -1,4 +1,4 @@
-//! Nodes that fall silent, come back or are tainted, and their pods.
+//! Nodes that become silent, return or are tainted, and their pods.
 
 use k8s_openapi::api::core::v1::Toleration;
 
@@ -76,7 +76,7 @@ fn pods_leave_a_silent_node_when_their_patience_ends() {
     pass(&mut world, 300, &["b"]);
     assert_eq!(pods(&world), ["patient"]);
 
-    // It is back.
+    // It returns.
     world.put(&resource::NODE, "", node("a", "2026-01-01T02:00:00Z"));
     pass(&mut world, 10, &["a", "b"]);
     assert_eq!(seen(&world, "a")["spec"].get("taints"), None);
@@ -109,7 +109,7 @@ fn nothing_is_emptied_when_all_nodes_fall_silent() {
         seen(world, "a")["spec"]["taints"].as_array().unwrap().iter().map(|it| it["effect"].clone()).collect()
     };
     assert_eq!(effects(&world), ["NoSchedule"]);
-    // One that is back shows that the other is to blame.
+    // With one node back, the other one is to blame.
     world.put(&resource::NODE, "", node("b", "2026-01-01T02:00:00Z"));
     pass(&mut world, 10, &["b"]);
     assert_eq!(effects(&world), ["NoSchedule", "NoExecute"]);
@@ -204,7 +204,7 @@ fn a_small_zone_is_not_emptied_when_most_of_it_falls_silent() {
         (effects(&world, "a"), effects(&world, "b")),
         (vec![json!("NoSchedule"), json!("NoExecute")], vec![json!("NoSchedule"), json!("NoExecute")])
     );
-    // What has begun goes on.
+    // An eviction that has begun continues.
     world.put(&resource::NODE, "", node("e", "2026-01-01T02:00:00Z"));
     pass(&mut world, 100, &["d"]);
     assert_eq!((effects(&world, "a").len(), effects(&world, "c").len()), (2, 1));
@@ -218,7 +218,7 @@ fn zones_are_judged_by_themselves() {
         it["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": zone});
         world.put(&resource::NODE, "", it);
     }
-    // Nobody is left in the first; the others are somewhere else.
+    // The first node is empty; other pods are elsewhere.
     pass(&mut world, 90, &["e"]);
     let emptied = ["a", "b", "c", "d"].iter().filter(|it| effects(&world, it).len() == 2).count();
     assert_eq!(emptied, 4, "one every ten seconds");

@@ -1,5 +1,6 @@
-//! Failure zones: where many nodes fall silent at once, it is rather their way to us that is broken, or there is nowhere else to go. So pods leave a zone
-//! slowly, more slowly where most of its nodes are not ready, and not at all where a few are left, or none anywhere.
+//! Failure zones. If many nodes become silent at once, the network is the more likely cause, or there is nowhere to move pods to. So pods
+//! leave a zone slowly; if most of its nodes are not ready, more slowly, or not at all if the zone is small; and not at all while no node
+//! anywhere is ready.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -36,13 +37,13 @@ impl Default for EvictionRates {
 pub(super) enum Eviction {
     /// It begins now, unless it has begun.
     Begins,
-    /// It goes on if it has begun.
+    /// It continues if it has begun.
     GoesOn,
     /// It ends: no node anywhere is ready.
     Ends,
 }
 
-/// What is remembered of the zones. Their nodes are counted once in a while, not for each node.
+/// The state of the zones. Their nodes are counted periodically, not for each node.
 #[derive(Debug, Default)]
 pub(super) struct Zones {
     counted: Option<Timestamp>,
@@ -71,7 +72,7 @@ impl Count {
 }
 
 impl Zones {
-    /// What may happen now to a node that is not ready; where it makes no difference, a count may be so old.
+    /// The eviction of a node that is not ready; where it makes no difference, a count may be as old as `age`.
     pub fn judge(&mut self, cache: &Cache, node: &Object, begun: bool, rates: &EvictionRates, age: Duration, now: Timestamp) -> Eviction {
         if self.counted.is_none_or(|at| at > now || since(at, now) >= age) {
             self.count(cache, now);

@@ -1,4 +1,4 @@
-//! Where a pod serves: what endpoints need to know of it.
+//! The addresses and ports of a pod that endpoints need.
 
 use serde::Deserialize;
 
@@ -12,9 +12,9 @@ pub struct Serving {
     pub subdomain: Option<Box<str>>,
     pub addresses: Box<[Box<str>]>,
     pub host_addresses: Box<[Box<str>]>,
-    /// Of its containers, and then of its sidecars.
+    /// Of its containers, then of its sidecars.
     pub ports: Box<[Declared]>,
-    /// The ports of the host that it was given, by the names of the annotations that tell them.
+    /// Its assigned host ports, by the names of the annotations that hold them.
     pub given: Box<[(Box<str>, i32)]>,
 }
 
@@ -43,20 +43,20 @@ impl Declared {
 }
 
 impl Container {
-    /// Whether, as an init container, it runs beside those that follow it.
+    /// Whether it is an init container that runs beside later ones.
     pub(super) fn is_sidecar(&self) -> bool {
         self.restart_policy.as_deref() == Some("Always")
     }
 }
 
 impl Serving {
-    /// The port of the host that an annotation tells.
+    /// The host port in an annotation.
     pub fn given(&self, annotation: &str) -> Option<i32> {
         self.given.iter().find(|(name, _)| **name == *annotation).map(|(_, port)| *port)
     }
 }
 
-/// Whether an annotation may tell a port of the host: those of every product end so.
+/// Whether an annotation may hold a host port: those of every product end like this.
 pub(super) fn tells_port(annotation: &str) -> bool {
     annotation.rsplit_once('/').is_some_and(|(_, name)| name.starts_with("port_") || name.starts_with("portName_"))
 }
@@ -79,7 +79,7 @@ pub(super) struct Address {
 }
 
 impl Serving {
-    /// Takes what it needs out of `pod`.
+    /// Moves the needed fields out of `pod`.
     pub(super) fn of(pod: &mut Wire, given: Vec<(Box<str>, i32)>) -> Self {
         let (spec, status) = (&mut pod.spec, &mut pod.status);
         let sidecars = spec.init_containers.take().into_iter().flatten().filter(Container::is_sidecar);
@@ -96,7 +96,7 @@ impl Serving {
     }
 }
 
-/// The list, or if there is none the one that older writers know of.
+/// The list, or the older single field if there is none.
 fn all(one: Option<Box<str>>, many: Option<Vec<Address>>) -> Box<[Box<str>]> {
     match many.filter(|it| !it.is_empty()) {
         Some(many) => many.into_iter().map(|it| it.ip).collect(),

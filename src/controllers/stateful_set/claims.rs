@@ -1,4 +1,4 @@
-//! The volume claims of a StatefulSet's pods: one of each template for each ordinal, and who owns them (`persistentVolumeClaimRetentionPolicy`).
+//! The volume claims of a StatefulSet's pods: one per template and ordinal, and their owners (`persistentVolumeClaimRetentionPolicy`).
 
 use std::sync::Arc;
 
@@ -36,7 +36,7 @@ impl<'a> Claims<'a> {
         self.templates().filter_map(|(template, _)| get(self.name(template, ordinal))).collect()
     }
 
-    /// Puts the claims among the volumes of a pod, in the places of those of their names.
+    /// Adds the claims to a pod's volumes, replacing volumes of the same names.
     pub fn mount(&self, ordinal: i64, pod: &mut Value) {
         let mut volumes: Vec<Value> = self
             .templates()
@@ -82,7 +82,7 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// Whether a claim of this ordinal goes with an earlier pod.
+    /// Whether a claim of this ordinal belongs to an earlier pod.
     pub fn are_stale(&self, cache: &Cache, ordinal: i64) -> bool {
         let name = identity::name(self.set.name(), ordinal);
         self.existing(cache, ordinal).iter().any(|it| it.meta().owners.iter().any(|it| *it.kind == *"Pod" && *it.name == *name))
@@ -97,8 +97,8 @@ impl<'a> Claims<'a> {
         self.deletes("whenDeleted") && !(condemned && self.deletes("whenScaled"))
     }
 
-    /// Makes the claims of this ordinal go with whom the policy says: nobody, the set, or the pod that is `condemned` by a smaller scale.
-    /// Returns whether anything had to be written.
+    /// Sets the owners of this ordinal's claims according to the policy: none, the set, or the pod that is `condemned` by a smaller scale.
+    /// Returns whether a write was needed.
     pub fn keep_owners(&self, cache: &Cache, ordinal: i64, condemned: Option<&Arc<Object>>, plan: &mut Plan) -> bool {
         let mut written = false;
         for claim in self.existing(cache, ordinal) {

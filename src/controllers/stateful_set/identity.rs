@@ -1,4 +1,4 @@
-//! Who a pod of a StatefulSet is: its name, its host name, and the labels it is found by.
+//! The identity of a StatefulSet's pod: its name, its host name, and its labels.
 
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ pub(super) fn ordinal(set: &str, pod: &str) -> Option<i64> {
     (name(set, ordinal) == pod && ordinal >= 0).then_some(ordinal)
 }
 
-/// The labels that tell a pod apart from its fellows.
+/// The labels that identify a pod within its set.
 pub(super) fn labels(name: &str, ordinal: i64) -> Map<String, Value> {
     [(POD_NAME, Value::from(name)), (POD_INDEX, ordinal.to_string().into())]
         .into_iter()

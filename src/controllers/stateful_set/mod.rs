@@ -94,7 +94,7 @@ impl Set<'_> {
         self.first() + self.spec()["replicas"].as_i64().unwrap_or(1)
     }
 
-    /// One pod after the other, rather than all at once.
+    /// Whether pods are handled one after another rather than all at once.
     fn is_ordered(&self) -> bool {
         self.spec()["podManagementPolicy"] != "Parallel"
     }
@@ -103,7 +103,7 @@ impl Set<'_> {
         self.spec()["updateStrategy"]["type"] != "OnDelete"
     }
 
-    /// Below the ordinal that is so many above the first, pods stay at the current revision.
+    /// This many ordinals above the first, pods stay at the current revision.
     fn partition(&self) -> i64 {
         self.spec()["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or_default()
     }
@@ -125,7 +125,7 @@ impl Set<'_> {
         !pod.meta().is_deleted() && self.is_available(pod, plan)
     }
 
-    /// What is to be done next: make what is missing, take away what is too much, then replace what is out of date.
+    /// The next step: create missing pods, delete surplus ones, then replace outdated ones.
     fn step(&self, plan: &mut Plan) {
         if self.complete(plan) && self.condemn(plan) && self.rolls() {
             self.replace(plan);
@@ -145,7 +145,7 @@ impl Set<'_> {
                 continue;
             };
             if pods::has_ended(pod) {
-                // It is made again when it is gone.
+                // It is recreated once it is gone.
                 if !pod.meta().is_deleted() {
                     self.delete(pod, plan);
                 }
@@ -189,7 +189,7 @@ impl Set<'_> {
         true
     }
 
-    /// Deletes the highest pod that is out of date, once those above it are well: it is made again from the newest template.
+    /// Deletes the highest outdated pod, once those above it are healthy; it is recreated from the newest template.
     fn replace(&self, plan: &mut Plan) {
         for ordinal in (self.first() + self.partition()..self.end()).rev() {
             let Some(pod) = self.pods.get(&ordinal) else { return };
@@ -234,7 +234,7 @@ impl Set<'_> {
         plan.delete(pod, Some(tell));
     }
 
-    /// Puts back what makes a pod findable, and the claims it waits for.
+    /// Restores the labels of a pod, and the claims that it waits for.
     fn repair(&self, ordinal: i64, pod: &Arc<Object>, plan: &mut Plan) {
         let claims = Claims::of(self.object, self.written);
         if pod.field("status.phase") == Some("Pending") {
@@ -268,7 +268,7 @@ impl Set<'_> {
         let available = all().filter(|pod| self.is_available(pod, plan)).count();
         let of = |revision: &str| all().filter(|pod| !pod.meta().is_deleted() && pod.meta().label(REVISION) == Some(revision)).count();
         let updated = of(&self.latest.name);
-        // Those that are wanted, not those that are there: while one below the partition is away, all others may be new.
+        // Of the wanted pods, not the existing ones: while a pod below the partition is missing, all others may be new.
         let wanted = self.end() - self.first();
         let complete = self.rolls() && [replicas, updated, ready].iter().all(|it| *it as i64 == wanted);
         let current = if complete { &self.latest.name } else { self.current_revision() };

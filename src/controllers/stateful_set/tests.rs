@@ -50,7 +50,7 @@ fn images(world: &World) -> Vec<String> {
     world.list(&resource::POD).iter().map(image).collect()
 }
 
-/// No more than one pod at a time is on its way.
+/// At most one pod at a time is not ready.
 fn in_order(world: &World) {
     let waiting = world.list(&resource::POD).iter().filter(|it| !pods::is_ready(it)).count();
     assert!(waiting <= 1, "{waiting} pods are not ready");
@@ -79,7 +79,7 @@ fn pods_come_and_go_in_order() {
     assert_eq!(seen["currentRevision"], seen["updateRevision"]);
     assert_eq!((&seen["replicas"], &seen["readyReplicas"], &seen["currentReplicas"]), (&json!(3), &json!(3), &json!(3)));
 
-    // One that takes its time holds up those below it.
+    // A slow pod delays those below it.
     world.patch(&ObjectKey::new(&resource::POD, "default", "db-2"), &json!({"metadata": {"finalizers": ["example.com/slow"]}}));
     world.patch(&key(), &json!({"spec": {"replicas": 0}}));
     world.settle(|_| ());
@@ -116,7 +116,7 @@ fn updates_go_from_the_last_to_the_partition() {
     assert_eq!(images(&world), ["i:1", "i:1", "i:2"]);
     let seen = status(&world);
     assert_eq!((&seen["currentRevision"], &seen["updatedReplicas"], &seen["currentReplicas"]), (&first, &json!(1), &json!(2)));
-    // Below the partition a pod comes back as it was, though all that are left are new.
+    // Below the partition a pod is recreated from the old revision, even if only new ones are left.
     for gone in ["db-0", "db-1"] {
         world.remove(&ObjectKey::new(&resource::POD, "default", gone));
     }
@@ -184,7 +184,7 @@ fn what_has_ended_is_made_again() {
     world.patch(&ObjectKey::new(&resource::POD, "default", "db-0"), &json!({"status": {"phase": "Failed", "conditions": null}}));
     world.complete(in_order);
     assert_ne!(world.cache.get(&resource::POD, "default", "db-0").unwrap().meta().uid, before);
-    // Labels that somebody took off are put back.
+    // Removed labels are restored.
     world.patch(
         &ObjectKey::new(&resource::POD, "default", "db-1"),
         &json!({"metadata": {"labels": {"apps.kubernetes.io/pod-index": null}}}),
@@ -220,7 +220,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever happens, pods have the names they should, and in the end each is what it should be.
+    /// Throughout, pods have the right names; finally each matches its specification.
     #[test]
     fn sets_come_to_what_is_asked_for(steps in steps(), parallel in any::<bool>()) {
         let mut world = world();

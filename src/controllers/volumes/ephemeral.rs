@@ -1,4 +1,4 @@
-//! Ephemeral volumes: a pod that brings a template for a claim gets the claim, and the claim goes with the pod.
+//! Ephemeral volumes: a pod with a claim template gets the claim, and the claim is deleted with the pod.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};

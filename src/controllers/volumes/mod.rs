@@ -1,7 +1,7 @@
-//! Volumes and claims: each claim is bound to a volume that suits it, and what becomes of the volume afterwards is as its reclaim policy says.
+//! Volumes and claims: each claim is bound to a suitable volume, which is later handled by its reclaim policy.
 //!
-//! A binding takes several writes, each of which wakes the next: the volume is reserved for the claim, the claim names the volume, and both say
-//! that they are bound.
+//! A binding takes several writes, each of which triggers the next: the volume is reserved for the claim, the claim names the volume, and
+//! both are marked as bound.
 
 mod ephemeral;
 mod protection;
@@ -28,7 +28,7 @@ pub use protection::ProtectionController;
 #[derive(Debug)]
 pub struct VolumeController;
 
-/// On a claim: who is to make a volume for it.
+/// On a claim: the provisioner that should make its volume.
 const PROVISIONER: [&str; 2] = ["volume.beta.kubernetes.io/storage-provisioner", "volume.kubernetes.io/storage-provisioner"];
 
 impl Controller for VolumeController {
@@ -40,7 +40,7 @@ impl Controller for VolumeController {
         vec![
             Source::own(&resource::PERSISTENT_VOLUME),
             Source::own(&resource::PERSISTENT_VOLUME_CLAIM),
-            // The other half of a pair, and those who wait for a volume.
+            // The other half of a pair, and claims that wait for a volume.
             Source::leading_to(&resource::PERSISTENT_VOLUME, |cache, volume| match claim_key(volume) {
                 Some(key) => vec![key],
                 None => waiting(cache, volume.name(), |it| it.asks.class == storage::volume(volume).class),
@@ -75,7 +75,7 @@ impl Controller for VolumeController {
     }
 }
 
-/// The keys of wanted claims without a volume, and of those that name this one.
+/// The keys of wanted claims without a volume, and of claims that name this one.
 fn waiting(cache: &Cache, volume: &str, wanted: impl Fn(&storage::Claim) -> bool) -> Vec<ObjectKey> {
     let claims = cache.list(&resource::PERSISTENT_VOLUME_CLAIM, &Query::default()).objects;
     let waits = |it: &&Arc<Object>| {
@@ -101,7 +101,7 @@ fn all_users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>>
     pods.into_iter().filter(move |it| pods::facts(it).claims.iter().any(|claim| **claim == *name))
 }
 
-/// Those that are placed.
+/// Only placed pods.
 fn users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
     all_users(cache, claim).filter(|it| pods::node(it).is_some())
 }
@@ -138,8 +138,8 @@ fn plan_claim(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     }
 }
 
-/// Looks for a volume. Where the class waits for the first consumer, it is the scheduler who chooses: by reserving a volume for the claim,
-/// or by saying on which node one is to be made.
+/// Looks for a volume. If the class waits for the first consumer, the scheduler decides: it reserves a volume for the claim, or selects the
+/// node for a new one.
 fn find(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     let seen = storage::claim(claim);
     let named = &*seen.asks.class;
@@ -153,7 +153,7 @@ fn find(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     if !seen.names_class
         && let Some(default) = default_class::newest(&cache.list(&resource::STORAGE_CLASS, &Query::default()).objects, STORAGE_MARKS)
     {
-        // There was none when it was made.
+        // There was no default class when it was created.
         return plan.merge(claim.key(), &tree(claim), json!({ "spec": { "storageClassName": default.name() } }));
     }
     match class {
@@ -196,7 +196,7 @@ fn reserve(volume: &Object, claim: &Object, plan: &mut Plan) {
     plan.writes.push(Write::Patch { key: volume.key(), subresource: "", patch });
 }
 
-/// Makes the claim say that it is bound to a volume, once that is reserved for it.
+/// Marks the claim as bound to a volume, once that is reserved for it.
 fn bind(object: &Object, claim: &Arc<Object>, plan: &mut Plan) {
     if storage::volume(object).claim.as_ref().is_none_or(|it| it.uid.is_empty()) {
         return reserve(object, claim, plan);
@@ -245,7 +245,7 @@ fn set_phase(volume: &Object, phase: &str, message: Option<&str>, plan: &mut Pla
     plan.set_status(volume.key(), &tree(volume)["status"], status);
 }
 
-/// Frees a volume that a claim does not want: of what the controller reserved nothing is left, a user's wish is kept without the uid.
+/// Frees a volume that a claim does not want: removes a reservation by the controller, and keeps that of a user without the uid.
 fn release(volume: &Object, plan: &mut Plan) {
     let mut patch = json!({ "metadata": { "resourceVersion": volume.revision().to_string() } });
     if storage::volume(volume).is_bound_by_controller {
@@ -257,7 +257,7 @@ fn release(volume: &Object, plan: &mut Plan) {
     plan.writes.push(Write::Patch { key: volume.key(), subresource: "", patch: Patch::Merge(patch) });
 }
 
-/// What becomes of a volume whose claim is gone. What is on it is deleted by those who made it only.
+/// Handles a volume whose claim is gone. Only its provisioner deletes its content.
 fn reclaim(object: &Arc<Object>, plan: &mut Plan) {
     let volume = storage::volume(object);
     let (reason, message) = match &*volume.policy {

@@ -9,7 +9,7 @@ use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{Object, ObjectKey, meta, resource, storage};
 
-/// Puts the finalizers on, and takes them off what is to be deleted and no longer used.
+/// Adds the finalizers, and removes them from deleted objects that are not in use.
 #[derive(Debug)]
 pub struct ProtectionController;
 

@@ -27,7 +27,7 @@ fn seen(world: &World, resource: ResourceRef, name: &str) -> Value {
     world.cache.get(resource, if resource.namespaced { "default" } else { "" }, name).map(|it| tree(&it)).unwrap_or_default()
 }
 
-/// The phases of a volume and a claim; empty if it is gone.
+/// The phases of a volume and a claim; empty if deleted.
 fn phases(world: &World, volume: &str, claim: &str) -> (String, String) {
     let phase = |resource, name| seen(world, resource, name)["status"]["phase"].as_str().unwrap_or_default().to_owned();
     (phase(&resource::PERSISTENT_VOLUME, volume), phase(&resource::PERSISTENT_VOLUME_CLAIM, claim))
@@ -117,7 +117,7 @@ fn volumes_and_claims_that_name_each_other() {
     assert_eq!(phases(&world, "small", "by-name"), pair("Bound", "Bound"));
     let annotations = seen(&world, &resource::PERSISTENT_VOLUME_CLAIM, "by-name")["metadata"]["annotations"].take();
     assert_eq!(annotations, json!({BIND_COMPLETED: "yes"}));
-    // The volume goes in spite of everything.
+    // The volume is deleted in spite of its protection.
     world.remove(&ObjectKey::new(&resource::PERSISTENT_VOLUME, "", "small"));
     world.settle(|_| ());
     assert_eq!(phases(&world, "small", "by-name"), pair("", "Lost"));
@@ -187,7 +187,7 @@ fn provisioners_are_asked() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// However volumes and claims come and go: no volume is two claims', and what can be bound is.
+    /// With random changes: no volume belongs to two claims, and every claim that can be bound is.
     #[test]
     fn every_binding_is_of_one_pair(steps in prop::collection::vec((any::<bool>(), 0..4_u32, prop::option::of(1..4_u32)), 1..24)) {
         let mut world = world();
@@ -215,7 +215,7 @@ proptest! {
             }
             world.settle(check);
         }
-        // Nobody waits for a volume that is free.
+        // No claim waits for a volume that is free.
         let size = |it: &Value| it.as_str().unwrap().trim_end_matches("Gi").parse::<u32>().unwrap();
         let volumes: Vec<Value> = world.list(&resource::PERSISTENT_VOLUME).iter().map(|it| tree(it)).collect();
         let free = volumes.iter().filter(|it| it["status"]["phase"] == "Available").map(|it| size(&it["spec"]["capacity"]["storage"])).max();
