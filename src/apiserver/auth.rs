@@ -1,5 +1,5 @@
-//! Who asks, and whether they may. Every request passes here; with the only mode there is (`AlwaysAllow` on a plain port) everyone may, and may do it
-//! in the name of somebody else.
+//! Authentication and authorization. Every request passes here; in the only supported mode (`AlwaysAllow` on a plain port) all requests are
+//! allowed, also with impersonation.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The user's fields as objects have them, without those that are empty.
+    /// The user's fields in the form of objects, without empty ones.
     pub(crate) fn fields(&self) -> Map<String, Value> {
         let Self { name, uid, groups, extra } = self;
         let fields = [("username", json!(name)), ("uid", json!(uid)), ("groups", json!(groups)), ("extra", json!(extra))];
@@ -34,18 +34,18 @@ impl User {
     }
 }
 
-/// What a request is about to do.
+/// The action of a request, for authorization.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Attributes<'a> {
     Resource { verb: Verb, target: &'a Target },
     Path(&'a str),
 }
 
-/// The user a request comes from, or is made in the name of: whoever reaches the plain port is trusted. (A bearer token is not asked for yet;
-/// whose it is, [`Tokens::verify`](super::tokens::Tokens::verify) knows.)
+/// The user of a request, or the impersonated one: every client of the plain port is trusted. (Bearer tokens are not read yet;
+/// [`Tokens::verify`](super::tokens::Tokens::verify) can verify them.)
 ///
 /// # Errors
-/// 500 for groups and the like of nobody.
+/// 500 for impersonated groups and the like without a user.
 pub(crate) fn authenticate(headers: &HeaderMap) -> Answer<User> {
     Ok(impersonated(headers)?.unwrap_or_else(|| User {
         name: "system:unsecured".to_owned(),
@@ -54,7 +54,7 @@ pub(crate) fn authenticate(headers: &HeaderMap) -> Answer<User> {
     }))
 }
 
-/// Whom the `Impersonate-` headers name.
+/// The user in the `Impersonate-` headers.
 fn impersonated(headers: &HeaderMap) -> Answer<Option<User>> {
     let all = |name: &str| -> Vec<String> { headers.get_all(name).iter().filter_map(|it| it.to_str().ok()).map(str::to_owned).collect() };
     let one = |name: &str| all(name).into_iter().next().unwrap_or_default();

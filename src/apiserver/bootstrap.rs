@@ -1,5 +1,5 @@
-//! What every cluster has from the start: its namespaces, priority classes and range of addresses, and the service by which pods find
-//! the API server, with its endpoints.
+//! The initial objects of a cluster: namespaces, priority classes, the address range, and the service by which pods find the API server,
+//! with its endpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -26,17 +26,17 @@ use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status, service_ra
 use crate::store::{Expect, Outcome};
 
 const NAMESPACE_OF_SERVICE: &str = "default";
-/// Whom the fields of what is made here belong to.
+/// The field manager of these objects.
 const MANAGER: &str = "kube-apiserver";
-/// Whom the status of the range belongs to, and who reports on it.
+/// The field manager of the range's status, and reporter of its events.
 const RANGE_MANAGER: &str = "kubernetes-service-cidr-controller";
-/// API servers that share a store each keep a sign of life in it; who has none for so long is no endpoint any more.
+/// API servers that share a store each renew a lease in it; one without a lease is removed from the endpoints.
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW_EVERY: Duration = Duration::from_secs(10);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Makes what is not there.
+/// Creates the missing objects.
 pub(crate) async fn run(server: &Server) -> Answer<()> {
     for name in ["default", server.config.product.system_namespace, "kube-public", "kube-node-lease"] {
         let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
@@ -89,19 +89,19 @@ async fn make_range(server: &Server) -> Answer<()> {
     }
 }
 
-/// Whether a range is that of the command line.
+/// Whether a range is the one on the command line.
 fn is_own(server: &Server, range: &Object) -> bool {
     service_range::ranges(range) == [server.config.service_range]
 }
 
-/// Says once if the range that every API server goes by is not that of this one's command line.
+/// Reports once if the range in the store, which every API server uses, differs from the one on the command line.
 fn compare_range(server: &Server, events: &EventRecorder, said: &mut bool) {
     let there = server.cache.get(&SERVICE_CIDR, "", server.config.product.api_service);
     let Some(there) = there.filter(|it| !*said && !it.meta().is_deleted() && !is_own(server, it)) else { return };
     *said = true;
     let ranges: Vec<String> = service_range::ranges(&there).iter().map(ToString::to_string).collect();
     let (ranges, own) = (ranges.join(" "), server.config.service_range);
-    tracing::warn!("services get their addresses from {ranges}, as ServiceCIDR {} says, not from {own}", there.name());
+    tracing::warn!("service addresses come from {ranges} of the ServiceCIDR {}, not from {own} of the command line", there.name());
     let message = format!("The default ServiceCIDR [{ranges}] does not match the flag configurations [{own}]");
     events.event(&there, EventType::Warning, "KubernetesDefaultServiceCIDRInconsistent", message);
 }
@@ -134,7 +134,7 @@ fn service(server: &Server) -> Value {
     })
 }
 
-/// Keeps the range, the service and its endpoints what they should be: whenever somebody changes them, and whenever API servers come and go.
+/// Keeps the range, the service and its endpoints up to date: after changes by others, and as API servers come and go.
 pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
     let (events, writer) =
@@ -163,13 +163,13 @@ pub(crate) async fn maintain(server: Arc<Server>) -> anyhow::Result<()> {
         let pause = retry.or_else(|| server.config.shared.then_some(RENEW_EVERY));
         tokio::select! {
             () = shutdown.cancelled() => break,
-            // What comes together is looked at together; and should two servers ever disagree, they do so slowly.
+            // Batch changes; and should two servers ever disagree, they alternate only slowly.
             () = changed(watches) => tokio::time::sleep(SETTLE).await,
             () = async { tokio::time::sleep(pause.unwrap_or_default()).await }, if pause.is_some() => {}
         }
     }
     if let Some(revision) = sign {
-        // An endpoint that is no more had better go at once; else its time runs out.
+        // Remove the endpoint at once; otherwise its lease expires.
         let _ = server.store.delete(&lease_key(&server), revision).await;
     }
     Ok(())
@@ -232,14 +232,14 @@ async fn reconcile(server: &Server, sign: &mut Option<Revision>) -> Answer<()> {
     let is_ours = |it: &str| it.strip_prefix(name).is_some_and(|it| it.strip_prefix('-').is_some_and(|port| port.parse::<u16>().is_ok()));
     let there = server.cache.list(&ENDPOINT_SLICE, &Query::namespace(NAMESPACE_OF_SERVICE)).objects;
     for gone in there.iter().filter(|it| is_ours(it.name()) && !slices.contains(it.name())) {
-        // Whoever changed it meanwhile is heard of.
+        // On a conflict, the watch reports the change.
         let _ = server.remove(&gone.key(), gone.revision()).await?;
     }
     Ok(())
 }
 
-/// Writes an object whose `fields` are not as they should be. Past the API's checks: the address of a server for one machine may be a
-/// loopback address, which endpoints of users may not have.
+/// Writes an object if one of `fields` differs. Bypasses the API's checks: the address of a server for one machine may be a loopback
+/// address, which users may not set in endpoints.
 async fn ensure(server: &Server, resource: ResourceRef, mut wanted: Value, fields: &[&str]) -> Answer<()> {
     let key = ObjectKey::new(resource, NAMESPACE_OF_SERVICE, json::text(&wanted, "/metadata/name"));
     let mut expect = Expect::Absent;
@@ -276,7 +276,7 @@ fn lease_key(server: &Server) -> String {
     format!("{}/masterleases/{}", server.config.prefix, server.own_address())
 }
 
-/// Gives this server's sign of life, and reads everybody's.
+/// Renews this server's lease, and reads those of all servers.
 async fn live_servers(server: &Server, sign: &mut Option<Revision>) -> Answer<BTreeSet<SocketAddr>> {
     let key = lease_key(server);
     loop {

@@ -51,7 +51,7 @@ pub(crate) fn serve(
         },
     };
     Some(match negotiated.for_documents() {
-        // Of these Kubernetes promises nothing that a cache could use.
+        // Kubernetes sends no caching headers for these.
         Ok(_) if matches!(route, Route::Groups { .. } | Route::Group(_) | Route::Resources { .. }) => {
             response::plain_document(JSON, document)
         }
@@ -60,7 +60,7 @@ pub(crate) fn serve(
     })
 }
 
-/// Whether a path lies below a group of the API, whatever it leads to there.
+/// Whether a path lies below a group of the API, existing or not.
 pub(crate) fn has_group(path: &str) -> bool {
     match path.trim_matches('/').split('/').collect::<Vec<_>>().as_slice() {
         ["api", _, ..] => true,

@@ -15,7 +15,7 @@ const PAGE: usize = 2000;
 /// Pauses between attempts to reach a store that fails.
 const PAUSES: [Duration; 4] = [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(500), Duration::from_secs(1)];
 
-/// Fills the cache with what the store holds; returns the revision it then shows.
+/// Fills the cache from the store; returns the revision that it then shows.
 pub(crate) async fn load(server: &Server) -> store::Result<Revision> {
     let prefix = format!("{}/", server.config.prefix);
     let mut objects = Vec::new();

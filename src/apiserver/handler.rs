@@ -1,4 +1,4 @@
-//! One request: where it leads, whether it may, and what answers it. Knows nothing of sockets.
+//! Handles one request: routing, authorization, response. Knows nothing of sockets.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ impl Call {
     }
 }
 
-/// Who takes nothing of an answer for so long has given up its seat.
+/// A client that reads nothing for this long loses its seat.
 const READS_ON: Duration = Duration::from_secs(1);
 
 impl Server {
@@ -120,7 +120,7 @@ impl Server {
         response
     }
 
-    /// How long a request may take to its answer's head: what the client asks for (0 is as long as may be), if that is less.
+    /// Time limit until the head of the response: the client's timeout (0 is none), or the server's if that is shorter.
     fn patience(&self, verb: Verb, query: &Query) -> Answer<Duration> {
         let most = self.config.timeouts.request;
         match query.get("timeout") {
@@ -223,7 +223,7 @@ impl Server {
         let (done, outcome) = oneshot::channel();
         let server = self.clone();
         self.tasks.spawn_quiet(async move {
-            // The client may be gone; then nobody waits for this.
+            // The client, and so the receiver, may be gone.
             let _ = done.send(work(&server, &call).await);
         });
         outcome.await.unwrap_or_else(|_| Err(Box::new(Status::internal("the write was aborted"))))
@@ -236,7 +236,7 @@ async fn get(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     Ok(gzip::compress(&call.headers, call.answer(200, &object).await?))
 }
 
-/// What everybody is told who uses a resource that is deprecated.
+/// The warning for every request that uses a deprecated resource.
 fn deprecation(resource: ResourceRef) -> Option<String> {
     let since = resource.deprecated;
     (!since.is_empty()).then(|| format!("{} {} is deprecated in {since}", resource.api_version(), resource.kind))

@@ -8,18 +8,18 @@ use super::Server;
 use super::query::Query;
 use super::response::{self, Response};
 
-/// What a server does before it serves.
+/// A step of the server's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// The cache holds what the store does, and follows it.
+    /// The cache has the content of the store, and follows it.
     Cache,
     /// The addresses and ports of services are claimed.
     Addresses,
-    /// What every cluster has is there.
+    /// The objects that every cluster has exist.
     Objects,
 }
 
-/// How far the start has come.
+/// Progress of the start.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     done: [AtomicBool; 3],
@@ -37,7 +37,7 @@ impl Health {
 
 /// A store that does not answer for this long is not healthy.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Those hooks of Kubernetes' start that stand for something here, with the step that does it; what is there from the beginning has none.
+/// The hooks of Kubernetes' start with a counterpart in km, and the corresponding step; `None` if it is ready from the beginning.
 const STARTED: [(&str, Option<Step>); 7] = [
     ("poststarthook/generic-apiserver-start-informers", Some(Step::Cache)),
     ("poststarthook/priority-and-fairness-filter", None),
@@ -48,7 +48,7 @@ const STARTED: [(&str, Option<Step>); 7] = [
     ("poststarthook/start-kubernetes-service-cidr-controller", Some(Step::Objects)),
 ];
 
-/// What is checked, and by what names.
+/// The checks of an endpoint.
 fn checks(endpoint: &str) -> Option<impl Iterator<Item = &'static str> + Clone> {
     let (before, after): (&[&str], &[&str]) = match endpoint {
         "healthz" | "livez" => (&["ping", "log", "etcd"], &[]),

@@ -1,9 +1,9 @@
-//! Work for the processor that would hold up the threads which serve everybody.
+//! CPU-bound work, kept off the threads that serve all clients.
 
-/// Work on fewer bytes is done in no time.
+/// Work on fewer bytes is fast enough for any thread.
 const HEAVY: usize = 256 * 1024;
 
-/// Does the work, on a thread of its own if it goes through so many bytes.
+/// Does the work, on a thread of its own if it processes at least [`HEAVY`] bytes.
 pub(crate) async fn heavy<T, F>(bytes: usize, work: F) -> T
 where
     T: Send + 'static,
@@ -16,7 +16,7 @@ where
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends, and whoever waits here with it.
+            // The runtime shuts down, and this task with it.
             Err(_) => std::future::pending().await,
         },
     }

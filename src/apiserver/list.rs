@@ -17,7 +17,7 @@ use crate::object::{Name, Object, ResourceRef, Revision, Status};
 use crate::util::go_json;
 
 pub(crate) async fn serve(server: &Server, call: &Call) -> Answer<Response> {
-    // A list takes no such time, but what is given has to be one.
+    // A list ignores this timeout, but checks its syntax.
     call.query.integer("timeoutSeconds")?;
     let page = select(server, call).await?;
     let metadata = page.metadata();
@@ -66,7 +66,7 @@ pub(crate) fn selection(call: &Call) -> Answer<Query> {
     Ok(Query { namespace, labels, fields })
 }
 
-/// Of the form of a [`Token`].
+/// The version of a [`Token`]'s form.
 const VERSION: &str = "meta.k8s.io/v1";
 
 /// A place in a list that is read in chunks.
@@ -74,9 +74,9 @@ const VERSION: &str = "meta.k8s.io/v1";
 #[serde(default)]
 struct Token {
     v: String,
-    /// Less than nothing: whatever is newest.
+    /// Negative: the newest.
     rv: i64,
-    /// Where the next chunk begins: just behind the last object sent.
+    /// The start of the next chunk: just behind the last object sent.
     start: String,
     /// How many objects there are from `start` on, if they were counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,7 +97,7 @@ impl Token {
     }
 
     fn read(text: &str) -> Result<Self, String> {
-        // As Go reads it: what the last letter says too much does not matter.
+        // As in Go, excess bits of the last character are ignored.
         const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
         let bytes = LENIENT.decode(text).map_err(|error| {
             let at = if let DecodeError::InvalidByte(at, _) = error { at } else { text.len() / 4 * 4 };
@@ -134,11 +134,11 @@ enum State {
     Exactly(Revision),
 }
 
-/// Reads what a list call asks for.
+/// Reads the page that a list request selects.
 pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
     list_options::check(&call.query, false)?;
     let (resource, query) = (call.target.resource.storage(), selection(call)?);
-    // Less than none is no limit.
+    // A negative limit is none.
     let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).unwrap_or_default();
     let token = call.query.get("continue").map(Token::decode).transpose()?;
     let state = match &token {
@@ -184,7 +184,7 @@ fn state(call: &Call, limit: usize) -> Answer<State> {
     })
 }
 
-/// The history a chunked list depends on is gone: the client may go on with what is there now.
+/// The history that a chunked list needs is gone: the client may continue with the current objects.
 fn continue_expired(token: &Token) -> Box<Status> {
     let mut status = Status::expired(
         "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \

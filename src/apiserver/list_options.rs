@@ -1,4 +1,4 @@
-//! What combinations of `metav1.ListOptions` there are: the rules of `k8s.io/apimachinery` for lists and for watches.
+//! Valid combinations of `metav1.ListOptions`: the rules of `k8s.io/apimachinery` for lists and watches.
 
 use super::error::Answer;
 use super::query::Query;

@@ -26,7 +26,7 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
     let value: Value = serde_json::from_slice(pod.body()).map_err(|error| Box::new(Status::internal(error)))?;
     let container = container(&value, call.query.get("container"))?;
     let node = pod.field("spec.nodeName").unwrap_or_default();
-    // Nobody has a log of a pod that was never placed.
+    // A pod that was never placed has no log.
     if node.is_empty() {
         return Ok(response::full(204, "text/plain", Bytes::new()));
     }

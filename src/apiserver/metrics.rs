@@ -1,4 +1,4 @@
-//! What is measured of requests, by the names and labels that Kubernetes' own rules and dashboards ask for.
+//! Metrics of requests, with the names and labels that Kubernetes' rules and dashboards use.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,13 +17,13 @@ use crate::telemetry::metrics::{Counter, Gauge, Histogram, Registry};
 #[derive(Debug)]
 pub(super) struct Metrics {
     registry: Registry,
-    /// What has been counted before: to look it up by name takes longer than many a request.
+    /// Known series; looking one up by name takes longer than many a request.
     known: RwLock<HashMap<(Subject, u16), (Counter, Histogram)>>,
     reading: Gauge,
     mutating: Gauge,
 }
 
-/// What a request is about. `None` and empty texts for a page that is of no resource.
+/// The subject of a request. `None` and empty strings for pages without a resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Subject {
     verb: &'static str,
@@ -80,7 +80,7 @@ impl Metrics {
         Self { registry: registry.clone(), known: RwLock::default(), reading, mutating }
     }
 
-    /// Counts a request in until what is returned is dropped.
+    /// Counts a request until the returned value is dropped.
     pub(super) fn begin(&self, subject: Subject) -> Option<UnderWay> {
         let gauge = match subject.verb {
             "WATCH" => return None,
@@ -91,7 +91,7 @@ impl Metrics {
         Some(UnderWay(gauge.clone()))
     }
 
-    /// Notes the head of an answer, which took so long.
+    /// Records the head of a response after this time.
     pub(super) fn count(&self, subject: Subject, code: u16, took: Duration) {
         let known = self.known.read().get(&(subject, code)).cloned();
         let (total, duration) =

@@ -61,7 +61,7 @@ use crate::telemetry::metrics::Registry;
 use crate::util::cidr::Cidr;
 use crate::util::product::Product;
 
-/// What an API server is told at its start.
+/// Configuration of an API server.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where plain HTTP is served; port 0 takes a free one.
@@ -101,9 +101,9 @@ pub struct Config {
 pub struct Timeouts {
     /// From a request's head to its answer's, for all but watches. A client may ask for less.
     pub request: Duration,
-    /// For a request's head to arrive, and between two requests of a connection.
+    /// Until a request's head has arrived, and between two requests of a connection.
     pub head: Duration,
-    /// For an answer of which the client reads nothing.
+    /// For a client that reads nothing of its response.
     pub stalled: Duration,
 }
 
@@ -147,7 +147,7 @@ pub struct ApiServer {
     listeners: Mutex<Vec<std::net::TcpListener>>,
 }
 
-/// What every part of the server shares.
+/// The state that all parts of the server share.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) config: Config,
@@ -174,14 +174,14 @@ impl Server {
         self.tokens.get().ok_or_else(|| Box::new(Status::unavailable("the server is starting")))
     }
 
-    /// Where clients elsewhere reach this server.
+    /// The address of this server for other machines.
     fn own_address(&self) -> SocketAddr {
         SocketAddr::new(self.config.advertise, self.addresses.first().map_or(443, SocketAddr::port))
     }
 }
 
 impl ApiServer {
-    /// Binds the addresses; nothing is served yet.
+    /// Binds the addresses without serving yet.
     ///
     /// # Errors
     /// For an address that cannot be bound, and for an admission plug-in that does not exist.
@@ -207,7 +207,7 @@ impl ApiServer {
         Ok(Self { server: Arc::new(server), listeners: Mutex::new(listeners) })
     }
 
-    /// Loads the cache, makes what a new cluster lacks, and serves until the supervisor stops.
+    /// Loads the cache, creates the missing objects of a new cluster, and serves until the supervisor stops.
     ///
     /// # Errors
     /// If the store cannot be read or written.

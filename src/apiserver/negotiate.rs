@@ -1,4 +1,4 @@
-//! Which media type and which form of an object a client wants (`Accept`), and what its body is (`Content-Type`).
+//! Content negotiation: the media type and form that a client accepts (`Accept`), and the type of its body (`Content-Type`).
 
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
@@ -10,7 +10,7 @@ use crate::codec::{MetaVersion, PatchKind};
 use crate::object::Status;
 use crate::util::go;
 
-/// What a client wants of its answer: agreed on once, and heeded by all that is encoded for it.
+/// The negotiated form and encoding of a response, decided once per request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Output {
     pub(crate) form: Form,
@@ -21,18 +21,18 @@ pub(crate) struct Output {
 pub(crate) enum Encoding {
     #[default]
     Json,
-    /// JSON over several lines, for people. Events of watches have one each all the same.
+    /// Indented JSON, for people. Events of watches stay on one line each.
     Pretty,
     Yaml,
     Protobuf,
 }
 
-/// The form of an answer's objects.
+/// The form of a response's objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Form {
     #[default]
     Whole,
-    /// `as=Table`: what `kubectl get` prints.
+    /// `as=Table`, used by `kubectl get`.
     Table(MetaVersion),
     /// `as=PartialObjectMetadata`: only the metadata.
     Partial(MetaVersion),
@@ -50,18 +50,18 @@ impl Output {
     }
 }
 
-/// What came of a request's headers.
+/// Result of the negotiation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Negotiated {
-    /// In which a refusal is told, too; JSON where nothing was agreed on.
+    /// Also used for errors; JSON if no media type was acceptable.
     pub(crate) output: Output,
     agreed: bool,
-    /// Whether one of the media types that the client takes is served at all, in whatever form.
+    /// Whether any of the media types that the client accepts is served, in any form.
     served: bool,
 }
 
-/// Settles what the client wants: the first clause of `Accept` that can be served (a client lists them by preference, or says it by `q`),
-/// and whether it is for people. Protobuf is for clients that take nothing else: the others are content with JSON, which costs less.
+/// Selects the first clause of `Accept` that can be served (ordered by `q`, if present), and whether to indent. Protobuf is only used for
+/// clients that accept nothing else: JSON costs less.
 pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Negotiated {
     let found = if clauses(headers).any(|it| it.contains("q=")) {
         let mut all: Vec<&str> = clauses(headers).collect();
@@ -80,10 +80,10 @@ pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Negotiated {
 }
 
 impl Negotiated {
-    /// What objects are answered in.
+    /// The output for objects.
     ///
     /// # Errors
-    /// 406 if nothing was agreed on. It names the media types there are, those of watches too where there may be one.
+    /// 406 if no media type is acceptable; it names the served types, including those of watches where a watch is possible.
     pub(crate) fn for_objects(self, verb: Verb) -> Answer<Output> {
         if !self.served {
             let streams = STREAM_TYPES.iter().filter(|_| matches!(verb, Verb::List | Verb::Watch));
@@ -97,16 +97,16 @@ impl Negotiated {
         }
     }
 
-    /// What documents about the API are answered in.
+    /// The output for documents about the API.
     ///
     /// # Errors
-    /// 406 if nothing was agreed on.
+    /// 406 if no media type is acceptable.
     pub(crate) fn for_documents(self) -> Answer<Output> {
         if self.agreed { Ok(self.output) } else { Err(not_acceptable(MEDIA_TYPES)) }
     }
 }
 
-/// `pretty` says it, or else the programs that people look at answers with are known by name.
+/// As `pretty` states; otherwise, whether the client is curl, Wget or a browser.
 fn is_for_people(headers: &HeaderMap, query: &Query) -> bool {
     match query.get("pretty") {
         Some(value) => go::is_true(value),
@@ -117,7 +117,7 @@ fn is_for_people(headers: &HeaderMap, query: &Query) -> bool {
     }
 }
 
-/// How much a client likes a media type, from 0 to 1.
+/// The `q` value of a clause, from 0 to 1.
 fn quality(clause: &str) -> f64 {
     let stated = clause.split(';').find_map(|it| it.trim().strip_prefix("q="));
     stated.and_then(|it| it.trim().parse().ok()).unwrap_or(1.0)
@@ -130,7 +130,7 @@ fn clauses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", PROTOBUF];
-/// What watches are served in.
+/// The media types of watches.
 const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 
 pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
@@ -189,13 +189,13 @@ pub(crate) fn wants_aggregated_discovery(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whom a client that names no field manager is taken for: what its `User-Agent` says before the version.
+/// The field manager of a client that names none: the part of its `User-Agent` before the version.
 pub(crate) fn user_agent(headers: &HeaderMap) -> &str {
     let text = headers.get(USER_AGENT).and_then(|it| it.to_str().ok()).unwrap_or_default();
     text.split('/').next().unwrap_or_default()
 }
 
-/// `Content-Type` without its parameters, `application/json` if there is none.
+/// `Content-Type` without parameters; `application/json` if there is none.
 pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     let text = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok()).unwrap_or_default();
     match text.split(';').next().unwrap_or_default().trim() {
@@ -204,10 +204,10 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     }
 }
 
-/// The kind of patch a body is.
+/// The kind of a patch.
 ///
 /// # Errors
-/// 415 if it is none, or one that is not served.
+/// 415 if it is not a patch, or of a kind that is not served.
 pub(crate) fn patch_kind(headers: &HeaderMap) -> Answer<PatchKind> {
     PatchKind::of_media_type(content_type(headers))
         .ok_or_else(|| Box::new(Status::undirected(415, "UnsupportedMediaType", "415: Unsupported Media Type")))

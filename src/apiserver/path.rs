@@ -1,4 +1,4 @@
-//! What a URL path asks for. Pure.
+//! Parses URL paths. Pure.
 
 use crate::object::ResourceRef;
 use crate::object::resource::{self, NAMESPACE};
@@ -14,7 +14,7 @@ pub(crate) struct Target {
     pub(crate) name: String,
     /// Empty for the object itself.
     pub(crate) subresource: String,
-    /// The path began with `watch/`, the older way to ask for a watch.
+    /// The path began with `watch/`, the older form of a watch.
     pub(crate) watch: bool,
 }
 
@@ -79,11 +79,11 @@ fn target(group: &str, version: &str, segments: &[&str]) -> Option<Target> {
     };
     match tail {
         [] => Some(target("", "")),
-        // One object of a namespaced resource lies in a namespace.
+        // A single namespaced object needs a namespace.
         _ if resource.namespaced && namespace.is_empty() => None,
         [name] => Some(target(name, "")),
         [name, subresource] => resource.subresource(subresource).map(|_| target(name, subresource)),
-        // What follows is the business of whoever is reached.
+        // The target of the proxy interprets the rest.
         [name, "proxy", ..] => resource.subresource("proxy").map(|_| target(name, "proxy")),
         _ => None,
     }

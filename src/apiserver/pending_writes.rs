@@ -1,4 +1,4 @@
-//! What this server is writing. It comes back with the store's changes as bytes, and need not be parsed then.
+//! This server's pending writes. They come back with the store's changes as bytes, which need not be parsed again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ pub(crate) struct Writing<'a> {
 
 impl PendingWrites {
     pub(crate) fn enter<'a>(&'a self, key: &'a str, draft: Arc<Draft>) -> Writing<'a> {
-        // Of two writes to one key the later one counts; the other one's object is parsed.
+        // Of concurrent writes to one key, the later one is kept; the earlier object is parsed.
         self.0.lock().insert(key.to_owned(), draft.clone());
         Writing { pending: self, key, draft }
     }

@@ -28,7 +28,7 @@ impl Query {
         self.0.iter().any(|(it, _)| it == key)
     }
 
-    /// As Kubernetes reads it: present, and neither `false` nor `0`.
+    /// As Kubernetes reads flags: present, and neither `false` nor `0`.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.optional_flag(key).unwrap_or_default()
     }
@@ -47,7 +47,7 @@ impl Query {
     /// A resource version; `None` if absent.
     ///
     /// # Errors
-    /// 400 if it is not one of ours.
+    /// 400 if it is not one of our versions.
     pub(crate) fn revision(&self, key: &str) -> Answer<Option<Revision>> {
         let parse = |text: &str| {
             let number = text.parse();
@@ -57,7 +57,7 @@ impl Query {
     }
 }
 
-/// In the words of Go's `strconv`.
+/// The message of Go's `strconv`.
 fn not_a_number(function: &str, text: &str, error: &ParseIntError) -> Box<Status> {
     let why = match error.kind() {
         IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",

@@ -1,5 +1,5 @@
-//! What objects use, by the names that resource quotas have for it: one calculation for the admission of writes and for the controller
-//! that keeps the quotas' status. Pure.
+//! Usage of objects under the names of resource quotas: one calculation for admission and for the controller that maintains the quotas'
+//! status. Pure.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub(crate) fn limits(quota: &Value) -> Amounts {
     amounts(quota.pointer("/spec/hard"))
 }
 
-/// The amounts that a quota's status says are used; `None` if it does not tell of all that the quota limits.
+/// The usage in a quota's status; `None` if it does not cover all limits of the quota.
 pub(crate) fn recorded(quota: &Value) -> Option<Amounts> {
     let used = amounts(quota.pointer("/status/used"));
     let told = quota.pointer("/spec/hard") == quota.pointer("/status/hard");
@@ -32,7 +32,7 @@ fn amounts(map: Option<&Value>) -> Amounts {
     pairs.filter_map(|(name, amount)| Some((name.clone(), Quantity::from_json(amount).ok()?))).collect()
 }
 
-/// What is used of all that a quota limits, counted from the objects there are.
+/// The usage for all limits of a quota, counted from the existing objects.
 pub(crate) fn recount(cache: &Cache, quota: &Value, now: Timestamp) -> Amounts {
     let mut used: Amounts = limits(quota).into_keys().map(|it| (it, Quantity::ZERO)).collect();
     let query = Query::namespace(json::text(quota, "/metadata/namespace"));
@@ -75,10 +75,10 @@ pub(crate) fn may_count(kind: ResourceRef, quota: &Value) -> bool {
 }
 
 const STORAGE: &str = "requests.storage";
-/// Behind the name of a storage class, and before what claims of that class use.
+/// Between the name of a storage class and a resource of its claims.
 const OF_CLASS: &str = ".storageclass.storage.k8s.io/";
 
-/// What an object uses.
+/// The usage of an object.
 pub(crate) fn usage(kind: ResourceRef, object: &Value, now: Timestamp) -> Amounts {
     let one = count(1);
     let mut used = Amounts::from([(format!("count/{}", kind.qualified()), one)]);
@@ -143,7 +143,7 @@ fn count(number: usize) -> Quantity {
     Quantity::new(i64::try_from(number).unwrap_or(i64::MAX), Format::Decimal)
 }
 
-/// Whether a pod has ended, or should have: its grace is over, and nobody said so (its node may be gone).
+/// Whether a pod has ended, or should have: its grace period is over without a report (its node may be gone).
 fn is_over(pod: &Value, now: Timestamp) -> bool {
     if is_final(json::text(pod, "/status/phase")) {
         return true;
@@ -153,8 +153,8 @@ fn is_over(pod: &Value, now: Timestamp) -> bool {
     deleted.is_some_and(|it| now > it.saturating_add(SignedDuration::from_secs(grace)).unwrap_or(it))
 }
 
-/// What a pod's containers need together (`what` is `requests` or `limits`): the sum over those that run at the same time, or what an init
-/// container needs beside the sidecars before it if that is more; and the pod's overhead.
+/// The total of a pod's containers (`what` is `requests` or `limits`): the sum over containers that run concurrently, or an init container
+/// with the sidecars before it if that is more; plus the pod's overhead.
 pub(crate) fn pod_amounts(pod: &Value, what: &str) -> Amounts {
     let stated = |container: &Value| amounts(container.get("resources").and_then(|it| it.get(what)));
     let add = |total: &mut Amounts, more: Amounts| more.into_iter().for_each(|(name, amount)| *total.entry(name).or_default() += amount);
@@ -177,13 +177,13 @@ pub(crate) fn pod_amounts(pod: &Value, what: &str) -> Amounts {
         *so_far = (*so_far).max(amount);
     }
     let overhead = amounts(pod.pointer("/spec/overhead"));
-    // A limit that nobody set is not set by the overhead either.
+    // The overhead does not create a limit that is not set.
     let overhead = overhead.into_iter().filter(|(name, _)| what == "requests" || total.contains_key(name)).collect();
     add(&mut total, overhead);
     total
 }
 
-/// The compute resources that a quota limits but a container does not state, as Kubernetes lists them; empty if there are none.
+/// The compute resources that a quota limits but a container does not state, in Kubernetes' form; empty if there are none.
 pub(crate) fn unspecified(hard: &Amounts, pod: &Value) -> String {
     let mut missing = Vec::new();
     for key in hard.keys() {
@@ -233,7 +233,7 @@ fn matches(scope: &str, operator: &str, values: &[Value], pod: &Value) -> bool {
     }
 }
 
-/// Whether the pod's affinity looks at pods of other namespaces.
+/// Whether the pod's affinity selects pods of other namespaces.
 fn crosses_namespaces(pod: &Value) -> bool {
     let names_others = |term: &Value| !json::items(term, "/namespaces").is_empty() || term.get("namespaceSelector").is_some();
     ["podAffinity", "podAntiAffinity"].iter().any(|kind| {

@@ -12,11 +12,11 @@ use crate::object::Status;
 
 pub(crate) type Response = http::Response<Body>;
 
-/// The content of an answer.
+/// The body of a response.
 pub(crate) enum Body {
     Full(Bytes),
     Stream(BoxStream<'static, io::Result<Bytes>>),
-    /// Those of a watch, which goes on by itself: whole events in each chunk.
+    /// The events of a watch, an unbounded stream of chunks of whole events.
     Events(BoxStream<'static, io::Result<Bytes>>),
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn text(code: u16, text: impl Into<String>) -> Response {
     full(code, "text/plain; charset=utf-8", Bytes::from(text.into()))
 }
 
-/// What a path that leads nowhere answers.
+/// The response for an unknown path.
 pub(crate) fn page_not_found() -> Response {
     text(404, "404 page not found\n")
 }
@@ -56,7 +56,7 @@ pub(crate) fn status(status: &Status) -> Response {
     response
 }
 
-/// What a path that leads nowhere within a group answers.
+/// The response for an unknown path within a group.
 pub(crate) fn resource_not_found() -> Response {
     self::status(&Status::undirected(404, "NotFound", "the server could not find the requested resource"))
 }

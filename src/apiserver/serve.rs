@@ -1,4 +1,4 @@
-//! The sockets: HTTP/1.1 and HTTP/2 with prior knowledge on one port, limits on what clients may do to the server, and the drain.
+//! The sockets: HTTP/1.1 and HTTP/2 with prior knowledge on one port, limits against misbehaving clients, and the drain.
 
 use std::future::Future;
 use std::io;
@@ -25,23 +25,23 @@ use crate::object::Status;
 use crate::supervise::stall::Stall;
 use crate::supervise::{self, Supervisor};
 
-/// How long connections may take to finish what they do once the server stops.
+/// Time for connections to finish their work once the server stops.
 pub(crate) const DRAIN: Duration = Duration::from_secs(5);
 /// Larger bodies are refused.
 const BODY_LIMIT: usize = 3 * 1024 * 1024;
-/// … once so much of them was read.
+/// … after this many bytes were read.
 const READ_LIMIT: usize = 32 * 1024 * 1024;
-/// What all bodies together may take up, from their first byte to the end of their requests.
+/// Maximum size of all bodies together, from their first byte to the end of their requests.
 const BODIES_LIMIT: usize = 256 * 1024 * 1024;
-/// Smaller bodies count only while they are received: as many as there can be requests at a time take up little.
+/// Smaller bodies count only while they are received: one for each of the maximum number of requests takes little memory.
 const SMALL_BODY: usize = 64 * 1024;
-/// The most headers of a request, as of Go's servers; whoever acts for somebody else names all of their groups in headers.
+/// Bound of the headers of a request, as in Go's servers; impersonation lists all groups in headers.
 const HEADERS: usize = 500;
-/// What the headers of a request over HTTP/2 may take up, in bytes. Over HTTP/1.1 they must fit into the buffer that they are read into.
+/// Bound of the size in bytes of a request's headers over HTTP/2. Over HTTP/1.1 they must fit into the read buffer.
 const HEADERS_LIMIT: u32 = 1 << 20;
-/// So many times the streams of a connection a client may give up at once, before anybody has looked at them: as Go's servers bear.
+/// A client may reset this many times the streams of a connection at once before they are served, as in Go's servers.
 const RESETS: usize = 4;
-/// How often a client of HTTP/2 has to show that it is still there.
+/// Interval of pings to clients of HTTP/2.
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// # Errors
@@ -138,11 +138,11 @@ async fn collect(mut body: Incoming, bodies: &Arc<Bodies>) -> Result<Bytes, Stat
     Ok(if size > SMALL_BODY { Bytes::from_owner(Counted { body, _room: room }) } else { body })
 }
 
-/// What the bodies of requests take up together, in bytes.
+/// Total size of the bodies of requests, in bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Bodies(AtomicUsize);
 
-/// One body's part of it.
+/// One body's share.
 struct Room {
     bodies: Arc<Bodies>,
     bytes: usize,
@@ -161,7 +161,7 @@ impl AsRef<[u8]> for Counted {
 }
 
 impl Room {
-    /// Whether there is room for so much more.
+    /// Takes more memory; returns whether the total is within the bound.
     fn take(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
         self.bodies.0.fetch_add(bytes, Ordering::Relaxed) <= BODIES_LIMIT
@@ -174,7 +174,7 @@ impl Drop for Room {
     }
 }
 
-/// Gives hyper's background work to the server's supervisor.
+/// Runs hyper's background tasks under the server's supervisor.
 #[derive(Clone, Debug)]
 struct Executor(Supervisor);
 

@@ -6,11 +6,11 @@ use crate::cache::{Page, Query};
 use crate::object::{Name, ResourceRef, Revision};
 use crate::store::StoreError;
 
-/// So many keys are read at a time.
+/// How many keys are read at a time.
 const CHUNK: usize = 500;
 
-/// As [`Cache::page`](crate::cache::Cache::page), but `None` if the store has forgotten the revision too. What remains behind the page is not
-/// counted: the store would have to read it.
+/// As [`Cache::page`](crate::cache::Cache::page), but `None` if the store has compacted the revision, and without the number of objects
+/// after the page: the store would have to read them.
 ///
 /// # Errors
 /// If the store does not answer.

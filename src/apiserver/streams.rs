@@ -1,4 +1,4 @@
-//! `pods/exec`, `attach` and `portforward`. Nothing is streamed yet, but what is wrong with a request is told as Kubernetes tells it.
+//! `pods/exec`, `attach` and `portforward`. Streaming is not implemented yet, but invalid requests get Kubernetes' errors.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a request does to what its path names.
+//! The verb of a request: the action on the target of its path.
 
 use http::Method;
 

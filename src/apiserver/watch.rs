@@ -58,9 +58,9 @@ pub(crate) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
 fn timeout(server: &Server, call: &Call) -> Answer<Duration> {
     let seconds = call.query.integer("timeoutSeconds")?.unwrap_or_default();
     Ok(match u64::try_from(seconds) {
-        // Not all at once: watches that began together end apart.
+        // Randomised: watches that began together end apart.
         Ok(0) => server.config.min_watch.mul_f64(1.0 + rand::random::<f64>()),
-        // Longer than any connection lives, but not so long that the clock overflows.
+        // Longer than any connection lives, but without overflowing the clock.
         Ok(seconds) => Duration::from_secs(seconds.min(u64::from(u32::MAX))),
         Err(_) => return Err(bad("timeoutSeconds: must not be negative")),
     })
@@ -70,9 +70,9 @@ fn timeout(server: &Server, call: &Call) -> Answer<Duration> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Begin {
     freshness: Freshness,
-    /// 0: with all there is. `None`: with what comes next.
+    /// 0: begin with the existing objects. `None`: begin with the next change.
     after: Option<Revision>,
-    /// Say where the objects that there were end.
+    /// Announce the end of the existing objects.
     announce_end: bool,
 }
 
@@ -88,19 +88,19 @@ impl Begin {
         };
         let freshness = match revision {
             None => Freshness::Newest,
-            // What comes after a revision can be waited for before that has come.
+            // Changes after a revision can be awaited before the cache has reached it.
             Some(revision) if revision == 0 || after == Some(revision) => Freshness::Any,
             Some(revision) => Freshness::NotOlderThan(revision),
         };
-        // A watch that begins with what there is is one that asks for it.
+        // Such a watch asks for the existing objects.
         Ok(Self { freshness, after, announce_end: after == Some(0) })
     }
 }
 
-/// Makes the events that a client asked for, as far as the cache does not.
+/// Encodes events in the formats that the cache does not provide.
 struct Encoder {
     resource: ResourceRef,
-    /// Of what is no table.
+    /// The format of events without a table.
     format: EventFormat,
     table: Option<Table>,
 }

@@ -19,7 +19,7 @@ use super::response::{Body, Response, set};
 use crate::supervise::Supervisor;
 use crate::util::websocket::{BINARY, CLOSE, Control, Decoder, NORMAL, PONG, TEXT, frame};
 
-/// What a client asks for that wants its answer in a WebSocket.
+/// A client's request for a WebSocket.
 pub(crate) struct Asked {
     accept: String,
     protocol: Option<String>,
@@ -45,7 +45,7 @@ fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     headers.get_all(name).into_iter().filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(',')).map(str::trim)
 }
 
-/// What proves that the server knows what it is asked for.
+/// Proves that the server supports the protocol (RFC 6455, section 4.2.2).
 fn accept(key: &str) -> String {
     const PROTOCOL_ID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     let digest = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{PROTOCOL_ID}").as_bytes());
@@ -53,7 +53,7 @@ fn accept(key: &str) -> String {
 }
 
 impl Asked {
-    /// A watch goes on in the WebSocket; whatever else was to be answered stays as it is.
+    /// Sends a watch over the WebSocket; other responses stay as they are.
     pub(crate) fn answer(self, response: Response, tasks: &Supervisor) -> Response {
         let binary = response.headers().get(CONTENT_TYPE).is_none_or(|it| it != "application/json");
         let (head, body) = response.into_parts();

@@ -1,4 +1,4 @@
-//! Only claims of which the class says so may ask for more than they have.
+//! A claim may grow only if its class allows expansion.
 
 use serde_json::Value;
 

@@ -1,4 +1,4 @@
-//! Claims without a storage class and ingresses without an ingress class get the one that is marked as the default.
+//! Claims without a storage class and ingresses without an ingress class get the default one.
 
 use serde_json::Value;
 
@@ -9,16 +9,16 @@ use crate::cache::Query;
 use crate::object::resource::{INGRESS, INGRESS_CLASS, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 use crate::object::{ResourceRef, default_class};
 
-/// What gets a class, and how.
+/// A kind that gets a default class, and the field for it.
 #[derive(Debug)]
 pub(super) struct Kind {
     of: ResourceRef,
     class: ResourceRef,
-    /// In the object's spec.
+    /// The name of the field in the object's spec.
     field: &'static str,
-    /// The older way for an object to name its class.
+    /// The older annotation that names a class.
     annotation: &'static str,
-    /// Mark a class as the default, one as good as the other.
+    /// Annotations that mark a class as the default; either is enough.
     marks: &'static [&'static str],
 }
 

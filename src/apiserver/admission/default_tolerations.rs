@@ -1,4 +1,4 @@
-//! A pod stays for a while on a node that is lost or not ready, unless it says something about that itself.
+//! A pod tolerates a lost or unready node for a while, unless it has its own tolerations for that.
 
 use serde_json::{Value, json};
 
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn what_a_pod_says_itself_counts() {
         let key = ObjectKey::new(&POD, "default", "p");
-        // Of a pod that is changed as well: its author need not repeat what was added.
+        // Also for an update: its author need not repeat the added tolerations.
         let review = Review { operation: Operation::Update, key: &key, subresource: "", dry_run: false };
         for (own, count) in [
             (json!([]), 2),

@@ -1,4 +1,4 @@
-//! Limit ranges of the namespace: defaults for containers that say nothing, and bounds for those that do.
+//! Limit ranges of the namespace: defaults for containers without limits, and bounds for those with limits.
 
 use serde_json::Value;
 
@@ -11,10 +11,10 @@ use crate::cache::Query;
 use crate::object::resource::LIMIT_RANGE;
 use crate::util::quantity::Quantity;
 
-/// On a pod: what it was given.
+/// An annotation on a pod that lists the defaults that it got.
 const TOLD: &str = "kubernetes.io/limit-ranger";
 
-/// Gives containers the requests and limits that their namespace's limit ranges have for those who say nothing.
+/// Fills in the default requests and limits of the namespace's limit ranges.
 pub(super) fn admit(server: &Server, review: &Review<'_>, object: &mut Value) {
     if review.creates("pods") {
         let mut set = Vec::new();
@@ -80,7 +80,7 @@ fn set_defaults(range: &Value, pod: &mut Value, set: &mut Vec<String>) {
                     let have = json::entry_map(json::map(container, "resources"), what);
                     let mut given: Vec<&str> = Vec::new();
                     for (name, amount) in defaults {
-                        // What is asked for follows what it is limited to, unless said otherwise.
+                        // A request defaults to the limit, unless it is set.
                         if !have.contains_key(name) {
                             have.insert(name.clone(), amount.clone());
                             given.push(name);
@@ -150,7 +150,7 @@ fn check(limit: &Value, kind: &str, resources: &Value, wrong: &mut Vec<String>) 
     }
 }
 
-/// What all containers of a pod ask for and are limited to together, as `resources`.
+/// The total requests and limits of a pod's containers, in the form of `resources`.
 fn sums(pod: &Value) -> Value {
     let sum = |what: &str| quota::shown(&quota::pod_amounts(pod, what));
     serde_json::json!({"requests": sum("requests"), "limits": sum("limits")})

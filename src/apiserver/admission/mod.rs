@@ -1,4 +1,4 @@
-//! Admission: what may change or refuse a write before it is stored, in the order of `--admission-control`.
+//! Admission: the plug-ins that may change or refuse a write before it is stored, in the order of `--admission-control`.
 
 mod claim_resize;
 mod default_class;
@@ -21,7 +21,7 @@ use crate::object::ObjectKey;
 
 pub(crate) use resource_quota::{Charge, Quotas};
 
-/// What a write does.
+/// The kind of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Create,
@@ -33,7 +33,7 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Review<'a> {
     pub(crate) operation: Operation,
-    /// With what is known of the name, as long as that is yet to be made up.
+    /// The name may be incomplete while it is still to be generated.
     pub(crate) key: &'a ObjectKey,
     pub(crate) subresource: &'a str,
     pub(crate) dry_run: bool,
@@ -45,7 +45,7 @@ impl Review<'_> {
         self.operation == Operation::Create && self.writes(plural)
     }
 
-    /// As [`Review::creates`], or changed.
+    /// As [`Review::creates`], also for updates.
     fn writes(&self, plural: &str) -> bool {
         self.operation != Operation::Delete
             && self.subresource.is_empty()
@@ -70,7 +70,7 @@ enum Plugin {
     AlwaysDeny,
 }
 
-/// The plug-ins that are on unless others are named.
+/// The plug-ins that run by default.
 pub const DEFAULT_PLUGINS: &str = "NamespaceLifecycle,LimitRanger,ServiceAccount,Priority,DefaultTolerationSeconds,DefaultStorageClass,\
                                    StorageObjectInUseProtection,PersistentVolumeClaimResize,RuntimeClass,DefaultIngressClass,ResourceQuota";
 
@@ -81,7 +81,7 @@ pub(crate) struct Chain {
     quotas: Quotas,
 }
 
-/// Plug-ins of Kubernetes whose work is done elsewhere, or whose subject km does not have.
+/// Plug-ins of Kubernetes whose work is done elsewhere in km, or whose subject km does not have.
 const WITHOUT_EFFECT: &[&str] = &[
     "AlwaysAdmit",
     "AlwaysPullImages",

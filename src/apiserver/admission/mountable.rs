@@ -1,4 +1,4 @@
-//! The secrets that a pod names: an account may be limited to some, and what shows a node's own pods may name none.
+//! The secrets that a pod references: a service account may restrict them, and a mirror pod may reference none.
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::Value;
@@ -54,7 +54,7 @@ fn of_container(container: &Value) -> impl Iterator<Item = (Option<&str>, &str)>
     variables.chain(all)
 }
 
-/// Why a pod cannot show what a node runs of its own accord: that needs nothing of the cluster.
+/// Why a mirror pod is refused: it may not depend on the cluster.
 pub(super) fn mirror_refusal(pod: &Value) -> Option<&'static str> {
     if ["/spec/serviceAccountName", "/spec/serviceAccount"].iter().any(|it| !json::text(pod, it).is_empty()) {
         return Some("a mirror pod may not reference service accounts");

@@ -28,7 +28,7 @@ async fn may_create(server: &Server, review: &Review<'_>) -> Answer<()> {
     let name = &*review.key.name.namespace;
     let mut namespace = server.cache.get(&NAMESPACE, "", name);
     if namespace.is_none() {
-        // It may be so new that the cache has not seen it.
+        // It may be too new for the cache.
         server.freshen(&NAMESPACE, Freshness::Newest).await?;
         namespace = server.cache.get(&NAMESPACE, "", name);
     }

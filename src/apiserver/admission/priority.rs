@@ -11,7 +11,7 @@ use crate::codec::SYSTEM_PRIORITIES;
 use crate::object::Object;
 use crate::object::resource::PRIORITY_CLASS;
 
-/// What a pod without a class gets.
+/// The values of a pod without a class.
 const NO_CLASS: (&str, i64, &str) = ("", 0, "PreemptLowerPriority");
 
 /// Writes the number and the policy of its class into a pod about to be created.

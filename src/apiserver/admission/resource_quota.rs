@@ -1,7 +1,7 @@
-//! Resource quotas of the namespace: no write may use more than they allow.
+//! Resource quotas of the namespace: no write may exceed them.
 //!
-//! What is used is in the status of each quota. A write adds its part there before it happens, if the status is still as it was read, so that
-//! several API servers together hold to a quota, too. What goes is counted off by the quotas' controller.
+//! Usage is in the status of each quota. Before a write happens, its part is added there by compare-and-swap, so that several API servers
+//! respect a quota together. The quota controller subtracts deleted objects.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -38,14 +38,14 @@ impl Default for Quotas {
     }
 }
 
-/// What a write was counted with. To be refunded if the write does not happen.
+/// The amounts that a write has been charged; refunded if the write does not happen.
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Charge(Vec<(ObjectKey, Amounts)>);
 
 impl Quotas {
     /// # Errors
-    /// 403 if a quota would be exceeded, or asks for something that the object does not say.
+    /// 403 if a quota would be exceeded, or limits a resource that the object does not state.
     pub(super) async fn charge(&self, server: &Server, review: &Review<'_>, object: &Value) -> Answer<Charge> {
         let (resource, namespace) = (review.key.resource, &review.key.name.namespace);
         if review.operation == Operation::Delete || namespace.is_empty() || !review.subresource.is_empty() {
@@ -60,7 +60,7 @@ impl Quotas {
         let usage = Usage::of(server, review, object);
         let concerned: Vec<_> = concerned.into_iter().map(|(quota, value)| (quota, usage.added(review, &value), value)).collect();
         let _alone = self.lock(namespace).await;
-        // One that refuses keeps the others from being charged.
+        // Check all quotas before charging any.
         for (_, added, value) in &concerned {
             let used = used(server, value).await?;
             check(review, value, &used, added, object)?;
@@ -90,7 +90,7 @@ impl Quotas {
 }
 
 impl Charge {
-    /// Takes it off again.
+    /// Subtracts the charge again.
     pub(crate) async fn refund(self, server: &Server) {
         for (key, part) in self.0 {
             let change = |it: &Before<'_>| {
@@ -105,13 +105,13 @@ impl Charge {
             };
             // A write of its own, which is reviewed in turn.
             if let Err(status) = Box::pin(modify(server, &key, Part::Internal, &WriteOptions::default(), &change)).await {
-                tracing::debug!("{key}: its controller will count off what was not written: {status}");
+                tracing::debug!("{key}: usage of unwritten objects remains until its controller recounts: {status}");
             }
         }
     }
 }
 
-/// What an object uses, and what it used before the write, if it was there.
+/// The usage of an object now, and before the write if it existed.
 struct Usage {
     now: Amounts,
     before: Option<(Value, Amounts)>,
@@ -128,7 +128,7 @@ impl Usage {
         Self { now: quota::usage(resource, object, now), before }
     }
 
-    /// What the write uses more of a quota that it is in the scope of: all of it, if the object was not in that before.
+    /// The increase that a write causes in a quota: the whole usage, if the object was not in the quota's scope before.
     fn added(&self, review: &Review<'_>, quota: &Value) -> Amounts {
         let mut added = self.now.clone();
         let before = self.before.as_ref().filter(|(it, _)| quota::in_scope(quota, review.key.resource, it));
@@ -142,7 +142,7 @@ impl Usage {
     }
 }
 
-/// What is used of a quota; counted here if its controller has not done so yet.
+/// The current usage of a quota; counted here if its controller has not done so yet.
 async fn used(server: &Server, quota: &Value) -> Answer<Amounts> {
     if let Some(used) = quota::recorded(quota) {
         return Ok(used);

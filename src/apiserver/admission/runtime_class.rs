@@ -1,4 +1,4 @@
-//! Runtime classes: a pod of one has its overhead, and goes only to nodes that have it.
+//! Runtime classes: a pod with one gets its overhead and node constraints.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::super::registry::json;
 use super::{Review, refuse};
 use crate::object::resource::RUNTIME_CLASS;
 
-/// Writes what its class says into a pod about to be created.
+/// Applies the runtime class to a pod about to be created.
 pub(super) fn admit(server: &Server, review: &Review<'_>, pod: &mut Value) -> Answer<()> {
     if !review.creates("pods") {
         return Ok(());
@@ -24,7 +24,7 @@ pub(super) fn admit(server: &Server, review: &Review<'_>, pod: &mut Value) -> An
 }
 
 /// # Errors
-/// What the pod says otherwise than its class.
+/// A contradiction between the pod and its class.
 fn settle(class: Option<&Value>, pod: &mut Value) -> Result<(), String> {
     let of_class = |pointer: &str| class.and_then(|it| it.pointer(pointer)).cloned();
     let spec = json::map(pod, "spec");

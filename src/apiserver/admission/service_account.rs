@@ -1,4 +1,4 @@
-//! Every pod runs under a service account of its namespace, `default` if it names none.
+//! Every pod runs under a service account of its namespace, by default `default`.
 
 use std::time::Duration;
 
@@ -21,14 +21,14 @@ pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value)
     if review.operation == Operation::Update && review.key.resource == &POD && review.subresource == "ephemeralcontainers" {
         let name = json::text(pod, "/spec/serviceAccountName");
         let account = server.cache.get(&SERVICE_ACCOUNT, &review.key.name.namespace, name);
-        // The others have been looked at.
+        // The other containers have been checked already.
         let added = json!({"spec": {"ephemeralContainers": json::items(pod, "/spec/ephemeralContainers")}});
         return account.map_or(Ok(()), |account| check_secrets(review, &account, &added));
     }
     if !review.creates("pods") {
         return Ok(());
     }
-    // A mirror pod shows what a node runs of its own accord.
+    // A mirror pod represents a static pod of a node.
     if pod.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_some() {
         return mountable::mirror_refusal(pod).map_or(Ok(()), |why| Err(refuse(review, why)));
     }
@@ -41,7 +41,7 @@ pub(super) async fn admit(server: &Server, review: &Review<'_>, pod: &mut Value)
     let namespace = &*review.key.name.namespace;
     let account = match server.cache.get(&SERVICE_ACCOUNT, namespace, &name) {
         None if name == "default" => wait_for(server, namespace, &name).await,
-        // It may have been made through another API server just now.
+        // Another API server may have created it just now.
         None => server.live(&ObjectKey::new(&SERVICE_ACCOUNT, namespace, &name)).await.ok().map(|it| it.object),
         account => account,
     };

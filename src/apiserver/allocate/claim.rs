@@ -1,4 +1,4 @@
-//! One claim: an address is an IPAddress, a node port a key of its own in the store. Either is written only if it is absent.
+//! One claim: an address is an IPAddress object, a node port a key of its own in the store. Both are written only if absent.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::object::resource::IP_ADDRESS;
 use crate::object::{Object, ObjectKey, Revision, Status, service_range};
 use crate::store::{Entry, Expect, Outcome};
 
-/// Whom the fields of an IPAddress belong to.
+/// The field manager of an IPAddress.
 const MANAGER: &str = "kube-apiserver";
 
 /// The service that holds a claim.
@@ -33,7 +33,7 @@ impl Owner {
     }
 }
 
-/// What a service can have to itself.
+/// A resource that one service can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Claim {
     Address(IpAddr),
@@ -70,18 +70,17 @@ impl Claim {
         }
     }
 
-    /// Whether it is known, without asking the store, that somebody has it.
+    /// Whether the cache shows that it is taken.
     pub(super) fn is_seen(self, server: &Server) -> bool {
         matches!(self, Self::Address(address) if server.cached(&Self::address(address)).is_some())
     }
 
-    /// Whether nobody has it.
+    /// Whether it is free in the store.
     pub(super) async fn is_free(self, server: &Server) -> Answer<bool> {
         Ok(server.store.get(&self.path(server)).await.map_err(store_status)?.is_none())
     }
 
-    /// Gives it back, if `owner` has claimed it no later than at this revision: what a service of the same name claims after this one went
-    /// is not this one's.
+    /// Frees the claim if `owner` made it no later than this revision: a later service of the same name keeps its own.
     pub(super) async fn free(self, server: &Server, owner: &Owner, until: Revision) {
         let freed = async {
             let entry = server.store.get(&self.path(server)).await.map_err(store_status)?;
@@ -91,7 +90,7 @@ impl Claim {
             }
         };
         if let Err(status) = freed.await {
-            tracing::warn!("freeing {self:?}, the repair will: {status}");
+            tracing::warn!("freeing {self:?} failed, the repair loop will free it: {status}");
         }
     }
 
@@ -112,7 +111,7 @@ impl Claim {
     }
 }
 
-/// Writes the IPAddress of a service. The inner error is what the store has instead.
+/// Writes the IPAddress of a service. The inner error is the entry that the store has instead.
 pub(super) async fn write(
     server: &Server,
     address: IpAddr,

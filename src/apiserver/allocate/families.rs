@@ -1,4 +1,4 @@
-//! Which families of addresses a service has, in a cluster that gives out addresses of one.
+//! The address families of a service, in a cluster that allocates addresses of one family.
 
 use serde_json::{Map, Value};
 
@@ -9,10 +9,10 @@ use crate::util::{address, go};
 
 const POLICY: &str = "spec.ipFamilyPolicy";
 
-/// Completes the families of a service and the policy that they follow. `family` is the cluster's.
+/// Completes a service's families and family policy. `family` is the cluster's.
 ///
 /// # Errors
-/// Why it cannot have what it asks for.
+/// Why the request cannot be met.
 pub(super) fn settle(service: &mut Value, old: Option<&Value>, family: &str) -> Result<(), Vec<Cause>> {
     if services::kind(service) == "ExternalName" {
         return Ok(());
@@ -59,7 +59,7 @@ pub(super) fn settle(service: &mut Value, old: Option<&Value>, family: &str) -> 
     Ok(())
 }
 
-/// What a service says of its families.
+/// The families that a service requests.
 struct Wish {
     policy: String,
     families: Vec<String>,
@@ -86,7 +86,7 @@ impl Wish {
         Cause::invalid_shown(field, &go::string_list(&list), why)
     }
 
-    /// An address has the family that stands in its place, and there is no more than one of each.
+    /// Each address belongs to the family at its position, and there is at most one per family.
     fn fits_addresses(&self) -> Result<(), Vec<Cause>> {
         if self.addresses.len() > 1 && self.addresses.iter().any(|it| it == "None") {
             return Err(vec![self.addresses_must("spec.clusterIPs".to_owned(), "'None' must be the first and only value")]);
@@ -105,7 +105,7 @@ impl Wish {
         if causes.is_empty() { Ok(()) } else { Err(causes) }
     }
 
-    /// Whoever changes the policy to that of one family need not take out the other; without that, it stays.
+    /// A client that changes the policy to a single family need not remove the second one; without such a change, it stays.
     fn reduce(&mut self, old: &Self, single: bool, causes: &mut Vec<Cause>) {
         let given_up = |new: &[String], old: &[String]| !new.is_empty() && new.len() < old.len();
         if single {
@@ -125,7 +125,7 @@ impl Wish {
         }
     }
 
-    /// The families that are not given are those of the addresses.
+    /// Missing families are inferred from the addresses.
     fn infer(&mut self, family: &str, causes: &mut Vec<Cause>) {
         for at in self.families.len()..self.addresses.len() {
             let Some(is) = family_of(&self.addresses[at]) else { return };

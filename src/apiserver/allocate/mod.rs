@@ -1,5 +1,6 @@
-//! Service addresses and node ports. Every one handed out is a key of its own in the store, written only if it is absent: so no two
-//! services get the same, however many API servers there are. The key of an address is that of an IPAddress, an object like any other. What is claimed for a service that never came to be is freed by a repair.
+//! Service addresses and node ports. Each allocated one is a key of its own in the store, created only if absent, so that no two services
+//! get the same one, however many API servers there are. The key of an address is that of an IPAddress, an object like any other. A repair
+//! frees claims of services that were never created.
 
 mod claim;
 mod families;
@@ -23,7 +24,7 @@ pub(crate) use repair::{adopt, repair};
 
 /// Random tries before all that is taken is looked at.
 const GUESSES: usize = 8;
-/// Why an address is refused, or none is given out: no range has it, or is ready.
+/// Why an address is refused, or none is allocated: no range contains it, or none is ready.
 const NO_RANGE: &str = "the provided network does not match the current range";
 
 /// Why nothing was claimed.
@@ -34,7 +35,7 @@ enum Refusal {
     Store(Box<Status>),
 }
 
-/// What was claimed for one write, and what that write makes free.
+/// The claims made for one write, and those that the write frees.
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     taken: Vec<(Claim, Revision)>,
@@ -43,7 +44,7 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// Claims what a service about to be written needs and `old` does not have, and writes it into the service.
+    /// Claims the addresses and ports that a service about to be written needs and `old` lacks, and writes them into the service.
     ///
     /// # Errors
     /// 422 for addresses and ports that are taken or out of range, 500 if all are taken.
@@ -68,22 +69,22 @@ impl Claims {
         Ok(claims)
     }
 
-    /// The write happened, at this revision: frees what the service no longer has.
+    /// Frees claims that the service no longer has, after the write at this revision.
     pub(crate) async fn settle(self, server: &Server, written: Revision) {
         let Some(owner) = &self.owner else { return };
         free(server, &self.freed, owner, written).await;
     }
 
-    /// The write did not happen: gives back what was claimed.
+    /// Gives back the claims after a write that did not happen.
     pub(crate) async fn abandon(&self, server: &Server) {
         for (claim, revision) in &self.taken {
             if let Err(status) = claim.drop_at(server, *revision).await {
-                tracing::warn!("freeing {claim:?}, the repair will: {status}");
+                tracing::warn!("freeing {claim:?} failed, the repair loop will free it: {status}");
             }
         }
     }
 
-    /// Frees what an object held that was deleted at this revision.
+    /// Frees the claims of an object that was deleted at this revision.
     pub(crate) async fn release(server: &Server, key: &ObjectKey, object: &Object, deleted: Revision) {
         if key.resource != &resource::SERVICE {
             return;
@@ -100,7 +101,7 @@ async fn free(server: &Server, claims: &[Claim], owner: &Owner, until: Revision)
     }
 }
 
-/// What a service holds.
+/// The claims of a service.
 fn held(service: &Value) -> Vec<Claim> {
     let addresses = if services::kind(service) == "ExternalName" { &[] } else { json::items(service, "/spec/clusterIPs") };
     let addresses = addresses.iter().filter_map(|it| address::read(it.as_str()?)).map(Claim::Address);
@@ -150,7 +151,7 @@ impl Claimer<'_> {
         let claim = Claim::Address(address);
         let claimed = match self.has(claim) {
             true => Ok(()),
-            // As in Kubernetes, nobody looks whether somebody has it.
+            // As in Kubernetes, a dry run does not check whether it is taken.
             false if self.dry_run && range.has_host(address) => Ok(()),
             false if !pool::ranges(self.server).iter().any(|it| it.has_host(address)) => Err(Refusal::NoRange),
             false => self.this(claim).await,
@@ -175,7 +176,7 @@ impl Claimer<'_> {
         }
         for range in ranges {
             if self.dry_run {
-                // As in Kubernetes: one that nobody gets.
+                // As in Kubernetes: an address that is never allocated.
                 return range.nth(0).ok_or(Refusal::Full);
             }
             match self.any(Pool::Addresses(range)).await {
@@ -192,7 +193,7 @@ impl Claimer<'_> {
         let (wanted, for_checks) = (services::has_node_ports(service), services::has_check_port(service));
         let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
         let mut ports = spec.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
-        // One number serves several protocols of a service.
+        // One number may serve several protocols of a service.
         let mut numbers: HashMap<i64, HashSet<String>> = HashMap::new();
         let mut of_port: HashMap<Value, i64> = HashMap::new();
         for (index, port) in ports.iter().enumerate().filter(|(_, it)| services::node_port(it) != 0) {

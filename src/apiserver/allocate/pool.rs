@@ -1,4 +1,4 @@
-//! What is given out unasked, and in which order: at random, from behind the part that is kept for those who ask for one.
+//! The pool of automatic allocation, and its order: random, skipping the part that is reserved for explicit requests.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use crate::object::resource::{IP_ADDRESS, SERVICE_CIDR};
 use crate::object::{Object, service_range};
 use crate::util::cidr::Cidr;
 
-/// Of a larger range only so much is used.
+/// Only this much of a larger range is used.
 const LARGEST: u128 = 1 << 20;
 
-/// What can be claimed, by index.
+/// The claimable values, by index.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Pool {
     Addresses(Cidr),
@@ -52,7 +52,7 @@ impl Pool {
     }
 }
 
-/// The first of `indexes` are given out last, so that who asks for one of them likely gets it.
+/// The range without its first part, which is allocated last, so that explicit requests for values in it likely succeed.
 pub(super) fn unasked(indexes: &Range<u128>) -> Range<u128> {
     let all = indexes.end - indexes.start;
     indexes.start + (all / 16).clamp(16, 256).min(all)..indexes.end

@@ -1,4 +1,4 @@
-//! Keeps claims and services equal. The services are the truth: what one of them has is claimed for it, what none has is freed.
+//! Reconciles claims with services. The services are the truth: values in a service are claimed for it, others are freed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -23,12 +23,12 @@ use crate::object::resource::{IP_ADDRESS, SERVICE, SERVICE_CIDR};
 use crate::object::{Object, Revision, Status, service_range};
 use crate::store::Expect;
 
-/// Time between repairs. What is leaked is freed by the second repair that sees it.
+/// Interval of repairs. The second repair that sees a leaked claim frees it.
 const REPAIR_EVERY: Duration = Duration::from_secs(180);
 const REPORTER: &str = "ipallocator-repair-controller";
 const ALLOCATION: &str = "ClusterIPNotAllocated";
 
-/// Before anything is served: claims what services have from a time when addresses were claimed otherwise, and drops those claims.
+/// Before serving: claims the values of services from versions with other claims, and deletes those claims.
 ///
 /// # Errors
 /// If the store cannot be read or written.
@@ -45,7 +45,7 @@ pub(crate) async fn adopt(server: &Server) -> Answer<()> {
         }
     }
     if adopted > 0 {
-        tracing::info!("{adopted} addresses of services became objects");
+        tracing::info!("created IPAddress objects for {adopted} service addresses");
     }
     for entry in claim::scan(server, &claim::old_addresses_prefix(server)).await? {
         server.store.delete(&entry.key, entry.revision).await.map_err(store_status)?;
@@ -53,7 +53,7 @@ pub(crate) async fn adopt(server: &Server) -> Answer<()> {
     Ok(())
 }
 
-/// Repairs now and then, and what somebody deletes that a service still has at once.
+/// Repairs periodically, and at once if a value is deleted that a service still has.
 pub(crate) async fn repair(server: Arc<Server>) -> anyhow::Result<()> {
     let shutdown = server.tasks.shutdown();
     let (events, writer) = events::recorder(Client::new(Arc::new(LocalTransport::new(server.clone()))).named(REPORTER), REPORTER, "");
@@ -90,7 +90,7 @@ pub(crate) async fn repair(server: Arc<Server>) -> anyhow::Result<()> {
     }
 }
 
-/// A service, and what it has.
+/// A service, and its values.
 fn read(object: &Object) -> Option<(Owner, Vec<Claim>)> {
     let service: Value = serde_json::from_slice(object.body()).ok()?;
     Some((Owner::of(&service), held(&service)))
@@ -112,7 +112,7 @@ impl Repair {
         for resource in [&IP_ADDRESS, &SERVICE_CIDR, &SERVICE] {
             server.freshen(resource, Freshness::Newest).await?;
         }
-        // The claims before the services: what is claimed meanwhile is no leak.
+        // Claims are read before services, so that a claim made in between is not taken for a leak.
         let mut addresses: HashMap<Claim, Arc<Object>> = server
             .cache
             .list(&IP_ADDRESS, &Query::default())
@@ -145,7 +145,7 @@ impl Repair {
                 self.suspects.insert(claim, revision);
                 continue;
             }
-            tracing::info!("freeing {claim:?}, which no service has");
+            tracing::info!("freeing {claim:?}: no service uses it");
             claim.drop_at(&server, revision).await?;
             if let Some(address) = addresses.get(&claim) {
                 self.tell_leak(address);
@@ -190,7 +190,7 @@ impl Repair {
         Ok(true)
     }
 
-    /// Puts what the service needs in the place of a claim, unless that has changed meanwhile.
+    /// Replaces a claim by that of the service, unless it has changed meanwhile.
     async fn rewrite(&self, claim: &Object, owner: &Owner, address: IpAddr) -> Answer<bool> {
         let (mut value, _) = codec::apply::stored(claim.body()).map_err(|error| Box::new(Status::internal(error)))?;
         let wanted = claim::describe(address, owner);
@@ -220,10 +220,10 @@ impl Repair {
         self.events.event(address, EventType::Warning, reason, message);
     }
 
-    /// Claims anew what somebody deleted that its service still has.
+    /// Claims a deleted value again if its service still has it.
     async fn reclaim(&self, deleted: &Object) -> Answer<()> {
         let Some((namespace, name)) = service_range::service(deleted) else { return Ok(()) };
-        // It was deleted because the service has gone, or has changed: then that is seen first.
+        // If it was deleted because the service was deleted or changed, the cache must see that first.
         self.server.freshen(&SERVICE, Freshness::NotOlderThan(deleted.revision())).await?;
         let Some(service) = self.server.cache.get(&SERVICE, namespace, name) else { return Ok(()) };
         let (Some((owner, claims)), Ok(address)) = (read(&service), deleted.name().parse()) else { return Ok(()) };
@@ -234,7 +234,7 @@ impl Repair {
     }
 }
 
-/// Whether an IPAddress has the labels of those that the API server manages.
+/// Whether an IPAddress has the labels that the API server sets.
 fn is_labelled(claim: &Object, address: IpAddr) -> bool {
     service_range::is_managed(claim) && claim.meta().label(service_range::FAMILY) == Some(service_range::family(address))
 }
@@ -279,7 +279,7 @@ mod tests {
         let service = serde_json::json!({"metadata": {"name": "web"}, "spec": spec});
         it.create("/api/v1/namespaces/default/services", service).await.ok();
         let address: IpAddr = "10.10.10.50".parse().unwrap();
-        // Nobody's port, and an address that is said to be for another service and lacks its labels.
+        // A port without a service, and an address that names another service and lacks its labels.
         Claim::Port(30050).drop_at(&repair.server, claim::ports(&repair.server).await.unwrap()[0].2).await.unwrap();
         let there = repair.server.cached(&Claim::address(address)).unwrap();
         let mut wrong = claim::describe(address, &owner("other"));

@@ -2,18 +2,18 @@
 
 use bytes::Bytes;
 
-/// JSON over several lines, by two spaces a level; what is empty stays on one. The text may come in pieces.
+/// Indents JSON by two spaces per level; empty lists and objects stay on one line. The text may come in pieces.
 #[derive(Debug, Default)]
 pub(super) struct Indent {
     depth: usize,
     quoted: bool,
     escaped: bool,
-    /// What was last is an opening bracket.
+    /// The last character was an opening bracket.
     opened: bool,
 }
 
 impl Indent {
-    /// What follows the last piece.
+    /// Text after the last piece.
     pub(super) const END: &[u8] = b"\n";
 
     pub(super) fn all(mut self, json: &[u8]) -> Bytes {

@@ -1,4 +1,4 @@
-//! Lists, put together out of the ready-made bytes of their objects, and sent while they are made.
+//! Lists, assembled from the encoded objects, and sent while they are being assembled.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::object::{Object, ResourceRef};
 const PIECE: usize = 256 * 1024;
 
 impl Output {
-    /// These objects as a list of `resource`, whatever version they are of. `metadata` is the JSON of the list's.
+    /// Responds with a list of `resource`; the objects may be of another version. `metadata` is the JSON of the list's metadata.
     pub(crate) async fn list(self, query: &Query, resource: ResourceRef, metadata: &str, objects: Vec<Arc<Object>>) -> Answer<Response> {
         let items = match self.form {
             Form::Whole => Items::Whole { start: format!(r#"{{"kind":"{}","apiVersion":"{}","#, resource.kind, resource.api_version()) },
@@ -53,7 +53,7 @@ impl Output {
     }
 }
 
-/// The answer of a list that takes no more than copying.
+/// The response with a list that only needs copying.
 fn copied(mut pieces: Pieces) -> Response {
     let first = pieces.next().unwrap_or_default();
     if pieces.ended {
@@ -63,7 +63,7 @@ fn copied(mut pieces: Pieces) -> Response {
     response::build(200, "application/json", Body::Stream(chunks.boxed()))
 }
 
-/// The answer of a list that takes work, on objects of so many bytes.
+/// The response with a list that needs computation, on objects of `size` bytes in total.
 async fn made(pieces: Pieces, size: usize) -> Response {
     let next = move |mut pieces: Pieces| {
         heavy(size, move || {
@@ -99,9 +99,9 @@ fn protobuf(resource: ResourceRef, items: &Items, metadata: &str, objects: &[Arc
     }
 }
 
-/// What a list has of its objects.
+/// The form of a list's items.
 enum Items {
-    /// What objects begin with is not said of each.
+    /// `start`, the kind and version, is left out of each object.
     Whole {
         start: String,
     },

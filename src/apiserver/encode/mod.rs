@@ -1,4 +1,4 @@
-//! Objects, lists, refusals and documents as a client wants them. Each is encoded once, out of the JSON that is kept of it.
+//! Encodes objects, lists, errors and documents for a client, each once, from its stored JSON.
 
 mod indent;
 mod list;
@@ -19,7 +19,7 @@ use crate::object::{Object, ResourceRef, Status};
 use indent::Indent;
 
 impl Output {
-    /// One object as an answer; `query` says what a table shows of it.
+    /// The response with one object; `query` selects the objects in a table's rows.
     pub(crate) async fn object(self, code: u16, query: &Query, object: &Arc<Object>) -> Answer<Response> {
         let json = match self.form {
             Form::Whole => object.body().clone(),
@@ -41,7 +41,7 @@ impl Output {
         self.document(code, json).await
     }
 
-    /// A JSON document as an answer.
+    /// The response with a JSON document.
     ///
     /// # Errors
     /// 406 for protobuf if there is no such message.
@@ -58,7 +58,7 @@ impl Output {
         Ok(response::full(code, self.content_type(), bytes))
     }
 
-    /// The outcome of a request as its answer: what is refused is told in the client's encoding, too.
+    /// The response of a request; errors are in the client's encoding, too.
     pub(crate) async fn outcome(self, outcome: Answer<Response>) -> Response {
         match outcome {
             Ok(response) => response,
@@ -70,7 +70,7 @@ impl Output {
         self.page(response::status(status)).await
     }
 
-    /// A page that is the same for everybody: if it is JSON, in the client's encoding. It keeps its code and its headers.
+    /// Converts a JSON page to the client's encoding, with its code and headers. Other pages stay unchanged.
     pub(crate) async fn page(self, page: Response) -> Response {
         let is_json = page.headers().get(CONTENT_TYPE).is_some_and(|it| it == "application/json");
         let json = match page.body() {
@@ -94,7 +94,7 @@ fn yaml(json: &[u8]) -> Answer<Bytes> {
     Ok(codec::yaml::write(&value).into())
 }
 
-/// The parameter `includeObject`: what a table's rows carry.
+/// The parameter `includeObject`: the objects in a table's rows.
 pub(crate) fn include(query: &Query) -> Answer<IncludeObject> {
     match query.get("includeObject") {
         None | Some("Metadata") => Ok(IncludeObject::Metadata),

@@ -1,8 +1,8 @@
-//! Priority and fairness: how many requests are served at a time, and whose. One noisy client waits for itself, not the others for it.
+//! Priority and fairness: how many requests are served concurrently, and whose. A noisy client delays only itself.
 //!
-//! Reads and writes have their own seats (`--max-requests-inflight`, `--max-mutating-requests-inflight`). A tenth of either is set aside
-//! for what holds the cluster together: the leases of leader elections and of nodes, and what nodes say of themselves. Calls from within
-//! the process, health checks and requests that run long by design (watches once they have begun, logs, proxied connections) need no seat.
+//! Reads and writes have separate seats (`--max-requests-inflight`, `--max-mutating-requests-inflight`). A tenth of either is reserved for
+//! the cluster itself: the leases of leader elections and nodes, and the status of nodes. Calls within the process, health checks and
+//! long-running requests (established watches, logs, proxied connections) need no seat.
 
 mod queues;
 
@@ -32,15 +32,15 @@ pub(crate) enum Origin {
     Remote(IpAddr),
 }
 
-/// So many requests may wait for each seat; then the client with most waiting is told to come back later.
+/// How many requests may wait per seat; beyond that, the client with the most waiting requests gets 429.
 const ROOM: usize = 4;
-/// One seat in so many is set aside for the cluster's own.
+/// One in this many seats is reserved for the cluster itself.
 const SYSTEM_SHARE: usize = 10;
 
 /// All seats.
 #[derive(Debug)]
 pub(crate) struct Fairness {
-    /// Seeded by chance: nobody can make a flow that falls together with another's.
+    /// Randomly seeded, so that no client can provoke a hash collision.
     hasher: RandomState,
     reads: Levels,
     writes: Levels,
@@ -54,7 +54,7 @@ struct Levels {
     workload: Option<Arc<Level>>,
 }
 
-/// Seats that are shared fairly among whoever uses them.
+/// Seats that are shared fairly among clients.
 #[derive(Debug)]
 struct Level {
     queues: Mutex<Queues<oneshot::Sender<Seat>>>,
@@ -73,7 +73,7 @@ pub(crate) struct Seat {
 }
 
 impl Fairness {
-    /// Seats for so many reads and writes at a time (0: as many as come); who waits longer than `patience` is sent away.
+    /// Seats for this many concurrent reads and writes (0: unlimited); requests that wait longer than `patience` are refused.
     pub(crate) fn new(reads: usize, writes: usize, patience: Duration, metrics: &metrics::Registry) -> Self {
         let levels = |kind, seats| Levels::new(metrics, kind, seats);
         Self { hasher: RandomState::new(), reads: levels("readOnly", reads), writes: levels("mutating", writes), patience }
@@ -82,7 +82,7 @@ impl Fairness {
     /// A seat for a request, or `None` if it needs none.
     ///
     /// # Errors
-    /// 429 if too much waits already, or for too long.
+    /// 429 if too many requests are waiting, or the wait is too long.
     pub(crate) async fn admit(
         &self,
         origin: Origin,
@@ -100,14 +100,14 @@ impl Fairness {
         level.admit(self.flow(user, address, headers), self.patience).await.map(Some)
     }
 
-    /// Whose request it is: the user's; and as long as everyone is the same user, the client's, by its address and what it says it is.
-    /// The address alone would make one of all components on a master.
+    /// The client of a request: its user or, while all requests have the same user, its address and User-Agent. The address alone would
+    /// merge all components on a master.
     fn flow(&self, user: &User, address: IpAddr, headers: &HeaderMap) -> Flow {
         Flow(self.hasher.hash_one((&user.name, address, headers.get(USER_AGENT).map(http::HeaderValue::as_bytes))))
     }
 }
 
-/// Probes must be answered by a busy server, and what runs long by design would hold its seat for ever.
+/// Probes must be answered even by a busy server, and long-running requests would hold their seat for ever.
 fn is_exempt(route: &Route) -> bool {
     match route {
         Route::Target(target) => matches!(target.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy"),
@@ -171,7 +171,7 @@ impl Level {
                 self.full.inc();
                 return Err(too_many());
             }
-            // Whoever waits on it hears that it is gone.
+            // Dropping the displaced request wakes its waiter.
             Arrival::Queued(ticket, displaced) => {
                 drop(displaced);
                 ticket
@@ -197,7 +197,7 @@ impl Level {
     }
 }
 
-/// A place in a queue; who leaves it, for whatever reason, no longer counts.
+/// A place in a queue; leaving it, for whatever reason, frees it.
 struct Place<'a> {
     level: &'a Level,
     flow: Flow,
@@ -222,7 +222,7 @@ impl Drop for Seat {
             next
         };
         if let Some((flow, waiter)) = next {
-            // One that stopped waiting just now gives it back at once.
+            // A waiter that has just given up frees the seat at once.
             let _ = waiter.send(Self { level: self.level.clone(), flow });
         }
     }
@@ -267,7 +267,7 @@ mod tests {
         assert!(futures_util::poll!(quiet.as_mut()).is_pending(), "all seats are taken, and the queue is full");
         held.pop();
         quiet.await.unwrap().expect("the first free seat is its");
-        // One of the noisy client's lost its place, the others wait in vain.
+        // One of the noisy client's requests lost its place; the others time out.
         let waited = noise.await;
         assert_eq!(waited.iter().filter(|it| it.is_err()).count(), 40 - 1, "the quiet one's seat was free again");
         assert_eq!(waited.into_iter().find_map(Result::err).unwrap().code, 429);

@@ -1,28 +1,28 @@
-//! Who may go next when there are more requests than seats: the pure part of priority and fairness.
+//! The choice of the next request when there are more requests than seats: the pure part of priority and fairness.
 //!
-//! A free seat goes to the flow that holds the fewest, and among those to the one that has waited longest since its last: however many
-//! requests one flow sends, the others get as many seats as it does, as soon as they ask. What waits is bounded; when it is too much, the
-//! flow that has most waiting loses its newest.
+//! A free seat goes to the flow with the fewest seats and, among those, to the one whose last seat was longest ago: however many requests
+//! one flow sends, the others get as many seats as soon as they ask. The number of waiting requests is bounded; beyond the bound, the flow
+//! with the most waiting requests loses its newest.
 
 use std::collections::{HashMap, VecDeque};
 
-/// What tells one client from another.
+/// Identifies a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Flow(pub(crate) u64);
 
 /// A request that waits.
 pub(crate) type Ticket = u64;
 
-/// What becomes of a request that arrives.
+/// The outcome of an arriving request.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Arrival<T> {
     Seated,
-    /// It waits; another request lost its place if there was none free.
+    /// It waits; if there was no room, another request has lost its place.
     Queued(Ticket, Option<T>),
     Refused,
 }
 
-/// Seats, and the queues of those that wait for one.
+/// Seats, and the queues of waiting requests.
 #[derive(Debug)]
 pub(crate) struct Queues<T> {
     seats: usize,
@@ -43,7 +43,7 @@ struct State<T> {
 }
 
 impl<T> Queues<T> {
-    /// This many seats, and room for so many that wait.
+    /// With this many seats, and room for this many waiting requests.
     pub(crate) fn new(seats: usize, room: usize) -> Self {
         Self { seats, room, seated: 0, waiting: 0, flows: HashMap::new(), clock: 0 }
     }
@@ -71,7 +71,7 @@ impl<T> Queues<T> {
         Arrival::Queued(self.clock, displaced)
     }
 
-    /// A seated request of this flow is done: who gets its seat.
+    /// Ends a seated request of this flow; returns the next request for its seat.
     pub(crate) fn leave(&mut self, flow: Flow) -> Option<(Flow, T)> {
         self.seated -= 1;
         if let Some(state) = self.flows.get_mut(&flow) {
@@ -109,7 +109,7 @@ impl<T> Queues<T> {
         state.since = self.clock;
     }
 
-    /// A flow without requests is nobody's.
+    /// Removes a flow without requests.
     fn forget(&mut self, flow: Flow) {
         if self.flows.get(&flow).is_some_and(|it| it.seated == 0 && it.queue.is_empty()) {
             self.flows.remove(&flow);
@@ -145,8 +145,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: no more requests have seats than there are, none waits beside a free one, what waits is bounded, every
-        /// request ends in exactly one way, and a seat never goes to a flow that holds more than another that waits.
+        /// Throughout: never more requests seated than seats, none waits while a seat is free, waiting is bounded, every request ends in
+        /// exactly one way, and a seat never goes to a flow with more seats than another waiting one.
         #[test]
         fn seats_are_shared(seats in 1usize..6, room in 0usize..8, steps in steps()) {
             let mut queues = Queues::new(seats, room);
@@ -168,7 +168,7 @@ mod tests {
                             }
                             Arrival::Refused => {
                                 prop_assert!(seated.len() == seats && waiting.len() == room);
-                                // Nobody who waits has more waiting than this flow would have.
+                                // No waiting flow has more waiting requests than this flow would have.
                                 prop_assert!(waiting.iter().all(|it| waits(it.0, &waiting) <= waits(flow, &waiting) + 1));
                             }
                         }
@@ -180,7 +180,7 @@ mod tests {
                             let at = waiting.iter().position(|it| it.2 == next).expect("it waited");
                             prop_assert_eq!(waiting[at].0, flow);
                             prop_assert!(waiting.iter().all(|it| holds(flow, &seated) <= holds(it.0, &seated)));
-                            // Within a flow, who came first goes first.
+                            // Within a flow, first come, first served.
                             prop_assert!(waiting.iter().all(|it| it.0 != flow || it.1 >= waiting[at].1));
                             waiting.remove(at);
                             seated.push((flow, next));
@@ -203,7 +203,7 @@ mod tests {
             }
         }
 
-        /// One flow always has more to ask, the others ask one thing after the other: none waits for more than one round of the others.
+        /// One flow always has more requests, the others send one after another: none waits longer than one round of the others.
         #[test]
         fn nobody_starves(seats in 1usize..8, quiet in 1u64..6, leaves in prop::collection::vec(any::<usize>(), 50..300)) {
             let mut queues = Queues::new(seats, 64);

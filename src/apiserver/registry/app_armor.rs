@@ -8,8 +8,8 @@ const ANNOTATION: &str = "container.apparmor.security.beta.kubernetes.io/";
 const LOCALHOST: &str = "localhost/";
 const FIELD: &str = "appArmorProfile";
 
-/// Writes what a new pod's annotations and fields say of each container's profile into the other, where that says nothing. Annotations that
-/// only stand for a field are warned of.
+/// Copies each container's profile between a new pod's annotations and fields, where one of them is missing. Returns warnings for
+/// annotations that merely stand for a field.
 pub(crate) fn complete(pod: &mut Value) -> Vec<String> {
     if !is_mentioned(pod) || json::text(pod, "/spec/os/name") == "windows" {
         return Vec::new();
@@ -50,7 +50,7 @@ pub(crate) fn complete(pod: &mut Value) -> Vec<String> {
     warnings
 }
 
-/// Whether a pod says anything of profiles. Nearly none does.
+/// Whether a pod mentions profiles; nearly none does.
 fn is_mentioned(pod: &Value) -> bool {
     let has = |it: &Value| it.get("securityContext").is_some_and(|it| it.get(FIELD).is_some());
     let annotated = |it: &Map<String, Value>| it.keys().any(|key| key.starts_with(ANNOTATION));
@@ -69,7 +69,7 @@ fn annotation(profile: &Value) -> Option<String> {
     })
 }
 
-/// `None` if the annotation is none of a profile.
+/// `None` if the annotation is not a profile.
 fn field(annotation: &str) -> Option<Value> {
     match annotation {
         "unconfined" => Some(json!({"type": "Unconfined"})),

@@ -1,4 +1,4 @@
-//! Server-side apply: a patch that states what its author wants of an object, which it creates if it is not there.
+//! Server-side apply: a patch with the fields that its author wants in an object, which is created if missing.
 
 use std::sync::Arc;
 
@@ -49,8 +49,8 @@ fn check_absence(key: &ObjectKey, part: Part, applied: &Value) -> Answer<()> {
     Err(Box::new(Status::conflict(key.resource, &key.name.name, &why)))
 }
 
-/// Takes an applied configuration as strictly as the client wishes. Only fields that are there twice are left to that: those that the
-/// schema does not know are always refused.
+/// Accepts an applied configuration as strictly as the client wishes. That choice concerns only duplicate fields: unknown ones are always
+/// rejected.
 ///
 /// # Errors
 /// 400 for duplicate fields in strict mode.

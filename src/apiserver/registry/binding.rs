@@ -32,7 +32,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
         let key = ObjectKey::new(&POD, &call.target.namespace, name);
         check_target(&key, &binding)?;
         if call.target.name.is_empty() {
-            // As an object of a collection it would get a uid of its own.
+            // As an object of a collection, it would get its own uid.
             json::metadata(&mut binding).remove("uid");
         }
         let change = |before: &Before<'_>| {
@@ -58,7 +58,7 @@ fn check_target(key: &ObjectKey, binding: &Value) -> Answer<()> {
     Err(Box::new(Status::invalid(&BINDING, &key.name.name, vec![cause])))
 }
 
-/// The pod on its node. The binding's annotations become the pod's: through them schedulers tell executors about it.
+/// Places the pod on its node, with the binding's annotations, by which schedulers inform executors.
 fn place(key: &ObjectKey, pod: &Value, binding: &Value) -> Answer<Value> {
     let refuse = |why: &str| Err(Box::new(Status::conflict_in_part(&POD, "binding", &key.name.name, why)));
     let (name, node) = (&key.name.name, json::text(binding, "/target/name"));

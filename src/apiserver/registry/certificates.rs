@@ -1,11 +1,11 @@
-//! Requests for certificates: who asks is written into them, what they ask for never changes, and their conditions are dated.
+//! Certificate signing requests: the requester is recorded, the request is immutable, and its conditions are dated.
 
 use serde_json::Value;
 
 use super::super::auth::User;
 use super::json;
 
-/// The request is in the name of whoever creates it.
+/// Records the requesting user.
 pub(crate) fn sign(request: &mut Value, user: &User) {
     let spec = json::map(request, "spec");
     for field in ["username", "uid", "groups", "extra"] {

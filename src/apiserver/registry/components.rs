@@ -12,7 +12,7 @@ use super::super::{Server, health};
 use crate::object::resource::COMPONENT_STATUS;
 use crate::object::{Object, Status};
 
-/// What Kubernetes calls the first server of its store.
+/// Kubernetes' name for the first server of the store.
 const STORE: &str = "etcd-0";
 
 /// GET of all, or of one.

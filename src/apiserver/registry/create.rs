@@ -40,7 +40,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
 /// How often a name is made up anew when it is taken.
 const NAMES: usize = 8;
 
-/// Creates an object out of what a client sent.
+/// Creates an object from a client's request.
 pub(crate) async fn create(
     server: &Server,
     resource: ResourceRef,
@@ -101,7 +101,7 @@ pub(crate) async fn create(
     Err(Box::new(status))
 }
 
-/// What a write would come to that is only tried: the object, which is at no version then, or what the store has instead.
+/// A dry run: the resulting object, without a resource version, or the entry that the store has instead.
 async fn pretend(
     server: &Server,
     key: &ObjectKey,
@@ -123,13 +123,13 @@ fn exists(server: &Server, key: &ObjectKey, entry: Option<Entry>) -> Box<Status>
     Box::new(status)
 }
 
-/// What an object is called until it has got its name: whatever refuses it says the same of each that its author tries to create.
+/// The name of an object until one is generated: an error names all attempts of its author alike.
 fn provisional_name(value: &Value) -> &str {
     let names = ["/metadata/name", "/metadata/generateName"].map(|it| json::text(value, it));
     names.into_iter().find(|it| !it.is_empty()).unwrap_or("Unknown")
 }
 
-/// Makes up a name for an object that states only how it begins; one that does not state that has none.
+/// Generates a name for an object that only has a prefix; without a prefix, the name is empty.
 fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
     let base = json::text(value, "/metadata/generateName");
     let name = match base {
@@ -187,7 +187,7 @@ pub(crate) fn check_namespace(stated: &str, requested: &str) -> Answer<()> {
     Err(bad("the namespace of the provided object does not match the namespace sent on the request"))
 }
 
-/// Names become parts of paths, here and in the store; whatever else a kind's names may be, they must not lead elsewhere.
+/// Names become parts of paths, here and in the store, so they must not contain path syntax, whatever else a kind allows.
 fn check_name(key: &ObjectKey) -> Option<Cause> {
     let name: &str = &key.name.name;
     let value = Value::from(name);
@@ -252,7 +252,7 @@ mod tests {
     fn what_a_client_may_not_state() {
         let status = |mut value: Value| complete(&CONFIG_MAP, "a", &mut value).unwrap_err();
         assert_eq!(status(json!({"metadata": {"name": "x", "resourceVersion": "3"}})).code, 500);
-        // What is no version is passed over.
+        // Invalid versions are ignored.
         for version in ["", "0", "junk"] {
             assert!(complete(&CONFIG_MAP, "a", &mut json!({"metadata": {"name": "x", "resourceVersion": version}})).is_ok());
         }

@@ -1,4 +1,4 @@
-//! Deleting: grace, preconditions, finalizers and propagation decide whether an object goes, or is only marked to go.
+//! Deletion: grace period, preconditions, finalizers and propagation decide whether an object is removed or only marked.
 
 use std::sync::Arc;
 
@@ -42,19 +42,19 @@ pub(crate) struct Preconditions {
     pub(crate) resource_version: Option<String>,
 }
 
-/// What happens to the objects that a deleted one owns.
+/// What happens to the dependents of a deleted object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) enum Propagation {
     /// They are deleted after it.
     Background,
-    /// It goes after them.
+    /// It is deleted after them.
     Foreground,
     /// They stay, without an owner.
     Orphan,
 }
 
 impl Options {
-    /// Out of a request's body, or of its query if it has none.
+    /// From a request's body, or from its query if it has none.
     fn parse(call: &Call) -> Answer<Self> {
         if call.body.is_empty() {
             return Self::from_query(&call.query)?.checked();
@@ -63,10 +63,10 @@ impl Options {
         Self::read(decoded.value)
     }
 
-    /// Out of an object that has this form.
+    /// From an object of this form.
     ///
     /// # Errors
-    /// 422 for what cannot be asked for.
+    /// 422 for invalid values.
     pub(super) fn read(options: Value) -> Answer<Self> {
         let policy = json::text(&options, "/propagationPolicy");
         if !policy.is_empty() && Propagation::parse(policy).is_none() {
@@ -98,7 +98,7 @@ impl Options {
         })
     }
 
-    /// What whoever does not say what becomes of dependents may not expect.
+    /// A warning for clients that set no propagation policy.
     fn warning(&self, resource: ResourceRef) -> Option<String> {
         let asked = self.propagation_policy.is_some() || self.orphan_dependents.is_some();
         let warning = "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
@@ -107,7 +107,7 @@ impl Options {
     }
 
     /// # Errors
-    /// 422 for a way to try it that there is none.
+    /// 422 if `dryRun` has a value other than `All`.
     pub(super) fn is_dry_run(&self) -> Answer<bool> {
         dry_run(self.dry_run.iter().map(String::as_str)).map_err(invalid)
     }
@@ -145,7 +145,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             let status = Status::deleted(call.target.resource, &key.name.name, &deleted.object.meta().uid);
             return Ok(call.output.status(&status).await);
         }
-        // The older way to ask for a cascade is told that it has only begun.
+        // With the older parameter for a cascade, the response says that it has only begun.
         let code = if !deleted.gone && options.orphan_dependents == Some(false) { 202 } else { 200 };
         call.answer(code, &deleted.object).await
     })
@@ -154,7 +154,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
 /// How many objects of a collection are deleted at a time.
 const AT_A_TIME: usize = 16;
 
-/// DELETE of a collection: answers what was in it.
+/// DELETE of a collection: responds with the former content.
 pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
         let options = Options::parse(call)?;
@@ -163,7 +163,7 @@ pub(crate) fn serve_collection<'a>(server: &'a Arc<Server>, call: &'a Call) -> B
         let page = list::select(server, call).await?;
         let deleting: Vec<_> = page.objects.iter().map(|object| delete_one(server, object.key(), &options, dry_run)).collect();
         let outcomes: Vec<_> = futures_util::stream::iter(deleting).buffered(AT_A_TIME).collect().await;
-        // Somebody else may have been faster.
+        // Another client may have been faster.
         if let Some(refused) = outcomes.into_iter().filter_map(Result::err).find(|it| !it.is("NotFound")) {
             return Err(refused);
         }
@@ -176,11 +176,11 @@ fn delete_one<'a>(server: &'a Server, key: ObjectKey, options: &'a Options, dry_
     Box::pin(async move { delete(server, &key, options, dry_run).await })
 }
 
-/// What became of an object that was to be deleted.
+/// The result of a deletion.
 #[derive(Debug)]
 pub(crate) struct Deleted {
     pub(crate) object: Arc<Object>,
-    /// It is gone, rather than marked.
+    /// Removed, rather than marked.
     pub(crate) gone: bool,
 }
 
@@ -190,14 +190,14 @@ pub(crate) struct Deleted {
 /// 404 if it is not there, 409 if a precondition does not hold.
 pub(crate) async fn delete(server: &Server, key: &ObjectKey, options: &Options, dry_run: bool) -> Answer<Deleted> {
     let review = Review { operation: Operation::Delete, key, subresource: "", dry_run };
-    // Quotas charge nothing for it.
+    // Quotas charge nothing for a deletion.
     drop(server.admission.validate(server, &review, &Value::Null).await?);
     let mut current = server.current(key).await?;
     loop {
         let object = current.object.clone();
         let value: Value = serde_json::from_slice(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
         let decision = check(key, &object, options).map(|()| decide(key.resource, value, options, Timestamp::now()));
-        // A write would fail if the cache had not seen the newest; what comes of no write is not to be due to that.
+        // A write would detect a stale cache. Where nothing is written, read the live object first.
         if !current.live && (dry_run || matches!(decision, Err(_) | Ok(Decision::Keep))) {
             current = server.live(key).await?;
             continue;
@@ -254,18 +254,18 @@ pub(super) fn check(key: &ObjectKey, object: &Object, options: &Options) -> Answ
 
 #[derive(Debug, PartialEq)]
 enum Decision {
-    /// It goes; what is to be seen of it last, if that differs from what it was.
+    /// Remove it; the last state for clients, if that differs from the stored one.
     Remove(Option<Value>),
-    /// It stays for now, marked like this.
+    /// Keep it for now, marked like this.
     Mark(Value),
-    /// It is on its way already.
+    /// It is being deleted already.
     Keep,
 }
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
 
-/// What deleting an object means, given how it is and what was asked for. Pure.
+/// The effect of a deletion on an object, given its state and the options. Pure.
 fn decide(resource: ResourceRef, mut value: Value, options: &Options, now: Timestamp) -> Decision {
     if resource.plural == "namespaces" {
         if json::text(&value, "/metadata/deletionTimestamp").is_empty() {
@@ -299,13 +299,13 @@ fn decide(resource: ResourceRef, mut value: Value, options: &Options, now: Times
 enum Grace {
     /// The kind knows no grace (or it is over).
     None,
-    /// A period that is no longer than what was asked for runs already.
+    /// A grace period that is no longer than requested is already running.
     Pending,
-    /// So many seconds, now written into the object.
+    /// The grace period in seconds, now written into the object.
     Marked(i64),
 }
 
-/// Only pods have grace: their containers are told to end, and the executor deletes the pod when they have.
+/// Only pods have a grace period: their containers are stopped, and the executor deletes the pod afterwards.
 fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Timestamp) -> Grace {
     if resource.plural != "pods" {
         return Grace::None;
@@ -346,7 +346,7 @@ fn grace_of_pod(pod: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// Kinds whose deletion was not told to what they own before there was a choice.
+/// Kinds whose deletion orphaned dependents before there was a choice.
 fn orphans(resource: ResourceRef) -> bool {
     matches!((resource.group, resource.plural), ("", "replicationcontrollers") | ("batch", "jobs"))
 }
@@ -357,10 +357,10 @@ fn shown(object: &Object, value: &Value) -> Answer<Arc<Object>> {
     Object::from_stored(object.resource(), &stored, object.revision()).map_err(|error| Box::new(Status::internal(error)))
 }
 
-/// The object's finalizers, with those that propagation asks for.
+/// The object's finalizers, plus those for the propagation policy.
 fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Value> {
     let have = json::items(value, "/metadata/finalizers");
-    // Nobody owns anything through an event.
+    // Events own nothing.
     if resource.plural == "events" {
         return have.to_vec();
     }
@@ -386,7 +386,7 @@ fn set_finalizers(value: &mut Value, finalizers: Vec<Value>) {
     }
 }
 
-/// Marks an object that waits for nothing but its finalizers.
+/// Marks an object that waits only for its finalizers.
 fn mark_now(value: &mut Value, now: Timestamp) {
     let metadata = json::metadata(value);
     if metadata.get("deletionGracePeriodSeconds").is_none()

@@ -52,7 +52,7 @@ async fn evict(server: &Server, key: &ObjectKey, options: &delete::Options, writ
         delete::check(key, &pod, options)?;
         let passage = if serves_nobody(&pod) { Passage::free(&pod) } else { spend(server, key, &pod, write).await? };
         let outcome = match &passage {
-            // It may have become ready since, and then it would count.
+            // It may have become ready since, and would then count.
             Passage::WhileUnchanged(_) if !own_revision => remove(server, key, at_revision(options, pod.revision()), write).await,
             Passage::Counted | Passage::WhileUnchanged(_) => remove(server, key, options.clone(), write).await,
         };
@@ -73,7 +73,7 @@ fn at_revision(options: &delete::Options, revision: Revision) -> delete::Options
     options
 }
 
-/// Says of the pod that it goes because somebody evicts it (for those who judge failures, such as Jobs), and deletes it.
+/// Marks the pod as evicted (for controllers that judge failures, such as that of Jobs), and deletes it.
 async fn remove(server: &Server, key: &ObjectKey, mut options: delete::Options, write: &WriteOptions) -> Answer<()> {
     if !write.dry_run {
         let mark = |before: &Before<'_>| {
@@ -82,7 +82,7 @@ async fn remove(server: &Server, key: &ObjectKey, mut options: delete::Options, 
         };
         let pod = modify(server, key, Part::Internal, write, &mark).await?;
         if options.preconditions.as_ref().is_some_and(|it| it.resource_version.is_some()) {
-            // It is still the pod that is meant, only marked.
+            // Still the same pod, only marked.
             options = at_revision(&options, pod.revision());
         }
     }
@@ -117,9 +117,9 @@ fn serves_nobody(pod: &Object) -> bool {
 /// Why a pod may go.
 #[derive(Debug, PartialEq)]
 enum Passage {
-    /// It was taken out of its budget, or there is none.
+    /// It was counted against its budget, or has none.
     Counted,
-    /// It counts for nothing (in this budget), as long as it stays as it is.
+    /// It does not count in this budget, as long as it does not change.
     WhileUnchanged(Option<String>),
 }
 
@@ -160,7 +160,7 @@ fn number(budget: &Value, field: &str) -> i64 {
     json::integer(budget, &format!("/status/{field}")).unwrap_or_default()
 }
 
-/// Whether pods that are not ready may go without counting: they are not among the healthy, so losing one loses nothing.
+/// Whether pods that are not ready may be evicted without counting: they are not among the healthy ones.
 fn spares_unready(budget: &Value) -> bool {
     let healthy_enough = number(budget, "currentHealthy") >= number(budget, "desiredHealthy") && number(budget, "desiredHealthy") > 0;
     healthy_enough || json::text(budget, "/spec/unhealthyPodEvictionPolicy") == "AlwaysAllow"
@@ -183,7 +183,7 @@ fn refusal(seconds: u32, message: String) -> Box<Status> {
 /// The budget after this pod's disruption.
 ///
 /// # Errors
-/// 429 if it allows none now.
+/// 429 if the budget allows none now.
 fn disrupt(budget: &Value, pod: &str, now: &str) -> Answer<Value> {
     let name = json::text(budget, "/metadata/name");
     if number(budget, "observedGeneration") < json::integer(budget, "/metadata/generation").unwrap_or_default() {

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::codec::apply::Managers;
 
-/// What is at a path of fields such as `/metadata/name`. Fields only, and none whose names have a slash: [`Value::pointer`] knows the rest, for
-/// two allocations a field.
+/// The value at a path of fields such as `/metadata/name`. Only fields, and none with a slash in its name; [`Value::pointer`] supports
+/// these, at two allocations per field.
 pub(crate) fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('/').skip(1).try_fold(value, |it, field| it.get(field))
 }
@@ -45,7 +45,7 @@ pub(crate) fn metadata(value: &mut Value) -> &mut Map<String, Value> {
     map(value, "metadata")
 }
 
-/// Sets a key to what another value has there; removes it if it has nothing.
+/// Copies a key from another value; removes it if the other value lacks it.
 pub(crate) fn take_over(new: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
     match old.and_then(|it| it.get(key)) {
         Some(value) => {
@@ -64,7 +64,7 @@ pub(crate) fn set_default(map: &mut Map<String, Value>, key: &str, value: impl I
     }
 }
 
-/// This moment as `metav1.Time`.
+/// The current time as `metav1.Time`.
 pub(crate) fn now() -> String {
     time(jiff::Timestamp::now())
 }

@@ -1,4 +1,4 @@
-//! Reads and writes of single objects: the one read-modify-write loop over the store, and what each kind adds to it.
+//! Reads and writes of single objects: the read-modify-write loop over the store, and the specifics of each kind.
 
 mod app_armor;
 mod apply;
@@ -39,12 +39,12 @@ use crate::store::{Entry, Expect, Outcome};
 #[derive(Debug)]
 pub(crate) struct Current {
     pub(crate) object: Arc<Object>,
-    /// It came from the store itself, so it is no older than the request.
+    /// Read from the store itself, so at least as new as the request.
     pub(crate) live: bool,
 }
 
 impl Server {
-    /// The object under a key, as new as asked for (`None`: the newest there is).
+    /// The object under a key, at the required freshness (`None`: the newest).
     ///
     /// # Errors
     /// 404 if there is none.
@@ -58,12 +58,12 @@ impl Server {
         self.cached(key).ok_or_else(|| not_found(key))
     }
 
-    /// What the cache has under a key.
+    /// The object in the cache.
     pub(crate) fn cached(&self, key: &ObjectKey) -> Option<Arc<Object>> {
         self.cache.get(key.resource, &key.name.namespace, &key.name.name)
     }
 
-    /// The object a write begins with: the cache's, which a conflict corrects if it is old.
+    /// The object that a write starts from: the cached one; if that is stale, the write conflicts.
     ///
     /// # Errors
     /// 404 if the store has none.
@@ -74,7 +74,7 @@ impl Server {
         }
     }
 
-    /// The object as the store has it.
+    /// The object in the store.
     ///
     /// # Errors
     /// 404 if the store has none.
@@ -83,7 +83,7 @@ impl Server {
         self.adopt(key, entry)
     }
 
-    /// What the store has under a key.
+    /// The store's entry for a key.
     pub(crate) async fn entry(&self, key: &ObjectKey) -> Answer<Option<Entry>> {
         self.store.get(&key.to_path(&self.config.prefix)).await.map_err(store_status)
     }
@@ -95,7 +95,7 @@ impl Server {
         Ok(Current { object, live: true })
     }
 
-    /// Writes an object if `expect` holds, and waits until readers see it. The inner error is what the store has instead.
+    /// Writes an object if `expect` holds, and waits until readers see it. The inner error is the entry that the store has instead.
     pub(crate) async fn put(
         &self,
         key: &ObjectKey,
@@ -118,8 +118,8 @@ impl Server {
         Ok(Ok(seen.unwrap_or_else(|| draft.at_revision(revision))))
     }
 
-    /// Deletes an object that is still at this revision, and waits until readers see it. Returns the revision at which it went; the inner
-    /// error is what the store has instead.
+    /// Deletes an object that is still at this revision, and waits until readers see that. Returns the revision of the deletion; the inner
+    /// error is the entry that the store has instead.
     pub(crate) async fn remove(&self, key: &ObjectKey, revision: Revision) -> Answer<Result<Revision, Option<Entry>>> {
         match self.store.delete(&key.to_path(&self.config.prefix), revision).await.map_err(store_status)? {
             Outcome::Conflict(entry) => Ok(Err(entry)),

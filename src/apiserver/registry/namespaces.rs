@@ -1,4 +1,4 @@
-//! Namespaces: their label, their phase, and their finalizer, which holds them until their content is gone.
+//! Namespaces: their label, their phase, and the finalizer that keeps them until their content is deleted.
 
 use serde_json::Value;
 
@@ -20,7 +20,7 @@ pub(crate) fn create(namespace: &mut Value) {
     json::map(namespace, "status").insert("phase".to_owned(), "Active".into());
 }
 
-/// A namespace in which nothing new may be made any more.
+/// Marks a namespace as terminating: nothing new may be created in it.
 pub(crate) fn terminate(namespace: &mut Value, now: &str) {
     json::set_default(json::metadata(namespace), "deletionTimestamp", now);
     json::map(namespace, "status").insert("phase".to_owned(), "Terminating".into());

@@ -7,13 +7,13 @@ use super::json;
 /// When something was found in an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// As a client sent it.
+    /// As sent by the client.
     Sent,
-    /// As it was to be stored.
+    /// As about to be stored.
     Admitted,
 }
 
-/// Takes equal references out of an object, but for the first. Gives what its client is to be told of that.
+/// Removes duplicate owner references; returns the warning.
 pub(crate) fn merge(object: &mut Value, found: Found) -> Option<String> {
     let references = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut)?;
     if references.len() < 2 {

@@ -32,19 +32,19 @@ pub(super) struct Patch<'a> {
 }
 
 impl<'a> Patch<'a> {
-    /// The body of a request.
+    /// Reads the body of a request.
     ///
     /// # Errors
-    /// 400 for what is not JSON.
+    /// 400 if it is not JSON.
     pub(super) fn read(call: &Call, kind: PatchKind, options: &'a WriteOptions) -> Answer<Self> {
         let Decoded { value: body, strict_errors: duplicates } = codec::decode_patch(kind, &call.body)?;
         Ok(Self { kind, body, duplicates, options })
     }
 
-    /// What `current` becomes, an object of this version.
+    /// Applies the patch to `current`, an object of this version.
     ///
     /// # Errors
-    /// Those of the patch, and 422 for what does not fit the schema, which in strict mode are unknown and duplicate fields too.
+    /// Those of the patch, and 422 if the result does not fit the schema; in strict mode also for unknown and duplicate fields.
     pub(super) fn on(&self, version: ResourceRef, current: &Value) -> Answer<Value> {
         let patched = codec::patch(version, current, self.kind, &self.body)?;
         let refuse = |why: String| {

@@ -1,4 +1,4 @@
-//! Pods: what the server decides about them at creation, and the parts of their status that belong together.
+//! Pods: the server's decisions at creation, and dependent parts of their status.
 
 use serde_json::{Map, Value, json};
 
@@ -6,7 +6,7 @@ use super::{app_armor, json};
 use crate::object::pod;
 use crate::util::quantity::Quantity;
 
-/// Completes a pod about to be created; tells what its author should know.
+/// Completes a pod about to be created; returns warnings.
 pub(crate) fn create(pod: &mut Value) -> Vec<String> {
     let class = qos_class(pod);
     let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
@@ -14,7 +14,7 @@ pub(crate) fn create(pod: &mut Value) -> Vec<String> {
         let affinity = with_own_labels(affinity, json::at(pod, "/metadata/labels"));
         json::map(pod, "spec").insert("affinity".to_owned(), affinity.into());
     }
-    // As short a time as there is, without leaving it out.
+    // The shortest period that is not the default.
     if json::integer(pod, "/spec/terminationGracePeriodSeconds").is_some_and(|it| it < 0) {
         json::map(pod, "spec").insert("terminationGracePeriodSeconds".to_owned(), 1.into());
     }
@@ -35,7 +35,7 @@ pub(crate) fn create(pod: &mut Value) -> Vec<String> {
 /// Kept only with a feature of Kubernetes that is off yet.
 const OBSERVED: &str = "observedGeneration";
 
-/// What admission has decided for a pod stays, even if its owner does not repeat it.
+/// Keeps decisions of admission that an update does not repeat.
 pub(crate) fn update(pod: &mut Value, old: &Value) {
     let spec = json::map(pod, "spec");
     for key in ["priority", "preemptionPolicy"] {
@@ -45,7 +45,7 @@ pub(crate) fn update(pod: &mut Value, old: &Value) {
     }
 }
 
-/// The affinity of a pod with these labels: which values of a label the others are to have, or not to have, may be said by the label's name.
+/// Resolves label keys in a pod's affinity (`matchLabelKeys`, `mismatchLabelKeys`) to the pod's own values.
 fn with_own_labels(mut affinity: Map<String, Value>, labels: Option<&Value>) -> Map<String, Value> {
     const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
@@ -61,7 +61,7 @@ fn with_own_labels(mut affinity: Map<String, Value>, labels: Option<&Value>) -> 
                 keys.filter_map(move |key| Some(json!({"key": key, "operator": operator, "values": [labels?.get(key)?]})))
             });
             let wanted: Vec<Value> = wanted.collect();
-            // No selector selects nothing, whatever else is said.
+            // An absent selector selects nothing, regardless of keys.
             let Some(Value::Object(selector)) = term.get_mut("labelSelector").filter(|_| !wanted.is_empty()) else { continue };
             if let Value::Array(all) = selector.entry("matchExpressions").or_insert_with(|| Value::Array(Vec::new())) {
                 all.extend(wanted);
@@ -71,7 +71,7 @@ fn with_own_labels(mut affinity: Map<String, Value>, labels: Option<&Value>) -> 
     affinity
 }
 
-/// The class need not be repeated; `podIPs` begins with `podIP`; of which generation it is, no status says yet.
+/// An update need not repeat the class; `podIPs` begins with `podIP`; the status has no observed generation yet.
 pub(crate) fn update_status(pod: &mut Value, old: &Value) {
     let class = json::text(old, "/status/qosClass");
     let class = if class.is_empty() { qos_class(old) } else { class };
@@ -90,8 +90,8 @@ pub(crate) fn update_status(pod: &mut Value, old: &Value) {
     }
 }
 
-/// Keeps of the old pod everything but what its containers ask for and may use. Where the containers are others, the pod is left as it
-/// is, for the check to refuse.
+/// Keeps the old pod except its containers' requests and limits. If the list of containers differs, the pod stays unchanged, and the check
+/// rejects it.
 pub(crate) fn keep_but_sizes(pod: &mut Value, old: &Value) {
     const LISTS: [&str; 2] = ["/spec/containers", "/spec/initContainers"];
     let names = |of: &Value, list: &str| json::items(of, list).iter().map(|it| it.get("name").cloned()).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! What a write takes up before it happens: its part of the quotas, and the addresses and ports of a service.
+//! Reservations made before a write: its share of the quotas, and the addresses and ports of a service.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use super::super::allocate::Claims;
 use super::super::error::Answer;
 use crate::object::{ObjectKey, Revision};
 
-/// Reserved for one write, which must say how it ended. If the store does not know whether it wrote the object, neither is said: the repair of
-/// addresses and the quotas' controller find out by what there is.
+/// The reservations of one write, which must call [`Reserved::settle`] or [`Reserved::give_back`]. If it is unknown whether the store wrote
+/// the object, it calls neither: the repair of addresses and the quota controller clean up.
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Reserved {
@@ -18,7 +18,7 @@ pub(super) struct Reserved {
 }
 
 impl Reserved {
-    /// Adds to `charge` what a service claims, and writes its addresses and ports into `new`.
+    /// Adds the claims of a service to `charge`, and writes its addresses and ports into `new`.
     ///
     /// # Errors
     /// If a claim is refused. Nothing is reserved then.
@@ -39,7 +39,7 @@ impl Reserved {
         }
     }
 
-    /// The object was written at this revision: frees what it no longer has.
+    /// The object was written at this revision: frees the claims that it no longer needs.
     pub(super) async fn settle(self, server: &Server, revision: Revision) {
         self.claims.settle(server, revision).await;
     }

@@ -1,4 +1,4 @@
-//! Questions: who am I, may I, whose token is this. Creating one answers it; nothing is stored.
+//! Reviews, such as of access or tokens: creating one returns the answer; nothing is stored.
 
 use serde_json::{Map, Value, json};
 
@@ -26,7 +26,7 @@ pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     check_namespace(json::text(&review, "/metadata/namespace"), &call.target.namespace)?;
     let causes = check(resource, &call.target.namespace, &review);
     if !causes.is_empty() {
-        // Kubernetes leaves out what kind it is.
+        // Kubernetes omits the kind here.
         return Err(Box::new(Status::invalid_kind(resource.group, "", "", causes)));
     }
     codec::default(resource, &mut review);
@@ -35,7 +35,7 @@ pub(crate) async fn create(server: &Server, call: &Call) -> Answer<Response> {
     call.output.document(201, review.to_string().into()).await
 }
 
-/// Whose token it is.
+/// The account of a token.
 async fn whose(server: &Server, review: &Value) -> Answer<Value> {
     let (token, tokens) = (json::text(review, "/spec/token"), server.tokens()?);
     if token.is_empty() {
@@ -50,7 +50,7 @@ async fn whose(server: &Server, review: &Value) -> Answer<Value> {
     })
 }
 
-/// Completes an answer's metadata. Two of the kinds answer with an object of their own, which nobody manages.
+/// Completes a response's metadata. Two of the kinds return an object of their own, without managers.
 fn sign(call: &Call, options: &WriteOptions, review: &mut Value) {
     let (resource, now) = (call.target.resource, json::now());
     let about_rules = resource == &SELF_SUBJECT_RULES_REVIEW;
@@ -72,7 +72,7 @@ fn sign(call: &Call, options: &WriteOptions, review: &mut Value) {
     }
 }
 
-/// The status of a question. Everybody may do everything, as `AlwaysAllow` has it.
+/// The status of a review. Every action is allowed, as in `AlwaysAllow`.
 fn answer(resource: ResourceRef, user: &User, review: &Value) -> Answer<Value> {
     Ok(if resource == &SELF_SUBJECT_REVIEW {
         json!({"userInfo": user.fields()})

@@ -87,7 +87,7 @@ fn as_of_scale(mut status: Status, resource: ResourceRef) -> Box<Status> {
     Box::new(status)
 }
 
-/// What an applied scale states of the object.
+/// The applied fields of the object that an applied scale stands for.
 fn applied_to(resource: ResourceRef, scale: &Value) -> Value {
     let mut metadata = serde_json::Map::new();
     for key in ["name", "namespace", "uid", "resourceVersion"] {

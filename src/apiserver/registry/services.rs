@@ -1,4 +1,4 @@
-//! Services: the fields that depend on their type. Their addresses and ports are allocated elsewhere.
+//! Services: the fields that depend on their type. Addresses and ports are allocated elsewhere.
 
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ pub(crate) fn has_check_port(service: &Value) -> bool {
     kind(service) == "LoadBalancer" && json::text(service, "/spec/externalTrafficPolicy") == "Local"
 }
 
-/// Fills in what the type implies; on an update, what a client may leave out is kept, and what the new type does not have goes.
+/// Fills in fields that the type implies; on an update, keeps omitted fields, and drops those that the new type does not have.
 pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     let kind = kind(service).to_owned();
     if let Some(old) = old {
@@ -67,14 +67,14 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// Whoever changes the type need not take out what the old type had; what is new of it is refused.
+/// Drops an unchanged field of the old type after a change of type; a changed one is rejected.
 fn drop_kept(spec: &mut Map<String, Value>, old: Option<&Value>, key: &str) {
     if old.and_then(|it| it.get("spec")?.get(key)).is_some_and(|before| spec.get(key) == Some(before)) {
         spec.remove(key);
     }
 }
 
-/// An update need not repeat what was allocated.
+/// Keeps allocated values that an update omits.
 fn keep_allocated(service: &mut Value, old: &Value) {
     let (is_external, was_external) = (kind(service) == "ExternalName", kind(old) == "ExternalName");
     let (ports, had_ports) = (has_node_ports(service), has_node_ports(old));
@@ -87,7 +87,7 @@ fn keep_allocated(service: &mut Value, old: &Value) {
         for key in missing {
             json::take_over(spec, old.get("spec"), key);
         }
-        // A change of the one that is shorter to write is meant for both.
+        // A change of only `clusterIP` applies to `clusterIPs` too.
         let before = |key: &str| old.get("spec").and_then(|it| it.get(key));
         if spec.get("clusterIPs") == before("clusterIPs") && spec.get("clusterIP") != before("clusterIP") {
             let single = spec.get("clusterIP").cloned();

@@ -1,4 +1,4 @@
-//! What each kind adds to the generic writes: fields the server sets, fields it keeps, and when an object is finished with.
+//! The specifics of each kind in generic writes: fields that the server sets or keeps, and when a deleted object is finished.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use crate::codec;
 use crate::object::ResourceRef;
 use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, POD, PRIORITY_CLASS};
 
-/// Completes an object about to be created; tells what its author should know. `unlabelled`: its author gave it no labels.
+/// Completes an object about to be created; returns warnings. `unlabelled`: its author gave it no labels.
 pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) -> Vec<String> {
     // A node registers with its status; of everything else the status is its controller's.
     if resource.subresource("status").is_some() && resource.plural != "nodes" {
@@ -48,7 +48,7 @@ pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
     }
 }
 
-/// Writes into an object about to be created who creates it, where its kind says so.
+/// Records the creator in an object about to be created, for kinds that do so.
 pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
     if resource == &CERTIFICATE_SIGNING_REQUEST {
         certificates::sign(new, user);
@@ -62,7 +62,7 @@ pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value)
     }
 }
 
-/// Writes into a status about to be replaced when things in it changed. Of that nobody becomes the owner.
+/// Dates changes in a status about to be replaced. No manager owns these dates.
 pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     match (resource.group, resource.plural) {
         ("", "persistentvolumes") => date_phase(new, old),
@@ -71,12 +71,12 @@ pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
     }
 }
 
-/// One more generation if what the object, completed by now, asks for has changed.
+/// Increments the generation if the completed specification has changed.
 pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
     if resource == &DAEMON_SET {
         count_templates(new, old);
     }
-    // A priority class has a generation, but nothing of it that would count.
+    // A priority class has a generation, but no field that increments it.
     if !resource.counts_generations || resource == &PRIORITY_CLASS {
         return;
     }
@@ -103,7 +103,7 @@ pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Valu
 /// The metadata that its author chooses, beyond the name.
 pub(crate) const DESCRIPTION: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
 
-/// What of an object's metadata a write of its status may change.
+/// The metadata that a status write may change.
 pub(crate) fn described_by_status(resource: ResourceRef) -> &'static [&'static str] {
     match (resource.group, resource.plural) {
         ("", "pods") => &["labels", "annotations", "finalizers"],
@@ -113,7 +113,7 @@ pub(crate) fn described_by_status(resource: ResourceRef) -> &'static [&'static s
     }
 }
 
-/// Whether an object that is being deleted has nothing left to wait for.
+/// Whether an object that is being deleted can be removed.
 pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
     !json::text(value, "/metadata/deletionTimestamp").is_empty()
         && json::items(value, "/metadata/finalizers").is_empty()
@@ -130,7 +130,7 @@ fn count_templates(new: &mut Value, old: &Value) {
     json::entry_map(json::metadata(new), "annotations").insert(codec::TEMPLATE_GENERATION.to_owned(), count.to_string().into());
 }
 
-/// The phase of a volume is dated, unless who writes it does so.
+/// Dates the phase of a volume, unless the writer does.
 fn date_phase(new: &mut Value, old: &Value) {
     let (before, after) = (old.get("status"), json::map(new, "status"));
     let (then, since) = (before.and_then(|it| it.get(LAST_TRANSITION)), after.get(LAST_TRANSITION).filter(|it| !it.is_null()));
@@ -142,7 +142,7 @@ fn date_phase(new: &mut Value, old: &Value) {
     }
 }
 
-/// A job finds its pods by its uid, unless its author chose a selector. One without labels has those of its pods.
+/// A job selects its pods by its uid, unless its author chose a selector. A job without labels gets those of its pods.
 fn label_job(job: &mut Value, unlabelled: bool) {
     if job.pointer("/spec/manualSelector") == Some(&Value::Bool(true)) {
         return;

@@ -20,11 +20,11 @@ use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
 
 const KIND: (&str, &str, &str) = ("authentication.k8s.io", "v1", "TokenRequest");
-/// How long a token lasts for which nothing is said, in seconds.
+/// The default lifetime of a token, in seconds.
 const USUAL: i64 = 3600;
 const SHORTEST: i64 = 600;
 const LONGEST: i64 = 1 << 32;
-/// Kubelets ask for so long for tokens that are injected into pods. Programs that do not read them anew get a year, but are warned.
+/// Kubelets request this lifetime for tokens injected into pods. Programs that do not reread them get a year, with a warning.
 const INJECTED: i64 = 3607;
 const EXTENDED: i64 = 365 * 24 * 3600;
 
@@ -92,7 +92,7 @@ pub(crate) async fn create(server: &Arc<Server>, call: &Call) -> Answer<Response
     call.output.document(201, request.to_string().into()).await
 }
 
-/// Looks up what the token is to be bound to.
+/// Looks up the object to which the token is bound.
 async fn bind(server: &Server, account: &mut Account, reference: Option<&Value>) -> Answer<()> {
     let Some(reference) = reference else { return Ok(()) };
     let text = |key: &str| reference.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -113,7 +113,7 @@ async fn bind(server: &Server, account: &mut Account, reference: Option<&Value>)
             }
             account.node = match json::text(&spec, "/spec/nodeName") {
                 "" => None,
-                // A node that is gone is still worth knowing by name.
+                // The name of a deleted node is still useful.
                 node => Some(find(&NODE, "", node).await.map_or(Named { name: node.to_owned(), uid: String::new() }, |it| Named::of(&it))),
             };
             account.pod = Some(Named::of(&pod));

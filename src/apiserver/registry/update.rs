@@ -1,4 +1,4 @@
-//! Changing an object: replacing it, and the loop through which all changes go, also patches and those that the server itself makes.
+//! Updates of objects: PUT, and the loop of all changes, including patches and those of the server itself.
 
 use std::sync::Arc;
 
@@ -31,13 +31,13 @@ pub(crate) enum Part {
     /// A namespace's `spec.finalizers`.
     Finalizers,
     EphemeralContainers,
-    /// What a pod's containers ask for and may use, while they run.
+    /// The requests and limits of a pod's running containers.
     Resize,
-    /// The conditions of a request for a certificate.
+    /// The conditions of a certificate signing request.
     Approval,
     /// The number of replicas, written in another form.
     Scale,
-    /// The server changes what clients may not: nothing is kept, and nothing validated.
+    /// A change by the server itself: no fields are protected, and nothing is validated.
     Internal,
 }
 
@@ -84,7 +84,7 @@ impl Before<'_> {
     }
 }
 
-/// What a write makes of an object. It may be called again, with a newer one.
+/// The change that a write makes. May be called again, with a newer object.
 pub(crate) type Change<'a> = dyn Fn(&Before<'_>) -> Answer<Value> + Send + Sync + 'a;
 
 /// PUT.
@@ -118,7 +118,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
 }
 
 /// # Errors
-/// 400 if an object is not the one of the URL.
+/// 400 if the object is not the one in the URL.
 pub(super) fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
     check_namespace(json::text(value, "/metadata/namespace"), &key.name.namespace)?;
     let asked: &str = &key.name.name;
@@ -135,16 +135,16 @@ pub(super) fn check_identity(key: &ObjectKey, value: &mut Value) -> Answer<()> {
     Ok(())
 }
 
-/// An object that is put somewhere must be the one that is there, if it says which it is.
+/// If the request carries a uid, it must be that of the stored object.
 ///
 /// # Errors
-/// 409 if there is another one, or none.
+/// 409 if there is another object, or none.
 pub(super) fn check_uid(server: &Server, key: &ObjectKey, put: &Value, before: Option<&Before<'_>>) -> Answer<()> {
     let (uid, is) = (json::text(put, "/metadata/uid"), before.map_or("", |it| json::text(it.value, "/metadata/uid")));
     if uid.is_empty() || uid == is { Ok(()) } else { Err(precondition_failed(server, key, ("UID", uid, is))) }
 }
 
-/// 409: something about the object is not as its client takes it to be.
+/// 409: a precondition of the client does not hold.
 pub(super) fn precondition_failed(server: &Server, key: &ObjectKey, (what, asked, is): (&str, &str, &str)) -> Box<Status> {
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
@@ -157,10 +157,10 @@ pub(super) fn precondition_failed(server: &Server, key: &ObjectKey, (what, asked
 /// How often an object that was not there, and then was, is looked at anew.
 const TRIES: usize = 5;
 
-/// What a write makes of an object, or of there being none. It may be called again, with a newer one.
+/// The change that a write makes to an object, which may be missing. May be called again, with a newer one.
 pub(super) type Making<'a> = dyn Fn(Option<&Before<'_>>) -> Answer<Value> + Send + Sync + 'a;
 
-/// Changes an object like [`modify`], or creates it if it is not there; also tells the code to answer with.
+/// Changes an object like [`modify`], or creates it if missing; also returns the code of the response.
 ///
 /// # Errors
 /// Those of both.
@@ -179,7 +179,7 @@ pub(super) async fn modify_or_create(
             outcome => return Ok((200, outcome?)),
         }
         let mut value = make(None)?;
-        // Of an object that is not there it means nothing.
+        // It has no meaning for an object that does not exist.
         json::metadata(&mut value).remove("resourceVersion");
         match create(server, key.resource, &key.name.namespace, value, options).await {
             Err(status) if status.is("AlreadyExists") && tries < TRIES => {}
@@ -188,10 +188,10 @@ pub(super) async fn modify_or_create(
     }
 }
 
-/// Changes an object: reads it, changes it, writes it if nobody else did meanwhile, and begins again otherwise.
+/// Changes an object: reads it, changes it, writes it unless it has changed meanwhile, and otherwise starts over.
 ///
 /// # Errors
-/// 404 if it is not there, 409 if the change is of an older version than the newest, and what the change or its checks refuse.
+/// 404 if it does not exist, 409 if the change is based on an older version, and errors of the change or its checks.
 pub(crate) async fn modify(
     server: &Server,
     key: &ObjectKey,
@@ -213,7 +213,7 @@ pub(crate) async fn modify(
         if current.live {
             return outcome;
         }
-        // A refusal may be due to what the cache has not seen yet, and so may be that there is nothing to write.
+        // A stale cache may have caused the error, or the lack of a change.
         let live = server.live(key).await?;
         if live.object.revision() == current.object.revision() {
             return outcome;
@@ -224,7 +224,7 @@ pub(crate) async fn modify(
 
 enum Attempt {
     Written(Arc<Object>),
-    /// There was nothing to write, or nothing is to be written.
+    /// There was no change, or it is a dry run.
     Unwritten(Arc<Object>),
     Conflict(Option<Entry>),
 }
@@ -248,14 +248,14 @@ async fn attempt(
         Part::Internal => held.clone(),
         _ if options.applies => stated.as_ref().map(Managers::from),
         _ => {
-            // Only a write of the object itself may say who owns what.
+            // Only a write of the object itself may set managed fields.
             let stated = stated.filter(|_| part == Part::Whole);
             let now = json::now();
             let writer = options.writer(key.resource, part.subresource(), &now);
             codec::apply::track((stated, held.clone()), Some(&old), &new, &writer)
         }
     };
-    // What the object had of features that are off it keeps.
+    // Fields of disabled features survive if the stored object already has them.
     if !is_kept && !codec::default_stated(key.resource, &mut old.clone()) {
         codec::default(key.resource, &mut new);
     }
@@ -334,7 +334,7 @@ fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> 
     }
 }
 
-/// Keeps of the old object what this write is not about.
+/// Restores the parts of the old object that this write may not change.
 fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
     settle_metadata(key, part, new, old)?;
     let has_status = key.resource.subresource("status").is_some();
@@ -351,7 +351,7 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
                 json::take_over(merged, Some(new), "status");
             }
             describe(&mut merged, new, strategy::described_by_status(key.resource));
-            // Of a pod that is not looked at.
+            // For pods, a sent deletionTimestamp is ignored here.
             describe(&mut merged, new, if key.resource == &POD { &DELETION[1..] } else { &DELETION });
             *new = merged;
             strategy::update_status(key.resource, new, old);
@@ -379,7 +379,7 @@ fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<
     Ok(())
 }
 
-/// Gives an object these fields of another's metadata.
+/// Copies these metadata fields from another object.
 fn describe(object: &mut Value, as_in: &Value, fields: &[&str]) {
     let metadata = json::metadata(object);
     for field in fields {
@@ -387,7 +387,7 @@ fn describe(object: &mut Value, as_in: &Value, fields: &[&str]) {
     }
 }
 
-/// When an object goes, which nobody writes into it.
+/// The deletion fields, which clients cannot set.
 const DELETION: [&str; 2] = ["deletionTimestamp", "deletionGracePeriodSeconds"];
 
 /// The metadata that no client changes.
@@ -412,7 +412,7 @@ fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) ->
     }
     if part != Part::Internal {
         json::take_over(metadata, old.get("metadata"), "generation");
-        // Whoever says otherwise is refused.
+        // A client that sends other values is rejected.
         for field in DELETION {
             if let Some(decided) = old.get("metadata").and_then(|it| it.get(field)) {
                 json::set_default(metadata, field, decided.clone());

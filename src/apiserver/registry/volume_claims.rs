@@ -7,8 +7,8 @@ use super::json;
 const OLDER: &str = "dataSource";
 const NEWER: &str = "dataSourceRef";
 
-/// Fills in the one of the two fields that is absent. In the older one alone, only claims and snapshots may be named; anything else is
-/// taken for nothing, as it was before there was the newer one.
+/// Copies the source between the two fields if one is absent. The older field alone may only name claims and snapshots; other kinds are
+/// ignored, as before the newer field existed.
 pub(crate) fn settle_source(new: &mut Value, old: Option<&Value>) {
     let names = |value: &Value, key: &str| value.pointer("/spec").and_then(|it| it.get(key)).is_some_and(|it| !it.is_null());
     let had_source = old.is_some_and(|it| names(it, OLDER) || names(it, NEWER));
@@ -23,7 +23,8 @@ pub(crate) fn settle_source(new: &mut Value, old: Option<&Value>) {
     }
 }
 
-/// Drops what is of features that are off, unless the claim had it: a source in another namespace, and a class of attributes. Templates of claims keep them.
+/// Drops fields of disabled features, unless the claim had them: a source in another namespace, and a class of attributes. Claim templates
+/// keep them.
 fn drop_off(spec: &mut Map<String, Value>, had: impl Fn(&str) -> bool) {
     const CLASS: &str = "volumeAttributesClassName";
     if !had(CLASS) {
@@ -38,7 +39,7 @@ fn is_elsewhere(source: &Value) -> bool {
     !source.get("namespace").and_then(Value::as_str).unwrap_or_default().is_empty()
 }
 
-/// What the older field may name.
+/// Whether the older field may name this source.
 fn is_known(source: &Value) -> bool {
     let text = |key: &str| source.get(key).and_then(Value::as_str).unwrap_or_default();
     matches!((text("apiGroup"), text("kind")), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))

@@ -1,4 +1,4 @@
-//! What the server adds to objects, or refuses, because of others.
+//! Additions and rejections by the server that depend on other objects.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn pods_have_the_priority_of_their_class() {
         unknown,
         (403, "Forbidden".to_owned(), "pods \"unknown\" is forbidden: no PriorityClass with name none was found".to_owned())
     );
-    // Refused before it has a name: the same is said of all that are tried.
+    // Rejected before it has a name, with the same message for all attempts.
     let mut unnamed = with("", "priorityClassName", "none".into());
     unnamed["metadata"] = json!({"generateName": "web-"});
     let refused = it.create(PODS, unnamed.clone()).await.failed();
@@ -38,7 +38,7 @@ async fn pods_have_the_priority_of_their_class() {
     unnamed["metadata"] = json!({});
     assert!(it.create(PODS, unnamed).await.failed().2.starts_with("pods \"Unknown\" is forbidden"));
     assert_eq!(it.create(PODS, with("odd", "priority", 3.into())).await.failed().0, 403);
-    // A client that writes its manifest again does not know what was added.
+    // A client that sends its manifest again does not know the added fields.
     let mut again = usual.clone();
     again["spec"].as_object_mut().unwrap().remove("priority");
     assert_eq!(of(&it.put(&format!("{PODS}/usual"), again).await.ok()), of(&usual));

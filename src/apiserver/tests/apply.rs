@@ -32,15 +32,15 @@ async fn every_write_is_its_authors() {
     let status = it.patch(&format!("{path}/status?fieldManager=kubelet"), json!({"status": {"phase": "Running"}})).await.ok();
     assert_eq!(managers(&status), ["Update kubectl  v1", "Update kubelet status v1", "Update me  v1"]);
     assert_eq!(status["metadata"]["managedFields"][1]["fieldsV1"], json!({"f:status": {"f:phase": {}}}));
-    // Without a name at all; and what a subresource says of managers does not count.
+    // Without any name; and a subresource cannot set managers.
     let unnamed = it.patch(&format!("{path}/status"), json!({"metadata": {"managedFields": []}, "status": {"reason": "x"}})).await.ok();
     assert_eq!(managers(&unnamed)[3], "Update unknown status v1");
-    // The binding's author is nobody.
+    // The binding's author becomes no manager.
     let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "web"}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(it.create(&format!("{path}/binding?fieldManager=scheduler"), binding).await.code, 201);
     let bound = it.get(&path).await.ok();
     assert_eq!(bound["metadata"]["managedFields"], unnamed["metadata"]["managedFields"]);
-    // Nothing is written for nothing.
+    // No change, no write.
     assert_eq!(it.patch(&format!("{path}?fieldManager=other"), json!({"metadata": {"labels": {"a": "b"}}})).await.ok(), bound);
     let reset = it.patch(&path, json!({"metadata": {"managedFields": [{}]}})).await.ok();
     assert_eq!(reset["metadata"].get("managedFields"), None);
@@ -193,7 +193,7 @@ async fn an_autoscaler_is_applied_in_both_versions() {
     let metrics = json!({"metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 70}}}]});
     let conflict = it.apply(&path("v2"), "fieldManager=b", applied("v2", metrics.clone())).await.failed();
     assert_eq!(conflict.2, "Apply failed with 1 conflict: conflict with \"a\": .spec.targetCPUUtilizationPercentage");
-    // The same manager may go over to the other version.
+    // The same manager may switch to the other version.
     let v2 = it.apply(&path("v2"), "fieldManager=a", applied("v2", metrics)).await.ok();
     assert_eq!(v2["spec"]["metrics"][0]["resource"]["target"]["averageUtilization"], 70);
     assert_eq!(managers(&v2), ["Apply a  autoscaling/v2"]);

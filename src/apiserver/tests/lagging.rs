@@ -1,4 +1,4 @@
-//! Several servers on one store, of which one hears late of what the others did: what it answers must still be true of the store.
+//! Several servers on one store, one of which lags behind the others: its responses must still be true of the store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::object::Revision;
 use crate::store::embedded::Embedded;
 use crate::store::{Batch, Entry, Expect, Outcome, Page, Result, Store};
 
-/// A store whose changes are held back, as long as nothing is written through it. Its writes can be held back, too.
+/// A store that can delay the changes it reports, and its writes.
 #[derive(Debug)]
 struct Lagging {
     store: Arc<Embedded>,
@@ -75,7 +75,7 @@ impl Store for Lagging {
     }
 }
 
-/// Another server on the store of `first`, and what holds its changes back.
+/// Another server on the store of `first`, with its control of the delay.
 async fn second(first: &Fixture) -> (Fixture, Arc<Lagging>) {
     second_with(first, |_| ()).await
 }
@@ -150,7 +150,7 @@ async fn an_account_made_elsewhere_is_found() {
     first.stop().await;
 }
 
-/// They agree on what the endpoints of the API are, though each has a port of its own.
+/// They agree on the API's endpoints, although each has its own port.
 #[tokio::test]
 async fn servers_with_different_ports_are_endpoints_together() {
     let first = start_with(|config| config.shared = true).await;

@@ -20,7 +20,7 @@ async fn chunks_show_one_state() {
         names.extend(page["items"].as_array().unwrap().iter().map(|it| it["metadata"]["name"].as_str().unwrap().to_owned()));
     };
     add(&mut names, &first);
-    // What happens meanwhile is not seen.
+    // Changes in between are not seen.
     it.delete(&format!("{CONFIG_MAPS}/c7"), Value::Null).await.ok();
     it.create(CONFIG_MAPS, config_map("c71")).await.ok();
     let mut token = first["metadata"]["continue"].as_str().unwrap().to_owned();
@@ -122,7 +122,7 @@ async fn selectors() {
     it.stop().await;
 }
 
-/// Every field that Kubernetes lets one select by, on objects that have it and on one that has nothing.
+/// Every selectable field of Kubernetes, on objects with and without it.
 #[tokio::test]
 async fn selectable_fields() {
     let it = start().await;

@@ -1,4 +1,4 @@
-//! Single objects: what every verb does and refuses.
+//! Single objects: the effects and errors of every verb.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn a_cluster_has_its_namespaces_and_the_service_of_its_server() {
     let mut endpoints = it.watch("/api/v1/namespaces/default/endpoints?watch=1").await;
     let (_, object) = endpoints.next().await.unwrap();
     assert_eq!(object["subsets"][0]["ports"][0]["port"], port);
-    // Whoever removes them sees them come back.
+    // Deleted endpoints are restored.
     it.delete("/api/v1/namespaces/default/endpoints/kubernetes", Value::Null).await.ok();
     assert_eq!(endpoints.next_name().await.0, "DELETED");
     assert_eq!(endpoints.next_name().await, ("ADDED".to_owned(), "kubernetes".to_owned()));
@@ -46,7 +46,7 @@ async fn create_get_update_delete() {
     changed["data"]["b"] = "2".into();
     let updated = it.put(&path, changed.clone()).await.ok();
     assert_ne!(updated["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
-    // The same again changes nothing, not even the version.
+    // An identical write changes nothing, not even the version.
     assert_eq!(it.put(&path, updated.clone()).await.ok(), updated);
     let stale = it.put(&path, created.clone()).await.failed();
     assert_eq!(
@@ -209,7 +209,7 @@ async fn bindings_place_pods_and_carry_annotations() {
 async fn deletes_wait_for_grace_and_finalizers() {
     let it = start().await;
     it.create(PODS, pod("web")).await.ok();
-    // A pod that runs nowhere goes at once.
+    // An unplaced pod is removed at once.
     it.delete(&format!("{PODS}/web"), Value::Null).await.ok();
     assert_eq!(it.get(&format!("{PODS}/web")).await.code, 404);
     let mut placed = pod("web");

@@ -1,4 +1,4 @@
-//! What HTTP says beside the objects: methods, media types, caching, compression, time limits.
+//! HTTP around the objects: methods, media types, caching, compression, time limits.
 
 use std::time::Duration;
 
@@ -246,7 +246,7 @@ async fn list_options_are_read_as_kubernetes_reads_them() {
         let listed = it.get(&format!("{CONFIG_MAPS}?{fine}")).await.ok();
         assert_eq!(listed["items"].as_array().map(Vec::len), Some(1), "{fine}");
     }
-    // A watch that begins with all there is says where that ends, to those who read bookmarks.
+    // A watch that begins with the existing objects marks their end by a bookmark, if requested.
     let mut watch = it.watch(&format!("{CONFIG_MAPS}?watch=true&allowWatchBookmarks=true&resourceVersion=0")).await;
     watch.next().await.unwrap();
     let (kind, bookmark) = watch.next().await.unwrap();
@@ -254,7 +254,7 @@ async fn list_options_are_read_as_kubernetes_reads_them() {
     it.stop().await;
 }
 
-/// Nine reads are served at a time, and somebody asks for 45 that take their time: others need not wait for more than a seat.
+/// With nine seats for reads and one client sending 45 slow ones, other clients wait for one seat at most.
 #[tokio::test]
 async fn one_noisy_client_does_not_hold_up_the_others() {
     let it = start_with(|config| config.max_reads = 10).await;
@@ -281,7 +281,7 @@ async fn one_noisy_client_does_not_hold_up_the_others() {
     it.stop().await;
 }
 
-/// All seats belong to answers that nobody reads.
+/// All seats belong to responses that are not being read.
 #[tokio::test]
 async fn who_does_not_read_loses_its_seat() {
     let it = start_with(|config| config.max_reads = 10).await;

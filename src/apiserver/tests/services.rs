@@ -63,7 +63,7 @@ async fn a_name_elsewhere_has_no_address() {
     let refused = it.create(SERVICES, service("a", both)).await.failed();
     assert_eq!(refused.2, "Service \"a\" is invalid: spec.clusterIPs: Forbidden: may not be set for ExternalName services");
     it.create(SERVICES, service("a", json!({}))).await.ok();
-    // Whoever changes the type need not take out what was given out, but may not ask for more.
+    // A change of type need not remove allocated values, but may not request more.
     let path = format!("{SERVICES}/a");
     let mut families = elsewhere.clone();
     families["ipFamilies"] = json!(["IPv6"]);
@@ -193,7 +193,7 @@ async fn an_address_is_an_object() {
     assert_eq!(object["metadata"]["managedFields"][0]["manager"], "kube-apiserver");
     it.delete(&format!("{SERVICES}/web"), Value::Null).await.ok();
     it.get(&address(ip)).await.failed();
-    // Whoever else has an address has it.
+    // An address of another owner is taken.
     let gateway = json!({"metadata": {"name": "10.10.10.60"}, "spec": {"parentRef": {"resource": "gateways", "name": "g"}}});
     it.create(ADDRESSES, gateway).await.ok();
     let taken = it.create(SERVICES, service("web", json!({"clusterIP": "10.10.10.60"}))).await.failed();
@@ -232,7 +232,7 @@ async fn more_ranges_more_addresses() {
     it.create(RANGES, range("more", "10.20.0.0/28")).await.ok();
     let more = it.create(SERVICES, service("more", json!({}))).await.ok();
     assert!(more["spec"]["clusterIP"].as_str().unwrap().starts_with("10.20.0."), "{more}");
-    // One that is about to go, or not ready, gives nothing out.
+    // A range that is deleted or not ready allocates nothing.
     it.delete(&format!("{RANGES}/more"), Value::Null).await.ok();
     let full = it.create(SERVICES, service("evenmore", json!({}))).await.failed();
     assert_eq!(full.2, "Internal error occurred: failed to allocate a serviceIP: range is full");
@@ -254,7 +254,7 @@ async fn more_ranges_more_addresses() {
 async fn addresses_of_before_they_were_objects() {
     let it = start().await;
     let created = it.create(SERVICES, service("web", json!({"clusterIP": "10.10.10.50"}))).await.ok();
-    // As an older server left them: a key of the store, and no object.
+    // As older servers stored them: a key without an object.
     let key = "/registry/ranges/serviceips/10.10.10.50";
     it.store.put(key, bytes::Bytes::from_static(b"{}"), crate::store::Expect::Absent, None).await.unwrap();
     let path = "/registry/networking.k8s.io/ipaddresses/10.10.10.50";

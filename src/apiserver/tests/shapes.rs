@@ -1,4 +1,4 @@
-//! What answers look like beyond the object itself: what Kubernetes writes of nothing, warnings, and who is shown the last of an object.
+//! The form of responses beyond the object: Kubernetes' zero values, warnings, and deletions that return the last state.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ async fn nothing_is_written_as_go_writes_it() {
     let role = json!({"metadata": {"name": "r"}, "rules": []});
     let role = it.create("/apis/rbac.authorization.k8s.io/v1/namespaces/default/roles", role).await.ok();
     assert_eq!(role.get("rules"), Some(&Value::Null));
-    // What is written so is no change of anybody's.
+    // Such zero values are not a change by a manager.
     let applied = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {"paused": true}});
     it.apply(&format!("{path}/d"), "fieldManager=f", applied).await.ok();
     it.stop().await;
@@ -76,7 +76,7 @@ async fn who_deletes_is_shown_the_last_of_some_objects() {
     {
         assert_eq!(it.delete(&format!("{CONFIG_MAPS}/a"), options).await.failed().0, code);
     }
-    // Who does not say what is to become of its pods leaves them.
+    // Without a propagation policy, the pods are orphaned.
     let jobs = "/apis/batch/v1/namespaces/default/jobs";
     let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
     it.create(jobs, json!({"metadata": {"name": "j"}, "spec": {"template": template}})).await.ok();

@@ -125,7 +125,7 @@ async fn a_taken_port_is_named() {
     it.stop().await;
 }
 
-/// Clients that say nothing, little, or only half, are cut off in time; a body that does not come is told of.
+/// Silent, slow and incomplete clients are disconnected in time; a missing body is reported.
 #[tokio::test]
 async fn slow_clients_are_not_waited_for() {
     let it = start_with(|config| {
@@ -149,7 +149,7 @@ async fn slow_clients_are_not_waited_for() {
     it.stop().await;
 }
 
-/// A client that never reads its watch loses it, and takes no memory with what it does not read; others see everything.
+/// A client that never reads its watch loses it without using memory; others see everything.
 #[tokio::test]
 async fn a_watch_that_nobody_reads_ends() {
     let it = start_with(|config| config.timeouts.stalled = Duration::from_millis(300)).await;
@@ -169,13 +169,13 @@ async fn a_watch_that_nobody_reads_ends() {
         tokio::time::sleep(Duration::from_millis(600)).await;
         lazy.read_to_end(&mut heard).await
     });
-    // The end may come as a reset; what was sent before is cut short.
+    // The end may be a reset, which cuts off earlier data.
     let _ = read.await.expect("the watch ends");
     assert!(heard.len() < 25_000_000, "{} bytes", heard.len());
     it.stop().await;
 }
 
-/// HTTP/2 without an upgrade: so many requests at a time on a connection, and an end that lets them finish.
+/// HTTP/2 without an upgrade: concurrent requests on one connection, and a graceful end.
 #[tokio::test]
 async fn http_2_with_prior_knowledge() {
     use http_body_util::{BodyExt, Empty};

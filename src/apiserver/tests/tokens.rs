@@ -18,7 +18,7 @@ async fn request(it: &Fixture, account: &str, spec: Value) -> super::Answered {
     it.create(&format!("{ACCOUNTS}/{account}/token"), request).await
 }
 
-/// A token, and what it says.
+/// A token, and its claims.
 async fn token(it: &Fixture, account: &str, spec: Value) -> (String, Value) {
     let answer = request(it, account, spec).await.ok();
     let token = answer["status"]["token"].as_str().unwrap().to_owned();
@@ -93,7 +93,7 @@ async fn a_token_ends_with_what_it_is_bound_to() {
     let bound = json!({"expirationSeconds": 3607, "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": "p"}});
     let (token, claims) = token(&it, "me", bound.clone()).await;
     assert_eq!(claims["kubernetes.io"]["pod"]["uid"], made["metadata"]["uid"]);
-    // What kubelets ask for lasts longer than they think.
+    // Tokens for kubelets last longer than requested.
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 365 * 24 * 3600);
     assert_eq!(claims["kubernetes.io"]["warnafter"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 3607);
     let status = review(&it, &token, &[]).await;

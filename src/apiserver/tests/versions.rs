@@ -1,4 +1,4 @@
-//! One object in two versions; and questions, which are answered rather than stored.
+//! One object in two versions; and reviews, which are answered rather than stored.
 
 use serde_json::{Value, json};
 
@@ -19,14 +19,14 @@ async fn an_autoscaler_is_one_object_in_two_versions() {
     let newer = it.get(&path(V2)).await.ok();
     assert_eq!((&newer["apiVersion"], newer["spec"]["metrics"][0].pointer(TARGET)), (&json!("autoscaling/v2"), Some(&json!(70))));
     assert_eq!(newer["metadata"], created["metadata"]);
-    // What only the newer version can say is kept when the older one is written.
+    // Fields of only the newer version survive a write in the older one.
     let memory = json!({"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}});
     let metrics = json!([newer["spec"]["metrics"][0], memory]);
     it.patch(&path(V2), json!({"spec": {"metrics": metrics}})).await.ok();
     let patched = it.patch(&path(V1), json!({"spec": {"targetCPUUtilizationPercentage": 50}})).await.ok();
     assert_eq!((&patched["apiVersion"], &patched["spec"]["targetCPUUtilizationPercentage"]), (&json!("autoscaling/v1"), &json!(50)));
     let newer = it.get(&path(V2)).await.ok();
-    // It comes last then, as Kubernetes has it.
+    // They come last then, as in Kubernetes.
     let metrics = &newer["spec"]["metrics"];
     assert_eq!((&metrics[0], metrics[1].pointer(TARGET)), (&memory, Some(&json!(50))));
     assert_eq!(newer["metadata"].get("annotations"), None);

@@ -1,4 +1,4 @@
-//! Watches: where they begin, what they deliver, how they end.
+//! Watches: their beginning, their events, their end.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ async fn a_watch_resumes_where_a_list_ended() {
     }
     let expected = [("MODIFIED", "a"), ("ADDED", "b"), ("DELETED", "a")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(seen, expected);
-    // The same from the beginning: what there is, then what comes.
+    // The same from the beginning: existing objects, then changes.
     let mut watch = it.watch(&format!("{CONFIG_MAPS}?watch=true&resourceVersion=0")).await;
     assert_eq!(watch.next_name().await, ("ADDED".to_owned(), "b".to_owned()));
     it.stop().await;

@@ -1,4 +1,4 @@
-//! What writes create, keep and refuse beyond the plain case.
+//! Effects and errors of writes beyond the plain case.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ async fn what_is_tried_must_be_possible() {
     let taken = (409, "AlreadyExists".to_owned(), "configmaps \"a\" already exists".to_owned());
     assert_eq!(it.create(&tried, config_map("a")).await.failed(), taken);
     assert!(it.create(&tried, config_map("b")).await.ok()["metadata"].get("resourceVersion").is_none());
-    // Whoever is refused is warned as well.
+    // Warnings are sent with errors too.
     it.create(PODS, pod("a.b")).await.ok();
     let refused = it.create(&format!("{PODS}?dryRun=All"), with(pod("a.b"), "/foo", 1.into())).await;
     assert_eq!((refused.code, refused.headers.get_all("warning").iter().count()), (409, 2));
@@ -43,7 +43,7 @@ async fn puts_create_objects_of_some_kinds() {
     let path = format!("{LEASES}/l");
     assert_eq!(it.put(&format!("{path}?dryRun=All"), lease("l")).await.code, 201);
     assert_eq!(it.get(&path).await.code, 404);
-    // A version means nothing of what is not there.
+    // A version has no meaning for a missing object.
     let created = it.put(&format!("{path}?fieldManager=m"), with(lease("l"), "/spec/holderIdentity", "x".into())).await;
     assert_eq!(created.code, 201);
     let created = created.ok();
@@ -52,7 +52,7 @@ async fn puts_create_objects_of_some_kinds() {
     assert_eq!(it.put(&path, created.clone()).await.code, 200);
     assert_eq!(it.put(&format!("{LEASES}/m"), with(lease("m"), "/metadata/resourceVersion", "5".into())).await.code, 201);
 
-    // It goes the way of all that is created.
+    // It is treated like any creation.
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
     let service = it.put("/api/v1/namespaces/default/services/s", service).await;
     assert_eq!(service.code, 201);
@@ -64,7 +64,7 @@ async fn puts_create_objects_of_some_kinds() {
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": []});
     assert_eq!(it.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/r", role).await.code, 201);
 
-    // What was there once is not made again.
+    // A deleted object is not created again.
     let words = |key: &str, is: &str| {
         format!(
             "StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: \
@@ -150,7 +150,7 @@ async fn a_status_comes_with_some_metadata() {
         let found: Vec<&str> = all.iter().copied().filter(|it| written["metadata"].get(it).is_some()).collect();
         assert_eq!(found, kept, "{collection}");
     }
-    // Who takes the last finalizer of an object that is going lets it go.
+    // Removing the last finalizer of an object that is being deleted removes the object.
     it.delete(&format!("{PODS}/x"), Value::Null).await.ok();
     it.patch(&format!("{PODS}/x/status"), json!({"metadata": {"finalizers": null}})).await.ok();
     assert_eq!(it.get(&format!("{PODS}/x")).await.code, 404);

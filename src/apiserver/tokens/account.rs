@@ -1,4 +1,4 @@
-//! What a token of a service account says, and whether that is still so.
+//! The claims of a service account token, and whether they still hold.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use super::super::registry::json;
 use crate::object::resource::{NODE, POD, SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey, ResourceRef};
 
-/// Clocks may differ by so much, and what is deleted counts for so long.
+/// Tolerance for clock differences, and for deleted objects.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);
 const PRIVATE: &str = "kubernetes.io";
 const INVALIDATED: &str = "service account token has been invalidated";
@@ -39,16 +39,16 @@ impl Named {
     }
 }
 
-/// A service account as a token names it, and what the token is bound to.
+/// A service account as named in a token, with the object to which the token is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) namespace: String,
     pub(crate) account: Named,
     pub(crate) pod: Option<Named>,
     pub(crate) secret: Option<Named>,
-    /// That of the pod, if there is one: then the token is not bound to it.
+    /// The pod's node, if there is a pod: then the token is not bound to the node.
     pub(crate) node: Option<Named>,
-    /// The token's own name.
+    /// The token's own id.
     pub(crate) id: String,
 }
 
@@ -56,12 +56,12 @@ pub(crate) struct Account {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) seconds: i64,
-    /// After so many it is used longer than was asked for.
+    /// Use after this time is beyond the requested lifetime.
     pub(crate) warn_after: Option<i64>,
 }
 
 impl Account {
-    /// What a token says that is given out now.
+    /// The claims of a new token.
     pub(super) fn claims(&self, issuer: &str, audiences: &[String], term: Term, now: Timestamp) -> Value {
         let now = now.as_second();
         let mut private = Map::new();
@@ -126,10 +126,10 @@ impl Account {
         info
     }
 
-    /// Whether the account, and what the token is bound to, are still there.
+    /// Whether the account and the bound object still exist.
     ///
     /// # Errors
-    /// Says what is not, in Kubernetes' words.
+    /// Which one does not, in Kubernetes' words.
     pub(super) async fn check(&self, server: &Server, now: Timestamp) -> Result<(), String> {
         let (namespace, name) = (&self.namespace, &self.account.name);
         let account = find(server, &SERVICE_ACCOUNT, namespace, &self.account).await;
@@ -160,7 +160,7 @@ impl Account {
     }
 }
 
-/// The object of a name; the one that the store has, unless the cache has one with the uid.
+/// The object of this name: the cached one if it has the uid, otherwise the stored one.
 async fn find(server: &Server, resource: ResourceRef, namespace: &str, named: &Named) -> Option<std::sync::Arc<Object>> {
     let key = ObjectKey::new(resource, namespace, &named.name);
     match server.cached(&key) {

@@ -1,4 +1,4 @@
-//! As much of DER (X.690) as public keys are written in.
+//! The part of DER (X.690) that encodes public keys.
 
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
@@ -7,7 +7,7 @@ pub(super) const NULL: u8 = 0x05;
 pub(super) const OBJECT_ID: u8 = 0x06;
 pub(super) const SEQUENCE: u8 = 0x30;
 
-/// Values one behind the other.
+/// Consecutive values.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use super::keys::{PublicKey, SigningKey};
 
-/// As the library that Kubernetes uses, it does not mind bits behind the last whole byte.
+/// Like Kubernetes' library, ignores excess bits at the end.
 const BASE64: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
-/// A token that says `claims`.
+/// A signed token with these claims.
 pub(super) fn sign(key: &SigningKey, claims: &Value) -> Result<String, ring::error::Unspecified> {
     let header = json!({"alg": key.public.algorithm.name(), "kid": key.public.id});
     let [header, claims] = [header, claims.clone()].map(|it| BASE64.encode(it.to_string()));
@@ -20,7 +20,7 @@ pub(super) fn sign(key: &SigningKey, claims: &Value) -> Result<String, ring::err
     Ok(format!("{message}.{signature}"))
 }
 
-/// A token that nobody has verified.
+/// A token that has not been verified.
 #[derive(Debug)]
 pub(super) struct Unverified<'a> {
     header: Header,
@@ -47,7 +47,7 @@ pub(super) enum Forged {
 }
 
 impl<'a> Unverified<'a> {
-    /// Takes a token apart; `None` if it is none.
+    /// Parses a token; `None` if it is not one.
     pub(super) fn parse(token: &'a str) -> Option<Self> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
@@ -60,11 +60,11 @@ impl<'a> Unverified<'a> {
         })
     }
 
-    /// Whether one of these keys has signed it: the one it names, if it names one.
+    /// Whether one of these keys has signed it: the one that it names, if any.
     pub(super) fn verify<'k>(&self, keys: impl Iterator<Item = &'k PublicKey>) -> Result<(), Forged> {
         let mut outcome = Err(Forged::NoKey);
         for key in keys.filter(|it| self.header.kid.is_empty() || self.header.kid == it.id) {
-            // The key says how it signs, not the token.
+            // The key determines the algorithm, not the token.
             if self.header.alg == key.algorithm.name() && key.verify(self.message.as_bytes(), &self.signature) {
                 return Ok(());
             }
@@ -100,7 +100,7 @@ mod tests {
         let [header, _, signature] = token.split('.').collect::<Vec<_>>().try_into().unwrap();
         let changed = format!("{header}.{}.{signature}", BASE64.encode(r#"{"sub":"you"}"#));
         assert_eq!(Unverified::parse(&changed).unwrap().verify([&key.public].into_iter()), Err(Forged::Signature));
-        // A token that says how it is to be verified.
+        // A token that chooses its own algorithm.
         for header in [json!({"alg": "none"}), json!({"alg": "HS256", "kid": key.public.id}), json!({"alg": "RS256"})] {
             let token = token.replacen(token.split('.').next().unwrap(), &BASE64.encode(header.to_string()), 1);
             assert_eq!(Unverified::parse(&token).unwrap().verify([&key.public].into_iter()), Err(Forged::Signature), "{header}");

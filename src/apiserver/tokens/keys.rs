@@ -1,4 +1,4 @@
-//! The keys that tokens are signed with, and those by which they are verified: RSA (RS256) and ECDSA (ES256, ES384), out of PEM.
+//! The keys that sign and verify tokens: RSA (RS256) and ECDSA (ES256, ES384), read from PEM.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -49,7 +49,7 @@ impl Algorithm {
         }
     }
 
-    /// That of a curve.
+    /// The algorithm of a curve.
     fn of_curve(oid: &[u8]) -> Option<Self> {
         [Self::Es256, Self::Es384].into_iter().find(|it| it.curve().is_some_and(|(curve, ..)| curve == oid))
     }
@@ -87,10 +87,10 @@ impl PublicKey {
         Self { algorithm, id, bytes: bytes.to_vec() }
     }
 
-    /// Every public key in a PEM file: its own, those of certificates, and those that belong to private keys.
+    /// All public keys in a PEM file: public keys, those of certificates, and those of private keys.
     ///
     /// # Errors
-    /// If there is none, or one of a kind that is not known.
+    /// If there is none, or one of an unknown kind.
     pub fn read(pem: &[u8]) -> Result<Vec<Self>, KeyError> {
         let mut keys = Vec::new();
         for (kind, content) in sections(pem)? {
@@ -139,7 +139,7 @@ impl PublicKey {
         UnparsedPublicKey::new(self.algorithm.verification(), &self.bytes).verify(message, signature).is_ok()
     }
 
-    /// The key as others get it to verify tokens by (RFC 7517).
+    /// The public key for verifiers (RFC 7517).
     pub(crate) fn jwk(&self) -> Value {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         let (id, alg) = (&self.id, self.algorithm.name());
@@ -175,7 +175,7 @@ impl SigningKey {
     /// The first private key in a PEM file.
     ///
     /// # Errors
-    /// If there is none, or one of a kind that is not known.
+    /// If there is none, or one of an unknown kind.
     pub fn read(pem: &[u8]) -> Result<Self, KeyError> {
         let private = sections(pem)?.into_iter().find(|(kind, _)| !matches!(kind, SectionKind::PublicKey | SectionKind::Certificate));
         let (kind, content) = private.ok_or(KeyError::None("private"))?;

@@ -15,7 +15,7 @@ const NAMESPACE: &str = "kubernetes.io/serviceaccount/namespace";
 const SECRET_NAME: &str = "kubernetes.io/serviceaccount/secret.name";
 const ACCOUNT_NAME: &str = "kubernetes.io/serviceaccount/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/serviceaccount/service-account.uid";
-/// The label of a secret whose token does not count any more.
+/// The label of a secret whose token has been invalidated.
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// The token for a secret of a service account.
@@ -35,10 +35,10 @@ pub fn issue(key: &SigningKey, account: &Object, secret: &Object) -> Result<Stri
     jwt::sign(key, &claims)
 }
 
-/// Whose token it is, if it still counts.
+/// The account of the token, if it is still valid.
 ///
 /// # Errors
-/// Says why it does not, in Kubernetes' words.
+/// Why it is not, in Kubernetes' words.
 pub(super) async fn check(server: &Server, claims: &Value, token: &str) -> Result<Account, String> {
     let text = |key: &str| claims.get(key).and_then(Value::as_str).unwrap_or_default();
     let (namespace, secret, name, uid) = (text(NAMESPACE), text(SECRET_NAME), text(ACCOUNT_NAME), text(ACCOUNT_UID));
@@ -75,7 +75,7 @@ pub(super) async fn check(server: &Server, claims: &Value, token: &str) -> Resul
     Ok(Account { namespace: namespace.to_owned(), account, pod: None, secret: None, node: None, id: String::new() })
 }
 
-/// Whether a secret has this token. (It was signed, so that the time this takes tells nobody anything.)
+/// Whether a secret contains this token. (The comparison need not be constant-time: the token's signature has been verified.)
 fn holds(secret: &Object, token: &str) -> bool {
     use base64::Engine as _;
     let Ok(secret) = serde_json::from_slice::<Value>(secret.body()) else { return false };

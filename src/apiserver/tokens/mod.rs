@@ -1,5 +1,5 @@
-//! Tokens of service accounts: signed, verified, and told to others how to verify. The key comes from a file, or from the store, where the
-//! API servers that share it make one together.
+//! Tokens of service accounts: signing, verification, and publication of the keys. The signing key comes from a file, or from the store,
+//! where the API servers that share it create one.
 
 mod account;
 mod der;
@@ -25,24 +25,24 @@ use jwt::Unverified;
 pub use keys::{KeyError, PublicKey, SigningKey};
 pub use legacy::issue as issue_legacy;
 
-/// Where others find the public keys.
+/// The path of the public keys.
 const KEYS_PATH: &str = "/openid/v1/jwks";
 const CONFIGURATION_PATH: &str = "/.well-known/openid-configuration";
 
-/// What an API server is told of tokens.
+/// Configuration of tokens.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Who signs: the first is in new tokens, all are taken.
+    /// Accepted issuers; the first is in new tokens.
     pub issuers: Vec<String>,
-    /// Whom tokens are for that are for the API server itself.
+    /// Audiences of tokens for the API server itself.
     pub audiences: Vec<String>,
-    /// `None`: the key that the store keeps.
+    /// `None`: the key in the store.
     pub signing_key: Option<Arc<SigningKey>>,
     /// Further keys by which tokens are verified.
     pub keys: Vec<PublicKey>,
-    /// A token lasts so long at most; `None` is as long as may be asked for.
+    /// The longest lifetime of a token; `None` for no limit.
     pub longest: Option<Duration>,
-    /// Where the public keys are said to be; `None` is at this server.
+    /// The published URL of the public keys; `None` for this server's.
     pub keys_url: Option<String>,
 }
 
@@ -54,27 +54,27 @@ impl Config {
     }
 }
 
-/// Gives out tokens and verifies them.
+/// Issues and verifies tokens.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     pub(crate) config: Config,
     signing: Arc<SigningKey>,
 }
 
-/// Why a token is worth nothing.
+/// Why a token is invalid.
 #[derive(Debug)]
 pub(crate) enum Refusal {
-    /// It is no token of a service account of this cluster.
+    /// Not a service account token of this cluster.
     NotOurs,
-    /// It was, or looks like one.
+    /// A token of this cluster, or like one, but invalid.
     Invalid(String),
 }
 
 impl Tokens {
-    /// With the key that the store keeps, which is made if there is none, unless one is configured.
+    /// Loads the configured key, or the one in the store, which is created if missing.
     ///
     /// # Errors
-    /// If the store cannot be read or written, or holds no key there.
+    /// If the store cannot be read or written, or its entry is not a key.
     pub(crate) async fn load(server: &Server) -> Answer<Self> {
         let config = server.config.tokens.clone();
         let signing = match &config.signing_key {
@@ -94,7 +94,7 @@ impl Tokens {
         jwt::sign(&self.signing, &claims).map_err(|error| Box::new(Status::internal(format!("failed to generate token: {error}"))))
     }
 
-    /// Whose token it is, and which of the `wanted` audiences it is for. This is what the credentials of a request are to be taken to.
+    /// The account of a token, and those of the `wanted` audiences that it is for. Meant for the credentials of requests.
     pub(crate) async fn verify(&self, server: &Server, token: &str, wanted: &[String]) -> Result<(Account, Vec<String>), Refusal> {
         let parsed = Unverified::parse(token).ok_or(Refusal::NotOurs)?;
         let claims = &parsed.claims;
@@ -152,7 +152,7 @@ impl Tokens {
         })
     }
 
-    /// The documents by which others verify tokens (OpenID Connect Discovery 1.0); `None` at other paths, or if the issuer is no URL for it.
+    /// The documents for verifiers (OpenID Connect Discovery 1.0); `None` at other paths, or if the issuer is not a suitable URL.
     pub(crate) fn serve(&self, server: &Server, path: &str) -> Option<Response> {
         let (content_type, document) = match path {
             KEYS_PATH => ("application/jwk-set+json", self.key_set()),
@@ -174,7 +174,7 @@ fn quoted(list: &[String]) -> String {
     format!("[{}]", list.iter().map(|it| format!("{it:?}")).collect::<Vec<_>>().join(" "))
 }
 
-/// The key in the store: whoever comes first makes it.
+/// The key in the store; the first server creates it.
 async fn shared_key(server: &Server) -> Answer<SigningKey> {
     let path = format!("{}/serviceaccountkeys/signing", server.config.prefix);
     let internal = |error: KeyError| Box::new(Status::internal(format!("the key of service accounts in the store: {error}")));
