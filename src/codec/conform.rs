@@ -1,5 +1,5 @@
-//! Holds whatever serde can read (JSON, a value) against the schema while it builds the value: one pass, one allocation for what is
-//! kept and none for what is not. Wrong shapes end it; unknown and duplicate fields are noted and dropped, and so are zeroes that are as good as none.
+//! Checks any serde input (JSON, a value) against the schema while building the value: in one pass, with one allocation per kept value and
+//! none for others. A wrong shape ends it; unknown and duplicate fields are recorded and dropped, as are zero values that count as absent.
 
 use std::borrow::Cow;
 
@@ -10,10 +10,10 @@ use serde_json::map::{Entry, Map};
 use super::scalar;
 use crate::object::schema::{self, Field, Shape, Type};
 
-/// As many unknown and duplicate fields are told of, as Kubernetes does.
+/// Bound of the reported unknown and duplicate fields, as in Kubernetes.
 const MOST_STRICT_ERRORS: usize = 100;
 
-/// What came of it.
+/// The result.
 #[derive(Debug)]
 pub(super) struct Conforming {
     pub(super) value: Value,
@@ -25,16 +25,16 @@ pub(super) struct Conforming {
 pub(super) enum Failure<E> {
     /// The input is not of its format.
     Syntax(E),
-    /// The input is well-formed, but a value in it is not what its field holds; in the words of Go's decoder, or of Kubernetes' converter.
+    /// The input is well-formed, but a value does not match its field; with the message of Go's decoder, or of Kubernetes' converter.
     Shape(String),
 }
 
-/// Reads a document whose schema does not matter yet: what an apply states, nulls included.
+/// Reads a document without a schema: an applied configuration, including nulls.
 pub(super) fn free<'de, D: Deserializer<'de>>(input: D) -> Result<Conforming, Failure<D::Error>> {
     walk(&Shape::Any, input, scalar::Spelling::Json)
 }
 
-/// Reads what is to be of this kind; `spelling` says how to speak of it.
+/// Reads an object of this kind; `spelling` selects the error messages.
 pub(super) fn conform<'de, D: Deserializer<'de>>(
     kind: &'static Type,
     input: D,
@@ -82,7 +82,7 @@ impl Walk {
             return self.fail(message);
         }
         let got = found.in_json(shape);
-        // These read their own text, and say so in other words.
+        // These types parse their own text, with their own messages.
         match shape {
             Shape::Quantity => return self.fail(crate::util::quantity::QuantityError::Format.to_string()),
             Shape::Time | Shape::MicroTime => return self.fail(format!("json: cannot unmarshal {got} into Go value of type string")),
@@ -102,7 +102,7 @@ impl Walk {
         })
     }
 
-    /// Whether a list that is empty says something here all the same: a client that wants nobody to own anything of an object writes so.
+    /// Whether an empty list has a meaning in this field: an empty `metadata.managedFields` removes all owners of fields.
     fn is_reset(&self, field: &str) -> bool {
         field == "managedFields" && matches!(self.path[..], [Step::Field("metadata")])
     }
@@ -123,14 +123,14 @@ impl Walk {
         }
         let dot = if path.is_empty() { "" } else { "." };
         let error = format!("{what} field \"{path}{dot}{field}\"");
-        // What nobody knows is told of once.
+        // Report each unknown field only once.
         if what != "unknown" || !self.strict_errors.contains(&error) {
             self.strict_errors.push(error);
         }
     }
 }
 
-/// What there is where something else should be.
+/// A value in place of one of another type.
 enum Found {
     Boolean,
     Integer(i128),
@@ -141,7 +141,7 @@ enum Found {
 }
 
 impl Found {
-    /// As Go's JSON decoder calls it; a number is shown where one could be.
+    /// Go's JSON decoder's name for it; a number is shown if one is expected.
     fn in_json(&self, shape: &Shape) -> Cow<'static, str> {
         let shown = matches!(shape, Shape::Int32 | Shape::Int64 | Shape::IntOrString);
         match self {
@@ -155,7 +155,7 @@ impl Found {
         }
     }
 
-    /// What Kubernetes' converter of patched objects says of it; `None` where it leaves the value to the decoder.
+    /// The message of Kubernetes' converter for patched objects; `None` if it leaves the value to the decoder.
     fn unconvertible(&self, shape: &Shape) -> Option<String> {
         let kind = match self {
             Self::Boolean => "bool",
@@ -201,7 +201,7 @@ fn go_type(shape: &Shape) -> String {
     }
 }
 
-/// What Go makes of a `null` where it cannot be left out.
+/// Go's value of a `null` that cannot be omitted.
 fn zero(shape: &Shape) -> Value {
     match shape {
         Shape::String | Shape::Bytes => Value::String(String::new()),
@@ -275,7 +275,7 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
             Shape::Quantity => self.quantity(&value.to_string()),
-            // The converter takes whole numbers for what they are. A document may hold `-0`.
+            // The converter accepts whole numbers in any notation. A document may contain `-0`.
             Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_whole(value) && (converted || is_negative_zero) => {
                 self.visit_i64(value as i64)
             }
@@ -348,7 +348,7 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
                 zeroes |= field.leaves_out(&value);
                 let mut is_known = nulls.contains(&field.name);
                 if value.is_null() {
-                    // It is no value, and takes one away that was there before.
+                    // A null counts as absent, and removes an earlier value of the same key.
                     is_known |= map.remove(field.name).is_some();
                     nulls.push(field.name);
                 } else {
@@ -377,10 +377,10 @@ fn object<'de, A: MapAccess<'de>>(kind: &'static Type, walk: &mut Walk, mut entr
             }
         }
     }
-    // The converter looks for what it knows first.
+    // The converter processes known fields first.
     later.iter().for_each(|name| walk.strict("unknown", name));
     walk.owner = outer;
-    // Only now: a field that is there twice is told of whatever it holds.
+    // Only now: duplicates are reported even for zero values.
     if zeroes {
         map.retain(|name, value| walk.is_reset(name) || !kind.field(name).is_some_and(|it| it.leaves_out(value)));
     }

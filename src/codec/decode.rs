@@ -15,13 +15,13 @@ use crate::util::go_json;
 #[derive(Debug)]
 pub struct Decoded {
     pub value: Value,
-    /// Unknown and duplicate fields, each as Kubernetes words it (`unknown field "spec.foo"`); what a client with `fieldValidation=Warn` is
-    /// warned of and one with `Strict` is refused for. Unknown fields are already dropped from `value`.
+    /// Unknown and duplicate fields, in Kubernetes' words (`unknown field "spec.foo"`): warnings with `fieldValidation=Warn`, errors with
+    /// `Strict`. Unknown fields are already removed from `value`.
     pub strict_errors: Vec<String>,
 }
 
 impl Decoded {
-    /// What a client is warned of, each by itself.
+    /// The warnings for the client, one per field.
     pub fn warnings(self) -> (Value, Vec<String>) {
         let apart = |it: &String| match it.strip_prefix(yaml::DUPLICATES) {
             Some(keys) => keys.split("\n  ").skip(1).map(str::to_owned).collect(),
@@ -55,12 +55,12 @@ pub fn decode_kind(kind: (&str, &str, &str), content_type: &str, body: &Bytes) -
     }
 }
 
-/// Decodes an applied configuration (`application/apply-patch+yaml`) as it is: that it fits the schema is for the apply to see.
+/// Decodes an applied configuration (`application/apply-patch+yaml`) without a schema; the apply checks it later.
 ///
 /// # Errors
-/// 400 for what is not a YAML mapping.
+/// 400 if it is not a YAML mapping.
 pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
-    // JSON is YAML, but for some escapes; and it is what kubectl sends.
+    // JSON, which kubectl sends, is YAML except for some escapes.
     let mut json = serde_json::Deserializer::from_slice(body);
     if let Ok(Conforming { mut value, strict_errors }) = conform::free(&mut json)
         && json.end().is_ok()
@@ -82,10 +82,10 @@ pub fn decode_applied(body: &Bytes) -> Result<Decoded, Box<Status>> {
     }
 }
 
-/// Decodes a patch of one of the kinds that are JSON.
+/// Decodes a patch of one of the JSON kinds.
 ///
 /// # Errors
-/// 400 for what is not JSON.
+/// 400 if it is not JSON.
 pub fn decode_patch(kind: PatchKind, body: &Bytes) -> Result<Decoded, Box<Status>> {
     let read = |body: &[u8]| {
         let mut json = serde_json::Deserializer::from_slice(body);
@@ -102,18 +102,18 @@ pub fn decode_patch(kind: PatchKind, body: &Bytes) -> Result<Decoded, Box<Status
     }
 }
 
-/// Holds a value that did not come through [`decode`], such as the outcome of a patch, against the schema: drops unknown fields.
+/// Checks a value that did not come through [`decode`], such as the result of a patch, against the schema; drops unknown fields.
 ///
 /// # Errors
-/// What is of another kind or version, and what does not have the shape the schema asks for, as [`decode`] words it.
+/// For an object of another kind or version, or with a wrong shape; with the messages of [`decode`].
 pub fn conform(resource: ResourceRef, value: Value) -> Result<Decoded, String> {
     conform_as(resource, value, Spelling::Json)
 }
 
-/// As [`conform`], of the outcome of a strategic merge patch, which Kubernetes converts and does not decode: it stays of its kind.
+/// As [`conform`], for the result of a strategic merge patch, which Kubernetes converts rather than decodes: the kind stays.
 ///
 /// # Errors
-/// As [`conform`], in the converter's words.
+/// As [`conform`], with the converter's messages.
 pub fn conform_converted(resource: ResourceRef, value: Value) -> Result<Decoded, String> {
     conform_as(resource, value, Spelling::Converted)
 }
@@ -151,7 +151,7 @@ struct Expected<'a> {
 
 /// Why something is of another kind or version than expected.
 struct Mistaken {
-    /// The kind and version that it is of, if nothing can be made of them.
+    /// The kind and version in the object, if they are unknown.
     unhandled: Option<(String, String)>,
     why: String,
 }
@@ -173,7 +173,7 @@ impl<'a> Expected<'a> {
     }
 
     fn json(&self, body: &[u8]) -> Result<Decoded, Box<Status>> {
-        // As Go reads JSON: what is not UTF-8 becomes U+FFFD.
+        // As in Go, invalid UTF-8 in JSON becomes U+FFFD.
         let body = &*String::from_utf8_lossy(body);
         let body = body.as_bytes();
         let read = |body: &[u8]| {
@@ -209,7 +209,7 @@ impl<'a> Expected<'a> {
         self.finish(outcome, body, || Value::Null)
     }
 
-    /// `unchecked` reads the body whatever it holds, to tell an object of another kind from a wrong one of this kind.
+    /// `unchecked` reads the body without a schema, to distinguish an object of another kind from an invalid one of this kind.
     fn finish<E: std::fmt::Display>(
         &self,
         outcome: Result<Conforming, Failure<E>>,
@@ -219,7 +219,7 @@ impl<'a> Expected<'a> {
         match outcome {
             Ok(Conforming { mut value, strict_errors }) => {
                 self.check_kind(&value)?;
-                // Go reads nothing into an object, and it stays as it was.
+                // Go leaves an object unchanged on null.
                 if value.is_null() {
                     value = Value::Object(serde_json::Map::new());
                 }
@@ -241,7 +241,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    /// Writes into an object what it is, where it does not say so itself. False if it is no object.
+    /// Sets kind and version of an object if missing; false if it is not an object.
     fn sign(&self, value: &mut Value) -> bool {
         let Value::Object(map) = value else { return false };
         if !map.contains_key("apiVersion") {
@@ -266,7 +266,7 @@ impl<'a> Expected<'a> {
         self.mistaken_for(text("apiVersion"), text("kind"))
     }
 
-    /// What is empty is what it should be.
+    /// An empty value counts as the expected one.
     fn mistaken_for(&self, found: &str, kind: &str) -> Result<(), Mistaken> {
         let expected = api_version(self.group, self.version);
         let found = if found.is_empty() { &expected } else { found };
@@ -281,7 +281,7 @@ impl<'a> Expected<'a> {
             });
         }
         let is_same = found == expected || (found, kind) == OLD_EVICTION && self.group == "policy";
-        // Options belong to no group: clients send them in the one of the object they are about.
+        // Options belong to no group: clients send them in the group of the object concerned.
         if !is_same && self.schema.field("metadata").is_some() {
             if schema::of_kind(found, kind).is_none() {
                 return unhandled(unregistered(found, kind));
@@ -309,10 +309,10 @@ impl<'a> Expected<'a> {
     }
 }
 
-/// As what Go reads an object at first, to see what it is.
+/// The Go type by which an object's kind is determined first.
 const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
-/// The one kind that is still taken in an older version, which differs in nothing.
+/// The only kind that is still accepted in an older, identical version.
 const OLD_EVICTION: (&str, &str) = ("policy/v1beta1", "Eviction");
 
 fn unregistered(version: &str, kind: &str) -> String {
@@ -629,7 +629,7 @@ mod tests {
         }
     }
 
-    /// Through the typed form and back nothing is lost: each of our fields is one of the type, and has its shape.
+    /// The typed form loses nothing: each of our fields is a field of the type, with the same shape.
     #[test]
     fn the_typed_forms_know_every_field() {
         use k8s_openapi::api::{apps, autoscaling, batch, coordination, core, discovery, networking, policy, rbac, storage};

@@ -1,5 +1,5 @@
-//! Defaults: what an absent field means, written into the object so that every reader sees it. Those that depend on no other field are data
-//! (`object::schema`); the others are here, a function a type.
+//! Defaults: the meaning of absent fields, written into the object for every reader. Defaults that depend on no other field are data
+//! (`object::schema`); the others are here, one function per type.
 
 mod off;
 mod plan;
@@ -15,21 +15,21 @@ use crate::object::schema::{Field, Shape};
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 type Fields = Map<String, Value>;
-/// What fills in the defaults that depend on other fields of an object.
+/// Fills in the defaults that depend on other fields of an object.
 type Computed = fn(&mut Fields);
 
-/// Fills in the defaults of an object, those of its status included, and drops what is not kept of it. Doing it twice changes nothing.
+/// Fills in the defaults of an object, including its status, and drops fields that are not kept. Idempotent.
 pub fn default(resource: ResourceRef, value: &mut Value) {
     fill_in(resource, value, Fill::Everything);
 }
 
-/// Fills in the defaults of an object as its author stated it, who owns what is stated even where it is not kept so: fields of features
-/// that are off, and `[]` where null is written. Whether there is any of that, for [`default`] to see to.
+/// Fills in defaults, but keeps fields of disabled features, and `[]` where null is stored: their author still owns them in managedFields.
+/// Returns whether there are any, which [`default`] would drop.
 pub fn default_stated(resource: ResourceRef, value: &mut Value) -> bool {
     fill_in(resource, value, Fill::Stated)
 }
 
-/// Writes only what Kubernetes writes of fields that have neither a value nor a default: what decoding takes for nothing and drops.
+/// Writes only the zero values that Kubernetes writes for absent fields without a default, and that decoding drops.
 pub(super) fn zeroes(resource: ResourceRef, value: &mut Value) {
     fill_in(resource, value, Fill::Zeroes);
 }
@@ -55,7 +55,7 @@ fn fill(below: &Below, value: &mut Value, what: Fill) -> bool {
     }
 }
 
-/// The plain defaults of an object and its zeroes, then the computed defaults, which build on them, then what it holds.
+/// The plain defaults and zero values of an object, then the computed defaults, which build on them, then its content.
 fn object(name: &str, map: &mut Fields, what: Fill) -> bool {
     let Some(plan) = plan::of(name) else { return false };
     let mut left = false;
@@ -75,7 +75,7 @@ fn object(name: &str, map: &mut Fields, what: Fill) -> bool {
     for (field, zero) in &plan.zeroes {
         match map.get(field.name) {
             Some(value) if !value.is_null() => {
-                // What holds nothing is null, where it is written at all.
+                // Empty lists and maps are null, if written at all.
                 let is_empty = matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(value);
                 match what {
                     _ if !is_empty => continue,
@@ -115,7 +115,7 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// What there is of computed defaults for a type.
+/// The computed defaults of a type, if any.
 fn computed(name: &str) -> Option<Computed> {
     Some(match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
         "core.v1.Pod" => pod,
@@ -186,7 +186,7 @@ fn pod(pod: &mut Fields) {
                     }
                 }
             }
-            // What a container may use at most, it also asks for, unless it asks for something itself.
+            // A request defaults to the limit.
             let Some(resources) = fields(container, "resources") else { continue };
             let Some(Value::Object(limits)) = resources.get("limits").cloned() else { continue };
             let Some(requests) = fields_or_new(resources, "requests") else { continue };
@@ -284,7 +284,7 @@ fn namespace(namespace: &mut Fields) {
     }
 }
 
-/// `stringData` is for writing only: it goes into `data`.
+/// `stringData` is write-only: it is merged into `data`.
 fn secret(secret: &mut Fields) {
     use base64::Engine;
     let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
@@ -302,7 +302,7 @@ fn daemon_set(set: &mut Fields) {
     }
 }
 
-/// A node's ranges begin with the one that older clients know; if they do not, that is the only one.
+/// A node's ranges begin with the one in the older field; if they do not, that is the only one.
 fn node_spec(spec: &mut Fields) {
     let first = spec.get("podCIDRs").and_then(|it| it.get(0)?.as_str()).unwrap_or_default();
     let single = text(spec, "podCIDR");
@@ -327,7 +327,7 @@ fn limit_range_item(item: &mut Fields) {
     if text(item, "type") != "Container" {
         return;
     }
-    // A limit is at most the maximum; a request is what is the limit, or else at least the minimum.
+    // A limit defaults to the maximum; a request to the limit, or else to the minimum.
     for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
         let Some(Value::Object(amounts)) = item.get(from).cloned() else { continue };
         let Some(map) = fields_or_new(item, to) else { continue };
@@ -341,7 +341,7 @@ fn update_strategy(strategy: &mut Fields) {
     }
 }
 
-/// The claims say what they are, as objects of their own do.
+/// Claim templates carry kind and version, like objects.
 fn stateful_set_spec(spec: &mut Fields) {
     for claim in items(spec, "volumeClaimTemplates") {
         set(claim, "apiVersion", "v1");

@@ -96,7 +96,7 @@ static DOCUMENTS: LazyLock<Documents> = LazyLock::new(|| {
                     "groupVersion": &group_version,
                     "resources": resources.iter().flat_map(|it| plain_resource(it)).collect::<Vec<_>>(),
                 });
-                // The core group's document is older than the rule that it should say so.
+                // As in Kubernetes, the core group's document has no apiVersion.
                 if group_version.contains('/') {
                     list["apiVersion"] = "v1".into();
                 }
@@ -187,9 +187,9 @@ fn plain_resource(resource: ResourceRef) -> Vec<Value> {
     std::iter::once(entry).chain(resource.subresources.iter().map(part)).collect()
 }
 
-/// What tells clients that a resource is stored otherwise than before: Kubernetes' hash of the stored group, version and kind.
+/// Kubernetes' hash of the stored group, version and kind, by which clients notice a change of the stored version.
 fn storage_version_hash(stored: &Resource) -> String {
-    // These Kubernetes 1.33 still stores as it did when they were new.
+    // Kubernetes 1.33 still stores these in their first version.
     let version = if matches!(stored.kind, "IPAddress" | "ServiceCIDR") { "v1beta1" } else { stored.version };
     let name = format!("{}/{version}/{}", stored.group, stored.kind);
     BASE64_STANDARD.encode(&ring::digest::digest(&ring::digest::SHA256, name.as_bytes()).as_ref()[..8])

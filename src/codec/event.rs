@@ -1,4 +1,4 @@
-//! The events of watches as they go over the wire.
+//! Encoding of watch events.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use super::protobuf::protobuf_event;
 use super::version::in_version;
 use crate::object::{Object, ResourceRef, Status};
 
-/// A form of events that is the same for everybody who asks for it. The default are whole objects as they are stored, in JSON.
+/// An encoding of events that all clients with the same request share. The default: whole objects in the stored version, in JSON.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EventFormat {
     /// The version of the objects, if it is not the stored one.
     pub version: Option<ResourceRef>,
-    /// Of the objects only their metadata.
+    /// Only the metadata of the objects.
     pub metadata: Option<MetaVersion>,
     pub protobuf: bool,
 }
@@ -30,7 +30,7 @@ impl EventFormat {
         }
     }
 
-    /// An event about what has this JSON.
+    /// An event with this JSON as its object.
     pub fn event_of(self, kind: &str, json: &[u8]) -> Bytes {
         if self.protobuf {
             return protobuf_event(kind, json).unwrap_or_else(unsendable);
@@ -47,7 +47,7 @@ pub fn write_json_event(kind: &str, json: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// In place of an event that has no message in protobuf: a watch must not go on as if nothing were missing.
+/// Replaces an event without protobuf form: the watch must not continue as if it were complete.
 fn unsendable() -> Bytes {
     let status = Status::internal("the object has no form in protobuf");
     protobuf_event("ERROR", &serde_json::to_vec(&status).unwrap_or_default()).unwrap_or_default()

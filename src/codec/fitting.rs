@@ -1,4 +1,4 @@
-//! For tests: values that fit the schema, at random and complete.
+//! For tests: values that match the schema, random or complete.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn value(shape: &'static Shape, depth: u32) -> BoxedStrategy<Value> {
     }
 }
 
-/// An object with every field of its type set, at most `depth` deep. What holds its own type holds it once.
+/// An object with every field of its type set, at most `depth` deep. Recursive types are nested once.
 pub(super) fn full(kind: &'static Type, depth: u32) -> Value {
     full_within(kind, depth, &mut Vec::new())
 }

@@ -1,4 +1,4 @@
-//! `PartialObjectMetadata`: objects without all but their metadata.
+//! `PartialObjectMetadata`: objects reduced to their metadata.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::object::Object;
 
-/// The version of what is of no resource: tables, and objects' metadata alone. Nothing differs between them but the name.
+/// The version of `meta.k8s.io`, for tables and partial metadata. The versions differ only in name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MetaVersion {
     #[default]

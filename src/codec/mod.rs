@@ -35,11 +35,11 @@ pub use table::{IncludeObject, TableWriter};
 pub use validate::{SYSTEM_PRIORITIES, validate, validate_ephemeral, validate_resize, validate_version, validate_version_update, warnings};
 pub use version::{convert, in_version};
 
-/// A JSON (or protobuf) answer that is the same for everybody, made once.
+/// A JSON (or protobuf) response that is the same for all clients, made once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     pub bytes: Bytes,
-    /// In double quotes, as the `ETag` header carries it.
+    /// In double quotes, as in the `ETag` header.
     pub etag: String,
 }
 

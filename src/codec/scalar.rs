@@ -8,19 +8,19 @@ use crate::object::schema::Shape;
 use crate::util::go::{self, TimeLayout};
 use crate::util::quantity::Quantity;
 
-/// What a value is taken from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     /// A document.
     Json,
-    /// An object that was patched, of which Go speaks in other words.
+    /// A patched object, for which Go has other messages.
     Converted,
 }
 
-/// The value of a string in a place of this shape. Quantities and times become what Kubernetes would write for them.
+/// The value of a string in a field of this shape. Quantities and times get Kubernetes' canonical form.
 ///
 /// # Errors
-/// What is wrong with the text, in the words of Go's decoder; `None` if no string can be there.
+/// The message of Go's decoder; `None` if the field cannot hold a string.
 pub(super) fn string(shape: &Shape, text: String) -> Result<Value, Option<String>> {
     match shape {
         Shape::String | Shape::Any | Shape::IntOrString => Ok(Value::String(text)),
@@ -35,7 +35,7 @@ pub(super) fn string(shape: &Shape, text: String) -> Result<Value, Option<String
 /// A quantity as Kubernetes writes it: in its canonical form, but for what is written in another one that Kubernetes takes for it.
 ///
 /// # Errors
-/// What is wrong with the text.
+/// Why the text is invalid.
 pub(super) fn quantity(text: &str) -> Result<Value, String> {
     let text = text.trim();
     match text.parse::<Quantity>() {
@@ -90,7 +90,7 @@ fn time(text: &str, layout: TimeLayout, canonical: &str) -> Result<Value, Option
 
 fn base64(text: String) -> Result<Value, Option<String>> {
     use base64::DecodeError;
-    // Line ends are let pass, but not handed on to readers that do not.
+    // Line ends are accepted, but removed for decoders that reject them.
     let text = if text.contains(['\r', '\n']) { text.replace(['\r', '\n'], "") } else { text };
     match STANDARD.decode(&text) {
         Ok(_) => Ok(Value::String(text)),

@@ -1,4 +1,4 @@
-//! Parses a stored object, but for its managed fields.
+//! Parses a stored object, leaving its managed fields as text.
 
 use std::fmt;
 

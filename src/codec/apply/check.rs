@@ -10,7 +10,7 @@ use crate::object::schema::{Field, Merge, Shape, Type};
 use crate::util::go;
 
 /// # Errors
-/// What is wrong: one line, or `errors:` and a line for each.
+/// The faults: one line, or `errors:` and a line for each.
 pub(super) fn check(kind: &'static Type, object: &Value) -> Result<(), String> {
     let mut check = Check { path: Vec::new(), faults: Vec::new() };
     check.fields(kind, object);

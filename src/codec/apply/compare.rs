@@ -1,4 +1,4 @@
-//! What a write changes, as sets of paths.
+//! The changes of a write, as sets of paths.
 
 use indexmap::IndexMap;
 use serde_json::{Map, Value};
@@ -11,13 +11,13 @@ use crate::object::schema::{Field, Merge, Shape, Type};
 /// The difference of two states of an object.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Changes {
-    /// What is new or has another value.
+    /// Paths that are new or have another value.
     pub(super) written: Set,
     pub(super) removed: Set,
 }
 
 impl Changes {
-    /// From `old` (nothing, if the object is new) to `new`.
+    /// From `old` (`None` for a new object) to `new`.
     pub(super) fn between(kind: &'static Type, old: Option<&Value>, new: &Value) -> Self {
         static NOTHING: Value = Value::Null;
         let mut below = Below::default();
@@ -27,14 +27,14 @@ impl Changes {
     }
 }
 
-/// What was found at and below a path.
+/// The changes at and below a path.
 #[derive(Default)]
 struct Found {
     written: Option<Node>,
     removed: Option<Node>,
 }
 
-/// What was found below a path.
+/// The changes below a path.
 #[derive(Default)]
 struct Below {
     written: Node,
@@ -129,7 +129,7 @@ fn entries(inner: &Shape, old: Option<&Value>, new: Option<&Value>, below: &mut 
 }
 
 /// # Errors
-/// If an item cannot be told from the others; then the list is looked at as a whole.
+/// If an item has no unique key; the list is then compared as a whole.
 fn items(identity: Identity, inner: &Shape, old: Option<&Value>, new: Option<&Value>, below: &mut Below) -> Result<(), String> {
     let mut found: IndexMap<String, [Vec<&Value>; 2]> = IndexMap::new();
     for (side, value) in [old, new].into_iter().enumerate() {
@@ -140,7 +140,7 @@ fn items(identity: Identity, inner: &Shape, old: Option<&Value>, new: Option<&Va
     for (element, [old, new]) in found {
         let change = match (&*old, &*new) {
             ([] | [_], [] | [_]) => value(inner, &Merge::Default, old.first().copied(), new.first().copied()),
-            // Items that are there several times have one owner together.
+            // Repeated items have one common owner.
             (old, new) if old == new => Found::default(),
             ([], _) | (_, [_, ..]) => Found { written: Some(Node::new()), ..Found::default() },
             (_, []) => Found { removed: Some(Node::new()), ..Found::default() },

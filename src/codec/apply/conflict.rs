@@ -7,15 +7,15 @@ use crate::object::Status;
 use crate::object::status::{Cause, Details};
 use crate::util::go;
 
-/// What an apply takes from one manager.
+/// The fields that an apply would take from one manager.
 #[derive(Debug)]
 pub(super) struct Conflict {
-    /// As messages name it.
+    /// The form in messages.
     owner: String,
     fields: Set,
 }
 
-/// The managers that own something of what an apply writes, or removes by stating it to be empty.
+/// The managers that own part of the fields that an apply writes, or removes by stating them as empty.
 pub(super) fn find(entries: &mut [Entry<'_>], versions: &mut Versions<'_>, stated: &Set) -> Vec<Conflict> {
     let mut conflicts: Vec<Conflict> = entries
         .iter_mut()
@@ -31,7 +31,7 @@ pub(super) fn find(entries: &mut [Entry<'_>], versions: &mut Versions<'_>, state
     conflicts
 }
 
-/// The refusal, if there is a conflict about more than what is `allowed` (asked for only then).
+/// The error, if there is a conflict beyond the `allowed` fields (evaluated only then).
 pub(super) fn refuse(mut conflicts: Vec<Conflict>, allowed: impl FnOnce() -> Option<Set>) -> Option<Status> {
     if !conflicts.is_empty()
         && let Some(allowed) = allowed()

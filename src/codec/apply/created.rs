@@ -1,5 +1,5 @@
-//! What the creator of an object owns, written as text in one walk: the same that [`super::compare`] finds, without a set in between.
-//! Objects are created more often than anything else is done to them.
+//! The fields that an object's creator owns, written as text in one walk: the same result as [`super::compare`], without a set in between.
+//! Creation is the most frequent write.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,7 @@ use super::split::{self, Identity, Split, split};
 use crate::codec::fields::element;
 use crate::object::schema::{self, Field, Merge, Shape, Type};
 
-/// The fields of a new object, as the JSON of a set, but for what of it is `left` to others.
+/// The fields of a new object as the JSON of a set, without those `left` to others.
 pub(super) fn created(kind: &'static Type, object: &Value, left: &[&str]) -> String {
     let Value::Object(object) = object else { return String::new() };
     let mut out = Vec::with_capacity(1024);
@@ -30,7 +30,7 @@ pub(super) fn created(kind: &'static Type, object: &Value, left: &[&str]) -> Str
     String::from_utf8(out).unwrap_or_default()
 }
 
-/// Writes a value's node; false if there is nothing to write. `zero` is what was there before, if anything was.
+/// Writes a value's node; false if there is nothing to write. `zero` is the earlier value, if there was one.
 fn value(shape: &Shape, merge: &Merge, zero: Option<&Value>, value: &Value, out: &mut Vec<u8>) -> bool {
     let leaf = |out: &mut Vec<u8>| {
         let is_new = zero != Some(value);
@@ -74,7 +74,7 @@ fn items(inner: &Shape, elements: &[(String, &Value)], out: &mut Vec<u8>) {
     for same in elements.chunk_by(|a, b| a.0 == b.0) {
         member(out, &same[0].0, |out| match same {
             [(_, item)] => value(inner, &Merge::Default, None, item, out),
-            // Items that are there several times have one owner together.
+            // Repeated items have one common owner.
             _ => {
                 out.extend_from_slice(b"{}");
                 true
@@ -83,7 +83,7 @@ fn items(inner: &Shape, elements: &[(String, &Value)], out: &mut Vec<u8>) {
     }
 }
 
-/// Writes a node out of what `below` writes; what was there before is itself nothing new.
+/// Writes a node with what `below` writes; a value that was there before is not new itself.
 fn open(out: &mut Vec<u8>, was_there: bool, below: impl FnOnce(&mut Vec<u8>)) -> bool {
     out.push(b'{');
     let start = out.len();
@@ -99,7 +99,7 @@ fn open(out: &mut Vec<u8>, was_there: bool, below: impl FnOnce(&mut Vec<u8>)) ->
     true
 }
 
-/// Writes a field's element and node, unless there is nothing to write.
+/// Writes a field's element and node, unless the node is empty.
 fn named(out: &mut Vec<u8>, name: &str, node: impl FnOnce(&mut Vec<u8>) -> bool) {
     let start = out.len();
     comma(out);

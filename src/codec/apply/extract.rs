@@ -1,4 +1,4 @@
-//! What an applied configuration states, as a set of paths.
+//! The fields that an applied configuration states, as a set of paths.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) fn stated(kind: &'static Type, object: &Value) -> Set {
     owned(Set::trusted(below))
 }
 
-/// As [`stated`], with everything that the object is at all.
+/// As [`stated`], including the fields that identify the object.
 pub(super) fn all(kind: &'static Type, object: &Value) -> Set {
     let mut below = Node::new();
     fields(kind, object, &mut below);
@@ -34,7 +34,7 @@ fn add(below: &mut Node, element: String, found: Option<Node>) {
     }
 }
 
-/// `is_part`: a map's entry or a list's item, which has an owner besides those of what it holds; an object's field has not.
+/// `is_part`: a map entry or list item, which has an owner of its own besides those of its content; an object's field has not.
 fn value(shape: &Shape, merge: &Merge, value: &Value, is_part: bool) -> Option<Node> {
     let mut below = Node::new();
     match split(shape, merge, Some(value)) {
@@ -47,7 +47,7 @@ fn value(shape: &Shape, merge: &Merge, value: &Value, is_part: bool) -> Option<N
         }
         Split::Items(identity, inner) => {
             for item in value.as_array().into_iter().flatten() {
-                // An item that cannot be told from others (which `check` lets nobody apply) is nobody's.
+                // An item whose key is not unique has no owner; `check` refuses to apply one.
                 let Ok(element) = identity.of(item, inner) else { continue };
                 let found = if below.contains_key(&element) { Some(Node::new()) } else { self::value(inner, &Merge::Default, item, true) };
                 add(&mut below, element, found);

@@ -1,5 +1,5 @@
-//! Client-side apply (`kubectl apply` without `--server-side`) keeps what it applied in an annotation. Where kubectl goes over to
-//! server-side apply, what the annotation claims is its own already, and the annotation is kept up.
+//! Client-side apply (`kubectl apply` without `--server-side`) keeps the applied configuration in an annotation. When kubectl switches to
+//! server-side apply, it already owns the fields in the annotation, and the annotation is kept up to date.
 
 use serde_json::Value;
 
@@ -9,13 +9,13 @@ use super::{check, extract};
 use crate::codec::fields::Set;
 use crate::object::ResourceRef;
 
-/// The only manager to whom this applies.
+/// The only manager with this treatment.
 pub(super) const MANAGER: &str = "kubectl";
 const ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The most that all annotations of an object may take, in bytes.
 const MOST: usize = 256 * 1024;
 
-/// The fields that the annotation of a stored object claims, in a version: those that still have the value it gives them.
+/// The fields that a stored object's annotation claims, in a version: those that still have the annotation's value.
 pub(super) fn claimed(version: ResourceRef, live: &Value) -> Set {
     let Some(kind) = kind(version) else { return Set::default() };
     let text = live.get("metadata").and_then(|it| it.get("annotations")?.get(ANNOTATION)?.as_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `metadata.managedFields`: who owns what, one entry a manager and way of writing.
+//! `metadata.managedFields`: the owners of fields, one entry per manager and operation.
 
 use std::borrow::Cow;
 
@@ -8,12 +8,12 @@ use serde_json::{Map, Value};
 
 use crate::codec::fields::{Node, Set, touches};
 
-/// `metadata.managedFields` as JSON. It is often longer than the rest of an object, and most writes only carry most of it along: so it stays
-/// text, and beside the object while that is being written.
+/// `metadata.managedFields` as JSON text, kept beside the object during a write. It is often longer than the rest of the object, and most
+/// writes leave most of it unchanged.
 #[derive(Clone, Debug)]
 pub struct Managers(Box<str>);
 
-/// By what they say, in whatever order that is written.
+/// Equal if the content is, in any order of keys.
 impl PartialEq for Managers {
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0 || self.value() == other.value()
@@ -25,7 +25,7 @@ impl Managers {
         Self(json.into())
     }
 
-    /// As objects carry it.
+    /// The JSON in objects.
     pub fn json(&self) -> &str {
         &self.0
     }
@@ -44,9 +44,9 @@ impl From<&Value> for Managers {
 /// How a manager came to own fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Operation {
-    /// By stating, in a server-side apply, what it wants.
+    /// A server-side apply.
     Apply,
-    /// By any other write.
+    /// Any other write.
     #[default]
     Update,
 }
@@ -60,7 +60,7 @@ impl Operation {
     }
 }
 
-/// What one manager owns.
+/// The fields of one manager.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry<'a> {
     pub(super) manager: Cow<'a, str>,
@@ -107,7 +107,7 @@ impl Fields<'_> {
     }
 }
 
-/// More updating managers than this are not told apart: the oldest of them become one.
+/// Beyond this number of updating managers, the oldest are merged into one.
 const MOST_UPDATERS: usize = 10;
 const OLDEST: &str = "ancient-changes";
 
@@ -117,7 +117,7 @@ impl Entry<'_> {
         self.manager == other.manager
             && self.operation == other.operation
             && self.subresource == other.subresource
-            // Who applies in another version than before still means the same.
+            // An apply in another version than before replaces the same manager's entry.
             && (self.operation == Operation::Apply || self.api_version == other.api_version)
     }
 
@@ -165,10 +165,10 @@ struct Stored<'a> {
     subresource: Cow<'a, str>,
 }
 
-/// Reads entries.
+/// Decodes entries.
 ///
 /// # Errors
-/// What Kubernetes says of an entry that is none.
+/// Kubernetes' message for an invalid entry.
 fn read(entries: Vec<Stored<'_>>) -> Result<Vec<Entry<'_>>, String> {
     let mut all: Vec<Entry<'_>> = Vec::with_capacity(entries.len() + 1);
     for (at, entry) in entries.into_iter().enumerate() {
@@ -194,14 +194,14 @@ fn read(entries: Vec<Stored<'_>>) -> Result<Vec<Entry<'_>>, String> {
     Ok(all)
 }
 
-/// The entries of a stored object. What cannot be read is dropped.
+/// The entries of a stored object; invalid ones are dropped.
 pub(super) fn stored(managers: Option<&Managers>) -> Vec<Entry<'_>> {
     let entries = managers.and_then(|it| serde_json::from_str(&it.0).ok());
     entries.and_then(|it| read(it).ok()).unwrap_or_default()
 }
 
-/// What a write begins with: the entries that the client states, or else those of the object in the store. A client that knows nothing of
-/// managed fields leaves them out, and one that means to be rid of them sends no entry, or one without content.
+/// The entries that a write starts from: those that the client sends, or else the stored ones. A client that does not know managed fields
+/// omits them; one that wants to clear them sends an empty list, or one empty entry.
 pub(super) fn begin(stated: Option<Value>, held: Option<Managers>) -> Option<Managers> {
     let Some(Value::Array(entries)) = stated else { return held };
     if is_reset(&entries) {
@@ -235,7 +235,7 @@ fn is_reset(entries: &[Value]) -> bool {
     }
 }
 
-/// The entries as an object carries them: none that is empty, not too many, in order.
+/// The entries for an object: none that is empty, not too many, in order.
 pub(super) fn finish(mut entries: Vec<Entry<'_>>) -> Option<Managers> {
     entries.retain(|it| !it.fields.is_empty());
     if entries.is_empty() {
@@ -269,7 +269,7 @@ fn cap(entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
     updaters.sort_by(|a, b| a.seconds().cmp(&b.seconds()).then_with(|| a.manager.cmp(&b.manager)));
     let mut kept: Vec<Entry<'_>> = Vec::with_capacity(MOST_UPDATERS);
     for mut entry in updaters {
-        // A single one of its version stays what it is until a second one joins it.
+        // A single one of its version stays unchanged until a second one joins it.
         match kept.iter_mut().find(|it| it.api_version == entry.api_version) {
             Some(oldest) if count > MOST_UPDATERS => {
                 oldest.manager = OLDEST.into();

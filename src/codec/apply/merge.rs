@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::split::{self, Identity, Split, split};
 use crate::object::schema::{Merge, Shape, Type};
 
-/// `live` with what `applied` states, which has passed `check`. A null takes a value away.
+/// Merges `applied`, which has passed `check`, into `live`. A null removes a value.
 pub(super) fn merge(kind: &'static Type, live: Value, applied: &Value) -> Value {
     value(&Shape::Object(kind.name), &Merge::Default, live, applied)
 }
@@ -16,7 +16,7 @@ fn value(shape: &Shape, how: &Merge, live: Value, applied: &Value) -> Value {
     let sample = if applied.is_null() { &live } else { applied };
     match (split(shape, how, Some(sample)), live, applied) {
         (Split::Whole, ..) => applied.clone(),
-        // Nothing is said of what is below.
+        // A null states nothing about the content.
         (_, live @ (Value::Object(_) | Value::Array(_)), Value::Null) => live,
         (Split::Items(identity, inner), Value::Array(live), Value::Array(applied)) => items(identity, inner, live, applied).into(),
         (split @ (Split::Fields(_) | Split::Entries(_)), Value::Object(mut live), Value::Object(applied)) => {
@@ -42,13 +42,13 @@ fn below<'s>(split: Split<'s>, name: &str) -> (&'s Shape, &'s Merge) {
     }
 }
 
-/// The applied items in their order; those that only the object has stay before the applied ones that they stood before.
+/// The applied items in their order; items of only the object stay before the applied ones that they preceded.
 fn items(identity: Identity, inner: &Shape, live: Vec<Value>, applied: &[Value]) -> Vec<Value> {
     let name = |item: &Value| identity.of(item, inner).unwrap_or_default();
     let names: Vec<String> = applied.iter().map(name).collect();
     let wanted: HashSet<&str> = names.iter().map(String::as_str).collect();
     let mut shared: HashMap<String, Option<Value>> = HashMap::new();
-    // In the object's order: an item of its own, or the name of a shared one.
+    // In the object's order: an item of the object only, or the key of a shared one.
     let mut order = Vec::with_capacity(live.len());
     for item in live {
         let name = name(&item);
@@ -56,7 +56,7 @@ fn items(identity: Identity, inner: &Shape, live: Vec<Value>, applied: &[Value])
             order.push(Err(item));
             continue;
         }
-        // Of one that is there several times none can be meant: what is applied replaces them all.
+        // A repeated item is ambiguous: the applied one replaces them all.
         shared.entry(name.clone()).and_modify(|it| *it = None).or_insert(Some(item));
         order.push(Ok(name));
     }

@@ -1,9 +1,8 @@
-//! Server-side apply: who owns which fields of an object, and what becomes of it when somebody states what it should be. Pure; the time is
-//! passed in.
+//! Server-side apply: ownership of an object's fields, and the effect of an applied configuration. Pure; the time is passed in.
 //!
-//! Every write but an apply makes its author the owner of what it changed (`track`). An apply states all that its author wants: fields that
-//! it states are set and owned, fields that it stated before and nobody else owns go, and a field whose value somebody else owns is a
-//! conflict (`apply`).
+//! Every write except an apply makes its author the owner of the changed fields (`track`). An apply states all fields that its author
+//! wants: these are set and owned; fields that it stated before and that no one else owns are removed; a field whose value another manager
+//! owns is a conflict (`apply`).
 
 mod body;
 mod check;
@@ -29,12 +28,12 @@ pub use managers::Managers;
 use managers::{Entry, Fields, Operation};
 use versions::{Versions, in_version, kind, served};
 
-/// Who writes, and how.
+/// The author and the kind of a write.
 #[derive(Clone, Copy, Debug)]
 pub struct Writer<'a> {
-    /// The version of the resource that the request is about.
+    /// The version of the request.
     pub version: ResourceRef,
-    /// The request's `fieldManager`, or what its `User-Agent` begins with.
+    /// The request's `fieldManager`, or the beginning of its `User-Agent`.
     pub manager: &'a str,
     /// Empty for the object itself.
     pub subresource: &'a str,
@@ -42,11 +41,11 @@ pub struct Writer<'a> {
     pub now: &'a str,
 }
 
-/// Who owned the fields of an object before any manager was known.
+/// The owner of an object's fields from before managers were tracked.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
-/// A writer that gives no name.
+/// A writer without a name.
 const UNKNOWN: &str = "unknown";
-/// Fields of the metadata that the server or the URL sets: nobody owns them.
+/// Metadata that the server or the URL determines: it has no owner.
 const UNOWNED_METADATA: &[&str] =
     &[".", "f:name", "f:namespace", "f:creationTimestamp", "f:selfLink", "f:uid", "f:generation", "f:managedFields", "f:resourceVersion"];
 
@@ -63,15 +62,15 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The managed fields of an object after any write but an apply, from what the client states of them (taken out of the object), what the
-/// object in the store has, and the object before (`None` if it is new) and after, both in the stored version.
+/// The managed fields of an object after a write other than an apply: from those that the client sends (taken out of the object), those of
+/// the stored object, and the object before (`None` if new) and after, both in the stored version.
 pub fn track((stated, held): (Option<Value>, Option<Managers>), old: Option<&Value>, new: &Value, writer: &Writer<'_>) -> Option<Managers> {
     let version = writer.version;
     let managers = managers::begin(stated, held);
     let mut entries = managers::stored(managers.as_ref());
     let mut own = writer.entry(Operation::Update, Fields::Set(Set::default()));
     match old {
-        // Whoever took its managers from an object gets it left alone, until somebody applies to it.
+        // After the managers have been cleared, none are recorded until the next apply.
         Some(_) if entries.is_empty() => return None,
         None if entries.is_empty() && version.stored_as.is_none() => own.fields = Fields::Text(all(version, new).into()),
         _ => {
@@ -99,17 +98,17 @@ pub fn track((stated, held): (Option<Value>, Option<Managers>), old: Option<&Val
     managers::finish(entries)
 }
 
-/// What the creator of an object owns.
+/// The fields that the creator of an object owns.
 fn all(version: ResourceRef, object: &Value) -> String {
     kind(version).map(|kind| created::created(kind, object, left(version))).unwrap_or_default()
 }
 
-/// The object after an apply, its managed fields included: of `live`, as the store has it, its managed fields beside it (`None` if it does
-/// not exist), and an applied configuration as [`super::decode_applied`] reads it. What it gives is again of the stored version.
+/// The object after an apply, including managed fields. `live` is the stored object, with its managed fields beside it (`None` if it does
+/// not exist); `applied` is as read by [`super::decode_applied`]. The result is of the stored version.
 ///
 /// # Errors
-/// 400 for a configuration that may not be applied, 409 with a cause for every field whose value somebody else owns (unless `force`), and
-/// as Kubernetes 500 for one that does not have the form that the schema asks for.
+/// 400 for an invalid configuration; 409 with a cause for every field whose value another manager owns (unless `force`); and, as in
+/// Kubernetes, 500 for a configuration that does not match the schema.
 pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer: &Writer<'_>, force: bool) -> Result<Value, Box<Status>> {
     let (version, storage) = (writer.version, writer.version.storage());
     check(version, applied)?;
@@ -133,7 +132,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     if let Some(last) = last.as_mut().filter(|_| !as_last) {
         merged = drop_unapplied(merged, last, applied, &mut entries, version);
     }
-    // Owners are asked about what is written down, not about what it comes to: `1000` is not `1k`, nor an item without its defaults one with them.
+    // Ownership is compared on the text as written: `1000` differs from `1k`, and an item without its defaults from one with them.
     let written = in_version(merged.clone(), version, storage);
     let merged = super::conform(version, merged).map_err(|why| fault(version, applied, "convert new object", &why))?.value;
     let mut merged = in_version(merged, version, storage);
@@ -149,7 +148,7 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     }
     disown(&mut entries, &mut versions);
     let changed = versions.changes(&own.api_version).is_some_and(|it| !it.written.is_empty() || !it.removed.is_empty());
-    // Who states what is there already is not noted to have done anything.
+    // Stating existing values again is not recorded as a change.
     if !changed {
         own.time = last.map(|it| it.time).unwrap_or_default();
     }
@@ -162,12 +161,12 @@ pub fn apply(live: Option<(&Value, Option<&Managers>)>, applied: &Value, writer:
     Ok(merged)
 }
 
-/// `merged`, of `version`, without what `last` owned alone and `applied` does not state. Managers of other versions are taken to mean by a
-/// path what `last` means by it.
+/// `merged`, of `version`, without the fields that only `last` owned and `applied` does not state. Paths of managers in other versions are
+/// taken to mean the same as those of `last`.
 fn drop_unapplied(merged: Value, last: &mut Entry<'_>, applied: &Value, others: &mut [Entry<'_>], version: ResourceRef) -> Value {
     let storage = version.storage();
     let Some((then, kind)) = served(storage, &last.api_version).and_then(|it| Some((it, kind(it)?))) else { return merged };
-    // With the object's identity, which is nobody's, but must stay.
+    // Include the object's identity, which has no owner but must stay.
     let mut owned = extract::all(kind, &in_version(applied.clone(), version, then));
     others.iter_mut().for_each(|it| owned.union(it.fields.set()));
     in_version(prune::prune(kind, in_version(merged, version, then), last.fields.set(), &owned), then, version)
@@ -181,12 +180,12 @@ pub fn stored(body: &[u8]) -> serde_json::Result<(Value, Option<Managers>)> {
     body::parse(body)
 }
 
-/// Takes what a client states of the managed fields out of an object.
+/// Removes the managed fields that a client sends from an object.
 pub fn take(object: &mut Value) -> Option<Value> {
     object.get_mut("metadata").and_then(Value::as_object_mut).and_then(|it| it.remove("managedFields"))
 }
 
-/// Puts managed fields into an object that has none.
+/// Adds managed fields to an object without any.
 pub fn put(object: &mut Value, managers: Option<&Managers>) {
     if let (Some(managers), Some(metadata)) = (managers, object.get_mut("metadata").and_then(Value::as_object_mut)) {
         metadata.insert("managedFields".to_owned(), managers.value());
@@ -207,7 +206,7 @@ fn undescribed(version: ResourceRef) -> Box<Status> {
     Box::new(Status::internal(format!("the type {} is not described", version.schema)))
 }
 
-/// What Kubernetes, which has no status for it, makes an internal error of.
+/// The internal error by which Kubernetes reports this fault.
 fn fault(resource: ResourceRef, applied: &Value, what: &str, why: &str) -> Box<Status> {
     Box::new(Status::failure(500, "", format!("failed to {what} ({}): {why}", describe(resource, applied))))
 }
@@ -237,7 +236,7 @@ fn group_version_kind(group: &str, version: &str, kind: &str) -> String {
     format!("{group}/{version}, Kind={kind}")
 }
 
-/// Takes from every manager what has been written and what is gone. Managers of a version that is no longer served are forgotten.
+/// Removes written and deleted fields from every manager. Managers of versions that are no longer served are dropped.
 fn disown(entries: &mut Vec<Entry<'_>>, versions: &mut Versions<'_>) {
     entries.retain_mut(|entry| {
         let Some(changes) = versions.changes(&entry.api_version) else { return false };
@@ -247,14 +246,14 @@ fn disown(entries: &mut Vec<Entry<'_>>, versions: &mut Versions<'_>) {
     });
 }
 
-/// Without what nobody owns: what the object is, and what the server or the URL sets.
+/// Without fields that have no owner: the object's identity, and those that the server or the URL determines.
 fn owned(mut fields: Set) -> Set {
     fields.drop_at(&[], &["f:apiVersion", "f:kind"]);
     fields.drop_at(&["f:metadata"], UNOWNED_METADATA);
     fields
 }
 
-/// What an applied configuration says of the part of an object that it is applied to.
+/// The part of an applied configuration that concerns the subresource.
 fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
     const IDENTITY: [&str; 4] = ["name", "namespace", "uid", "resourceVersion"];
     let kept: &[&str] = match subresource {
@@ -278,8 +277,8 @@ fn about(version: ResourceRef, subresource: &str, mut applied: Value) -> Value {
     applied
 }
 
-/// What of an object nobody owns who creates it: a status that has a subresource of its own, and what a request for a certificate asks for,
-/// in which the server writes who asks.
+/// The fields of a new object that its creator does not own: a status with its own subresource, and the specification of a certificate
+/// signing request, into which the server writes the requester.
 fn left(resource: ResourceRef) -> &'static [&'static str] {
     match resource.subresource("status") {
         Some(_) if resource.storage() == &CERTIFICATE_SIGNING_REQUEST => &["spec", "status"],

@@ -1,4 +1,4 @@
-//! What goes when a manager no longer applies it.
+//! Removes fields that a manager no longer applies.
 
 use serde_json::Value;
 
@@ -7,10 +7,10 @@ use super::split::{self, Split, split};
 use crate::codec::fields::{Node, Set, child, elements, goes_on, is_end, node};
 use crate::object::schema::{Merge, Shape, Type};
 
-/// `merged` without what only the applying manager owned, and owns no more.
+/// `merged` without the fields that only the applying manager owned, and no longer owns.
 ///
-/// `last` is what it applied last, `owned` what anybody owns now. What nobody ever owned goes with the last of what was around it, but not
-/// what an owner has something below.
+/// `last` is the manager's last applied set, `owned` the union of all current ones. Fields without an owner are removed with the last owned
+/// field around them, unless an owner has a field below.
 pub(super) fn prune(kind: &'static Type, merged: Value, last: &Set, owned: &Set) -> Value {
     let named = |set: &Set| Set::trusted(named(&Shape::Object(kind.name), &Merge::Default, set.nodes(), false).unwrap_or_default());
     let without = |gone: &Set| {
@@ -19,21 +19,21 @@ pub(super) fn prune(kind: &'static Type, merged: Value, last: &Set, owned: &Set)
         value
     };
     let (last, mut kept, present) = (named(last), named(owned), named(&all(kind, &merged)));
-    // All of what was applied last, with what lies below it...
+    // Remove all of the last applied set, including all below it...
     let pruned = without(&last);
-    // ...but not what has an owner, nor what that is in.
+    // ...except owned fields, and their parents.
     kept.union(&named(&all(kind, &pruned)));
     let mut gone = present.clone();
     gone.subtract(&kept);
     let pruned = without(&gone);
-    // What lay below and never was the manager's comes back.
+    // Restore fields below that the manager never owned.
     let mut gone = present;
     gone.subtract(&named(&all(kind, &pruned)));
     without(&gone.intersection(&last))
 }
 
-/// A set with the fields of objects that its paths go through. The set alone has only what ends a path, which for a field of an object is
-/// nothing but its value.
+/// A set including the object fields that its paths pass through. The set itself has only the ends of paths, which for a field of an object
+/// mean only its value.
 fn named(shape: &Shape, merge: &Merge, set: &Node, end: bool) -> Option<Node> {
     let mut below = Node::new();
     for (element, inner) in elements(set) {
@@ -45,7 +45,7 @@ fn named(shape: &Shape, merge: &Merge, set: &Node, end: bool) -> Option<Node> {
     node(below, end)
 }
 
-/// Shape and merging of what is at an element, and whether it is a field of an object.
+/// Shape and merge rule at an element, and whether it is a field of an object.
 fn step<'s>(shape: &'s Shape, merge: &Merge, element: &str) -> (&'s Shape, &'s Merge, bool) {
     static SAMPLE: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| Value::Object(serde_json::Map::new()));
     match (split(shape, merge, Some(&SAMPLE)), element.strip_prefix("f:")) {
@@ -58,7 +58,7 @@ fn step<'s>(shape: &'s Shape, merge: &Merge, element: &str) -> (&'s Shape, &'s M
     }
 }
 
-/// Removes what is at the paths of a set. An object or list of which nothing is left becomes null.
+/// Removes the values at the paths of a set. An object or list that becomes empty becomes null.
 fn remove(shape: &Shape, merge: &Merge, value: &mut Value, set: &Node) {
     let split = split(shape, merge, Some(value));
     match (split, &mut *value) {

@@ -1,4 +1,4 @@
-//! How a value divides into parts that can have different owners, as the schema says.
+//! The parts of a value that can have different owners, according to the schema.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::object::schema::{self, Field, Merge, Shape, Type};
 /// The parts of a value.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Split<'s> {
-    /// It has one owner: a scalar, or a list or an object that is atomic.
+    /// One owner: a scalar, or an atomic list or object.
     Whole,
     Fields(&'static Type),
     /// The entries of a map.
@@ -17,16 +17,16 @@ pub(super) enum Split<'s> {
     Items(Identity, &'s Shape),
 }
 
-/// What tells the items of a list apart.
+/// How items of a list are identified.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Identity {
-    /// These fields of theirs.
+    /// By these fields.
     Keys(&'static [&'static str]),
-    /// Their value.
+    /// By their value.
     Value,
 }
 
-/// The parts of a value of this shape; `sample` is one, whose form decides where the schema leaves it open.
+/// The parts of a value of this shape; where the schema leaves the form open, `sample` decides.
 pub(super) fn split<'s>(shape: &'s Shape, merge: &Merge, sample: Option<&Value>) -> Split<'s> {
     match (merge, shape) {
         (Merge::Atomic, _) => Split::Whole,
@@ -46,7 +46,7 @@ impl Identity {
     /// The path element of an item.
     ///
     /// # Errors
-    /// If the item cannot be told from others.
+    /// If the item has no unique key.
     pub(super) fn of(self, item: &Value, shape: &Shape) -> Result<String, String> {
         match (self, shape) {
             (Self::Keys(keys), Shape::Object(name)) => element::key(item, keys, schema::get(name)),
@@ -56,7 +56,7 @@ impl Identity {
     }
 }
 
-/// Shape and merging of an object's field. What the schema does not know is free in form.
+/// Shape and merge rule of an object's field. Fields unknown to the schema are free-form.
 pub(super) fn field(kind: &'static Type, name: &str) -> (&'static Shape, &'static Merge, Option<&'static Field>) {
     match kind.field(name) {
         // A known field that may hold anything has one owner.

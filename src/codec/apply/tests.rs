@@ -1,4 +1,4 @@
-//! What apply does, by example and for arbitrary objects.
+//! Apply, by example and for arbitrary objects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,7 +107,7 @@ fn deployment(replicas: u32, image: &str) -> Value {
     })
 }
 
-/// What a kube-apiserver 1.32 answers for the same objects.
+/// As a kube-apiserver 1.32 answers for the same objects.
 #[test]
 fn a_creator_owns_what_it_sets() {
     let mut it = World::new(&resource::DEPLOYMENT);
@@ -149,12 +149,12 @@ fn who_changes_a_field_owns_it() {
     assert_eq!(managers[1].1, json!({"f:metadata": {"f:annotations": {"f:n": {}}, "f:labels": {"f:x": {}}}, "f:spec": {"f:replicas": {}}}));
     assert!(managers[0].1["f:spec"].get("f:replicas").is_none());
     assert_eq!((it.at("/metadata/managedFields/0/time"), it.at("/metadata/managedFields/1/time")), (json!(NOW), json!(it.now)));
-    // What changes nothing changes no owner and no time.
+    // A write without a change changes no owner and no time.
     let before = it.live.clone();
     it.now = "2026-01-01T00:00:09Z";
     it.patch("c", "", &json!({"spec": {"replicas": 2}}));
     assert_eq!(it.live, before);
-    // What goes has no owner any more, and who takes it away owns nothing by that.
+    // A removed field has no owner; removing it creates no ownership.
     it.patch("c", "", &json!({"metadata": {"labels": {"x": null}, "annotations": null}, "spec": {"replicas": null}}));
     assert_eq!(it.managers().len(), 1);
     assert!(it.managers()[0].1["f:metadata"].get("f:annotations").is_none());
@@ -179,7 +179,7 @@ fn managers_can_be_taken_away() {
     assert_eq!(it.at("/metadata/managedFields"), Value::Null);
     it.patch("b", "", &json!({"data": {"x": "2"}}));
     assert_eq!(it.at("/metadata/managedFields"), Value::Null);
-    // The first who applies finds an owner of all that was there.
+    // The first apply finds an owner of all existing fields.
     let conflict = it.try_apply("c", json!({"metadata": {"name": "a"}, "data": {"x": "3"}}), false).unwrap_err();
     assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"before-first-apply\" using v1: .data.x");
     it.apply("c", json!({"metadata": {"name": "a"}, "data": {"y": "1"}}));
@@ -220,7 +220,7 @@ fn applying_states_all_that_a_manager_wants() {
     let before = it.live.clone();
     it.apply("a", applied(json!({"x": "1", "y": "1"})));
     assert_eq!(it.live, before, "the same again changes nothing");
-    // The same value of somebody else is no conflict: both own it.
+    // The same value is no conflict: both own it.
     it.apply("b", applied(json!({"x": "1"})));
     assert_eq!(it.managers()[0], ("Apply b".to_owned(), json!({"f:data": {"f:x": {}}})));
     assert_eq!(it.at("/metadata/managedFields/0/time"), Value::Null, "b has changed nothing");
@@ -268,7 +268,7 @@ fn conflicts_name_every_owner() {
     assert_eq!(it.managers().iter().map(|it| it.0.as_str()).collect::<Vec<_>>(), ["Apply me", "Update kubectl-create"]);
 }
 
-/// The server writes into a request for a certificate who asks: nothing of it is its author's.
+/// The server writes the requester into a certificate signing request, so its author owns nothing of it.
 #[test]
 fn requests_for_certificates_are_owned_by_nobody() {
     let mut it = World::new(&resource::CERTIFICATE_SIGNING_REQUEST);
@@ -281,7 +281,7 @@ fn requests_for_certificates_are_owned_by_nobody() {
     assert_eq!(it.managers().len(), 0, "managers that were taken away stay so");
 }
 
-/// A value that only comes to the same as the other's is not the other's.
+/// A value that is only equivalent to the other's is a conflict.
 #[test]
 fn conflicts_are_about_what_is_written() {
     let mut it = World::new(&resource::RESOURCE_QUOTA);
@@ -331,7 +331,7 @@ fn lists_merge_as_the_schema_says() {
             "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}, "f:name": {}},
             "k:{\"containerPort\":80,\"protocol\":\"UDP\"}": {".": {}, "f:containerPort": {}, "f:protocol": {}}}})
     );
-    // What only I had goes; what the other has of the same item stays.
+    // Fields that only I owned are removed; the other's in the same item stay.
     it.apply("me", json!({"metadata": {"name": "web", "namespace": "default"}}));
     let list = it.at("/spec/template/spec/containers");
     assert_eq!(list.as_array().unwrap().len(), 1);
@@ -340,7 +340,7 @@ fn lists_merge_as_the_schema_says() {
     assert_eq!(it.at("/metadata/finalizers"), Value::Null);
 }
 
-/// Nothing and an empty list look the same once stored; but who states one takes what another wrote.
+/// An absent and an empty list are stored alike, but stating one takes it from another owner.
 #[test]
 fn to_state_nothing_is_to_state_something() {
     let mut it = World::new(&resource::DEPLOYMENT);
@@ -400,7 +400,7 @@ fn client_side_apply_is_taken_over() {
     it.write("kubectl-client-side-apply", "", object);
     it.patch("kubectl-edit", "", &json!({"data": {"y": "2"}}));
     let wants = |x: &str, y: &str| json!({"metadata": {"name": "a"}, "data": {"x": x, "y": y}});
-    // Another manager has no claim to it; kubectl has, but not to what was changed since.
+    // Another manager may not claim it; kubectl may, except fields that have changed since.
     assert_eq!(it.try_apply("me", wants("3", "2"), false).unwrap_err().code, 409);
     let conflict = it.try_apply("kubectl", wants("3", "3"), false).unwrap_err();
     assert_eq!(conflict.message, "Apply failed with 1 conflict: conflict with \"kubectl-edit\" using v1: .data.y");
@@ -433,7 +433,7 @@ fn data_of(fields: &Value) -> BTreeSet<String> {
     keys.filter_map(|it| it.strip_prefix("f:").map(str::to_owned)).collect()
 }
 
-/// A map of strings and its owners, by the rules as one would tell them to a person.
+/// A map of strings with its owners, by rules simple enough to explain.
 #[derive(Debug, Default, PartialEq)]
 struct Naive {
     data: BTreeMap<String, String>,
@@ -572,7 +572,7 @@ proptest! {
         for step in steps {
             let bare = |(_, fields): &(String, Value)| fields["f:data"] == json!({});
             if it.managers().is_empty() || it.managers().iter().any(bare) {
-                // An object of which nobody owns anything is another story, and so is data of which somebody only owns that there was some.
+                // Objects without owners are another case, and so is data of which only the existence is owned.
                 break;
             }
             match step {
@@ -619,32 +619,32 @@ proptest! {
             }
             let mut live = it.live.clone().unwrap();
             take(&mut live);
-            // The manager owns exactly what it stated, and the object has it.
+            // The manager owns exactly the stated fields, and the object has them.
             let stated = extract::stated(kind, &applied);
             let own = sets(&it).into_iter().find(is_own).map(|it| it.2).unwrap_or_default();
             prop_assert_eq!(&own, &stated);
             for path in stated.paths() {
                 prop_assert!(has(kind, &live, &path), "{:?} is missing in {}", path, live);
             }
-            // What it stated before and nobody owns any more is gone, unless somebody has something below it.
+            // Fields that it stated before and that no one owns now are gone, unless an owner has a field below.
             let mut dropped = entries.iter().find(|it| is_own(it)).map(|it| it.2.clone()).unwrap_or_default();
             sets(&it).iter().for_each(|it| dropped.subtract(&it.2));
             for path in dropped.paths() {
                 let below = |it: &(String, Operation, Set)| it.2.paths().iter().any(|other| other.starts_with(&path));
                 prop_assert!(!has(kind, &live, &path) || sets(&it).iter().any(below), "{:?} is still in {}", path, live);
             }
-            // What changed has no other owner.
+            // Changed fields have no other owner.
             let mut old = before.clone().unwrap();
             take(&mut old);
             let changes = Changes::between(kind, Some(&old), &live);
             for other in sets(&it).iter().filter(|it| !is_own(it)) {
                 prop_assert!(other.2.intersection(&changes.written).is_empty());
-                // Of what has lost all that it held somebody may still own that it was there.
+                // The existence of an emptied container may still be owned.
                 let lost = |path: &[&str]| changes.removed.paths().iter().any(|it| it.len() > path.len() && it.starts_with(path));
                 let removed = other.2.intersection(&changes.removed);
                 prop_assert!(removed.paths().iter().all(|it| lost(it)), "{:?}", removed);
             }
-            // A second time changes nothing.
+            // A second apply changes nothing.
             let once = it.live.clone();
             it.now = "2026-02-02T00:00:00Z";
             it.apply(who, applied);
@@ -658,7 +658,7 @@ proptest! {
         let kind = versions::kind(&resource::DEPLOYMENT).unwrap();
         prop_assert_eq!(Changes::between(kind, Some(&a), &a), Changes::default());
         let (there, back) = (Changes::between(kind, Some(&a), &b), Changes::between(kind, Some(&b), &a));
-        // What is new on one way is gone on the other, and what has another value is written on both.
+        // A new field one way is a removed one the other way; a changed value is written both ways.
         let (mut changed, mut changed_back) = (there.written.clone(), back.written.clone());
         changed.subtract(&back.removed);
         changed_back.subtract(&there.removed);
@@ -669,7 +669,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// The walk that writes text finds what the comparison finds, and text can be asked what a set can.
+    /// The walk that writes text and the comparison give the same result, and text can be queried like a set.
     #[test]
     fn a_creators_fields_are_those_that_are_new(
         (version, object, other) in prop::sample::select(resource::ALL).prop_flat_map(|version| {

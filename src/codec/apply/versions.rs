@@ -1,4 +1,4 @@
-//! One change of an object, in every version that a manager knows the object in.
+//! One change of an object, in each version that a manager uses.
 
 use serde_json::Value;
 
@@ -21,7 +21,7 @@ impl<'a> Versions<'a> {
         Self { old, new, found: Vec::new(), storage }
     }
 
-    /// What changes in a version, given by its `apiVersion`; `None` if it is not served (any more).
+    /// The changes in a version, given by its `apiVersion`; `None` if it is not, or no longer, served.
     pub(super) fn changes(&mut self, api_version: &str) -> Option<&mut Changes> {
         let at = match self.found.iter().position(|(it, _)| it == api_version) {
             Some(at) => at,

@@ -1,10 +1,10 @@
-//! What goes with a field of a feature that is off, beyond the field itself.
+//! Removes what is useless without the fields of disabled features.
 
 use serde_json::Value;
 
 use super::{Fields, text};
 
-/// Drops of an object of this type what would make no sense without the fields that are not kept.
+/// Drops the parts of an object of this type that make no sense without these fields.
 pub(super) fn drop(name: &str, map: &mut Fields) {
     match name {
         "io.k8s.api.core.v1.PodSpec" => images(map),
@@ -13,7 +13,7 @@ pub(super) fn drop(name: &str, map: &mut Fields) {
     }
 }
 
-/// A volume that is nothing but an image is not there, nor is it mounted.
+/// A volume with only an image is removed, together with its mounts.
 fn images(spec: &mut Fields) {
     let Some(Value::Array(volumes)) = spec.get_mut("volumes") else { return };
     let mut dropped = Vec::new();
@@ -36,7 +36,7 @@ fn images(spec: &mut Fields) {
     }
 }
 
-/// A lifecycle that only says by which signal it ends says nothing.
+/// A lifecycle with only a stop signal is removed.
 fn lifecycle(container: &mut Fields) {
     let is_signal = |it: &Fields| it.len() == 1 && it.contains_key("stopSignal");
     if container.get("lifecycle").and_then(Value::as_object).is_some_and(is_signal) {

@@ -1,4 +1,4 @@
-//! What there is to default in each type, found out once: many types have nothing at or below them.
+//! The defaults of each type, computed once: many types have none at or below them.
 
 use std::sync::LazyLock;
 
@@ -7,20 +7,20 @@ use serde_json::Value;
 use super::{Computed, computed};
 use crate::object::schema::{self, ByName, Field, Shape, Type};
 
-/// What is to be done at an object of a type.
+/// The work on an object of a type.
 pub(super) struct Plan {
     /// The defaults that depend on no other field.
     pub(super) plain: Vec<(&'static Field, Value)>,
-    /// What is written in fields that have neither a value nor a default.
+    /// The values written for absent fields without a default.
     pub(super) zeroes: Vec<(&'static Field, &'static Value)>,
     pub(super) computed: Option<Computed>,
-    /// The fields of features that are off.
+    /// The fields of disabled features.
     pub(super) off: Vec<&'static str>,
     /// The fields below which there is something to do, ordered by name.
     below: Vec<(&'static str, Below)>,
 }
 
-/// Where the plans are of what a value holds.
+/// The plans for a value's content.
 pub(super) enum Below {
     Object(&'static str),
     List(Box<Below>),
@@ -36,7 +36,7 @@ static PLANS: LazyLock<ByName<Plan>> = LazyLock::new(|| {
         (kind.name, plan)
     };
     let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| plan.is_something()).collect();
-    // What holds something that has a plan needs one, too.
+    // A type that contains one with a plan needs a plan, too.
     loop {
         let holders = schema::all().filter(|kind| !plans.contains_key(kind.name));
         let more: Vec<_> = holders.filter(|kind| kind.fields.iter().any(|it| below(&it.shape, &plans).is_some())).map(own).collect();
@@ -65,7 +65,7 @@ fn below(shape: &Shape, plans: &ByName<Plan>) -> Option<Below> {
     }
 }
 
-/// The plan of a type; `None` if there is nothing to do.
+/// The plan of a type; `None` if there is no work.
 pub(super) fn of(name: &str) -> Option<&'static Plan> {
     PLANS.get(name)
 }

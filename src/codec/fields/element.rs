@@ -15,11 +15,11 @@ pub(crate) fn field(name: &str) -> String {
     element
 }
 
-/// The element of an item of a list of objects of type `kind`, which are told apart by `keys`. A key that the item has not has its default, or
-/// is zero: that there is none, validation tells in better words.
+/// The element of an item in a list of objects of type `kind` with these `keys`. A missing key has its default or zero value: validation
+/// reports missing keys better.
 ///
 /// # Errors
-/// If the item is no object.
+/// If the item is not an object.
 pub(crate) fn key(item: &Value, keys: &[&'static str], kind: Option<&Type>) -> Result<String, String> {
     let fields = match item {
         Value::Object(fields) => fields,
@@ -81,10 +81,10 @@ pub(crate) fn is_plain(byte: u8) -> bool {
     byte >= b' ' && byte != b'"' && byte != b'\\'
 }
 
-/// The one spelling of an element; `None` if it is of a kind that is not known.
+/// The canonical form of an element; `None` if its kind is unknown.
 ///
 /// # Errors
-/// If it is none.
+/// If it is not an element.
 pub(super) fn canonical(element: String) -> Result<Option<String>, String> {
     let Some((kind, text)) = element.split_once(':') else { return Err(format!("missing colon: {element:?}")) };
     match kind {

@@ -1,6 +1,6 @@
-//! Sets of paths into an object: which of its fields somebody owns. A set is kept in the form in which objects carry it (`FieldsV1` of
-//! `metav1.ManagedFieldsEntry`), so that reading and writing it costs nothing: an object with a key for every element of a path, in which
-//! `{}` ends a path, and so does `"."` where paths go on as well.
+//! Sets of paths into an object: the fields that a manager owns. A set is kept in the form used in objects (`FieldsV1` of
+//! `metav1.ManagedFieldsEntry`), so that reading and writing cost nothing: an object with a key per path element, in which `{}` ends a
+//! path, as does `"."` where longer paths continue.
 
 pub(super) mod element;
 mod touch;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 pub(super) use touch::touches;
 
-/// What a set holds at and below one element of its paths: nothing if there is none, else as described above.
+/// A set's content at and below one element: empty for none, otherwise as described above.
 pub(super) type Node = Map<String, Value>;
 
 const HERE: &str = ".";
@@ -24,10 +24,10 @@ impl Set {
         Self(fields)
     }
 
-    /// A set as a client wrote it, made canonical. Elements of kinds that are not known are left out, as Kubernetes does.
+    /// Parses and canonicalizes a client's set. As in Kubernetes, elements of unknown kinds are dropped.
     ///
     /// # Errors
-    /// What is not a set.
+    /// Why it is not a set.
     pub(super) fn parse(fields: Node) -> Result<Self, String> {
         canonical(fields, true).map(|it| Self(it.unwrap_or_default()))
     }
@@ -36,7 +36,7 @@ impl Set {
         self.0.is_empty()
     }
 
-    /// What the set holds, by first element.
+    /// The content of the set, by first element.
     pub(super) fn nodes(&self) -> &Node {
         &self.0
     }
@@ -45,7 +45,7 @@ impl Set {
         self.0
     }
 
-    /// As it goes into an object, its keys in order.
+    /// The form for an object, with sorted keys.
     pub(super) fn into_value(self) -> Value {
         let mut value = Value::Object(self.0);
         value.sort_all_objects();
@@ -56,7 +56,7 @@ impl Set {
         union_below(&mut self.0, &other.0);
     }
 
-    /// Takes the paths of `other` out.
+    /// Removes the paths of `other`.
     pub(super) fn subtract(&mut self, other: &Self) {
         subtract_below(&mut self.0, &other.0);
     }
@@ -65,7 +65,7 @@ impl Set {
         Self(intersection_below(&self.0, &other.0))
     }
 
-    /// Drops these elements, and all below them, where a path of the others leads.
+    /// Drops these elements, and all below them, at the end of a path.
     pub(super) fn drop_at(&mut self, path: &[&str], elements: &[&str]) {
         at(&mut self.0, path, &|node| {
             for element in elements {
@@ -74,8 +74,7 @@ impl Set {
         });
     }
 
-    /// Every path, each as the list of its elements, in the order in which Kubernetes tells of them: those that end at a node come before
-    /// those that go on.
+    /// Every path as the list of its elements, in Kubernetes' order: paths that end at a node precede longer ones.
     pub(super) fn paths(&self) -> Vec<Vec<&str>> {
         fn walk<'a>(node: &'a Node, path: &mut Vec<&'a str>, out: &mut Vec<Vec<&'a str>>) {
             let mut below: Vec<(&str, &Node)> = elements(node).map(|(element, child)| (element.as_str(), child)).collect();
@@ -98,7 +97,7 @@ pub(super) fn is_end(node: &Node) -> bool {
     node.is_empty() || node.contains_key(HERE)
 }
 
-/// A node out of what lies below it; `None` if it holds nothing.
+/// A node with this content below it; `None` if it is empty.
 pub(super) fn node(mut below: Node, is_end: bool) -> Option<Node> {
     below.remove(HERE);
     if below.is_empty() {
@@ -124,7 +123,7 @@ pub(super) fn child<'a>(node: &'a Node, element: &str) -> Option<&'a Node> {
     node.get(element).and_then(Value::as_object)
 }
 
-/// Changes the node that a path leads to, and drops it if nothing is left of it.
+/// Changes the node at a path, and drops it if it becomes empty.
 fn at(node: &mut Node, path: &[&str], change: &dyn Fn(&mut Node)) {
     let Some((first, rest)) = path.split_first() else { return change(node) };
     if let Some(below) = node.get_mut(*first).and_then(Value::as_object_mut) {
@@ -178,7 +177,7 @@ fn intersection_below(a: &Node, b: &Node) -> Node {
     both.collect()
 }
 
-/// A node with the elements in the one spelling of each. `None` if nothing is left of it.
+/// A node with canonical elements; `None` if it is empty.
 fn canonical(fields: Node, is_root: bool) -> Result<Option<Node>, String> {
     let end = !is_root && is_end(&fields);
     let mut below = Node::new();

@@ -7,7 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 
 use super::{HERE, Node, Set, child, is_end};
 
-/// Whether the set that `text` is shares a path with `set`. What is no set shares none.
+/// Whether the set in `text` shares a path with `set`. Invalid text shares none.
 pub(in crate::codec) fn touches(text: &str, set: &Set) -> bool {
     let mut input = serde_json::Deserializer::from_str(text);
     !set.is_empty() && Below { node: &set.0, is_root: true }.deserialize(&mut input).unwrap_or_default()

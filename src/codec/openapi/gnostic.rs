@@ -68,7 +68,7 @@ impl Message {
         self.named(number, Some(&Value::Object(extensions)), any);
     }
 
-    /// This message as the only field of another: how the messages that stand for a choice hold it.
+    /// Wraps this message as the only field of another: the form of messages that stand for a choice.
     fn chosen(self, number: u32) -> Self {
         let mut choice = Self::default();
         choice.message(number, self);
@@ -168,7 +168,7 @@ fn parameter(json: &Value) -> Message {
         parameter.optional(5, json.get("schema"), schema);
         return parameter.chosen(1).chosen(1);
     }
-    // The messages for the query and for the path differ in one field, which moves those behind it.
+    // The messages for query and path differ in one field, which shifts later ones.
     let (choice, from) = if place == "query" { (3, 6) } else { (4, 5) };
     parameter.boolean(1, json.get("required"));
     parameter.string(2, json.get("in"));

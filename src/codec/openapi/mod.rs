@@ -20,7 +20,7 @@ use crate::object::{ResourceRef, schema};
 /// The media type of [`v2_protobuf`]. Clients accept one with an `@` for the second-last dot, which no media type may have.
 pub const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
-/// What the API is a version of, as the documents' `info` has it.
+/// The version of the API in the documents' `info`.
 const API_VERSION: &str = "1.33";
 
 /// The two generations of the format.
@@ -42,12 +42,12 @@ pub fn index() -> &'static Document {
     &INDEX
 }
 
-/// What the index calls the present content of a group and version.
+/// The hash in the index of a group and version's content.
 pub fn hash(group: &str, version: &str) -> Option<&'static str> {
     HASHES.get(&prefix(group, version)).map(String::as_str)
 }
 
-/// By path, of all that the documents are made from.
+/// Hashes by path, of all sources of the documents.
 static HASHES: LazyLock<IndexMap<String, String>> = LazyLock::new(|| {
     let sources = schema::SOURCES.concat();
     let versions = served().into_iter().flat_map(|(group, versions)| versions.into_keys().map(move |version| (group, version)));
@@ -102,7 +102,7 @@ fn v2() -> Value {
     })
 }
 
-/// How clients say who they are.
+/// How clients authenticate.
 fn security() -> Value {
     json!({"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header", "description": "A token, after the word Bearer."}})
 }
@@ -203,7 +203,7 @@ mod tests {
             (&roles["operationId"], &roles["tags"][0]),
             (&json!("listRbacAuthorizationV1RoleForAllNamespaces"), &json!("rbacAuthorization_v1"))
         );
-        // What all operations of a path are told stands beside them.
+        // Parameters that all operations of a path share are next to them.
         let pod = at("/namespaces/{namespace}/pods/{name}");
         assert_eq!(names(pod), ["path name", "path namespace", "query pretty"]);
         assert_eq!((names(&pod["get"]), names(&pod["put"]).len()), (Vec::new(), 3));

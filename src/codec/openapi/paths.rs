@@ -10,7 +10,7 @@ use crate::object::schema;
 use crate::object::{ResourceRef, resource::Subresource};
 
 const JSON: &str = "application/json";
-/// What bodies there are.
+/// The media types of bodies.
 const BODIES: &[&str] = &[JSON, "application/yaml", "application/vnd.kubernetes.protobuf"];
 const STREAMS: &[&str] = &[
     JSON,
@@ -28,17 +28,17 @@ const PATCHES: &[&str] = &[
     "application/apply-patch+yaml",
 ];
 
-/// What an operation does, in the terms of the API's conventions.
+/// An operation's action, in the terms of the API's conventions.
 #[derive(Clone, Copy)]
 struct Action {
     method: &'static str,
     /// `x-kubernetes-action`.
     name: &'static str,
-    /// What operation ids begin with.
+    /// Prefix of operation ids.
     id: &'static str,
     says: &'static str,
     parameters: &'static [Parameter],
-    /// With what codes it succeeds.
+    /// Status codes of success.
     codes: &'static [(&'static str, &'static str)],
 }
 
@@ -63,7 +63,7 @@ fn action_of(verb: &str) -> Option<Action> {
     }
 }
 
-/// The ways to connect to a part: with these verbs, and to what other programs serve with all there are.
+/// The connections of a subresource: with its verbs, or with all methods for proxies.
 fn connections(part: &Subresource) -> impl Iterator<Item = Action> + use<'_> {
     let is_proxy = part.name == "proxy";
     let methods = part
@@ -82,7 +82,7 @@ fn connections(part: &Subresource) -> impl Iterator<Item = Action> + use<'_> {
     })
 }
 
-/// What follows of the path, operation ids and texts from where an operation is.
+/// The parts of path, operation ids and texts that follow from an operation's place.
 #[derive(Clone, Copy)]
 enum Place<'a> {
     Collection,
@@ -90,15 +90,15 @@ enum Place<'a> {
     Everywhere,
     Item,
     Part(&'a Subresource),
-    /// What is behind a part.
+    /// The path below a subresource.
     Behind(&'a Subresource),
 }
 
-/// An operation without its parameters, and those.
+/// An operation, and its parameters separately.
 struct Operation {
     method: &'static str,
     value: Value,
-    /// Of v2, where a body is one of the parameters.
+    /// Only in v2, where a body is one of the parameters.
     body: Option<Value>,
     parameters: Vec<Parameter>,
 }
@@ -150,7 +150,7 @@ fn is_connected(part: &Subresource) -> bool {
     part.kind.2.ends_with("Options")
 }
 
-/// Operations of one path, and what all of them are told.
+/// The operations of one path, with their common parameters.
 fn path_item(operations: Vec<Operation>, dialect: Dialect) -> Value {
     let mut shared: Vec<Parameter> = operations.first().map(|it| it.parameters.clone()).unwrap_or_default();
     shared.retain(|it| operations.iter().all(|operation| operation.parameters.contains(it)));
@@ -183,7 +183,7 @@ fn operation(resource: ResourceRef, place: Place<'_>, action: &Action, path: &st
         _ if is_log => None,
         "list" => Some(list_of(resource.schema)),
         "watch" | "watchlist" => Some(WATCH_EVENT.to_owned()),
-        // Of a namespace Kubernetes says so, and shows it.
+        // For a namespace, Kubernetes' document says Status although the server returns the object.
         "delete" if resource.shown_when_deleted && resource.plural != "namespaces" => body.map(str::to_owned),
         "delete" | "deletecollection" => Some(STATUS.to_owned()),
         _ => body.map(str::to_owned),
@@ -240,7 +240,7 @@ fn require(what: &mut Value, is_required: bool) {
     }
 }
 
-/// What a group and version has.
+/// The resources of a group and version.
 fn discovery(resource: ResourceRef, dialect: Dialect) -> Value {
     let mut value = json!({
         "description": "get the resources there are",
@@ -282,7 +282,7 @@ fn capital(word: &str) -> String {
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// `core`, or what the group's name is before `.k8s.io`, in one word.
+/// `core`, or the group's name without `.k8s.io`, as one word.
 fn group_word(resource: ResourceRef) -> String {
     let mut parts = resource.group.trim_end_matches(".k8s.io").split('.');
     match parts.next() {
@@ -295,7 +295,7 @@ fn tag(resource: ResourceRef) -> String {
     format!("{}_{}", group_word(resource), resource.version)
 }
 
-/// Such as `patchCoreV1NamespacedPodStatus`: what client generators make method names of.
+/// Such as `patchCoreV1NamespacedPodStatus`: client generators turn it into method names.
 fn operation_id(resource: ResourceRef, place: Place<'_>, action: &Action) -> String {
     let how = match action.name {
         "deletecollection" => "Collection".to_owned(),

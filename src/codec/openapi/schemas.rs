@@ -88,10 +88,10 @@ fn scalars(dialect: Dialect) -> Vec<(String, Value)> {
     vec![
         (QUANTITY.to_owned(), described(quantity, "An amount: a number, with an optional suffix such as m, k, M, G, Ki, Mi or Gi.")),
         (INT_OR_STRING.to_owned(), described(int_or_string, "A number or a string.")),
-        (TIME.to_owned(), described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it.")),
+        (TIME.to_owned(), described(json!({"type": "string", "format": "date-time"}), "A time in the format of RFC 3339.")),
         (
             MICRO_TIME.to_owned(),
-            described(json!({"type": "string", "format": "date-time"}), "A time as RFC 3339 writes it, with microseconds."),
+            described(json!({"type": "string", "format": "date-time"}), "A time in the format of RFC 3339, with microseconds."),
         ),
         (PATCH.to_owned(), described(json!({"type": "object"}), "A change to an object.")),
         (FIELDS.to_owned(), described(json!({"type": "object"}), "A set of fields, as a tree of their names.")),
@@ -109,7 +109,7 @@ fn list(resource: ResourceRef, dialect: Dialect) -> Value {
         "properties": {
             "apiVersion": string("The group and version of the kind."),
             "items": {"type": "array", "description": "The objects.", "items": part(&Shape::Object(resource.schema), &[], dialect)},
-            "kind": string("What this is a list of, with List behind it."),
+            "kind": string("Kind of the list: the kind of its objects with the suffix List."),
             "metadata": part(&Shape::Object(LIST_META), &[], dialect),
         },
         "x-kubernetes-group-version-kind": [group_version_kind((resource.group, resource.version, &kind))],
@@ -130,7 +130,7 @@ fn object(kind: &Type, dialect: Dialect) -> Value {
         schema.insert("properties".to_owned(), kind.fields.iter().map(|it| (it.name.to_owned(), property(it, dialect))).collect());
     }
     if matches!(kind.name, DELETE_OPTIONS | WATCH_EVENT) {
-        // They are in the group and version of what they are about.
+        // They belong to the group and version of the object concerned.
         let mut versions: Vec<(&str, &str)> = resource::ALL.iter().map(|it| (it.group, it.version)).collect();
         versions.dedup();
         let kinds = versions.into_iter().map(|(group, version)| group_version_kind((group, version, kind.short_name()))).collect();
@@ -185,7 +185,7 @@ fn property(field: &Field, dialect: Dialect) -> Value {
     schema
 }
 
-/// What a field holds that nobody sets, as far as a document says so: what is declared, or what Go cannot leave out.
+/// The default shown in the document: the declared one, or Go's zero value where it is always written.
 fn default(field: &Field) -> Option<Value> {
     match (field.declared_default, &field.shape) {
         (Some(default), _) => serde_json::from_str(default).ok(),
@@ -196,7 +196,7 @@ fn default(field: &Field) -> Option<Value> {
     }
 }
 
-/// What an item of a list, an entry of a map or a required field of this shape is before it is anything.
+/// The zero value of a list item, map entry or required field of this shape.
 fn nothing(shape: &Shape) -> Option<Value> {
     match shape {
         Shape::String => Some("".into()),
@@ -212,7 +212,7 @@ fn part(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
     let mut part = self::shape(shape, allowed, dialect);
     match (dialect, nothing(shape), shape) {
         (Dialect::V3, Some(nothing), _) => part["default"] = nothing,
-        // With nothing beside it, a reference needs no room.
+        // A reference without siblings needs no wrapper.
         (Dialect::V3, None, Shape::Quantity | Shape::IntOrString | Shape::Time | Shape::MicroTime | Shape::Any) => {
             if let Some(reference) = part.get_mut("allOf").and_then(|it| it.get_mut(0)) {
                 part = reference.take();
@@ -244,7 +244,7 @@ fn shape(shape: &Shape, allowed: &[&str], dialect: Dialect) -> Value {
     }
 }
 
-/// A reference with room for more beside it: v3 ignores what stands next to a `$ref`.
+/// A reference that allows siblings: v3 ignores the siblings of a `$ref`.
 fn referring(reference: Value, dialect: Dialect) -> Value {
     if dialect == Dialect::V2 { reference } else { json!({"allOf": [reference]}) }
 }

@@ -1,5 +1,5 @@
-//! RFC 6902: a list of operations, as Kubernetes takes them: an index may count from the end, what a replacement replaces need not be there,
-//! and only `replace` and `test` know the whole document.
+//! RFC 6902 as in Kubernetes: an index may count from the end, a replaced value need not exist, and only `replace` and `test` support the
+//! whole document.
 
 use std::borrow::Cow;
 
@@ -40,7 +40,7 @@ fn malformed(value: &Value, into: &str) -> PatchError {
 
 pub(super) const MAP: &str = "map[string]interface {}";
 
-/// One operation; one without a value has null for one. `None` if it does not go with the document.
+/// Performs one operation, with null for a missing value. `None` if it cannot be applied to the document.
 fn perform(document: &mut Value, operation: &Value, copied: &mut usize) -> Option<()> {
     let text = |key: &str| operation.get(key)?.as_str();
     let value = || operation.get("value").cloned().unwrap_or_default();
@@ -84,7 +84,7 @@ enum Place<'a> {
 }
 
 impl<'a> Place<'a> {
-    /// What is before the first slash is passed over.
+    /// Text before the first slash is ignored.
     fn of(document: &'a mut Value, pointer: &str) -> Option<Self> {
         let (_, tokens) = pointer.split_once('/')?;
         let (above, last) = tokens.rsplit_once('/').map_or((None, tokens), |(above, last)| (Some(above), last));
@@ -110,7 +110,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What is there. Of a key that an object does not have, null.
+    /// The value there; null for a missing key of an object.
     fn get(&self) -> Option<Cow<'_, Value>> {
         match self {
             Self::Key(map, key) => Some(map.get(key).map_or(Cow::Owned(Value::Null), Cow::Borrowed)),
@@ -149,7 +149,7 @@ impl<'a> Place<'a> {
     }
 }
 
-/// An index among so many places. A negative one counts from the end.
+/// An index within this many places. A negative one counts from the end.
 fn position(index: &str, places: usize) -> Option<usize> {
     let index: i64 = index.parse().ok()?;
     let at = if index < 0 { places.checked_sub(usize::try_from(index.unsigned_abs()).ok()?)? } else { usize::try_from(index).ok()? };

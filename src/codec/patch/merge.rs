@@ -1,4 +1,4 @@
-//! RFC 7396: an object whose fields replace those of the current one, null removing.
+//! RFC 7396: the fields of an object replace those of the current one; null removes.
 
 use serde_json::{Map, Value};
 

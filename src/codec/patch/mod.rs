@@ -1,4 +1,4 @@
-//! The three kinds of patch that need nothing but the current object: JSON, merge and strategic merge.
+//! The three kinds of patch that need only the current object: JSON, merge and strategic merge.
 
 mod json;
 mod merge;
@@ -37,18 +37,18 @@ impl PatchKind {
 enum PatchError {
     /// It is not a patch of its kind.
     Malformed(String),
-    /// It asks for more than one patch may.
+    /// It exceeds the limits of a patch.
     TooLarge(String),
-    /// An operation of it does not go with the object. Which one and why, Kubernetes does not say.
+    /// One of its operations cannot be applied to the object. Kubernetes does not report which, or why.
     Unfit,
-    /// It makes no sense; which Kubernetes takes for a fault of its own.
+    /// It is inconsistent, which Kubernetes reports as an internal error.
     Senseless(String),
 }
 
-/// What `current` becomes under a patch (all kinds but `Apply`). The result still has to be decoded, defaulted and validated.
+/// Applies a patch (any kind but `Apply`) to `current`. The result must still be decoded, defaulted and validated.
 ///
 /// # Errors
-/// 400 for a patch that is malformed, 413 for one of too many operations, 422 for one that does not fit the object, 500 for one without sense.
+/// 400 for a malformed patch, 413 for too many operations, 422 for one that cannot be applied to the object, 500 for an inconsistent one.
 pub fn patch(resource: ResourceRef, current: &Value, kind: PatchKind, patch: &Value) -> Result<Value, Box<Status>> {
     let result = match kind {
         PatchKind::Json => json::apply(current, patch),

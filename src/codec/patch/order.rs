@@ -1,4 +1,4 @@
-//! The order of a merged list: what the patch names goes in the patch's order, what only the server has goes between as it stood before.
+//! The order of a merged list: elements of the patch in the patch's order, and other elements of the server between them, as before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::PatchError;
 use crate::util::go;
 
-/// What tells the elements of a list apart: a field of theirs, or for scalars the whole value.
+/// How elements of a list are identified: by a field, or scalars by their value.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Identity(pub Option<&'static str>);
 
@@ -35,7 +35,7 @@ impl Identity {
     }
 }
 
-/// Arranges `merged`: elements that `wanted` names in its order; each of the others before the first of those that it preceded in `before`.
+/// Arranges `merged`: elements in `wanted` in its order; each other element before the first one that it preceded in `before`.
 pub(super) fn arrange(merged: Vec<Value>, wanted: &[Value], before: &[Value], identity: Identity) -> Result<Vec<Value>, PatchError> {
     let wanted = identity.positions(wanted)?;
     let before = identity.positions(before)?;
@@ -65,8 +65,8 @@ pub(super) fn arrange(merged: Vec<Value>, wanted: &[Value], before: &[Value], id
     Ok(out)
 }
 
-/// The order that counts as that of before where a patch deletes elements of a list and adds others: these take the places of those, at the
-/// end. (Kubernetes does both within the list that it then takes for the old one.)
+/// The former order, if a patch deletes elements of a list and adds others: added ones take the places of deleted ones, at the end.
+/// (Kubernetes does both within the list that it then treats as the former one.)
 pub(super) fn fill_gaps(before: Vec<Value>, patch: &[Value], identity: Identity) -> Result<Vec<Value>, PatchError> {
     let is_deletion = |it: &&Value| it.get("$patch").is_some_and(|it| it == "delete");
     let deleted: HashSet<String> = patch.iter().filter(is_deletion).map(|it| identity.of(it)).collect::<Result<_, _>>()?;

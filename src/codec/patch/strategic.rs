@@ -1,8 +1,7 @@
 //! Strategic merge patches: like a merge patch, but lists whose elements have an identity are merged element by element, and directives
-//! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`) say what a plain merge cannot.
+//! (`$patch`, `$retainKeys`, `$deleteFromPrimitiveList/…`, `$setElementOrder/…`) express further changes.
 //!
-//! Which lists merge, and by which key, is read from the schema. Where it says nothing (free-form values) objects merge and lists are
-//! replaced.
+//! The schema determines which lists merge, and by which key. Without a schema (free-form values), objects merge and lists are replaced.
 
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
@@ -22,7 +21,7 @@ const ORDER_PREFIX: &str = "$setElementOrder";
 /// Finds a schema type by its name.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<&'static Type>;
 
-/// What `current`, of the schema type `name`, becomes.
+/// Applies a patch to `current`, of the schema type `name`.
 pub(super) fn apply(lookup: Lookup<'_>, name: &'static str, current: &Value, patch: &Value) -> Result<Value, PatchError> {
     let patch = match patch {
         Value::Object(patch) => patch,
@@ -83,7 +82,7 @@ impl Merger<'_> {
     ) -> Result<Map<String, Value>, PatchError> {
         let mut merged = match patch.get(DIRECTIVE).map(|it| (it, it.as_str())) {
             None => current,
-            // What takes its place is not looked into: directives in it are none.
+            // The replacement is taken as it is: directives in it have no effect.
             Some((_, Some("replace"))) => {
                 return Ok(patch.iter().filter(|(key, _)| *key != DIRECTIVE).map(|(key, value)| (key.clone(), value.clone())).collect());
             }
@@ -154,7 +153,7 @@ impl Merger<'_> {
         }
     }
 
-    /// Merges a list of objects told apart by `key`.
+    /// Merges a list of objects identified by `key`.
     fn elements(&self, current: Vec<Value>, patch: &[Value], key: &'static str, shape: Option<&Shape>) -> Result<Vec<Value>, PatchError> {
         let objects = current.iter().chain(patch).filter(|it| it.is_object()).count();
         if objects != 0 && objects != current.len() + patch.len() {
@@ -174,7 +173,7 @@ impl Merger<'_> {
                 Some((_, Some("delete"))) => {
                     deleted.insert(id?);
                 }
-                // Only says that the patch's other elements are the whole list, whatever their keys.
+                // The patch's other elements are the whole new list, regardless of their keys.
                 Some((_, Some("replace"))) => replace = true,
                 Some((_, Some("merge"))) => {
                     return Err(PatchError::Senseless("merging lists cannot yet be specified in the patch".to_owned()));
@@ -217,8 +216,7 @@ impl Merger<'_> {
     }
 }
 
-/// A value where there was none, or one of another type: it is taken as it is, with nothing to merge it with. `None` for one that is
-/// itself a directive.
+/// A value without a current one, or with one of another type: taken as it is, without a merge. `None` for one that is itself a directive.
 fn fresh(patch: &Value) -> Option<Value> {
     Some(match patch {
         Value::Object(map) if map.contains_key(DIRECTIVE) => return None,
@@ -255,7 +253,7 @@ fn unknown_directive(directive: &Value, patch: &Map<String, Value>) -> PatchErro
     PatchError::Senseless(format!("unknown patch type: {} in map: {patch}", go::print(directive)))
 }
 
-/// Removes what `$retainKeys` does not list; it must list all that the patch sets.
+/// Removes fields that `$retainKeys` does not list; it must list all fields that the patch sets.
 fn retain_keys(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
     let Some(kept) = patch.get(RETAIN_KEYS) else { return Ok(()) };
     let invalid = || PatchError::Malformed("invalid patch format of retainKeys".to_owned());
@@ -276,7 +274,7 @@ fn orders(patch: &Map<String, Value>) -> impl Iterator<Item = Result<(&str, &Val
     })
 }
 
-/// Removes from lists of scalars what the `$deleteFromPrimitiveList` directives name.
+/// Removes the values in `$deleteFromPrimitiveList` directives from lists of scalars.
 fn delete_scalars(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), PatchError> {
     for (key, value) in patch {
         let Some(rest) = key.strip_prefix(DELETE_PREFIX) else { continue };

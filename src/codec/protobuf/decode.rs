@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 use super::MAGIC;
 use crate::object::schema::{self, Field, Shape, Type};
 
-/// As deep as messages may nest.
+/// Maximum nesting of messages.
 const DEPTH: u32 = 64;
 
 /// A body, out of its envelope.
@@ -17,7 +17,7 @@ pub(in crate::codec) struct Envelope<'a> {
     raw: &'a [u8],
 }
 
-/// What is wrong with a message, for the user's eyes.
+/// A fault of a message, in words for users.
 pub(in crate::codec) type Error = &'static str;
 
 const TRUNCATED: Error = "unexpected EOF in protobuf";
@@ -25,7 +25,7 @@ const TRUNCATED: Error = "unexpected EOF in protobuf";
 /// Opens the envelope: `runtime.Unknown` behind the magic.
 ///
 /// # Errors
-/// If it is none, or its contents are encoded once more.
+/// If the bytes are not an envelope, or the content has a further encoding.
 pub(in crate::codec) fn open(body: &[u8]) -> Result<Envelope<'_>, Error> {
     let body = body.strip_prefix(MAGIC).ok_or("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
     let mut envelope = Envelope { api_version: "", kind: "", raw: &[] };
@@ -259,7 +259,7 @@ fn int_or_string(bytes: &[u8]) -> Result<Value, Error> {
     Ok(if is_string { text.into() } else { number.into() })
 }
 
-/// Seconds and nanoseconds since 1970; none at all for Go's zero time.
+/// Seconds and nanoseconds since 1970; Go's zero time has none.
 fn time(bytes: &[u8], micros: bool) -> Result<Value, Error> {
     let (mut seconds, mut nanos) = (0i64, 0i32);
     for part in parts(bytes) {

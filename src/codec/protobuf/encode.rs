@@ -11,7 +11,7 @@ use crate::object::schema::{self, Shape, Type};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 
-/// An object or a status as the body of an answer; `None` for what has no message.
+/// An object or a status as the body of a response; `None` if its kind has no message.
 pub fn protobuf(json: &[u8]) -> Option<Bytes> {
     let value: Value = serde_json::from_slice(json).ok()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str);
@@ -19,7 +19,7 @@ pub fn protobuf(json: &[u8]) -> Option<Bytes> {
     Some(envelope(api_version, kind, &root(api_version, kind, &value)?))
 }
 
-/// A list of objects of one kind as the body of an answer, out of their JSON and that of its metadata.
+/// A list of objects of one kind as the body of a response, from their JSON and that of its metadata.
 pub fn protobuf_list<'a>(api_version: &str, kind: &str, metadata: &str, items: impl Iterator<Item = &'a [u8]>) -> Option<Bytes> {
     let mut out = Vec::new();
     bytes(1, &message(schema::get(&format!("{META}.ListMeta"))?, &serde_json::from_str(metadata).ok()?), &mut out);
@@ -36,13 +36,13 @@ fn envelope(api_version: &str, kind: &str, message: &[u8]) -> Bytes {
     let mut body = MAGIC.to_vec();
     bytes(1, &head, &mut body);
     bytes(2, message, &mut body);
-    // What Go always writes, and some readers want: no further encoding of the content.
+    // Go always writes this, and some decoders need it: the content has no further encoding.
     bytes(3, b"", &mut body);
     bytes(4, b"", &mut body);
     body.into()
 }
 
-/// An event of a watch, behind its length in four bytes: of this type, and about what has this JSON.
+/// A watch event of this type about the object with this JSON, preceded by its length in four bytes.
 pub fn protobuf_event(kind: &str, json: &[u8]) -> Option<Bytes> {
     let mut embedded = Vec::new();
     bytes(1, &protobuf(json)?, &mut embedded);
@@ -69,7 +69,7 @@ fn message(kind: &Type, value: &Value) -> Vec<u8> {
     value.as_object().map(|map| fields(kind, &[], map)).unwrap_or_default()
 }
 
-/// The fields of a type that are in the embedded message `within`, those of the messages embedded in that included.
+/// The fields of a type in the embedded message `within`, including messages embedded in that.
 fn fields(kind: &Type, within: &[u32], map: &Map<String, Value>) -> Vec<u8> {
     let (mut out, mut embedded) = (Vec::new(), Vec::new());
     for field in &kind.fields {
@@ -87,7 +87,7 @@ fn fields(kind: &Type, within: &[u32], map: &Map<String, Value>) -> Vec<u8> {
     out
 }
 
-/// Writes a value of this shape as a field. What does not fit, which no object of a store holds, is left out.
+/// Writes a value of this shape as a field. Skips mismatched values, which stored objects do not have.
 fn write(shape: &Shape, at: u32, value: &Value, into: &mut Vec<u8>) {
     match (shape, value) {
         (_, Value::Null) => {}
@@ -146,7 +146,7 @@ fn bytes(number: u32, content: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(content);
 }
 
-/// A message whose one field these are.
+/// A message with one field of this content.
 fn wrapped(number: u32, content: &[u8], into: &mut Vec<u8>) {
     let mut message = Vec::new();
     bytes(1, content, &mut message);
@@ -170,7 +170,7 @@ mod tests {
             let kind = schema::get(resource.schema).unwrap();
             let mut full = fitting::full(kind, 12);
             if let Some(Value::Object(claim)) = full.pointer_mut("/spec/volumeClaimTemplates/0") {
-                // Of the objects that hold objects of a kind, only JSON says so.
+                // Nested objects have kind and version only in JSON.
                 claim.retain(|name, _| name != "apiVersion" && name != "kind");
             }
             let body = protobuf(full.to_string().as_bytes()).unwrap();
@@ -181,7 +181,7 @@ mod tests {
         }
     }
 
-    /// As `k8s.io/apimachinery` 0.33 reads them.
+    /// As `k8s.io/apimachinery` 0.33 decodes them.
     #[test]
     fn bytes_on_the_wire() {
         let pod: &[u8] = br#"{"metadata": {"name": "a"}}"#;

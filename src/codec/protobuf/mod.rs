@@ -1,8 +1,8 @@
-//! Protobuf, which `kubectl create KIND` sends and some clients insist on, from and to the JSON values it stands for. Driven by the
-//! schema's field numbers alone: a type that has a schema has both.
+//! Protobuf, which `kubectl create KIND` sends and some clients require, from and to JSON values. Driven by the schema's field numbers
+//! alone: every type with a schema has both forms.
 //!
-//! Go writes every field that is not a pointer, set or not, and JSON leaves out those that are zero: so does the decoder. The encoder
-//! writes what there is.
+//! Go writes every field that is not a pointer, set or not, whereas JSON omits zero values; so does the decoder. The encoder writes only
+//! existing fields.
 
 mod decode;
 mod encode;

@@ -1,4 +1,4 @@
-//! Autoscalers, and the form in which what they scale shows its replicas.
+//! Autoscalers, and the Scale of their targets.
 
 use k8s_openapi::api::autoscaling::v1::Scale;
 use k8s_openapi::api::autoscaling::v2::{
@@ -89,7 +89,7 @@ fn target(metric: &MetricSpec, measured: Option<&MetricStatus>) -> String {
 /// Behind the values of a metric that may also be measured as a whole.
 const AVERAGE: &str = " (avg)";
 
-/// What is, and what is to be, in the unit of the latter.
+/// The current and the target value, in the unit of the target.
 fn pair(current: Option<&MetricValueStatus>, target: &MetricTarget, average: &str) -> String {
     let text = |it: Option<&Quantity>| it.map_or_else(|| UNKNOWN.to_owned(), |it| it.0.clone());
     if let Some(wanted) = &target.average_value {

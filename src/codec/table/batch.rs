@@ -1,4 +1,4 @@
-//! Jobs and what starts them.
+//! Jobs and cron jobs.
 
 use k8s_openapi::api::batch::v1::{CronJob, Job, JobSpec, JobStatus};
 

@@ -1,4 +1,4 @@
-//! Namespaces, what is configured in them, and what limits them.
+//! Namespaces, their configuration, and their limits.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,6 @@
-//! Objects as the tables that `kubectl get` prints: for each resource its columns, and how an object fills them.
+//! The tables of `kubectl get`: the columns of each resource, and an object's cells.
 //!
-//! The tables are written as bytes, row by row, with what a row carries of its object copied from the object's own bytes.
+//! Tables are written as bytes, row by row; the part of an object in its row is copied from the object's own bytes.
 
 mod autoscaler;
 mod batch;
@@ -44,7 +44,7 @@ pub enum IncludeObject {
 struct Column {
     name: &'static str,
     doc: &'static str,
-    /// The type of its cells. Not every column has the one that its cells are of: clients have been told so for too long.
+    /// The declared type of its cells. As in Kubernetes, some cells are of another type, for compatibility.
     kind: &'static str,
     format: &'static str,
     priority: u8,
@@ -67,7 +67,7 @@ impl Column {
         Self { kind: "date", ..Self::text(name, doc) }
     }
 
-    /// Tells the row's object from others.
+    /// The column that identifies the row's object.
     const fn name(name: &'static str, doc: &'static str) -> Self {
         Self { format: "name", ..Self::text(name, doc) }
     }
@@ -79,7 +79,7 @@ impl Column {
 }
 
 const NAME: Column = Column::name("Name", "Name of the object, unique among those of its kind in its namespace.");
-/// Of what is there from the start of a cluster, the moment says more than the age.
+/// For objects that exist from a cluster's start, the time is more useful than the age.
 const CREATED_AT: Column = Column::date("Created At", "When the object was created.");
 const AGE: Column = Column::text("Age", "Time since the object was created.");
 
@@ -103,7 +103,7 @@ fn typed<T: DeserializeOwned + Any + Send + Sync>(
     Ok(())
 }
 
-/// As [`typed`], behind a cell with the object's name.
+/// As [`typed`], with the object's name as the first cell.
 fn named<T: DeserializeOwned + Any + Send + Sync>(
     object: &Object,
     row: &mut Row<'_>,
@@ -115,7 +115,7 @@ fn named<T: DeserializeOwned + Any + Send + Sync>(
     Ok(())
 }
 
-/// What a resource without a table of its own gets.
+/// The columns of resources without their own table.
 const PLAIN: &[Column] = &[NAME, CREATED_AT];
 
 fn plain(object: &Object, row: &mut Row<'_>) -> serde_json::Result<()> {
@@ -157,16 +157,16 @@ pub struct TableWriter {
 }
 
 impl TableWriter {
-    /// What closes a table.
+    /// The end of a table.
     pub const END: &[u8] = b"]}";
 
-    /// `now` is what ages are counted to.
+    /// Ages are computed at `now`.
     pub fn new(resource: ResourceRef, version: MetaVersion, include: IncludeObject, now: Timestamp) -> Self {
         let printer = printer(resource).map_or((PLAIN, plain as Cells), |it| (it.columns, it.cells));
         Self { resource, printer, version, include, now }
     }
 
-    /// `metadata` is the JSON of the list's. Only the first table of a watch has columns.
+    /// `metadata` is the JSON of the list's metadata. Only the first table of a watch has columns.
     pub fn head(&self, metadata: &str, with_columns: bool, out: &mut Vec<u8>) {
         let head = format!(r#"{{"kind":"Table","apiVersion":"{}","metadata":{metadata},"columnDefinitions":"#, self.version.api_version());
         out.extend_from_slice(head.as_bytes());

@@ -1,4 +1,4 @@
-//! Ways into the cluster, and what may talk to what.
+//! Ingresses, network policies, and the addresses of services as objects.
 
 use std::collections::BTreeSet;
 

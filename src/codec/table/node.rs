@@ -1,4 +1,4 @@
-//! Nodes, and the leases by which they and others show that they are alive.
+//! Nodes, and leases.
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, NodeStatus};

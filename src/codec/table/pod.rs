@@ -76,7 +76,7 @@ fn pod_template(template: &PodTemplate, row: &mut Row<'_>) {
     row.labels(inner.and_then(|it| it.metadata.as_ref()).and_then(|it| it.labels.as_ref()).into_iter().flatten());
 }
 
-/// What a pod's containers come to, in one word and two numbers.
+/// The state of a pod's containers as one word and two numbers.
 struct Summary {
     status: String,
     ready: usize,
@@ -128,7 +128,7 @@ impl Summary {
         summary
     }
 
-    /// Takes the init containers in; returns whether one still has to finish, and the restarts of those that run on as sidecars.
+    /// Processes the init containers; returns whether one has yet to finish, and the restarts of sidecars.
     fn init_containers(&mut self, spec: &PodSpec, status: &PodStatus) -> (bool, Restarts) {
         let declared = spec.init_containers.as_deref().unwrap_or_default();
         let mut sidecars = Restarts::default();

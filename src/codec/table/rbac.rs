@@ -1,4 +1,4 @@
-//! Roles, and who has them.
+//! Roles and their bindings.
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding, RoleRef, Subject};
 

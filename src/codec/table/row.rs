@@ -1,4 +1,4 @@
-//! One row of a table, written as it is filled; and the forms that cells of several resources share.
+//! One row of a table, written as it is filled; and formats that cells of several resources share.
 
 use std::fmt::Display;
 
@@ -10,7 +10,7 @@ use crate::object::Object;
 use crate::object::selector::LabelSelector;
 use crate::util::duration;
 
-/// What a cell says when there is nothing to say.
+/// The text of an empty cell.
 pub(super) const NONE: &str = "<none>";
 pub(super) const UNKNOWN: &str = "<unknown>";
 pub(super) const UNSET: &str = "<unset>";
@@ -102,7 +102,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// Names and images of the containers of a pod template, and what selects its pods.
+    /// Names and images of a pod template's containers, and its pods' selector.
     pub(super) fn template(&mut self, spec: Option<&PodSpec>, selector: Option<&v1::LabelSelector>) {
         self.containers(spec);
         self.selector(selector);

@@ -102,7 +102,7 @@ fn claim(it: &PersistentVolumeClaim, row: &mut Row<'_>) {
     let bound = status.filter(|_| !volume.is_empty());
     row.text(phase(&it.metadata, status.and_then(|it| it.phase.as_ref())));
     row.text(volume);
-    // A claim that has a volume, but was not told of its capacity, has none.
+    // A claim with a volume but without a reported capacity shows 0.
     row.text(if bound.is_some() {
         Some(capacity(bound.and_then(|it| it.capacity.as_ref()))).filter(|it| !it.is_empty()).unwrap_or("0")
     } else {

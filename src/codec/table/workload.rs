@@ -1,4 +1,4 @@
-//! What keeps a number of pods running: replication controllers and the kinds of `apps`.
+//! Controllers of pods: replication controllers and the kinds of `apps`.
 
 use k8s_openapi::api::apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::ReplicationController;

@@ -1,4 +1,4 @@
-//! Annotations that say how a pod is run: most of them are older than the fields that say the same.
+//! Annotations that configure pods; most are older than the corresponding fields.
 
 use super::at::At;
 use super::{container, names};
@@ -42,7 +42,7 @@ pub(super) fn annotations(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>
     }
 }
 
-/// Checks that the annotations of a new pod, or of a template, say what the fields say.
+/// Checks that the annotations of a new pod or template agree with its fields.
 pub(super) fn agree(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     const UNCONFINED: &[&str] = &["unconfined"];
     const DEFAULT: &[&str] = &["runtime/default"];
@@ -85,7 +85,7 @@ pub(super) fn agree(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks that annotations which say what a pod is stay, and that the others are right.
+/// Checks that annotations that define the pod are unchanged, and that the others are valid.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let (new_metadata, old_metadata) = (new.at("metadata"), old.at("metadata"));
     let (after, before) = (new_metadata.at("annotations"), old_metadata.at("annotations"));
@@ -111,7 +111,7 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     annotations(&new_metadata, &new.at("spec"), out);
 }
 
-/// Checks what it costs to delete a pod.
+/// Checks the pod's deletion cost.
 pub(super) fn deletion_cost(metadata: &At<'_>, out: &mut Vec<Cause>) {
     let annotations = metadata.at("annotations");
     if !is_price(&annotations) {

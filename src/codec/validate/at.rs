@@ -1,6 +1,6 @@
-//! A value within an object together with where it is, so that what is wrong with it can be told by its field.
+//! A value within an object, with its path, so that errors can name the field.
 //!
-//! Nothing here fails: what is absent, or of another type than asked for, reads as empty. The decoder has checked the types before.
+//! Nothing here fails: absent values, and those of another type, read as empty. The decoder has already checked types.
 
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ static NULL: Value = Value::Null;
 pub(super) struct At<'a> {
     pub value: &'a Value,
     pub path: String,
-    /// Whether paths are told, or all are empty.
+    /// Whether paths are tracked; otherwise all are empty.
     placed: bool,
 }
 
@@ -24,7 +24,7 @@ impl<'a> At<'a> {
         Self { value, path: String::new(), placed: true }
     }
 
-    /// As [`At::root`], but where something is will not be told, only whether there is something. That costs far less.
+    /// As [`At::root`], but without paths, which is far cheaper: only whether there are errors matters.
     pub(super) fn unplaced(value: &'a Value) -> Self {
         Self { value, path: String::new(), placed: false }
     }
@@ -47,7 +47,7 @@ impl<'a> At<'a> {
         Self { value: self.get(key), path: self.path(key), placed: self.placed }
     }
 
-    /// The value of a field, null if there is none.
+    /// The value of a field; null if absent.
     pub(super) fn get(&self, key: &str) -> &'a Value {
         self.value.get(key).unwrap_or(&NULL)
     }
@@ -121,17 +121,17 @@ impl<'a> At<'a> {
         out.push(Cause::invalid(self.path(key), self.get(key), detail));
     }
 
-    /// This place, holding another value.
+    /// This place with another value.
     pub(super) fn holding(self, value: &'a Value) -> Self {
         Self { value, ..self }
     }
 
-    /// As [`At::invalid`], of a field that holds a number or a percentage.
+    /// As [`At::invalid`], for a field with a number or a percentage.
     pub(super) fn invalid_count(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
         out.push(Cause::invalid_shown(self.path(key), &go::int_or_string(self.get(key)), detail));
     }
 
-    /// As [`At::invalid`], of a list of texts.
+    /// As [`At::invalid`], for a list of strings.
     pub(super) fn invalid_texts(&self, key: &str, detail: &str, out: &mut Vec<Cause>) {
         out.push(Cause::invalid_shown(self.path(key), &go::string_list(self.list(key)), detail));
     }
@@ -147,7 +147,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Checks a text that has to be there.
+    /// Checks a required string.
     pub(super) fn must(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
         match self.text(key) {
             "" => self.required(key, "", out),
@@ -155,21 +155,21 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Checks a text, if it is there. Where an empty one is as good as none, the decoder has left it out.
+    /// Checks an optional string. The decoder has removed empty strings where they count as absent.
     pub(super) fn may(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
         if let Some(text) = self.get(key).as_str() {
             self.faults(key, check(text), out);
         }
     }
 
-    /// As [`At::may`], of a text that says nothing where it is empty.
+    /// As [`At::may`], but accepts an empty string.
     pub(super) fn may_say(&self, key: &str, check: fn(&str) -> Faults, out: &mut Vec<Cause>) {
         if !self.text(key).is_empty() {
             self.may(key, check, out);
         }
     }
 
-    /// Checks a field that has one of a few values, if it is there, be it empty.
+    /// Checks an optional field with a fixed set of values; an empty string counts as present.
     pub(super) fn one_of(&self, key: &str, supported: &[&str], out: &mut Vec<Cause>) {
         match self.get(key).as_str() {
             None => {}
@@ -178,7 +178,7 @@ impl<'a> At<'a> {
         }
     }
 
-    /// Checks that fields are what they were.
+    /// Checks that fields are unchanged.
     pub(super) fn unchanged(&self, old: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
         for key in keys {
             if self.get(key) != old.get(key) {

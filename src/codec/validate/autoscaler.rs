@@ -72,7 +72,7 @@ fn metric(metric: &At<'_>, out: &mut Vec<Cause>) {
     match described {
         Some(field) if !metric.has(field) => metric.required(field, "must populate information for the given metric source", out),
         Some(_) => {}
-        // Kubernetes says so before and after.
+        // Kubernetes reports this twice.
         None => unknown(out),
     }
 }

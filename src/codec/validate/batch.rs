@@ -16,12 +16,12 @@ const RULES: usize = 20;
 const SUCCEEDED_INDEXES: usize = 64 * 1024;
 /// The longest name of another controller.
 const MANAGER: usize = 63;
-/// Of jobs with more completions than this that count failures for each, fewer may run at a time and fail.
+/// For jobs with a back-off limit per index and more completions than this, smaller limits apply to parallelism and failures.
 const MANY: i64 = 100_000;
 const OF_MANY: i64 = 10_000;
-/// The most that the name of a cron job may be long: its jobs' names are eleven characters longer.
+/// The longest name of a cron job: its jobs' names are eleven characters longer.
 const CRON_JOB_NAME: usize = 52;
-/// What of its template a job may change until it has first been started.
+/// The parts of its template that a job may change until it has first started.
 const DIRECTIVES: [&str; 3] = ["nodeSelector", "tolerations", "schedulingGates"];
 
 pub(super) fn job(job: &At<'_>, out: &mut Vec<Cause>) {
@@ -84,7 +84,7 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
 pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     let spec = job.at("spec");
     if let Some(last) = spec.number("completions").filter(|it| *it > 0 && spec.text("completionMode") == "Indexed") {
-        // By this name its last pod is to be found.
+        // The name of its last pod.
         let name = format!("{}-{}", job.at("metadata").text("name"), last - 1);
         if !names::label(&name).is_empty() {
             job.at("metadata").invalid("name", &format!("will not able to create pod with invalid DNS label: {name}"), out);
@@ -112,7 +112,7 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// The labels by which a job finds its pods, and what of its metadata they are.
+/// The labels by which a job selects its pods, and the metadata that they contain.
 const GENERATED_LABELS: [(&str, &str); 4] = [
     ("controller-uid", "uid"),
     ("job-name", "name"),
@@ -128,7 +128,7 @@ fn domain_path(text: &str) -> names::Faults {
     }
 }
 
-/// Checks what only jobs whose pods have numbers can have.
+/// Checks fields that only indexed jobs may have.
 fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
     let indexed = spec.text("completionMode") == "Indexed";
     let plain = matches!(spec.get("completionMode").as_str(), None | Some("NonIndexed"));
@@ -265,7 +265,7 @@ fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what of a job may not change once it is there.
+/// Checks the immutable fields of a job.
 pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let waiting = old.at("spec").flag("suspend") && !old.at("status").has("startTime");
     let (new, old) = (new.at("spec"), old.at("spec"));
@@ -276,7 +276,7 @@ pub(super) fn job_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         }
     };
     unselected(out);
-    // Kubernetes looks at the spec twice; there is nothing to see where nothing was.
+    // Kubernetes checks the spec twice, which shows only if there are errors.
     if !out.is_empty() {
         job_spec(&new, out);
         job_selector(&new, out);
@@ -325,7 +325,7 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         Some(zone) if zone.eq_ignore_ascii_case("local") => {
             spec.invalid("timeZone", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
         }
-        // A host may have no data of time zones at all; then the controller tells of it.
+        // A host may have no time zone data; the controller then reports the fault.
         Some(zone) if !jiff::tz::db().is_definitively_empty() && !jiff::tz::db().get(zone).is_ok_and(|it| it.iana_name() == Some(zone)) => {
             spec.invalid("timeZone", &format!("unknown time zone {zone}"), out);
         }

@@ -79,7 +79,7 @@ pub(super) fn runtime(class: &At<'_>, out: &mut Vec<Cause>) {
     let tolerations = scheduling.list("tolerations");
     for (at, toleration) in scheduling.items("tolerations").enumerate().filter(|(at, it)| tolerations[..*at].contains(it.value)) {
         let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|key| go::quote(toleration.text(key)));
-        // Where the seconds are in the server's memory is not told.
+        // Go's output contains the memory address of the seconds, which is omitted here.
         let shown =
             format!("core.Toleration{{Key:{key}, Operator:{operator}, Value:{value}, Effect:{effect}, TolerationSeconds:(*int64)(nil)}}");
         let message = format!("Duplicate value: {shown}");
@@ -123,7 +123,7 @@ pub(super) fn certificate(request: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks the name of who is to sign: a domain, and a path whose parts are divided by dots.
+/// Checks a signer's name: a domain, and a path with dots between its parts.
 fn signer(spec: &At<'_>, out: &mut Vec<Cause>) {
     let name = spec.text("signerName");
     if name == "kubernetes.io/legacy-unknown" {

@@ -1,4 +1,4 @@
-//! Config maps, secrets, and what limits a namespace.
+//! Config maps, secrets, and the limits of namespaces.
 
 use serde_json::Value;
 
@@ -89,7 +89,7 @@ pub(super) fn secret_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     immutable(new, old, &["data"], out);
 }
 
-/// Checks that what was declared immutable stays so, and as it is.
+/// Checks that an object that was declared immutable stays so, and is unchanged.
 pub(super) fn immutable(new: &At<'_>, old: &At<'_>, keys: &[&str], out: &mut Vec<Cause>) {
     if !old.flag("immutable") {
         return;
@@ -178,7 +178,7 @@ fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Which of several requirements is wrong is not told.
+/// The error does not name the faulty requirement.
 fn quota_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
     let all = selector.at("matchExpressions");
     const FIXED: [&str; 5] = ["BestEffort", "NotBestEffort", "Terminating", "NotTerminating", "CrossNamespacePodAffinity"];
@@ -209,7 +209,7 @@ fn quota_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// The scopes of a quota say what it counts, so they stay.
+/// The scopes of a quota are immutable.
 pub(super) fn resource_quota_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let sorted = |of: &At<'_>| {
         let mut scopes: Vec<&str> = of.at("spec").list("scopes").iter().filter_map(Value::as_str).collect();

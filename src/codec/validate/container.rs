@@ -1,4 +1,4 @@
-//! Containers: what they run, and what they are given.
+//! Containers: what they run, and their resources, mounts and environment.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use super::{resources, security};
 use crate::object::status::Cause;
 use crate::util::quantity::Quantity;
 
-/// What containers may refer to, and what they may not have in common.
+/// The names in a pod that containers may refer to, and those that must be unique.
 pub(super) struct Pod<'a> {
     spec: At<'a>,
     volumes: HashMap<&'a str, Backing>,
@@ -35,7 +35,7 @@ impl<'a> Pod<'a> {
     }
 }
 
-/// What is behind a volume.
+/// The kind of a volume's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Backing {
     /// A claim, which may be of a device.
@@ -49,7 +49,7 @@ pub(super) fn all<'a>(spec: &At<'a>) -> impl Iterator<Item = At<'a>> + use<'a> {
     first.chain(second).chain(third)
 }
 
-/// Which of a pod's lists a container is in.
+/// The list of the pod that a container is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Main,
@@ -113,7 +113,7 @@ pub(super) fn container<'a>(it: &At<'a>, role: Role, pod: &mut Pod<'a>, out: &mu
     }
 }
 
-/// Checks what an ephemeral container may not have, since it is there to look at others.
+/// Checks fields that are forbidden in ephemeral containers, which are for debugging only.
 fn ephemeral(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     const WHY: &str = "cannot be set for an Ephemeral Container";
     const FIELDS: [&str; 8] =
@@ -172,7 +172,7 @@ fn ports(container: &At<'_>, role: Role, pod: &mut Pod<'_>, out: &mut Vec<Cause>
         if pod.host_network && host != number {
             port.invalid("hostPort", "must match `containerPort` when `hostNetwork` is true", out);
         }
-        // Init containers run before the others, so they may share ports with them.
+        // Init containers run before the others, so they may use the same ports.
         if role == Role::Main {
             let claim = format!("{}/{}/{host}", port.text("protocol"), port.text("hostIP"));
             if !pod.host_ports.insert(claim.clone()) {
@@ -193,7 +193,7 @@ const FIELD_PATHS: [&str; 9] = [
     "status.podIP",
     "status.podIPs",
 ];
-/// What else can be named of a pod, though not everywhere.
+/// Further fields that some references may name.
 const OTHER_FIELDS: [&str; 5] = ["metadata.annotations", "metadata.labels", "spec.restartPolicy", "spec.schedulerName", "status.phase"];
 const RESOURCE_FIELDS: [&str; 6] =
     ["limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory"];
@@ -285,7 +285,7 @@ pub(super) fn resource_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 const DIVISORS_OF_CPU: [&str; 2] = ["1m", "1"];
-/// In the order in which Kubernetes lists them.
+/// In Kubernetes' order.
 const DIVISORS: [&str; 13] = ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 fn is_of_huge_pages(resource: &str) -> bool {
@@ -294,7 +294,7 @@ fn is_of_huge_pages(resource: &str) -> bool {
 
 fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     let (mounts, devices) = (container.list("volumeMounts"), container.list("volumeDevices"));
-    // Of what lies in no mount but in all of them Kubernetes does not say in which.
+    // For an error of the mounts as a whole, Kubernetes names no mount.
     let all = container.at("volumeMounts");
     let mut paths = HashSet::new();
     for mount in container.items("volumeMounts") {
@@ -340,7 +340,7 @@ fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what is to happen to a container that is given more or less.
+/// Checks the policies for a resize of the container.
 fn resize_policies(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     let policies = it.list("resizePolicy");
     for (at, policy) in it.items("resizePolicy").enumerate() {
@@ -367,13 +367,13 @@ fn resize_policies(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// What is mounted is not also a device, nor the other way round. `own` and `other` are what the paths of the two are called.
+/// Checks that a mount is not also a device, or vice versa. `own` and `other` are the names of their path fields.
 fn is_elsewhere(it: &At<'_>, (own, other): (&str, &str), others: &[Value], list: &str, out: &mut Vec<Cause>) {
     let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if others.iter().any(|of| text(of, "name") == it.text("name")) {
         it.invalid("name", &format!("must not already exist in {list}"), out);
     }
-    // Of what is there several times Kubernetes looks at the last.
+    // Among repeated entries, Kubernetes uses the last.
     let is_last = |at: usize| !others[at + 1..].iter().any(|of| of.get("name") == others[at].get("name"));
     if others.iter().enumerate().any(|(at, of)| text(of, other) == it.text(own) && is_last(at)) {
         let why = format!("must not already exist as a path in {list}");
@@ -401,7 +401,7 @@ fn propagation(mount: &At<'_>, is_privileged: bool, out: &mut Vec<Cause>) {
     }
 }
 
-/// What is behind the volume that is named; none if there is no such volume, which is told.
+/// The source of the named volume; an error if there is no such volume.
 fn backing(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) -> Option<Backing> {
     let name = it.text("name");
     if name.is_empty() {
@@ -472,7 +472,7 @@ pub(super) fn port_reference(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     }
 }
 
-/// Which of these fields there are.
+/// The fields that are present.
 pub(super) fn present<'k>(of: &At<'_>, keys: &[&'k str]) -> Vec<&'k str> {
     keys.iter().copied().filter(|key| of.has(key)).collect()
 }

@@ -1,4 +1,4 @@
-//! How many pods a status says there are: no counts below nothing, and of some no more than of all.
+//! The pod counts in a status: not negative, and no part larger than the whole.
 
 use super::at::At;
 use crate::object::status::Cause;

@@ -8,8 +8,7 @@ use crate::object::status::Cause;
 const NAME: usize = 128;
 const NOTE: usize = 1024;
 
-/// An event is in the namespace of what it is about; one about something without a namespace is in `default`, or, if it is of the newer form, in
-/// `kube-system`.
+/// An event must be in the namespace of its object; for an object without a namespace in `default` or, in the newer form, in `kube-system`.
 pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
     let (own, about) = (event.at("metadata").text("namespace"), event.at("involvedObject"));
     let timed = event.has("eventTime");
@@ -22,7 +21,7 @@ pub(super) fn event(event: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::invalid(about.path("namespace"), &stated.into(), "does not match event.namespace"));
     }
     if timed {
-        // As the newer version calls it.
+        // The newer version's name of the field.
         let controller = event.text("reportingComponent");
         if controller.is_empty() {
             event.required("reportingController", "", out);
@@ -60,7 +59,7 @@ fn too_long(event: &At<'_>, key: &str, most: usize, out: &mut Vec<Cause>) {
     out.push(Cause::invalid(event.path(key), &"".into(), &format!("can have at most {most} characters")));
 }
 
-/// What `events.k8s.io` lets change of an event: whether it goes on.
+/// The only change that `events.k8s.io` allows in an event is its series.
 pub(super) fn strict_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     const FIXED: [&str; 11] = [
         "involvedObject",
@@ -86,7 +85,7 @@ pub(super) fn strict_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// What `events.k8s.io` asks of a new event: nothing of the older form.
+/// The requirements of `events.k8s.io` for a new event: no fields of the older form.
 pub(super) fn strict(event: &At<'_>, out: &mut Vec<Cause>) {
     series(event, out);
     if !event.has("eventTime") {

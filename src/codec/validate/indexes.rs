@@ -21,10 +21,10 @@ fn interval(text: &str, completions: i64) -> Result<(i64, i64), String> {
     }
 }
 
-/// How many indexes a text names.
+/// The number of indexes in a text.
 ///
 /// # Errors
-/// If it names none below `completions`, or not in order.
+/// If an index is not below `completions`, or they are not in order.
 pub(super) fn count(text: &str, completions: i64) -> Result<i64, String> {
     let (mut total, mut previous) = (0, None);
     for part in text.split(',').filter(|_| !text.is_empty()) {
@@ -38,7 +38,7 @@ pub(super) fn count(text: &str, completions: i64) -> Result<i64, String> {
     Ok(total)
 }
 
-/// The first index that both texts name; what is wrong in them is passed over.
+/// The first index in both texts; invalid parts are ignored.
 pub(super) fn common(one: &str, other: &str, completions: i64) -> Option<i64> {
     let intervals = |text: &str| -> Vec<(i64, i64)> { text.split(',').filter_map(|it| interval(it, completions).ok()).collect() };
     let (one, other) = (intervals(one), intervals(other));

@@ -1,4 +1,4 @@
-//! What may become of a job's status, whoever its controller is: once it has ended it stays so, and says of that what its readers rely on.
+//! Changes of a job's status, by any controller: a job that has ended stays so, and its status must be consistent.
 
 use serde_json::Value;
 
@@ -6,13 +6,13 @@ use super::at::At;
 use super::indexes;
 use crate::object::status::Cause;
 
-/// How a job ends, and what is true before it has.
+/// The final conditions of a job, and those that precede them.
 const COMPLETE: &str = "Complete";
 const FAILED: &str = "Failed";
 const WILL_FAIL: &str = "FailureTarget";
 const WILL_COMPLETE: &str = "SuccessCriteriaMet";
 
-/// Of a job whose status is the same nothing is told: it may have got wrong before there were rules.
+/// An unchanged status is not checked: it may be older than these rules.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if new.get("status") != old.get("status") {
         Change { spec: new.at("spec"), new: new.at("status"), old: old.at("status") }.check(out);
@@ -56,7 +56,7 @@ impl Change<'_> {
         self.check_course(out);
     }
 
-    /// A pod that is not counted yet is told of once.
+    /// Each uncounted pod is listed once.
     fn check_uncounted(&self, out: &mut Vec<Cause>) {
         let uncounted = self.new.at("uncountedTerminatedPods");
         let mut seen = std::collections::HashSet::new();
@@ -72,7 +72,7 @@ impl Change<'_> {
         }
     }
 
-    /// What has to be there when a job ends.
+    /// The requirements at a job's end.
     fn check_end(&self, out: &mut Vec<Cause>) {
         let new = &self.new;
         let (completes, fails) = (is(new, COMPLETE), is(new, FAILED));
@@ -146,7 +146,7 @@ impl Change<'_> {
         }
     }
 
-    /// What never goes back.
+    /// Values that must not go back.
     fn check_course(&self, out: &mut Vec<Cause>) {
         let (new, old, spec) = (&self.new, &self.old, &self.spec);
         let less = |key: &str| new.number(key).unwrap_or_default() < old.number(key).unwrap_or_default();
@@ -185,7 +185,7 @@ fn is(status: &At<'_>, kind: &str) -> bool {
     condition(status, kind) == Some("True")
 }
 
-/// The value of the conditions is not told.
+/// The error does not show the conditions.
 fn refuse(status: &At<'_>, why: &str, out: &mut Vec<Cause>) {
     let message = format!("Invalid value: {why}");
     out.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: status.path("conditions") });

@@ -18,7 +18,7 @@ const NAMED_AT_WILL: [ResourceRef; 3] = [&resource::IP_ADDRESS, &resource::EVENT
 const FINALIZED_AT_WILL: [ResourceRef; 4] =
     [&resource::EVENT, &resource::LEASE, &resource::POD_DISRUPTION_BUDGET, &resource::RUNTIME_CLASS];
 
-/// What the names of a resource's objects must be.
+/// The syntax of names of a resource's objects.
 fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
     if of == &resource::SERVICE {
         names::label_1035
@@ -34,7 +34,7 @@ fn name_rule(of: ResourceRef) -> fn(&str) -> Faults {
 /// Checks the metadata. That there is a name at all, and a namespace where there should be one, is for the server to see to.
 pub(super) fn metadata(of: ResourceRef, metadata: &At<'_>, out: &mut Vec<Cause>) {
     let rule = name_rule(of);
-    // What is generated goes on after the base: that may end in a hyphen.
+    // A generated name continues after the base, which may therefore end in a hyphen.
     let base = metadata.text("generateName");
     if !base.is_empty() {
         let probe = if base.len() > 1 && base.ends_with('-') { format!("{}a", &base[..base.len() - 1]) } else { base.to_owned() };
@@ -79,7 +79,7 @@ pub(super) fn typed_reference(reference: &At<'_>, out: &mut Vec<Cause>) {
 
 fn owners(metadata: &At<'_>, out: &mut Vec<Cause>) {
     let mut controller: Option<At<'_>> = None;
-    // Kubernetes does not say which one.
+    // As in Kubernetes, without the index of the entry.
     let path = metadata.path("ownerReferences");
     for owner in metadata.items("ownerReferences") {
         let field = |key: &str| if path.is_empty() { String::new() } else { format!("{path}.{key}") };
@@ -142,7 +142,7 @@ pub(super) fn finalizer(path: &str, finalizer: &str, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what may not change. What the new metadata leaves out counts as unchanged.
+/// Checks immutable metadata. Fields that the new metadata omits count as unchanged.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if old.has("deletionTimestamp") {
         let had = old.list("finalizers");

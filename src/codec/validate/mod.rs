@@ -1,7 +1,6 @@
-//! What is wrong with an object: a function a kind, by family, each naming fields and wording its complaints as Kubernetes does, because
-//! people's scripts read them.
+//! Validation: one function per kind, by family. Fields and messages are those of Kubernetes, because scripts parse them.
 //!
-//! An object is decoded and defaulted before it gets here, so shapes are right and defaults are filled in.
+//! Objects have been decoded and defaulted, so shapes are right and defaults are filled in.
 
 mod annotated;
 mod at;
@@ -46,9 +45,9 @@ use crate::object::ResourceRef;
 use crate::object::resource::{EVENT_V1, POD};
 use crate::object::status::Cause;
 
-/// What is wrong with an object about to be created (`old` is `None`) or to replace `old`; empty if nothing is.
+/// The faults of an object about to be created (`old` is `None`) or to replace `old`; empty if it is valid.
 pub fn validate(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-    // Nearly every object is right, and then nobody needs to know where in it things are.
+    // Nearly every object is valid, and then paths are not needed.
     match check(resource, &At::unplaced(new), old.map(At::unplaced)).is_empty() {
         true => Vec::new(),
         false => check(resource, &At::root(new), old.map(At::root)),
@@ -77,7 +76,7 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
     out
 }
 
-/// What is wrong with a pod that is to be given ephemeral containers.
+/// The faults of a pod about to get ephemeral containers.
 pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
     let (new, old) = (At::root(new), At::root(old));
     let mut out = Vec::new();
@@ -88,7 +87,7 @@ pub fn validate_ephemeral(new: &Value, old: &Value) -> Vec<Cause> {
     out
 }
 
-/// What is wrong with a pod whose containers are to be resized, and which then would be of this class (`status.qosClass`).
+/// The faults of a pod whose containers are to be resized, which would give it this class (`status.qosClass`).
 pub fn validate_resize(new: &Value, old: &Value, class: &str) -> Vec<Cause> {
     let (new, old) = (At::root(new), At::root(old));
     let mut out = Vec::new();
@@ -99,7 +98,7 @@ pub fn validate_resize(new: &Value, old: &Value, class: &str) -> Vec<Cause> {
     out
 }
 
-/// What only this version of a resource asks of an object about to be created through it. The object is in the stored version.
+/// The additional requirements of this version for a new object, which is in the stored version.
 pub fn validate_version(version: ResourceRef, new: &Value) -> Vec<Cause> {
     let mut out = Vec::new();
     if version == &EVENT_V1 {
@@ -108,7 +107,7 @@ pub fn validate_version(version: ResourceRef, new: &Value) -> Vec<Cause> {
     out
 }
 
-/// As [`validate_version`], of an object that replaces another.
+/// As [`validate_version`], for an object that replaces another.
 pub fn validate_version_update(version: ResourceRef, new: &Value, old: &Value) -> Vec<Cause> {
     let mut out = Vec::new();
     if version == &EVENT_V1 {
@@ -163,7 +162,7 @@ fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what holds for new objects only.
+/// Checks that apply only to new objects.
 fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
         "Pod" => pod::creation(new, out),
@@ -174,7 +173,7 @@ fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what of an object may not change.
+/// Checks immutable fields.
 fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     match kind {
         "Pod" => pod_change::update(new, old, out),

@@ -1,4 +1,4 @@
-//! What names, label keys and the like may look like, each with the sentence Kubernetes refuses another with.
+//! The syntax of names, label keys and the like, with Kubernetes' messages.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ const LABEL_1035: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
 
 pub(super) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub(super) const POSITIVE: &str = "must be greater than 0";
-/// The same in other places.
+/// Messages that are used in several places.
 pub(super) const NOT_ZERO: &str = "must be greater than zero";
 pub(super) const NOT_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 pub(super) const IMMUTABLE: &str = "field is immutable";
@@ -23,7 +23,7 @@ pub(super) fn between(low: i64, high: i64) -> String {
     format!("must be between {low} and {high}, inclusive")
 }
 
-/// One part of a DNS name that does not begin with a digit.
+/// A label of a DNS name that does not begin with a digit.
 pub(super) fn label_1035(text: &str) -> Faults {
     let mut faults = Faults::new();
     if text.len() > 63 {
@@ -55,7 +55,7 @@ pub(super) fn config_key(text: &str) -> Faults {
     faults
 }
 
-/// What can be one segment of a path.
+/// A path segment.
 pub(super) fn path_segment(text: &str) -> Faults {
     if matches!(text, "." | "..") {
         return vec![format!("may not be '{text}'")];
@@ -74,7 +74,7 @@ pub(super) fn wildcard_subdomain(text: &str) -> Faults {
     vec![wants(rule, &format!(r"\*\.{label}(\.{label})*"), &["*.example.com"])]
 }
 
-/// A domain in which names are looked up; unlike others it may have underscores, of which the pattern that Kubernetes tells says nothing.
+/// A DNS search domain. Unlike others it may contain underscores, although Kubernetes' message does not say so.
 pub(super) fn search_domain(text: &str) -> Faults {
     if text == "." {
         return Faults::new();

@@ -1,4 +1,4 @@
-//! Who may talk to whom, and the addresses of services as objects.
+//! Network policies, and the addresses of services as objects.
 
 use std::net::IpAddr;
 
@@ -139,7 +139,7 @@ pub(super) fn range(object: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// A range stays what it is; one of the other family may join it.
+/// A range is immutable; one of the other family may be added.
 pub(super) fn range_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let (new, old) = (new.at("spec"), old.at("spec"));
     let (path, ranges, before) = (new.path("cidrs"), new.list("cidrs"), old.list("cidrs"));
@@ -156,7 +156,7 @@ fn shown(list: &[Value]) -> String {
     format!("[]string{{{}}}", list.iter().map(Value::to_string).collect::<Vec<_>>().join(", "))
 }
 
-/// What is wrong with a range that must be written in its one canonical form.
+/// The fault of a range that is not in canonical form.
 fn not_a_range(text: &str) -> Option<String> {
     let Ok(range) = text.parse::<Cidr>() else {
         let zeros = Written::read(text).is_some();

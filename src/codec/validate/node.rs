@@ -10,7 +10,7 @@ use crate::util::go;
 
 fn taints(node: &At<'_>, out: &mut Vec<Cause>) {
     let mut seen = HashSet::new();
-    // Kubernetes has them elsewhere here.
+    // Kubernetes' messages have another path here.
     let taints = node.at("metadata").holding(node.get("spec"));
     for taint in taints.items("taints") {
         taint.faults("key", names::qualified(taint.text("key")), out);
@@ -49,7 +49,7 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// What a node is called by others is given once.
+/// Each address of a node is listed once.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     taints(new, out);
     let mut seen = HashSet::new();

@@ -86,7 +86,7 @@ fn pod_term(term: &At<'_>, out: &mut Vec<Cause>) {
     out.extend(names::qualified(key).iter().map(|fault| Cause::invalid(term.path("topologyKey"), &key.into(), fault)));
 }
 
-/// Checks the labels that a term goes by its pod's own values of. By now they are in its selector, too.
+/// Checks the label keys of a term. Their values have already been merged into its selector.
 fn label_keys(term: &At<'_>, out: &mut Vec<Cause>) {
     const MATCHING: &str = "matchLabelKeys";
     let selector = term.at("labelSelector");

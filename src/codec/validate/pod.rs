@@ -8,7 +8,7 @@ use super::names;
 use super::{annotated, meta, placement, resources, security, selector, system, volume};
 use crate::object::status::Cause;
 
-/// Checks what only a pod about to be created must not have.
+/// Checks that apply only to new pods.
 pub(super) fn creation(pod: &At<'_>, out: &mut Vec<Cause>) {
     let spec = pod.at("spec");
     if !spec.list("ephemeralContainers").is_empty() {
@@ -28,7 +28,7 @@ pub(super) fn pod(pod: &At<'_>, out: &mut Vec<Cause>) {
     self::spec(&spec, out);
 }
 
-/// Checks `spec.template` of what makes pods.
+/// Checks `spec.template` of a workload.
 pub(super) fn template(template: &At<'_>, out: &mut Vec<Cause>) {
     let metadata = template_metadata(template, out);
     let spec = template.at("spec");
@@ -41,7 +41,7 @@ pub(super) fn template(template: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks the metadata of a template, of which Kubernetes leaves the name out where it says what is wrong.
+/// Checks the metadata of a template, which Kubernetes omits from paths.
 pub(super) fn template_metadata<'a>(template: &At<'a>, out: &mut Vec<Cause>) -> At<'a> {
     let metadata = template.clone().holding(template.get("metadata"));
     selector::labels(&metadata, "labels", out);

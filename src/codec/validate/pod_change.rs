@@ -1,4 +1,4 @@
-//! What of a pod may change, and how: of its spec little, and its ephemeral containers only through their own subresource.
+//! Allowed changes of a pod: few fields of its spec, and ephemeral containers only through their subresource.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ const FROZEN: &str = "pod updates may not change fields other than `spec.contain
                       `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
                       `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
-/// What a pod that is not let go yet may be given only more of.
+/// A gated pod may only get more entries of this field.
 const NODE_SELECTOR: &str = "nodeSelector";
 
 /// Checks a pod that replaces another, or its status.
@@ -83,7 +83,7 @@ fn gates(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Until it is let go, a pod may ask for more of its node, and for nothing less or else.
+/// While gated, a pod may add node requirements, but not remove or change any.
 fn narrower(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if old.strings(NODE_SELECTOR).any(|(key, value)| new.get(NODE_SELECTOR).get(key).and_then(Value::as_str) != Some(value)) {
         let shown = if new.has(NODE_SELECTOR) { go::string_map(new.strings(NODE_SELECTOR)) } else { "map[string]string(nil)".to_owned() };
@@ -116,7 +116,7 @@ fn requirements<'a>(term: &'a Value, key: &str) -> &'a [Value] {
     term.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
 }
 
-/// Whether a term asks for all that another one did, and perhaps for more. One that asked for nothing, and so had no nodes, stays so.
+/// Whether a term has all requirements of another one, and perhaps more. An empty term, which matches no node, must stay empty.
 fn only_adds(new: &Value, old: &Value) -> bool {
     const KEYS: [&str; 2] = ["matchExpressions", "matchFields"];
     let has_none = |term: &Value| KEYS.iter().all(|key| requirements(term, key).is_empty());
@@ -141,7 +141,7 @@ fn shown_requirement(it: &Value) -> String {
     format!("core.NodeSelectorRequirement{{Key:{}, Operator:{}, Values:{values}}}", text("key"), text("operator"))
 }
 
-/// A spec without what may change, which is checked elsewhere.
+/// A spec without the fields that may change, which are checked elsewhere.
 fn frozen(spec: &At<'_>, old: &At<'_>, gated: bool) -> Value {
     let mut fields: Map<String, Value> = spec.value.as_object().cloned().unwrap_or_default();
     for key in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
@@ -165,7 +165,7 @@ fn frozen(spec: &At<'_>, old: &At<'_>, gated: bool) -> Value {
     Value::Object(fields)
 }
 
-/// Takes what a pod spec asks of nodes out of its affinity.
+/// Removes the node affinity from a pod spec.
 pub(super) fn drop_node_affinity(spec: &mut Map<String, Value>) {
     if let Some(affinity) = spec.get_mut("affinity").and_then(Value::as_object_mut) {
         affinity.remove("nodeAffinity");
@@ -233,7 +233,7 @@ pub(super) fn differences(path: &str, before: &Value, after: &Value, out: &mut S
 mod tests {
     use super::*;
 
-    /// What is told of a change of these parts of a pod.
+    /// The errors for a change of these parts of a pod.
     fn told(check: fn(&At<'_>, &At<'_>, &mut Vec<Cause>), old: Value, new: Value) -> Vec<String> {
         let mut out = Vec::new();
         check(&At::root(&new), &At::root(&old), &mut out);

@@ -10,13 +10,13 @@ use super::{resources, selector};
 use crate::object::status::Cause;
 use crate::util::go;
 
-/// The most parameters of a class, and the most that they may take in all, in bytes.
+/// Maximum number of parameters of a class, and of their total size in bytes.
 const PARAMETERS: usize = 512;
 const PARAMETERS_SIZE: usize = 256 * 1024;
-/// The longest name of a driver, and the longest id that it may give a node.
+/// Maximum length in bytes of a driver's name, and of its id of a node.
 const DRIVER_NAME: usize = 63;
 const NODE_ID: usize = 256;
-/// The shortest life of a token, in seconds.
+/// The shortest lifetime of a token, in seconds.
 const TOKEN_LIFE: i64 = 600;
 
 pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
@@ -169,7 +169,7 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// What a driver has said of a node stays, for as long as it is there.
+/// The facts that a driver has reported about a node are immutable as long as the driver is listed.
 pub(super) fn node_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     // Kubernetes looks at the whole once more.
     node(new, out);

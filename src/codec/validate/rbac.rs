@@ -1,4 +1,4 @@
-//! Roles, and who has them.
+//! Roles and their bindings.
 
 use super::at::At;
 use super::{names, selector};
@@ -22,7 +22,7 @@ pub(super) fn role(role: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
     for it in aggregation.items("clusterRoleSelectors") {
         selector::label_selector(&it, out);
         if selector::is_invalid(&it) {
-            // Kubernetes shows what came of it.
+            // Kubernetes shows the parsed selector.
             out.push(Cause::invalid_shown(it.path.as_str(), "\"null\"", "invalid label selector."));
         }
     }
@@ -87,7 +87,7 @@ fn subject(subject: &At<'_>, namespaced: bool, out: &mut Vec<Cause>) {
     }
 }
 
-/// Who may give a role to somebody must not be able to make it another role.
+/// The role of a binding is immutable: permission to bind one role must not allow binding another.
 pub(super) fn binding_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if new.get("roleRef") != old.get("roleRef") {
         let role = new.at("roleRef");

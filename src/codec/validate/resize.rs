@@ -1,4 +1,4 @@
-//! What may change when a pod's containers are resized while they run: how much CPU and memory they ask for and may use.
+//! Allowed changes when running containers are resized: CPU and memory, requests and limits.
 
 use serde_json::{Map, Value};
 
@@ -9,7 +9,7 @@ use crate::util::quantity::Quantity;
 const LISTS: [&str; 2] = ["containers", "initContainers"];
 const SIZES: [&str; 2] = ["cpu", "memory"];
 
-/// Checks the whole pod, which now would be of this class; that each of its containers is right by itself is checked elsewhere.
+/// Checks the whole pod, which would get this class; each container by itself is checked elsewhere.
 pub(super) fn resize(new: &At<'_>, old: &At<'_>, class: &str, out: &mut Vec<Cause>) {
     let (spec, before) = (new.at("spec"), old.at("spec"));
     let never = [
@@ -61,7 +61,7 @@ fn has_amounts(spec: &At<'_>) -> bool {
     ["requests", "limits"].iter().any(|it| resources.count(it) != 0)
 }
 
-/// A node that can resize says of running containers what they may use. If none runs, nobody knows yet.
+/// A node that supports resizing reports the resources of running containers. Without a running one, this is unknown.
 fn is_supported(pod: &At<'_>) -> bool {
     let running = pod.at("status").items("containerStatuses").find(|it| it.at("state").has("running"));
     running.is_none_or(|it| it.has("resources"))

@@ -25,7 +25,7 @@ fn is_huge_pages(name: &str) -> bool {
     name.starts_with("hugepages-")
 }
 
-/// Whether a resource has a domain before its name, other than Kubernetes' own.
+/// Whether a resource has a domain other than Kubernetes' own.
 fn is_extended(name: &str) -> bool {
     name.split_once('/').is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
@@ -35,7 +35,7 @@ fn is_standard(name: &str) -> bool {
     can_have_quota(name) || name == "storage"
 }
 
-/// Checks a name of a resource; where a name without a domain has to be one of a few, `known` says which, and what else is told.
+/// Checks a resource's name; `known` decides which names without a domain are allowed, with `otherwise` as the message.
 pub(super) fn name(path: &str, name: &str, (known, otherwise): (fn(&str) -> bool, &str), out: &mut Vec<Cause>) {
     let faults = names::qualified(name);
     out.extend(faults.iter().map(|fault| Cause::invalid_shown(path, name, fault)));
@@ -75,7 +75,7 @@ pub(super) fn amount(path: &str, value: &Value, out: &mut Vec<Cause>) -> Option<
     }
 }
 
-/// Checks an amount that has to be more than nothing.
+/// Checks an amount that must be positive.
 pub(super) fn positive(path: &str, value: &Value, detail: &str, out: &mut Vec<Cause>) {
     match Quantity::from_json(value) {
         Ok(quantity) if quantity <= Quantity::ZERO => out.push(Cause::invalid(path, &show(quantity), detail)),
@@ -117,7 +117,7 @@ pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks that pages of a size add up to what is asked for.
+/// Checks that an amount is a multiple of the page size.
 fn whole_pages(of: &At<'_>, name: &str, value: &Value, out: &mut Vec<Cause>) {
     let Some(size) = name.strip_prefix("hugepages-") else { return };
     let Ok(amount) = Quantity::from_json(value) else { return };
@@ -138,14 +138,14 @@ pub(super) fn container_name(path: &str, name: &str, out: &mut Vec<Cause>) {
     self::name(path, name, (is_of_containers, "must be a standard resource for containers"), out);
 }
 
-/// Checks what pods take beyond their containers, which Kubernetes looks at as at the limits of one.
+/// Checks a pod's overhead, which Kubernetes treats like the limits of a container.
 pub(super) fn overhead(of: &At<'_>, amounts: &Value, out: &mut Vec<Cause>) {
     if !amounts.is_null() {
         requirements(&of.clone().holding(&serde_json::json!({ "limits": amounts })), out);
     }
 }
 
-/// Checks amounts that bound what containers can have.
+/// Checks amounts that limit containers.
 fn container_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     let map = of.at(key);
     for (name, value) in of.entries(key) {
@@ -153,7 +153,7 @@ fn container_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks a map of amounts whose names may be any resource of a cluster (`capacity`).
+/// Checks amounts of arbitrary resources of a cluster (`capacity`).
 pub(super) fn amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     let map = of.at(key);
     for (name, value) in of.entries(key) {
@@ -179,7 +179,7 @@ pub(super) fn can_have_quota(name: &str) -> bool {
     COUNTED.contains(&name) || CONTAINER.contains(&bound) || is_huge_pages(huge) || name == "requests.storage"
 }
 
-/// Whether what a quota bounds is something of pods, or of the pods of a scope.
+/// Whether a quota's resource concerns pods, or the pods of a scope.
 pub(super) fn is_of_scope(scope: &str, name: &str) -> bool {
     let bound = name.strip_prefix("requests.").or_else(|| name.strip_prefix("limits.")).unwrap_or(name);
     match scope {
@@ -192,10 +192,10 @@ pub(super) fn is_of_scope(scope: &str, name: &str) -> bool {
     }
 }
 
-/// Two bounds of which the first may not be more than the second: which of them is at fault, and the value of which is shown.
+/// Checks low <= high: the names of both, the index of the one at fault, and that of the one whose value is shown.
 type Bounds = ((&'static str, &'static str), (&'static str, &'static str), usize, usize);
 
-/// With what they are called, in Kubernetes' order.
+/// With their names, in Kubernetes' order.
 const BOUNDS: [Bounds; 6] = [
     (("min", "min value"), ("max", "max value"), 0, 0),
     (("min", "min value"), ("defaultRequest", "default request value"), 1, 1),

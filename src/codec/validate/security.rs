@@ -8,7 +8,7 @@ use super::at::At;
 use super::names;
 use crate::object::status::Cause;
 
-/// As messages call it.
+/// The name in messages.
 const APP_ARMOR: &str = "AppArmor";
 /// The longest name of a kernel parameter.
 const SYSCTL: usize = 253;
@@ -44,7 +44,7 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
     context.one_of("seLinuxChangePolicy", &["Recursive"], out);
 }
 
-/// Checks what a pod shares with its host against what it sets for itself.
+/// Checks a pod's use of host namespaces against its own settings.
 pub(super) fn host(spec: &At<'_>, out: &mut Vec<Cause>) {
     let context = spec.at("securityContext");
     if spec.get("hostUsers") == &Value::Bool(false) {

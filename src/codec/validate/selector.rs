@@ -1,4 +1,4 @@
-//! Labels and what selects by them.
+//! Labels and selectors.
 
 use serde_json::Value;
 
@@ -57,7 +57,7 @@ pub(super) fn is_invalid(selector: &At<'_>) -> bool {
     serde_json::from_value(selector.value.clone()).is_ok_and(|it| LabelSelector::from_spec(&it).is_err())
 }
 
-/// Whether a `metav1.LabelSelector` selects these labels. One that is wrong in itself, which is told elsewhere, counts as doing so.
+/// Whether a `metav1.LabelSelector` selects these labels. Invalid selectors, which are reported elsewhere, count as matching.
 pub(super) fn matches(selector: &At<'_>, labels: &Value) -> bool {
     let parsed = serde_json::from_value(selector.value.clone()).ok().and_then(|it| LabelSelector::from_spec(&it).ok());
     parsed.is_none_or(|it| it.matches_labels(|key| labels.get(key).and_then(Value::as_str)))

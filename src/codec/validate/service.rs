@@ -75,7 +75,7 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Why an address is none that others can reach.
+/// Why an address is not reachable for others.
 fn special(address: IpAddr) -> Option<&'static str> {
     let link_local = match address {
         IpAddr::V4(it) => it.is_link_local(),
@@ -213,7 +213,7 @@ pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// How a service of this type is reached through balancers, as whoever runs them says.
+/// The load balancer status of a service of this type.
 fn balancer(status: &At<'_>, kind: &str, out: &mut Vec<Cause>) {
     if kind != "LoadBalancer" && !status.list("ingress").is_empty() {
         return status.forbidden("ingress", "may only be used when `spec.type` is 'LoadBalancer'", out);

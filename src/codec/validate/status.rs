@@ -1,4 +1,4 @@
-//! What a status may say beside its counts, whoever writes it. Of one that stays as it is nothing is told.
+//! Status fields other than counts, by any writer. An unchanged status is not checked.
 
 use super::at::At;
 use super::names;
@@ -55,7 +55,7 @@ fn resizing(status: &At<'_>, out: &mut Vec<Cause>) {
         ["ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"];
     for (name, state) in status.strings("allocatedResourceStatuses") {
         if !STATES.contains(&state) {
-            // Kubernetes shows what it is the state of.
+            // Kubernetes shows the resource's name here.
             let cause = Cause::not_supported(status.path("allocatedResourceStatus"), name, &STATES);
             out.push(Cause { message: cause.message.replacen(&format!("{name:?}"), name, 1), ..cause });
         }

@@ -11,7 +11,7 @@ use crate::util::quantity::Quantity;
 /// The older way for a claim to name its class.
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-/// What a volume has beside its source.
+/// The fields of a volume besides its source.
 const VOLUME_FIELDS: [&str; 9] = [
     "accessModes",
     "capacity",
@@ -152,7 +152,7 @@ pub(super) fn claim(object: &At<'_>, out: &mut Vec<Cause>) {
     claim_spec(&object.at("spec"), out);
 }
 
-/// Checks what a claim asks for.
+/// Checks a claim's specification.
 pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     if spec.list("accessModes").is_empty() {
         spec.required("accessModes", "at least 1 access mode is required", out);
@@ -192,7 +192,7 @@ pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// The field as Go shows it, which says where in the server's memory the field lies that it is in.
+/// Go's form of the field, which contains the memory address of its parent.
 const DATA_SOURCE: &str = "field.Path{name:\"dataSource\", index:\"\", parent:(*field.Path)(nil)}";
 
 pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {

@@ -1,4 +1,4 @@
-//! What the operating system of a pod's node rules out.
+//! Fields that the operating system of a pod's node rules out.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::at::At;
 use super::container;
 use crate::object::status::Cause;
 
-/// What only Linux has, of a pod (of its `securityContext`, or of the pod itself) and of a container's `securityContext`.
+/// The Linux-only fields of a pod (of its `securityContext`, or of the pod itself) and of a container's `securityContext`.
 const OF_PODS: [(bool, &str); 15] = [
     (true, "appArmorProfile"),
     (true, "seLinuxOptions"),
@@ -37,7 +37,7 @@ const OF_CONTAINERS: [&str; 10] = [
     "runAsGroup",
 ];
 
-/// Checks that a pod asks for nothing that its operating system does not have.
+/// Checks that a pod uses no field that its operating system does not support.
 pub(super) fn system(spec: &At<'_>, out: &mut Vec<Cause>) {
     if !spec.has("os") {
         return;
@@ -55,7 +55,7 @@ pub(super) fn system(spec: &At<'_>, out: &mut Vec<Cause>) {
             let why = "cannot be set for a windows pod";
             for (in_context, key) in OF_PODS {
                 let of = if in_context { &context } else { spec };
-                // What is not to be shared with the host, or holds nothing, is as good as not set.
+                // Host namespaces that are not shared, and empty values, count as not set.
                 let is_off = matches!((key, of.get(key)), ("hostPID" | "hostIPC", Value::Bool(false)));
                 if of.has(key) && !is_off && !(key == "sysctls" && of.list(key).is_empty()) {
                     of.forbidden(key, why, out);

@@ -1,4 +1,4 @@
-//! What validation refuses, and that it never stops at what it does not expect.
+//! Validation errors, and robustness against unexpected input.
 
 mod changes;
 mod core;
@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 use crate::object::resource;
 
-/// What is wrong with an object, a line a cause, once it has got its defaults.
+/// The faults of an object after defaulting, one line per cause.
 fn complaints(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<String> {
     let complete = |value: &Value| {
         let mut value = value.clone();
@@ -28,7 +28,7 @@ fn complaints(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<St
     causes.iter().map(|it| format!("{}: {}", it.field, it.message)).collect()
 }
 
-/// Objects to be created, and the whole of what is wrong with each.
+/// New objects, and all of their faults.
 fn check(resource: ResourceRef, cases: &[(Value, &[&str])]) {
     let wrong = cases.iter().filter_map(|(value, expected)| {
         let found = complaints(resource, value, None);

@@ -14,7 +14,7 @@ const HOST_PATH_TYPES: [&str; 8] = ["", "BlockDevice", "CharDevice", "Directory"
 /// Fields of the pod that a file may hold.
 const FILE_FIELDS: [&str; 5] = ["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 
-/// Checks the volumes of a pod; returns those that nothing is wrong with.
+/// Checks the volumes of a pod; returns the valid ones.
 pub(super) fn volumes<'a>(spec: &At<'a>, out: &mut Vec<Cause>) -> HashMap<&'a str, Backing> {
     let mut good = HashMap::new();
     for volume in spec.items("volumes") {
@@ -39,7 +39,7 @@ pub(super) fn volumes<'a>(spec: &At<'a>, out: &mut Vec<Cause>) -> HashMap<&'a st
     good
 }
 
-/// The kinds of a volume's sources, of which there should be no others, in the order in which Kubernetes looks for them.
+/// The kinds of a volume's sources in Kubernetes' order: the first, and the superfluous others.
 fn in_order<'a>(first: Option<&'a str>, mut others: Vec<&'a str>) -> (Option<&'a str>, Vec<&'a str>) {
     if others.is_empty() {
         return (first, others);
@@ -83,7 +83,7 @@ const SOURCES: [&str; 30] = [
     "image",
 ];
 
-/// What sources of a kind have to say.
+/// The required fields of each kind of source.
 const REQUIRED: [(&str, &[&str]); 20] = [
     ("hostPath", &["path"]),
     ("gitRepo", &["repository"]),
@@ -192,7 +192,7 @@ fn qualified_name(name: &str) -> names::Faults {
     if good { names::Faults::new() } else { vec!["must be valid format".to_owned()] }
 }
 
-/// `iqn.`, when somebody had a domain, that domain, and after a colon what they call it.
+/// `iqn.`, the year and month of a domain's registration, the reversed domain, and after a colon the owner's name of the device.
 fn is_iqn(name: &str) -> bool {
     let Some((authority, own)) = name.strip_prefix("iqn.").and_then(|it| it.split_once(':')) else { return false };
     let [y, yy, yyy, yyyy, b'-', m, mm, b'.', domain @ ..] = authority.as_bytes() else { return false };
@@ -230,7 +230,7 @@ fn fibre_channel(fc: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks a volume whose claim is made along with the pod.
+/// Checks a volume whose claim is created with the pod.
 fn ephemeral(volume: &At<'_>, out: &mut Vec<Cause>) {
     let template = volume.at("volumeClaimTemplate");
     if template.is_absent() {
@@ -268,7 +268,7 @@ fn file_path(path: &str) -> names::Faults {
     if faults.is_empty() && path.starts_with("..") { vec!["must not start with '..'".to_owned()] } else { faults }
 }
 
-/// Which of the files is wrong is not told.
+/// The error does not name the faulty file.
 fn downward(of: &At<'_>, out: &mut Vec<Cause>) {
     for item in of.list("items") {
         let item = of.clone().holding(item);

@@ -1,4 +1,4 @@
-//! What keeps a number of pods running: replication controllers and the kinds of `apps`.
+//! Controllers of pods: replication controllers and the kinds of `apps`.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::{pod, selector};
 use crate::object::status::Cause;
 use crate::util::go;
 
-/// Checks what all of these kinds have: counts, a selector, and a template it selects.
+/// Checks the common parts of these kinds: counts, a selector, and a template with matching labels.
 pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
     let spec = object.at("spec");
     spec.not_negative(&["replicas", "minReadySeconds"], out);
@@ -48,7 +48,7 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
         if kind != "DaemonSet" {
             spec.required("selector", "", out);
         }
-        // No selector selects nothing.
+        // An absent selector selects nothing.
         mismatch(spec, out);
     } else {
         selector::label_selector(&selector, out);
@@ -69,7 +69,7 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     template(kind, spec, out);
 }
 
-/// The template's labels are not those selected.
+/// The error that the template's labels do not match the selector.
 pub(super) fn mismatch(spec: &At<'_>, out: &mut Vec<Cause>) {
     let metadata = spec.at("template").at("metadata");
     let shown = selector::show_labels(&metadata, "labels");
@@ -80,7 +80,7 @@ pub(super) fn mismatch(spec: &At<'_>, out: &mut Vec<Cause>) {
 fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     let template = spec.at("template");
     match kind {
-        // What else is wrong its pods are refused for.
+        // Other faults of the template surface when its pods are created.
         "StatefulSet" => drop(pod::template_metadata(&template, out)),
         _ => pod::template(&template, out),
     }
@@ -109,7 +109,7 @@ fn deployment(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// A strategy as Go shows it, which has no form for what the strategy points to.
+/// A strategy as Go shows it, where pointers appear as addresses.
 fn show_strategy(strategy: &At<'_>, name: &str) -> String {
     let rolling = match name {
         "Deployment" => "RollingUpdateDeployment",
@@ -204,7 +204,7 @@ fn daemon_set(spec: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks what may not change.
+/// Checks immutable fields.
 pub(super) fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     let (new, old) = (new.at("spec"), old.at("spec"));
     match kind {

@@ -1,5 +1,5 @@
-//! Autoscalers in `autoscaling/v1`, which knows of CPU only and has the rest in annotations, and in `autoscaling/v2`, which is stored.
-//! The annotations are those of Kubernetes, so that clients of either find what the other wrote.
+//! Autoscalers in `autoscaling/v1`, which supports only CPU and keeps the rest in annotations, and in the stored `autoscaling/v2`. The
+//! annotations are those of Kubernetes, so that clients of either version see the other's values.
 
 use serde_json::{Map, Value, json};
 
@@ -92,7 +92,7 @@ const MEASURED: [Names; 5] = [
     ),
 ];
 
-/// To v2 (`stored`), or to v1.
+/// Converts to v2 (`stored`) or v1.
 pub(super) fn convert(autoscaler: &mut Value, stored: bool) {
     if stored {
         to_v2(autoscaler);
@@ -128,7 +128,7 @@ fn to_v1(autoscaler: &mut Value) {
 
 fn to_v2(autoscaler: &mut Value) {
     let notes = take_annotations(autoscaler);
-    // Annotations are anybody's text: what does not have the shape of the field is left out, as Kubernetes does.
+    // Annotations are free text: as in Kubernetes, values that do not match the field are dropped.
     let noted = |annotation: &str, path: [&str; 2], convert: &dyn Fn(Value) -> Value| -> Option<Value> {
         let value = serde_json::from_str(notes.get(annotation)?.as_str()?).ok()?;
         let conforming = conform(&HORIZONTAL_POD_AUTOSCALER, json!({path[0]: {path[1]: convert(value)}})).ok()?;
@@ -150,7 +150,7 @@ fn to_v2(autoscaler: &mut Value) {
         let cpu = status
             .remove("currentCPUUtilizationPercentage")
             .map(|percent| json!([{"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}]));
-        // What the annotation says is more exact.
+        // The annotation is more precise.
         let metrics = noted(CURRENT_METRICS, ["status", "currentMetrics"], &|it| metrics_to_v2(&MEASURED, it)).or(cpu);
         status.extend(metrics.map(|it| ("currentMetrics".to_owned(), it)));
         let conditions = noted(CONDITIONS, ["status", "conditions"], &|it| it);
@@ -158,7 +158,7 @@ fn to_v2(autoscaler: &mut Value) {
     }
 }
 
-/// Takes out the annotations that hold what v1 has no fields for.
+/// Removes the annotations that hold values for which v1 has no fields.
 fn take_annotations(autoscaler: &mut Value) -> Map<String, Value> {
     let mut taken = Map::new();
     let Some(metadata) = fields(autoscaler, "metadata") else { return taken };
@@ -172,7 +172,7 @@ fn take_annotations(autoscaler: &mut Value) -> Map<String, Value> {
     taken
 }
 
-/// The percentage of the one metric that v1 has a field for.
+/// The percentage of the only metric that v1 has a field for.
 fn cpu_of(metric: &Value, of: &str) -> Option<Value> {
     let resource = metric.get("resource").filter(|it| metric["type"] == "Resource" && it["name"] == "cpu")?;
     resource.get(of)?.get("averageUtilization").filter(|it| !it.is_null()).cloned()
@@ -198,7 +198,7 @@ fn metric_to_v2(names: &[Names; 5], metric: &Value) -> Value {
         let Some(source) = metric.get(kind) else { continue };
         let mut fields = json!({});
         for (v1, v2) in *names {
-            // Where v1 must have a value, it has a zero for none.
+            // Where v1 requires a value, zero means none.
             let Some(value) = source.get(v1).filter(|it| !it.is_null() && *it != "0") else { continue };
             match v2[1..].split_once('/') {
                 Some((outer, inner)) => fields[outer][inner] = value.clone(),

@@ -1,4 +1,4 @@
-//! Events in the core group's form, which is stored, and in that of `events.k8s.io`: the same, but for names.
+//! Events in the stored form of the core group, and in that of `events.k8s.io`: the same except for names.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ const NAMES: [(&str, &str); 7] = [
     ("count", "deprecatedCount"),
 ];
 
-/// To the core group's form (`stored`), or to the other.
+/// Converts to the core group's form (`stored`) or the other.
 pub(super) fn convert(event: &mut Value, stored: bool) {
     let Value::Object(fields) = event else { return };
     let renamed: Map<String, Value> = std::mem::take(fields)

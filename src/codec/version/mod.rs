@@ -1,5 +1,5 @@
-//! Versions of one resource: the same object in the form that a client asked for. Only the stored version is kept, checked and cached; what
-//! it cannot hold of another, and another not of it, lies in annotations, so that nothing is lost on the way there and back.
+//! Versions of one resource: the same object in the form that a client requests. Only the stored version is stored, validated and cached;
+//! values for which one version has no field are kept in annotations, so that conversion loses nothing.
 
 mod autoscaler;
 mod event;
@@ -37,9 +37,9 @@ pub fn in_version(object: &Arc<Object>, version: ResourceRef) -> Arc<Object> {
     }
     let mut value: Value = serde_json::from_slice(object.body()).expect(PARSED);
     convert(&mut value, object.resource(), version);
-    // Of what the other version does not write, this one may write zeroes.
+    // This version may write zero values where the other does not.
     super::default(version, &mut value);
-    // Kind and version come first, as in what is stored.
+    // Kind and version come first, as in stored objects.
     let fields = value.as_object_mut().expect(PARSED);
     let (kind, api_version) = (fields.remove("kind").unwrap_or_default(), fields.remove("apiVersion").unwrap_or_default());
     let body = format!(r#"{{"kind":{kind},"apiVersion":{api_version},{}"#, &value.to_string()[1..]);

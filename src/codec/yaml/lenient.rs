@@ -1,14 +1,14 @@
-//! What YAML forbids by now and the reader of Kubernetes lets pass: lines within brackets or quotes that begin left of what they are in, and
-//! tabs behind a colon. There it means nothing how far a line is indented, so that the text can be put right.
+//! YAML that is invalid by now but accepted by Kubernetes' parser: lines within brackets or quotes that begin left of their parent, and
+//! tabs after a colon. Indentation has no meaning there, so that the text can be repaired.
 
 use saphyr_parser::ScanError;
 
-/// The text without the first thing of the kind, if that is what is wrong with it.
+/// The text with the first such fault repaired, if the error is one of these.
 pub(super) fn mended(text: &str, error: &ScanError) -> Option<String> {
     let at = error.marker();
     match error.info() {
         "invalid indentation" | "invalid indentation in flow construct" => indented(text, at.line()),
-        // Told is where the text begins. All lines before the one that is meant are part of it, too.
+        // The error names the beginning of the scalar, which includes all lines before the faulty one.
         "invalid indentation in quoted scalar" => {
             let lines = text.split('\n').enumerate().skip(at.line());
             let line = lines.filter(|(_, it)| !it.trim().is_empty()).find(|(_, it)| indentation(it) < at.col())?.0 + 1;
@@ -41,7 +41,7 @@ fn line_start(text: &str, line: usize) -> Option<usize> {
     }
 }
 
-/// With this line indented deeper than any.
+/// With this line indented deeper than any other.
 fn indented(text: &str, line: usize) -> Option<String> {
     let start = line_start(text, line)?;
     let spaces = " ".repeat(deepest(text) + 1 - indentation(text[start..].split('\n').next()?));

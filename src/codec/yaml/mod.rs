@@ -1,6 +1,6 @@
-//! YAML as Kubernetes reads and writes it: YAML 1.1 as its Go library has it, in which `yes` and `0644` are no texts.
+//! YAML as Kubernetes reads and writes it: YAML 1.1 in its Go library's dialect, in which `yes` and `0644` are not strings.
 //!
-//! What is read is made into JSON first, as Kubernetes does; from there on it is treated like any other JSON.
+//! As in Kubernetes, YAML is converted to JSON first, and then treated like JSON.
 
 mod lenient;
 mod read;

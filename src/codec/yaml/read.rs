@@ -1,4 +1,4 @@
-//! Reads a document: into nodes as it is written, and from these into JSON, where aliases and merge keys are no more.
+//! Reads a document: first into nodes as written, then into JSON, with aliases and merge keys resolved.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,17 +15,17 @@ use crate::util::go;
 #[derive(Debug, PartialEq)]
 pub struct Document {
     pub value: Value,
-    /// What a strict reader says of keys that are in a map more than once, of which the last one holds: [`DUPLICATES`], and a line each.
+    /// The strict parser's message for duplicate keys, the last of which counts: [`DUPLICATES`], and a line each.
     pub duplicates: Option<String>,
 }
 
 /// How a strict reader begins.
 pub const DUPLICATES: &str = "yaml: unmarshal errors:";
 
-/// Reads the first document of a stream, whatever comes after it. Nothing is a null.
+/// Reads the first document of a stream, ignoring the rest. An empty document is read as null.
 ///
 /// # Errors
-/// What is wrong with it, in the words of Go's reader.
+/// The fault, with the message of Go's parser.
 pub fn read(body: &[u8]) -> Result<Document, String> {
     let mut text = decoded(body).map_err(|why| format!("yaml: {why}"))?;
     let mut patience = PATIENCE;
@@ -51,10 +51,10 @@ pub fn read(body: &[u8]) -> Result<Document, String> {
     Ok(Document { value, duplicates })
 }
 
-/// How many bytes may be read anew for what can be put right.
+/// Bound of the bytes that are read again after repairs.
 const PATIENCE: usize = 4 * 1024 * 1024;
 
-/// The deepest that lists and maps may be in each other, as in JSON.
+/// Maximum nesting of lists and maps, as in JSON.
 const DEPTH: usize = 128;
 
 struct Node {
@@ -78,9 +78,9 @@ enum Kind {
 struct Reader<'a> {
     text: &'a str,
     parser: Parser<'a, StrInput<'a>>,
-    /// What has a name, by the number that the parser gives it.
+    /// Named nodes, by the parser's number.
     anchors: HashMap<usize, Rc<Node>>,
-    /// What the parser stopped at.
+    /// The error that stopped the parser.
     fault: Option<ScanError>,
 }
 
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// As Go's reader, which does not tell the first line, and tells another one of what it misses only when something else is there.
+    /// Go's message, which omits the first line's number, and differs when an expected token is missing.
     fn described(&self, error: &ScanError) -> String {
         const MISSED: [&str; 6] = ["',' or", "expected key", "'-' indicator", "node content", "<document", "'<document"];
         let problem = error.info().split_once(", ").filter(|(doing, _)| doing.starts_with("while ")).map_or(error.info(), |it| it.1);
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What an alias here is an alias of.
+    /// The name of the alias at this place.
     fn name(&self, at: Marker) -> String {
         self.text.chars().skip(at.index() + 1).take_while(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_')).collect()
     }
@@ -124,7 +124,7 @@ impl<'a> Reader<'a> {
             match self.next()? {
                 (Event::StreamEnd, _) => return Ok(None),
                 (Event::Nothing | Event::StreamStart | Event::DocumentStart(_), _) => {}
-                // What comes after it does not matter.
+                // Content after it is ignored.
                 first => return self.node(first, 0).map(Some),
             }
         }
@@ -142,7 +142,7 @@ impl<'a> Reader<'a> {
             Event::Scalar(text, style, anchor, tag) => {
                 let tag = tag.map(|it| format!("{}{}", it.handle, it.suffix));
                 let plain = style == ScalarStyle::Plain && tag.is_none();
-                // That one says only that it is a text.
+                // The tag `!` only marks a string.
                 (anchor, Kind::Scalar { text: text.into_owned(), tag: tag.filter(|it| it != "!"), plain })
             }
             Event::SequenceStart(anchor, _) => {
@@ -209,7 +209,7 @@ fn decoded(body: &[u8]) -> Result<Cow<'_, str>, &'static str> {
 struct Maker {
     duplicates: Vec<String>,
     made: usize,
-    /// How many of them, and how many bytes of texts, are copies of what was there before.
+    /// How many nodes, and how many bytes of text, are copies by aliases.
     copied: usize,
     copied_bytes: usize,
     within_aliases: usize,
@@ -219,9 +219,9 @@ struct Maker {
 const MOST_COPIED: usize = 16 * 1024 * 1024;
 
 impl Maker {
-    /// Refuses what is far more than it is written as.
+    /// Rejects documents whose aliases expand too much.
     fn count(&mut self, bytes: usize) -> Result<(), String> {
-        // Of a small document nearly all may be copies, of a large one a tenth.
+        // In a small document nearly all nodes may be copies, in a large one a tenth.
         const SMALL: f64 = 400_000.0;
         const LARGE: f64 = 4_000_000.0;
         self.made += 1;
@@ -274,7 +274,7 @@ impl Maker {
         Ok(())
     }
 
-    /// Puts the entries of other maps into one.
+    /// Merges the entries of other maps into one.
     fn merge(&mut self, node: &Node, map: &mut Map<String, Value>, depth: usize) -> Result<(), String> {
         const WANTED: &str = "yaml: map merge requires map or sequence of maps as the value";
         if depth > DEPTH {
@@ -347,7 +347,7 @@ fn json(scalar: Scalar, text: &str) -> Result<Value, String> {
 
 /// A number that Go writes without a point, and so reads as an integer again.
 fn whole(value: f64) -> Option<i64> {
-    // Rounds to what an i64 does not hold any more.
+    // Rounds to a value beyond i64.
     const END: f64 = i64::MAX as f64;
     (value.fract() == 0.0 && (-END..END).contains(&value)).then_some(value as i64)
 }
@@ -366,7 +366,7 @@ pub fn make_whole(value: &mut Value) {
     }
 }
 
-/// A number that is none.
+/// The name of a float that is not a finite number.
 fn go_float(value: f64) -> &'static str {
     match (value.is_nan(), value > 0.0) {
         (true, _) => "NaN",

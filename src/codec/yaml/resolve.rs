@@ -1,4 +1,4 @@
-//! What a text without quotes stands for.
+//! The value of an unquoted text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +21,7 @@ pub(super) enum Scalar {
     Integer(i128),
     Float(f64),
     Text(String),
-    /// A text that would be a point in time to those that know such.
+    /// A text that some parsers read as a timestamp.
     Timestamp,
 }
 
@@ -38,10 +38,10 @@ impl Scalar {
     }
 }
 
-/// What a text is that stands under a tag.
+/// The value of a text with a tag.
 ///
 /// # Errors
-/// Why it is nothing of the kind.
+/// Why the text does not fit the tag.
 pub(super) fn tagged(tag: &str, text: &str) -> Result<Scalar, String> {
     let found = match tag {
         STR_TAG => return Ok(Scalar::Text(text.to_owned())),
@@ -64,7 +64,7 @@ fn short(tag: &str) -> String {
     tag.strip_prefix(PREFIX).map_or_else(|| tag.to_owned(), |name| format!("!!{name}"))
 }
 
-/// What a text is that has neither quotes nor a tag.
+/// The value of a text without quotes and tag.
 pub(super) fn plain(text: &str) -> Scalar {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,

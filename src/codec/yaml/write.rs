@@ -16,7 +16,7 @@ pub fn write(value: &Value) -> String {
 
 const STEP: usize = 2;
 
-/// Writes what begins in the current line; `indent` is that of the lines after it.
+/// Writes a node that begins in the current line; `indent` is that of its later lines.
 fn node(value: &Value, indent: usize, out: &mut String) {
     let mut begun = false;
     let mut line = |out: &mut String| {
@@ -56,7 +56,7 @@ fn node(value: &Value, indent: usize, out: &mut String) {
                 }
             }
         }
-        // These look as in JSON: null, booleans, numbers, and what is empty.
+        // The same as in JSON: null, booleans, numbers, and empty containers.
         other => {
             let _ = write!(out, "{other}");
         }
@@ -68,7 +68,7 @@ fn new_line(indent: usize, out: &mut String) {
     out.extend(std::iter::repeat_n(' ', indent));
 }
 
-/// The longest text that readers take for a key without being told.
+/// The longest text that parsers accept as a key without an explicit marker.
 const LONGEST_KEY: usize = 128;
 
 fn key(name: &str, out: &mut String) {

@@ -1,4 +1,4 @@
-//! What strategic merge does, by example and for arbitrary objects.
+//! Strategic merge, by example and for arbitrary objects.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -217,7 +217,7 @@ fn what_only_the_server_has_keeps_its_place() {
         }
         assert_eq!(names(&patched(&json!({"containers": list(current)}), &value).unwrap()), expected, "{current} {patch} {order}");
     }
-    // What is added takes the places of what is deleted, as far as there are any.
+    // Added elements take the places of deleted ones, as far as possible.
     for (current, added, deleted, expected) in [
         ("sb", "a", "b", "sa"),
         ("bs", "ca", "b", "sca"),
@@ -286,7 +286,7 @@ fn pod() -> impl Strategy<Value = Value> {
         })
 }
 
-/// The patch that a client makes to get from one pod to the other.
+/// A client's patch from one pod to another.
 fn difference(from: &Value, to: &Value) -> Value {
     let fields = |from: &Value, to: &Value| -> Map<String, Value> {
         let (from, to) = (from.as_object().unwrap(), to.as_object().unwrap());
@@ -334,7 +334,7 @@ proptest! {
         prop_assert_eq!(patched(&pod, &json!({})).unwrap(), pod);
     }
 
-    /// Without a schema only lists differ from a merge patch, and those it replaces.
+    /// Without a schema, only lists differ from a merge patch: they are replaced.
     #[test]
     fn free_form_values_merge_as_in_rfc_7396(current in json_value(), patch in json_value()) {
         let (current, patch) = (json!({"raw": current}), json!({"raw": patch}));

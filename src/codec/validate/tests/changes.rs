@@ -1,4 +1,4 @@
-//! What may not change, and what looks wrong and is taken all the same.
+//! Forbidden changes, and odd but accepted values.
 
 use serde_json::{Value, json};
 

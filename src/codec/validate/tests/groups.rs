@@ -10,7 +10,7 @@ use crate::object::resource::{
     SERVICE_CIDR, STORAGE_CLASS, VOLUME_ATTACHMENT,
 };
 
-/// What is wrong with a job's status that becomes another, and of which what has been stays.
+/// Faults of a change of a job's status; counts must not go back.
 #[test]
 fn statuses_of_jobs() {
     let job = |status: &Value| {

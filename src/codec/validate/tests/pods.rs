@@ -1,4 +1,4 @@
-//! Pods, and what of them may change.
+//! Pods, and their allowed changes.
 
 use serde_json::{Value, json};
 

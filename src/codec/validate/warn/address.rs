@@ -1,4 +1,4 @@
-//! Addresses and ranges that are written in a form of old.
+//! Warnings for addresses and ranges in legacy notation.
 
 use std::net::IpAddr;
 
@@ -36,12 +36,12 @@ fn range(path: &str, text: &str, out: &mut Vec<String>) {
     }
 }
 
-/// The texts of a list, each with its path.
+/// Checks each string of a list.
 fn each(of: &At<'_>, key: &str, check: fn(&str, &str, &mut Vec<String>), out: &mut Vec<String>) {
     of.items(key).for_each(|it| check(&it.path, it.as_text(), out));
 }
 
-/// What a pod calls others, and whom it asks for names.
+/// Host aliases and name servers.
 pub(super) fn pod(spec: &At<'_>, out: &mut Vec<String>) {
     each(&spec.at("dnsConfig"), "nameservers", ip, out);
     spec.items("hostAliases").for_each(|it| ip(&it.path("ip"), it.text("ip"), out));
@@ -70,7 +70,7 @@ pub(super) fn network_policy(spec: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// What the controllers make needs no look.
+/// Endpoints made by controllers are not checked.
 pub(super) fn endpoints(object: &At<'_>, out: &mut Vec<String>) {
     if object.at("metadata").at("labels").text("endpoints.kubernetes.io/managed-by") == "endpoint-controller" {
         return;
@@ -82,7 +82,7 @@ pub(super) fn endpoints(object: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// As [`endpoints`]; names are no addresses.
+/// As [`endpoints`]. Slices of host names have no addresses.
 pub(super) fn slice(object: &At<'_>, out: &mut Vec<String>) {
     let maker = object.at("metadata").at("labels").text("endpointslice.kubernetes.io/managed-by");
     if object.text("addressType") == "FQDN" || maker.starts_with("endpointslice") && maker.ends_with("controller.k8s.io") {

@@ -1,4 +1,4 @@
-//! What is odd about an object but let pass: the client is warned of it.
+//! Warnings about odd but accepted objects.
 
 mod address;
 mod pod;
@@ -10,9 +10,9 @@ use super::names;
 use crate::object::ResourceRef;
 use crate::util::quantity::Quantity;
 
-/// What to warn the client of that creates `new` (`old` is `None`) or replaces `old` by it, in Kubernetes' words.
+/// The warnings for creating `new` (`old` is `None`) or replacing `old` by it, in Kubernetes' words.
 pub fn warnings(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<String> {
-    // As with faults: nearly no object has any, and then nobody needs to know where in it things are.
+    // As with faults: nearly no object has any, and then paths are not needed.
     match find(resource.kind, &At::unplaced(new), old).is_empty() {
         true => Vec::new(),
         false => find(resource.kind, &At::root(new), old),
@@ -22,7 +22,7 @@ pub fn warnings(resource: ResourceRef, new: &Value, old: Option<&Value>) -> Vec<
 fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
     let mut out = Vec::new();
     let spec = new.at("spec");
-    // What makes pods is looked at when it is made, and when what it asks for has changed.
+    // Workloads are checked when they are created, and when their specification has changed.
     let changed = old.is_none_or(|old| old["metadata"]["generation"] != new.get("metadata")["generation"]);
     if old.is_none() {
         name(kind, &new.at("metadata"), &mut out);
@@ -112,7 +112,7 @@ fn find(kind: &str, new: &At<'_>, old: Option<&Value>) -> Vec<String> {
 const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 const INGRESS_CLASS: &str = "kubernetes.io/ingress.class";
 
-/// Pods and what gives them their names, which is also their hosts'.
+/// Objects whose names become host names.
 fn name(kind: &str, metadata: &At<'_>, out: &mut Vec<String>) {
     let where_used = match kind {
         "Pod" => "the Pod's hostname",
@@ -170,7 +170,7 @@ fn secret(secret: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// An annotation, and what is said of it.
+/// A deprecated annotation, and the warning.
 type Deprecated = (&'static str, &'static str);
 
 const CLASS: [Deprecated; 1] =
@@ -186,7 +186,7 @@ fn annotations(object: &At<'_>, deprecated: &[Deprecated], out: &mut Vec<String>
     }
 }
 
-/// Kinds of volumes that nothing can mount any more.
+/// Kinds of volumes that can no longer be mounted.
 const GONE: [(&str, &str); 8] = [
     ("photonPersistentDisk", "deprecated in v1.11, non-functional in v1.16+"),
     ("scaleIO", "deprecated in v1.16, non-functional in v1.22+"),
@@ -198,7 +198,7 @@ const GONE: [(&str, &str); 8] = [
     ("rbd", "deprecated in v1.28, non-functional in v1.31+"),
 ];
 
-/// As [`GONE`] has it, but for one that Kubernetes names in its own way. It keeps silent about those in `untold`.
+/// As in [`GONE`], except one that Kubernetes spells differently. Skips those in `untold`.
 fn gone(source: &At<'_>, untold: &[&str], out: &mut Vec<String>) {
     for (kind, why) in GONE.iter().filter(|(kind, _)| source.has(kind) && !untold.contains(kind)) {
         out.push(format!("{}: {why}", source.path(if *kind == "storageos" { "storageOS" } else { kind })));
@@ -242,7 +242,7 @@ fn whole_bytes(amounts: &At<'_>, name: &str, out: &mut Vec<String>) {
     }
 }
 
-/// What is said of a label of nodes that has another name by now.
+/// The warning for a node label that has been renamed.
 fn deprecated_label(key: &str) -> Option<&'static str> {
     Some(match key {
         "beta.kubernetes.io/arch" => "deprecated since v1.14; use \"kubernetes.io/arch\" instead",

@@ -134,7 +134,7 @@ fn annotated(pod: &At<'_>, key: &str, why: &str, set: bool, out: &mut Vec<String
     }
 }
 
-/// Items of a list that have in common what should tell them apart.
+/// Items of a list that share a key which should be unique.
 fn doubles(spec: &At<'_>, list: &str, key: &str, out: &mut Vec<String>) {
     let mut seen = HashSet::new();
     for item in spec.items(list) {

@@ -1,4 +1,4 @@
-//! What is warned of.
+//! Warnings.
 
 use serde_json::{Value, json};
 
