@@ -46,7 +46,7 @@ impl Server {
         self.command(args).stdin(Stdio::null()).output().expect("kubectl is installed")
     }
 
-    /// What a command prints, which must succeed.
+    /// The output of a command, which must succeed.
     #[track_caller]
     fn ok(&self, args: &[&str]) -> String {
         let output = self.kubectl(args);
@@ -54,7 +54,7 @@ impl Server {
         text(&output.stdout)
     }
 
-    /// What a command complains of, which must fail.
+    /// The error output of a command, which must fail.
     #[track_caller]
     fn fails(&self, args: &[&str]) -> String {
         let output = self.kubectl(args);

@@ -1,5 +1,4 @@
-//! What clients should not send, and how they should not behave, over bare sockets: each gets the Status that Kubernetes gives, and the
-//! server lives.
+//! Invalid requests and misbehaving clients over bare sockets: each gets Kubernetes' Status, and the server survives.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -32,7 +31,7 @@ fn answered(server: &ApiServer, request: &[u8]) -> (u16, String) {
     (code.unwrap_or_else(|| panic!("no answer: {answer:?}")), answer)
 }
 
-/// As clients find it: a body that is not, code, and what the answer must hold.
+/// Invalid bodies, with the code and a part of the response.
 #[test]
 fn bodies() {
     let dir = tempfile::tempdir().unwrap();
@@ -127,7 +126,7 @@ fn bodies() {
         let (found, answer) = answered(&server, &request("POST", path, content_type, body.as_bytes()));
         assert!(found == code && answer.contains(&holds), "{what}: {answer}");
     }
-    // Go's decoder puts U+FFFD for what is not UTF-8.
+    // Go's decoder replaces invalid UTF-8 by U+FFFD.
     let (code, answer) = answered(&server, &request("POST", CONFIG_MAPS, JSON, &invalid_utf8()));
     assert!(code == 201 && answer.contains("x\u{fffd}y"), "{answer}");
     assert_eq!(answered(&server, &request("POST", CONFIG_MAPS, "application/yaml", b"data: {a: \"\xff\"}")).0, 400);

@@ -1,11 +1,11 @@
-//! What km says to those who start it wrongly: one line that names the flag, the file or the address, and an exit code.
+//! Errors of km's command line: one line that names the flag, the file or the address, and an exit code.
 
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 
 use crate::support::km;
 
-/// Runs km to its end, in a directory; its exit code and what it says last.
+/// Runs km to its end in a directory; returns its last error line.
 fn refused(directory: &tempfile::TempDir, line: &str) -> String {
     let mut command = Command::new(km());
     command.args(line.split_whitespace()).current_dir(directory).stdin(Stdio::null()).env_remove("KUBECONFIG");

@@ -73,7 +73,7 @@ async fn containers_of_a_pod_share_and_say_what_they_do() {
     assert_eq!(node.log("web", "server", "tailLines=1").await, (200, "serving\n".to_owned()));
     assert_eq!(node.log("web", "none", "").await.0, 404);
 
-    // What is mounted follows what it is made of.
+    // Mounted files follow their source.
     let greeting = Patch::Merge(json!({"data": {"greeting": "good evening"}}));
     node.client.patch(&CONFIG_MAP, "default", "m", "", &greeting).await.unwrap();
     node.until_file("web", "kubernetes.io~projected/config/greeting", "good evening").await;

@@ -7,7 +7,7 @@ use crate::support::plane::Plane;
 use crate::support::process::run;
 use crate::support::source;
 
-/// Of the version whose API km serves.
+/// The client for the API version that km serves.
 const CLIENT: &str = "kubernetes==33.1.0";
 
 /// A Python with the client, made once for a target directory.

@@ -1,4 +1,4 @@
-//! Several API servers, one truth: what clients did and saw while parts of the cluster died is recorded, and the record is checked.
+//! Several API servers, one truth: records what clients did and saw while parts of the cluster died, and checks the record.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ async fn list(client: Client) -> Result<Listing, ClientError> {
 async fn write(client: Client, writer: usize, n: usize, revision: Revision) -> Result<Revision, ClientError> {
     let change = Patch::Merge(json!({"metadata": {"resourceVersion": revision.to_string()}, "data": {"n": n.to_string()}}));
     match client.patch(&CONFIG_MAP, "default", &name(writer), "", &change).await {
-        // An attempt whose answer was lost did it.
+        // An attempt whose response was lost succeeded.
         Err(error) if error.is("Conflict") => {
             let there = get(client, writer).await?;
             assert_eq!(number(&there), n, "somebody else wrote {}", there.name());
@@ -81,8 +81,8 @@ async fn write(client: Client, writer: usize, n: usize, revision: Revision) -> R
     }
 }
 
-/// One writer counts in an object of its own. Returns the revision at which each number was acknowledged. What it wrote it reads back,
-/// from another server.
+/// A writer counts in its own object, and reads each number back from another server. Returns the revision at which each number was
+/// acknowledged.
 async fn count(clients: Vec<Client>, writer: usize, until: usize, done: Arc<AtomicUsize>) -> Vec<Revision> {
     let object = json!({"metadata": {"name": name(writer)}, "data": {"n": "0"}});
     let mut revision = clients[writer % clients.len()].create(&CONFIG_MAP, "default", &object).await.unwrap().revision();
@@ -99,7 +99,7 @@ async fn count(clients: Vec<Client>, writer: usize, until: usize, done: Arc<Atom
     acknowledged
 }
 
-/// Lists, from one server after the other: time does not run backwards.
+/// Lists from one server after another: revisions never go back.
 async fn look(clients: Vec<Client>, stop: CancellationToken) -> usize {
     let (mut revision, mut seen) = (0, BTreeMap::<String, Revision>::new());
     for turn in 0.. {
@@ -118,7 +118,7 @@ async fn look(clients: Vec<Client>, stop: CancellationToken) -> usize {
     unreachable!()
 }
 
-/// What a watch showed: revision, object, number; and how often it had to list anew because history was gone.
+/// The events of a watch (revision, object, number), and how often it had to list again because history was gone.
 type Seen = (Vec<(Revision, String, usize)>, usize);
 
 /// Watches on one server from a revision, as informers do, until every writer's last number was seen.
@@ -172,8 +172,8 @@ async fn follow(client: Client, mut after: Revision, last: usize) -> Seen {
     (seen, anew)
 }
 
-/// Writers, readers and a watch on each server, while `trouble` happens once a third is written. `gaps` says whether watches may have to
-/// list anew.
+/// Writers, readers and a watch on each server, with `trouble` after a third of the writes. `gaps` says whether watches may have to list
+/// again.
 async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble: impl AsyncFnOnce(&mut Vec<ApiServer>)) {
     let clients: Vec<Client> = servers.iter().map(client).collect();
     let start = clients[0].list(&CONFIG_MAP, "default").await.unwrap().revision;
@@ -222,7 +222,7 @@ async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble
     }
 }
 
-/// etcd's leader dies, and comes back: no acknowledged write is lost, no watch misses or repeats an event, clients at most try again.
+/// etcd's leader dies and returns: no acknowledged write is lost, no watch misses or repeats an event, and clients at most retry.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_leader_of_etcd_dies_among_ten_thousand_writes() {
     let dir = tempfile::tempdir().unwrap();
@@ -268,7 +268,7 @@ async fn the_embedded_store_is_killed() {
     .await;
 }
 
-/// Events go when their time is over, on either store, also if their server was away by then; other objects stay.
+/// Events expire, on either store, even if the server was down at that time; other objects stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_go_after_their_time() {
     let (dir, ttl) = (tempfile::tempdir().unwrap(), "--event-ttl=2s".to_owned());

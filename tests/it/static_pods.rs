@@ -1,4 +1,5 @@
-//! Static pods on a whole cluster: the scheduler reads their directory, the real Mesos carries them to the agent, the real Docker runs them.
+//! Static pods on a whole cluster: the scheduler reads their directory, the real Mesos takes them to the agent, and the real Docker runs
+//! them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -69,7 +70,7 @@ fn a_static_pod_runs_beside_the_first_task_of_its_agent() {
     assert_eq!(run(kubectl(&host).args(["logs", "-n", "kube-system", &name])), format!("on {}\n", Host::IP));
     let containers = docker.running("io.kubernetes.pod.namespace=kube-system");
     assert_eq!(containers.len(), 2, "sandbox and container");
-    // Mesos has set aside for the executor what the static pod may use, and its own.
+    // Mesos has reserved the static pod's limits for the executor, besides its own resources.
     let state = run(host.command("curl").args(["-sf", &format!("http://{}:5050/master/state", Host::IP)]));
     let state: serde_json::Value = serde_json::from_str(&state).unwrap();
     let executor = &state["frameworks"][0]["executors"][0]["resources"];
@@ -84,7 +85,7 @@ fn a_static_pod_runs_beside_the_first_task_of_its_agent() {
     assert_eq!(docker.running("io.kubernetes.pod.namespace=kube-system"), containers);
 }
 
-/// What a command says, or why it failed.
+/// The output of a command, or why it failed.
 fn ask(command: &mut Command) -> Result<String, String> {
     let out = command.output().expect("kubectl is installed");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,4 +1,4 @@
-//! What holds of the source tree as a whole: its layers, its files' size and heads, and words that must not be in it.
+//! Rules for the source tree as a whole: layers, sizes and heads of files, and forbidden words.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::support::source;
 const LINES: usize = 800;
 /// Left open, or switched off. (Split, so that this file does not find itself.)
 const UNFINISHED: [&str; 4] = [concat!("to", "do!("), concat!("unimple", "mented!("), concat!("#[", "ignore]"), concat!("FIX", "ME")];
-/// Where other people have other things.
+/// Directories that belong to one machine.
 const MACHINE_PATHS: [&str; 3] = [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/")];
 
 /// Every file below a directory of the source tree, with its path from the top.
@@ -27,7 +27,7 @@ fn files(dir: &str) -> Vec<(String, String)> {
     found
         .into_iter()
         .filter_map(|path| {
-            // What is not text has no words.
+            // Skip files that are not text.
             let text = String::from_utf8(std::fs::read(&path).unwrap()).ok()?;
             Some((path.strip_prefix(&top).unwrap().to_str().unwrap().to_owned(), text))
         })
@@ -146,7 +146,7 @@ fn nothing_is_left_open_and_nothing_belongs_to_one_machine() {
 fn scripts_explain_themselves() {
     let mut problems = Vec::new();
     for (path, text) in files("scripts") {
-        // Nobody calls the parts of a script, in a directory of their own, nor what stands in for a compiler.
+        // Helpers in a directory of their own are not called by people, nor is the compiler's stand-in.
         if path.matches('/').count() > 1 || path.ends_with("protoc-shim") || !text.starts_with("#!") {
             continue;
         }

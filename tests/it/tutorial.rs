@@ -107,7 +107,7 @@ impl Tutorial {
         String::from_utf8_lossy(&out.stdout).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
     }
 
-    /// Waits until `count` pods with this label are `1/1 Running`, and no others are there; their rows.
+    /// Waits until exactly `count` pods with this label are `1/1 Running`; returns their rows.
     fn running(&self, labels: &str, count: usize) -> Vec<Vec<String>> {
         wait_for(&format!("{count} pods {labels}"), Duration::from_secs(120), || {
             let rows = self.pods(labels);
@@ -145,7 +145,7 @@ fn add_nginx(docker: &Docker, dir: &Path) {
     docker.import("local/nginx", &root, &["CMD [\"/usr/sbin/nginx\", \"-g\", \"daemon off;\"]", "EXPOSE 80"]);
 }
 
-/// What a part of the cluster answers; nothing while it does not.
+/// The response of a component; empty while it is down.
 fn fetch(host: &Host, port: u16, path: &str) -> String {
     let answer = host.command("curl").args(["-sf", &format!("http://{}:{port}{path}", Host::IP)]).output().expect("curl is installed");
     String::from_utf8_lossy(&answer.stdout).into_owned()
@@ -167,7 +167,7 @@ fn the_tutorial_runs_nginx() {
     assert_eq!((row("kubernetes")[2], row("kubernetes")[4]), ("10.10.10.1", "443/TCP"), "{services}");
     assert_eq!(row("k8sm-scheduler")[4], "10251/TCP", "{services}");
 
-    // The pod serves at its host port, and its log says so.
+    // The pod serves on its host port, and its log shows that.
     let port = run(kubectl(&cluster.host).args([
         "get",
         "pod",
@@ -201,7 +201,7 @@ fn three_replicas_survive_whatever_is_restarted() {
     cluster.create("rc.yaml", RC);
     let before = cluster.running("app=rc-web", 3);
 
-    // A pod that is deleted comes back.
+    // A deleted pod is recreated.
     run(kubectl(&cluster.host).args(["delete", "pod", &before[0][0], "--timeout=60s"]));
     let names = |rows: &[Vec<String>]| rows.iter().map(|row| row[0].clone()).collect::<std::collections::BTreeSet<_>>();
     let after = cluster.running("app=rc-web", 3);

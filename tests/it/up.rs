@@ -119,7 +119,7 @@ fn pods_outlive_km_itself() {
     run(kubectl(&host).args(["wait", "--for=condition=Ready", "pod/web", "--timeout=60s"]));
     assert_eq!(docker.running("io.kubernetes.pod.name=web"), containers);
     assert_eq!(run(kubectl(&host).args(["get", "pod", "web", "-o", "jsonpath={.status.containerStatuses[0].restartCount}"])), "0");
-    // It is really found again, and not only left alone.
+    // It is really found again, and not merely left alone.
     run(kubectl(&host).args(["delete", "pod", "web", "--timeout=60s"]));
     wait_for("no container", Duration::from_secs(30), || {
         let left = docker.running("io.kubernetes.pod.name=web");
@@ -158,7 +158,7 @@ spec:
     run(kubectl(&host).args(["wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writer", "--timeout=60s"]));
     assert_eq!(std::fs::read_to_string(disk.join("file")).unwrap(), "kept\n");
     assert_eq!(run(kubectl(&host).args(["get", "pvc,pv", "-o", "jsonpath={.items[*].status.phase}"])), "Bound Bound");
-    // The claim stays for as long as a pod uses it, and what is on the volume for longer.
+    // The claim stays as long as a pod uses it, and the data on the volume longer.
     run(kubectl(&host).args(["delete", "pvc", "data", "--wait=false"]));
     run(kubectl(&host).args(["delete", "pod", "writer", "--timeout=60s"]));
     run(kubectl(&host).args(["wait", "--for=delete", "pvc/data", "--timeout=60s"]));

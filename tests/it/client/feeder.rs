@@ -44,7 +44,7 @@ fn expired() -> String {
 struct Server {
     truth: Arc<Cache>,
     random: Mutex<StdRng>,
-    /// In so many of a hundred requests something is wrong.
+    /// Percentage of requests with a fault.
     trouble: Mutex<u32>,
 }
 
@@ -114,7 +114,7 @@ impl Server {
     }
 }
 
-/// The first so many bytes, then a broken connection.
+/// The first `at` bytes, then a broken connection.
 fn cut_off(body: BoxStream<'static, std::io::Result<Bytes>>, at: usize) -> BoxStream<'static, std::io::Result<Bytes>> {
     let cut = stream::unfold((body, Some(at)), |(mut body, left)| async move {
         let left = left?;
@@ -130,7 +130,7 @@ fn cut_off(body: BoxStream<'static, std::io::Result<Bytes>>, at: usize) -> BoxSt
     cut.boxed()
 }
 
-/// Follows a cache, and checks that each event follows from those before.
+/// Follows a cache, and checks that each event is consistent with earlier ones.
 async fn follow(cache: Arc<Cache>, until: Revision) -> BTreeMap<String, Revision> {
     let mut state = BTreeMap::new();
     let mut watch = cache.watch(&resource::POD, Query::default(), 0).unwrap();

@@ -30,7 +30,7 @@ async fn the_next_server_is_asked_when_one_is_gone() {
     let steady = serve(&tasks, always(404, r#"{"kind":"Status","status":"Failure","reason":"NotFound","message":"no","code":404}"#)).await;
     let client = client(&[format!("127.0.0.1:{}", free_port()), wobbly.to_string(), steady.to_string()]);
     assert_eq!(client.get(&resource::POD, "a", "web").await.unwrap().revision(), 7);
-    // A connection that breaks within a write leaves open what became of it: the call fails, the next asks another server.
+    // If a connection breaks during a write, the outcome is unknown: the call fails, and the next one uses another server.
     *first.lock() = false;
     assert!(matches!(client.create(&resource::POD, "a", &1).await, Err(ClientError::Unreachable(_))));
     assert!(client.create(&resource::POD, "a", &1).await.unwrap_err().is("NotFound"));

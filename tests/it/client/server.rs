@@ -1,4 +1,4 @@
-//! An HTTP server whose answers are what a test says, down to where they break off.
+//! An HTTP server with scripted responses, including where they break off.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -16,12 +16,12 @@ use km::client::{Client, Http};
 use km::supervise::Supervisor;
 use tokio::net::TcpListener;
 
-/// What a request is answered with.
+/// The response to a request.
 pub enum Reply {
-    /// The connection breaks before an answer.
+    /// The connection breaks before a response.
     Drop,
     Body(u16, String),
-    /// As it comes; an error breaks the connection.
+    /// A streamed response; an error breaks the connection.
     Stream(BoxStream<'static, std::io::Result<Bytes>>),
 }
 

@@ -51,7 +51,7 @@ fn evictions_hold_to_budgets_and_drain_waits_for_them() {
     let cause = json!({"reason": "DisruptionBudget", "message": "The disruption budget web needs 2 healthy pods and has 2 currently"});
     assert_eq!(refusal["details"]["causes"], json!([cause]));
 
-    // Drained are the pods there are now; each goes only when another is ready.
+    // The existing pods are drained; each is evicted only when another is ready.
     let mut drain = plane.command(&["drain", "n1", "--ignore-daemonsets", "--timeout=120s"]);
     let mut drain = drain.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("kubectl is installed");
     let status = crate::support::wait_for("the end of kubectl drain", std::time::Duration::from_secs(120), || {

@@ -1,4 +1,4 @@
-//! Several controller managers: one works, another takes over when it is gone.
+//! Several controller managers: one works, and another takes over when it dies.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn another_takes_over_and_nothing_is_done_twice() {
     assert!(leads(&plane, other), "the other one leads");
     let lease = plane.ok(&["get", "lease", "kube-controller-manager", "-n", "kube-system", "-o", "jsonpath={.spec.leaseTransitions}"]);
     assert_eq!(lease, "1");
-    // What is left when all is at rest is what was asked for, and no pod was made to be deleted again.
+    // In the end the state is as specified, and no surplus pod was created.
     plane.wait("the deployment", &["get", "deployment", "web", "-o", "jsonpath={.status.replicas}"], "600");
     assert_eq!(plane.ok(&pods).lines().count(), 600);
     assert_eq!(plane.ok(&["get", "rs", "-o", "name"]).lines().count(), 1);

@@ -1,4 +1,4 @@
-//! Resource quotas, limit ranges and what every namespace is given.
+//! Resource quotas, limit ranges, and the initial objects of every namespace.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ fn quotas_count_what_there_is_and_refuse_what_is_too_much() {
     let said = text(&plane.create(&pod("third", small.clone())).stderr);
     let why = "exceeded quota: q, requested: requests.cpu=200m, used: requests.cpu=400m, limited: requests.cpu=500m";
     assert!(said.contains(&format!(r#"pods "third" is forbidden: {why}"#)), "{said}");
-    // What was refused, or failed otherwise, is not counted.
+    // Failed writes are not counted.
     assert!(text(&plane.create(&pod("second", json!({"requests": {"cpu": "1m"}}))).stderr).contains("already exists"));
     used(&plane, "requests.cpu", "400m");
     plane.ok(&["delete", "pod", "before"]);

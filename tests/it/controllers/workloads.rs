@@ -31,7 +31,7 @@ fn played(plane: &Plane, kubelet: impl Fn(&Value) -> Value + Sync, test: impl Fn
                     let status = kubelet(pod);
                     let path = format!("{PODS}/{}/status", pod["metadata"]["name"].as_str().unwrap());
                     if pod["status"]["phase"] != status["phase"] {
-                        // It may be gone by now.
+                        // The pod may be gone by now.
                         plane.request("PATCH", &path, "application/merge-patch+json", &json!({"status": status}));
                     }
                 }
@@ -113,7 +113,7 @@ fn deployments_roll_out_back_and_on() {
     });
 }
 
-/// What a quota refuses is told in the conditions.
+/// Conditions report rejections by a quota.
 #[test]
 fn pods_that_cannot_be_made_are_told_of() {
     let plane = Plane::start();
@@ -176,7 +176,7 @@ fn stateful_sets_roll_out_back_and_on() {
 #[test]
 fn daemon_sets_roll_out_back_and_on() {
     let mut plane = Plane::without_controllers();
-    // Nobody plays the nodes' signs of life.
+    // No kubelet sends heartbeats.
     plane.manage(&["--leader-elect=false", "--node-monitor-grace-period=1h"]);
     plane.settled_namespace("default");
     for name in ["n0", "n1"] {

@@ -1,6 +1,6 @@
-//! Answers of Kubernetes 1.33 to requests of all kinds, recorded from it, and asked of km: each file in `cases/` is a list of cases, of which
-//! [`script`] says how they are written. `KM_CORPUS_KUBECONFIG=FILE` records them anew from the cluster of a kubeconfig, which needs an
-//! API server without controllers that uses the same range of addresses; what is written of differences stays.
+//! Responses of Kubernetes 1.33 to all kinds of requests, recorded from it and compared with km's: each file in `cases/` is a list of cases
+//! in the format of [`script`]. `KM_CORPUS_KUBECONFIG=FILE` records them again from the cluster of a kubeconfig, which needs an API server
+//! without controllers and with the same address range; notes on differences are kept.
 
 mod script;
 mod shown;
@@ -24,7 +24,7 @@ use crate::support::{free_port, kubectl, source, wait_for};
 /// Names the kubeconfig of a cluster to record from.
 const RECORD: &str = "KM_CORPUS_KUBECONFIG";
 
-/// Somebody to ask.
+/// A server to ask.
 struct Server {
     url: String,
     client: Client<HttpConnector, Full<Bytes>>,
@@ -49,7 +49,7 @@ impl Server {
         Reply { code: head.status.as_u16(), heads: heads.collect(), body: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    /// Goes through a case, in a namespace of its own, and gives what it is answered.
+    /// Runs a case in a namespace of its own, and returns the responses.
     async fn play(&self, case: &Case) -> Vec<script::Answer> {
         let namespace = format!("c{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         for (path, body) in [
@@ -79,7 +79,7 @@ fn read(path: &PathBuf) -> Vec<Case> {
     script::parse(&std::fs::read_to_string(path).unwrap()).unwrap_or_else(|problem| panic!("{}: {problem}", path.display()))
 }
 
-/// What is to be said of an answer that is not as it is written down.
+/// Describes how a response differs from the recorded one.
 fn problems(step: &Step, answer: &script::Answer) -> Vec<String> {
     let found = shown::differences(&step.answer, answer);
     let is_known = |path: &str| step.differences.iter().any(|it| path.starts_with(&it.path));
@@ -124,7 +124,7 @@ async fn km_answers_as_kubernetes_does() {
     assert!(wrong.is_empty(), "{} answers are not those of Kubernetes\n\n{}", wrong.len(), wrong.join("\n\n"));
 }
 
-/// Writes down what a cluster answers.
+/// Records the responses of a cluster.
 async fn record(kubeconfig: &std::ffi::OsStr) {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();

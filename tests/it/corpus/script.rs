@@ -1,4 +1,4 @@
-//! What cases look like on paper.
+//! The format of cases.
 //!
 //! ```text
 //! # A remark, before a case.
@@ -12,10 +12,10 @@
 //! ~ .metadata.labels: why km has others
 //! ```
 //!
-//! A request is a line with its method and path, its heads after `+`, and its body after `>`; a word after the path stands for the media type
-//! of a patch. The answer of Kubernetes follows: its code, its heads after `-` as far as they tell something, and its body after `<`, as
-//! [`shown`](super::shown) has it. After `~` stands where km's answer is another one (nothing for the whole of it), and why: there it has to be,
-//! and nowhere else.
+//! A request is a line with method and path, its headers after `+`, and its body after `>`; a word after the path stands for the media type
+//! of a patch. The response of Kubernetes follows: its code, its significant headers after `-`, and its body after `<`, in the form of
+//! [`shown`](super::shown). After `~` is the path at which km's response differs (empty for all of it), and the reason: km must differ
+//! there, and nowhere else.
 
 use std::fmt::Write;
 
@@ -36,7 +36,7 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// A request, and what comes of it.
+/// A request, and its response.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Step {
     pub method: String,
@@ -59,7 +59,7 @@ pub struct Answer {
 /// Where an answer of km is not that of Kubernetes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
-    /// With everything below it.
+    /// Including everything below it.
     pub path: String,
     pub reason: String,
 }
@@ -69,7 +69,7 @@ impl Step {
         Self { method: "POST".to_owned(), path: path.to_owned(), body: Some(body.to_owned()), ..Self::default() }
     }
 
-    /// The heads of the request; what they say of the body comes first, so that the step's own can say otherwise.
+    /// The headers of the request; those for the body come first, so that the step's own override them.
     pub fn request_heads(&self) -> Vec<(&str, &str)> {
         let known = TYPES.iter().find(|(name, _)| *name == self.kind).map(|it| it.1);
         let media_type = self.body.as_ref().map(|_| known.unwrap_or("application/json"));

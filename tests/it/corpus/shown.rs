@@ -1,5 +1,5 @@
-//! Answers in the form in which they are compared and written down: without what is another one every time, and an object that was shown before by
-//! what has changed of it.
+//! Responses in the form in which they are compared and recorded: without values that differ each time, and with an object that was shown
+//! before reduced to its changes.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::script::Answer;
 
-/// The heads that tell something; `content-type` only if it is not JSON.
+/// The significant headers; `content-type` only if it is not JSON.
 const HEADS: [&str; 8] = ["content-type", "vary", "retry-after", "allow", "location", "cache-control", "etag", "warning"];
-/// What the heads say of most answers.
+/// The usual values of headers.
 const USUAL: [(&str, &str); 2] = [("content-type", "application/json"), ("cache-control", "no-cache, private")];
 
 /// Reasons of causes that their messages imply.
@@ -21,7 +21,7 @@ const REASONS: [(&str, &str); 5] = [
     ("Duplicate value", "FieldValueDuplicate"),
 ];
 
-/// What an answer was.
+/// A response.
 #[derive(Debug)]
 pub struct Reply {
     pub code: u16,
@@ -73,7 +73,7 @@ impl Seen {
         }
     }
 
-    /// Of an object in a list that is as it was shown before, only the name is told.
+    /// An object in a list that is unchanged since it was shown is reduced to its name.
     fn item(&self, item: &mut Value) {
         let name = item.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let is_same = |(key, value): (&String, &Value)| {
@@ -101,7 +101,7 @@ fn line(text: &str) -> String {
     }
 }
 
-/// A status without what every refusal says alike, and without saying twice what its causes say.
+/// A status without the fields that all errors share, and without repetitions of its causes.
 fn status(mut value: Value) -> Value {
     let Some(fields) = value.as_object_mut() else { return value };
     for (key, usual) in [("apiVersion", json!("v1")), ("kind", json!("Status")), ("metadata", json!({})), ("status", json!("Failure"))] {
@@ -137,7 +137,7 @@ fn status(mut value: Value) -> Value {
     value
 }
 
-/// A value without what is another one every time. `made_up`: its name was the server's choice.
+/// A value without parts that differ each time. `made_up`: the server has generated its name.
 fn even(value: Value, key: &str, made_up: bool) -> Value {
     match (key, value) {
         ("managedFields", Value::Array(entries)) => entries.iter().map(manager).collect(),
@@ -160,7 +160,7 @@ fn even(value: Value, key: &str, made_up: bool) -> Value {
     }
 }
 
-/// A manager and its fields, as short as they can be told.
+/// A manager and its fields, abbreviated.
 fn manager(entry: &Value) -> Value {
     let mut entry = entry.clone();
     let mut take = |key: &str| entry.as_object_mut().and_then(|it| it.remove(key)).unwrap_or_default();
@@ -173,7 +173,7 @@ fn manager(entry: &Value) -> Value {
     format!("{operation}{part} {manager} {version} {kind}{dated}: {}", set(&fields)).into()
 }
 
-/// A set of fields: `f:a` with what is below it as `a(…)`.
+/// A set of fields: `f:a` with its content as `a(…)`.
 fn set(fields: &Value) -> String {
     let mut entries: Vec<(&String, &Value)> = fields.as_object().into_iter().flatten().collect();
     entries.sort_by_key(|it| it.0);
@@ -185,7 +185,7 @@ fn set(fields: &Value) -> String {
     shown.collect::<Vec<_>>().join(" ")
 }
 
-/// What `new` has that `old` has not; fields and items that are alike are left out. A `-` stands before the name of what is gone.
+/// The additions and changes of `new` against `old`; equal fields and items are omitted. A `-` precedes the name of a removed one.
 fn changes(old: &Value, new: &Value) -> Value {
     let mut found = Map::new();
     match (old, new) {
@@ -205,7 +205,7 @@ fn changes(old: &Value, new: &Value) -> Value {
     found.into()
 }
 
-/// Where two answers are not the same, with what is there.
+/// The differences of two responses, with both values.
 pub fn differences(kubernetes: &Answer, km: &Answer) -> Vec<(String, Value, Value)> {
     let whole = |answer: &Answer| {
         let body: Value = serde_json::from_str(&answer.body).unwrap_or_else(|_| answer.body.as_str().into());
@@ -242,8 +242,8 @@ fn is_age(text: &str) -> bool {
         && text.chars().all(|it| it.is_ascii_digit() || "smhd".contains(it))
 }
 
-/// A text with `UID` for every uid in it, and `TIME` for every time of day that is not long past. What a name must look like is told at length
-/// and often: examples and patterns are left out.
+/// A text with `UID` for every uid in it, and `TIME` for every recent time. Examples and patterns of name syntax, which are long and
+/// frequent, are omitted.
 fn settle(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -274,7 +274,7 @@ fn settle(text: &str) -> String {
 fn uid(text: &str) -> Option<usize> {
     let found = text.as_bytes().get(..36)?;
     let fits = |(at, it): (usize, &u8)| if [8, 13, 18, 23].contains(&at) { *it == b'-' } else { it.is_ascii_hexdigit() };
-    // One that a request makes up has the same digit everywhere.
+    // A uid invented by a request has the same digit everywhere.
     (found.iter().enumerate().all(fits) && found[..8] != [found[0]; 8]).then_some(36)
 }
 

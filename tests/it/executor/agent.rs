@@ -1,4 +1,4 @@
-//! An agent whose Mesos is played by the test: an executor between it and a real API server, with a runtime that only plays.
+//! An agent with a Mesos played by the test: an executor between it and a real API server, with a fake runtime.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Agent {
         format!("{} {} {}", status.task_id.value, status.state().as_str_name(), status.message())
     }
 
-    /// The pod of this name, once it is so; `None` is none.
+    /// The pod of this name, once `so` holds; `None` for no pod.
     pub async fn until(&self, name: &str, what: &str, so: impl Fn(Option<&Value>) -> bool) -> Option<Value> {
         let mut last = None;
         let seen = async {

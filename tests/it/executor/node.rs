@@ -129,7 +129,7 @@ impl Node {
         self.client.create(&POD, "default", &pod).await.unwrap();
     }
 
-    /// Waits until a file of a pod's volume says so: nothing announces that.
+    /// Waits until a file of a pod's volume has this content, by polling.
     pub async fn until_file(&self, pod: &str, file: &str, content: &str) {
         let uid = self.client.get(&POD, "default", pod).await.unwrap().meta().uid.to_string();
         let path = self.path("executor").join("pods").join(uid).join("volumes").join(file);
@@ -164,7 +164,7 @@ impl Node {
         waited.unwrap_or_else(|_| panic!("{name}: not that {what}; last seen: {last:#?}"))
     }
 
-    /// Waits until something has happened to a pod so often; the reasons of all that happened.
+    /// Waits until this many events with a reason were emitted about a pod; returns the reasons of all.
     pub async fn events_until(&self, name: &str, reason: &str, times: usize) -> Vec<String> {
         let mut reasons = Vec::new();
         let seen = async {
@@ -191,7 +191,7 @@ impl Node {
         tokio::time::timeout(DEADLINE, gone).await.unwrap_or_else(|_| panic!("{name} is not gone"));
     }
 
-    /// Waits until no container with this label runs: nothing announces that here.
+    /// Waits until no container with this label is running, by polling.
     pub async fn until_ended(&self, label: &str) {
         let ended = async {
             while !self.docker.running(label).is_empty() {
@@ -237,7 +237,7 @@ impl Node {
         (code.parse().unwrap(), text.to_owned())
     }
 
-    /// The log, once it has so many whole lines: containers write when they like.
+    /// The log, once it has this many whole lines.
     pub async fn log_until(&self, pod: &str, container: &str, lines: usize) -> String {
         let mut text = String::new();
         for _ in 0..DEADLINE.as_secs() * 10 {
@@ -250,7 +250,7 @@ impl Node {
         panic!("{pod} {container} says only {text:?}");
     }
 
-    /// What a container writes until it ends.
+    /// The output of a container until it ends.
     pub fn follow(&self, pod: &str, container: &str) -> JoinHandle<String> {
         let url = self.log_url(pod, container, "follow=true");
         tokio::task::spawn_blocking(move || run(Command::new("curl").args(["-s", &url])))

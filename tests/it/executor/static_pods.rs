@@ -53,7 +53,7 @@ async fn a_static_pod_is_shown_by_a_mirror_that_comes_back() {
     assert_eq!(annotations["kubernetes.io/config.mirror"], annotations["kubernetes.io/config.hash"]);
     let node = agent.node().await;
     assert_eq!(meta["ownerReferences"][0]["uid"], node["metadata"]["uid"]);
-    // What the scheduler reserved with the executor is there for static pods, and no more is.
+    // The resources that the scheduler reserved with the executor are available for static pods, and no more.
     assert_eq!((&node["status"]["capacity"]["cpu"], &node["status"]["capacity"]["memory"]), (&json!("3750m"), &json!("896Mi")));
     let before = running(&runtime, "dns");
     assert_eq!(before.len(), 2, "sandbox and container of {:?}", runtime.running());
@@ -89,7 +89,7 @@ async fn static_pods_outlive_a_restart_of_their_executor_but_not_a_change() {
     agent.restart(info(&["keeps", "comes"]), "task").await;
     agent.until("comes-agent-1", "it runs", is_running).await;
     agent.until("goes-agent-1", "its mirror is gone", |pod| pod.is_none()).await;
-    // What the executor before it was told to run, and this one is not, ends.
+    // Static pods of the previous executor that this one does not have are ended.
     let ended = async {
         while runtime.running().len() > 4 {
             tokio::time::sleep(Duration::from_millis(10)).await;

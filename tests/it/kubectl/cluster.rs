@@ -1,5 +1,5 @@
-//! What a session is played against: an API server on a store of its own, a controller manager, and no node. Or what a kubeconfig leads to, to see
-//! whether a session is what Kubernetes prints.
+//! The cluster for a session: an API server on its own store, a controller manager, and no node. Or the cluster of a kubeconfig, to check
+//! that a session is what Kubernetes prints.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -16,13 +16,13 @@ const ELSEWHERE: &str = "KM_SESSIONS_KUBECONFIG";
 
 pub struct Cluster {
     dir: tempfile::TempDir,
-    /// Of a kubeconfig: the cluster and the user.
+    /// From a kubeconfig: the cluster and the user.
     cluster: Value,
     user: Value,
     minor: u32,
-    /// What was started for it.
+    /// Processes started for it.
     own: Option<Plane>,
-    /// What is to be removed, where others go on.
+    /// Namespaces to delete, in a cluster that outlives the test.
     namespaces: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ impl Cluster {
         let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap_or_default());
         let mut command = Command::new("timeout");
         command.args(["60", "bash", "-c", line]).current_dir(&home).stdin(Stdio::null());
-        // What kubectl remembers of discovery is shared.
+        // kubectl's discovery cache is shared.
         command.env("HOME", dir).env("KUBECONFIG", home.join("kubeconfig")).env("PATH", path).env("NS", namespace);
         command.env("LC_ALL", "C").env("TZ", "UTC").env_remove("RUST_LOG");
         command

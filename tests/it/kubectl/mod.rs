@@ -1,5 +1,5 @@
-//! kubectl's commands, as people type them: each file in `sessions/` is a transcript that is played against a cluster of its own, a running
-//! `km apiserver` and `km controller-manager` without nodes. [`session`] says how a transcript is written.
+//! kubectl's commands: each file in `sessions/` is a transcript that is played against a cluster of its own, a running `km apiserver` and
+//! `km controller-manager` without nodes. [`session`] describes the format.
 
 mod cluster;
 mod pattern;
@@ -11,7 +11,7 @@ use self::cluster::Cluster;
 use self::session::Case;
 use crate::support::source;
 
-/// Cases of a session that run at a time: most of what they do is wait.
+/// Concurrent cases of a session, which mostly wait.
 const AT_A_TIME: usize = 3;
 
 /// Plays every case of a session; they share the cluster, each has a namespace and a directory.

@@ -1,10 +1,10 @@
-//! What a transcript expects of a command's output.
+//! Patterns for the output of commands.
 //!
-//! Text stands for itself. Runs of two or more blanks within a line are alike, because columns grow with what is in them. These stand for what differs
-//! from run to run: `<age>`, `<time>`, `<n>` (a number), `<ip>`, `<uid>`, `<hash>` (small letters and digits), `<word>` (no blank) and `<any>`; `<ns>` is the
-//! case's namespace. A line `...` stands for any lines.
+//! Text stands for itself. Runs of two or more blanks within a line are equivalent, because columns grow with their content. These
+//! placeholders stand for varying parts: `<age>`, `<time>`, `<n>` (a number), `<ip>`, `<uid>`, `<hash>` (lower-case letters and digits),
+//! `<word>` (no blank) and `<any>`; `<ns>` is the case's namespace. A line `...` stands for any lines.
 
-/// Whether `text` is what `pattern` expects.
+/// Whether `text` matches `pattern`.
 pub fn matches(pattern: &str, text: &str) -> bool {
     let lines = |text: &str| text.trim_end().lines().map(even).collect::<Vec<String>>();
     all(&lines(pattern), &lines(text))

@@ -1,4 +1,4 @@
-//! A transcript: what is typed, what it prints, and how it ends.
+//! The format of transcripts: commands, their output, and their exit codes.
 //!
 //! ```text
 //! # A remark, only before the first case.
@@ -15,9 +15,9 @@
 //! what it prints sooner or later
 //! ```
 //!
-//! A case has a namespace (its name is in `$NS`) and a directory of its own. `$` is a line for bash, `>` a further line of it; then follow its standard output, its
-//! standard error after `!`, and its exit code after `=>` unless that is 0. A line after `~` is run again and again until everything is as it is written.
-//! A case that is marked is left out with an older kubectl. [`pattern`](super::pattern) says what the lines of output may contain.
+//! Each case has a namespace (`$NS`) and a directory. `$` marks a line for bash, `>` its continuation; then follow standard output,
+//! standard error after `!`, and the exit code after `=>` unless it is 0. A line after `~` is repeated until its output is as recorded. A
+//! case marked `since` is skipped with an older kubectl. [`pattern`](super::pattern) describes the placeholders in output.
 
 use std::time::{Duration, Instant};
 
@@ -106,10 +106,10 @@ impl Case {
         words.split('-').filter(|it| !it.is_empty()).collect::<Vec<_>>().join("-").chars().take(60).collect()
     }
 
-    /// Runs its lines.
+    /// Runs the lines of the case.
     ///
     /// # Errors
-    /// The first that does not do what is written, with what it did.
+    /// The first line with a different result, and that result.
     pub fn play(&self, cluster: &Cluster) -> Result<(), String> {
         let namespace = self.namespace();
         for (name, content) in &self.files {

@@ -1,4 +1,4 @@
-//! A small executor: what a task does is in its data.
+//! A small executor: a task's data says what it does.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use km::mesos::executor::{Driver, Environment, ExecutorEvent};
 use km::mesos::v1::{TaskId, TaskState, TaskStatus};
 use km::supervise::{Shutdown, Supervisor};
 
-/// Data of a task that ends as soon as it runs; any other runs until it is killed.
+/// Data of a task that ends as soon as it runs; others run until killed.
 pub(super) const FINISH: &[u8] = b"finish";
-/// A message on which the executor ends at once, as if it crashed; any other is sent back.
+/// A message on which the executor exits at once, as in a crash; others are sent back.
 pub(super) const CRASH: &[u8] = b"crash";
 
 /// Runs until the agent ends it, or `shutdown`.

@@ -24,7 +24,7 @@ pub(super) struct Framework {
     passed: Vec<DriverEvent>,
 }
 
-/// What the tests subscribe as.
+/// The framework of the tests.
 pub(super) fn info() -> FrameworkInfo {
     use framework_info::capability::Type;
     FrameworkInfo {
@@ -60,7 +60,7 @@ impl Framework {
         Self { calls, id: FrameworkId::default(), events, supervisor, passed: Vec::new() }
     }
 
-    /// The next event that `pick` picks, among those that were passed over before too.
+    /// The next event that `pick` selects, including earlier skipped ones.
     pub(super) async fn wait<T>(&mut self, what: &str, mut pick: impl FnMut(&DriverEvent) -> Option<T>) -> T {
         if let Some((at, found)) = self.passed.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?))) {
             self.passed.remove(at);
@@ -82,7 +82,7 @@ impl Framework {
         tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no {what}; passed over {:#?}", self.passed))
     }
 
-    /// The next event, of those passed over first.
+    /// The next event, starting with skipped ones.
     pub(super) async fn next(&mut self) -> DriverEvent {
         self.wait("event", |event| Some(event.clone())).await
     }

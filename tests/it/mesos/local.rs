@@ -35,7 +35,7 @@ impl Local {
         Self::start_in(None, "127.0.0.1:0".parse().expect("an address")).await
     }
 
-    /// Starts on what an earlier cluster left in a directory.
+    /// Starts on the directory of an earlier cluster.
     pub(super) async fn start_in(directory: Option<&Path>, address: SocketAddr) -> Self {
         let supervisor = Supervisor::default();
         let options = Options {

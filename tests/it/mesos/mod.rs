@@ -28,7 +28,7 @@ use local::Local;
 use real::Mesos;
 use zookeeper::ZooKeeper;
 
-/// Not a test: the executor of the real agent is this program, told to run this.
+/// Not a test: the real agent's executor is this program, which runs this function.
 #[tokio::test]
 #[ignore = "run by the Mesos agent"]
 async fn runs_as_executor() {
@@ -125,7 +125,7 @@ async fn reconciliation_tells_states(master: &str) {
     assert_eq!(framework.state("unheard").await, reconciled(TaskState::TaskUnknown));
     assert_eq!(framework.state("gone").await, reconciled(TaskState::TaskUnknown));
 
-    // killing what nobody knows is answered like reconciling it
+    // killing an unknown task is answered like reconciling it
     framework.calls.send(Call::kill("unknown".into(), None, None)).await.unwrap();
     assert_eq!(framework.state("unknown").await, reconciled(TaskState::TaskUnknown));
     framework.teardown().await;
@@ -167,7 +167,7 @@ async fn a_successor_takes_over(master: &str) {
     second.calls.send(Call::reconcile([])).await.unwrap();
     assert_eq!(second.state("t").await.0, TaskState::TaskRunning);
 
-    // one that comes after a crash, and finds what happened in between
+    // a scheduler that starts after a crash learns what happened in between
     let offer = second.offer().await;
     second.calls.send(Call::kill("t".into(), Some(offer.agent_id), None)).await.unwrap();
     second.vanish().await;
@@ -195,7 +195,7 @@ async fn unacknowledged_updates_are_repeated(master: &str) {
     let again = framework.wait("repetition", next).await;
     assert_eq!((first.state(), again.state(), &first.uuid), (TaskState::TaskRunning, TaskState::TaskRunning, &again.uuid));
     framework.calls.send(Call::acknowledge(&first).unwrap()).await.unwrap();
-    // only now comes what followed
+    // only now comes the following update
     assert_eq!(framework.wait("end", next).await.state(), TaskState::TaskFinished);
     framework.teardown().await;
 }
@@ -273,7 +273,7 @@ async fn an_executor_outlives_the_real_agent() {
     assert_eq!(framework.state("t").await, (TaskState::TaskRunning, Source::Master, Some(Reason::AgentReregistered)));
     framework.calls.send(Call::kill("t".into(), Some(offer.agent_id.clone()), None)).await.unwrap();
     let mut state = framework.state("t").await;
-    // The agent repeats what it does not know to be acknowledged: it may have ended before it wrote that down.
+    // The agent repeats updates whose acknowledgement it may not have recorded.
     while state == (TaskState::TaskRunning, Source::Executor, None) {
         state = framework.state("t").await;
     }
@@ -291,7 +291,7 @@ async fn a_local_cluster_remembers() {
     let offer = framework.run("e", "t").await;
     before.stop().await;
 
-    // the executor is launched again, and told of its task again
+    // the executor is launched again, and gets its task again
     let after = Local::start_in(Some(directory.path()), address).await;
     assert_eq!(framework.subscribed().await, id);
     assert_eq!(framework.state("t").await, (TaskState::TaskRunning, Source::Executor, None));
@@ -348,8 +348,8 @@ async fn a_master_elected_through_zookeeper_is_found() {
     framework.teardown().await;
 }
 
-/// How many tasks a second go from ACCEPT to acknowledged TASK_RUNNING; the executors do nothing. A real agent sums up all tasks of an
-/// executor at each update, so the tasks are spread over agents as pods are; and without checkpoints, which measure the disk.
+/// Tasks per second from ACCEPT to acknowledged TASK_RUNNING, with executors that do nothing. A real agent sums up all tasks of an executor
+/// at each update, so the tasks are spread over agents like pods. Without checkpoints, which would measure the disk.
 async fn launch_rate(master: &str, agents: usize) {
     const EACH: usize = 50;
     let mut framework = Framework::subscribe(master, FrameworkInfo { checkpoint: Some(false), ..framework::info() }).await;

@@ -34,7 +34,7 @@ impl Mesos {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Kills Master and Agents, and starts them again on what they kept.
+    /// Kills Master and Agents, and restarts them on their directories.
     pub(crate) async fn restart(&mut self) {
         self.kill();
         self.process = spawn(self.port, self.work.path(), self.agents, None);
@@ -92,7 +92,7 @@ pub(super) fn executor_command() -> CommandInfo {
     }
 }
 
-/// A port that nobody listens on at the moment.
+/// A port that is not in use.
 pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

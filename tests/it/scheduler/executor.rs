@@ -1,4 +1,4 @@
-//! An executor that binds pods as the real one does, and says that they run.
+//! An executor that binds pods like the real one, and reports them as running.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The scheduler against the real Mesos and an API server of our own, with an executor that binds pods and runs nothing.
+//! The scheduler against the real Mesos and km's API server, with an executor that binds pods but runs nothing.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops where something is wrong; a measurement prints")]
 
@@ -14,7 +14,7 @@ use km::mesos::executor::Environment;
 
 use world::{World, container};
 
-/// Not a test: the executor of the real agent is this program, told to run this.
+/// Not a test: the real agent's executor is this program, which runs this function.
 #[tokio::test]
 #[ignore = "run by the Mesos agent"]
 async fn runs_as_executor() {
@@ -23,7 +23,7 @@ async fn runs_as_executor() {
     }
 }
 
-/// Not a test: the scheduler that a test kills is this program, told to run this.
+/// Not a test: the scheduler that a test kills is this program, which runs this function.
 #[tokio::test]
 #[ignore = "run by a test"]
 async fn runs_as_scheduler() {
@@ -34,7 +34,7 @@ async fn runs_as_scheduler() {
 
 const PODS: usize = 200;
 
-/// Hundreds of pods in a handful of calls; then the scheduler, the pods, and Mesos itself go away one after the other.
+/// Hundreds of pods in a handful of calls; then the scheduler, the pods, and Mesos itself disappear, one after another.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_are_launched_in_few_calls_and_survive_everything() {
     let mut world = World::start(3).await;
@@ -55,7 +55,7 @@ async fn pods_are_launched_in_few_calls_and_survive_everything() {
     assert_eq!(node["status"]["conditions"][0]["reason"], "SlaveReady");
     assert_eq!(world.service().await["spec"]["ports"][0]["port"], 10251);
 
-    // The scheduler is killed, and a pod is deleted before it is back: nothing else changes.
+    // The scheduler is killed, and a pod is deleted before it restarts: nothing else changes.
     scheduler.kill();
     world.delete_pod("p1").await;
     world.create_pod("late").await;
@@ -78,7 +78,7 @@ fn survivors(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>
     before.iter().filter(|(task, agent)| after.get(*task) == Some(agent)).count()
 }
 
-/// A pod that fits nowhere waits, and its user is told why; it is launched when it fits.
+/// A pod that fits nowhere waits, with an event that says why; it is launched once it fits.
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_that_fit_nowhere_wait_and_say_why() {
     let world = World::start(1).await;
@@ -93,8 +93,8 @@ async fn pods_that_fit_nowhere_wait_and_say_why() {
     tokio::time::timeout(Duration::from_secs(10), async { scheduler.kill() }).await.expect("a kill is quick");
 }
 
-/// How many pods a second go from creation to a task that Mesos has launched, and on to one that runs. The executors run nothing, and are
-/// there before: the peer is `mesos::launch_rate_of_mesos`, which is measured the same way.
+/// Pods per second from creation to a launched task, and to a running one. The executors run nothing, and exist beforehand: the peer is
+/// `mesos::launch_rate_of_mesos`, measured in the same way.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]
 async fn launch_rate_of_pods() {

@@ -6,8 +6,8 @@ use super::survivors;
 use super::world::World;
 use crate::mesos::zookeeper::ZooKeeper;
 
-/// The one that leads starts over when it is told to, and is the leader again; then it is killed, and the other takes over. It is one
-/// framework all the time, and nothing that runs is touched.
+/// The leader restarts on request, and leads again; then it is killed, and the other takes over. The framework stays the same, and running
+/// tasks are not affected.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_takes_over_the_framework() {
     let (world, zookeeper) = tokio::join!(World::start(1), ZooKeeper::start());

@@ -27,7 +27,7 @@ use tempfile::TempDir;
 use super::executor::API;
 use crate::mesos::real::Mesos;
 
-/// What the scheduler's process is told by its environment.
+/// Environment variables of the scheduler's process.
 pub(super) const MASTER: &str = "KM_TEST_MASTER";
 const DIRECTORY: &str = "KM_TEST_DIRECTORY";
 
@@ -122,7 +122,7 @@ impl World {
         .await;
     }
 
-    /// Waits until schedulers have subscribed so often.
+    /// Waits for this many subscriptions.
     pub(super) async fn wait_subscribed(&self, times: usize) {
         self.eventually(&format!("subscription number {times}"), || async {
             let log = std::fs::read_to_string(self.directory.path().join("scheduler.log")).unwrap_or_default();
@@ -188,7 +188,7 @@ impl World {
         .await
     }
 
-    /// Waits until Mesos runs so many tasks, and no others; each with its agent.
+    /// Waits until exactly this many tasks run in Mesos; returns them with their agents.
     pub(super) async fn wait_running(&self, count: usize) -> BTreeMap<String, String> {
         self.eventually(&format!("{count} running tasks"), || async {
             let tasks = self.tasks().await?;
@@ -203,7 +203,7 @@ impl World {
         .await
     }
 
-    /// Waits until Mesos has been given so many tasks, whether they run yet or not.
+    /// Waits until Mesos has this many tasks, running or not.
     pub(super) async fn wait_launched(&self, count: usize) {
         self.eventually(&format!("{count} tasks"), || async {
             let tasks = self.tasks().await?.len();
@@ -212,7 +212,7 @@ impl World {
         .await;
     }
 
-    /// Waits until this pod's task runs too, and so many tasks in all.
+    /// Waits until this pod's task is running, and this many tasks in total.
     pub(super) async fn wait_running_pod(&self, pod: &str, count: usize) -> BTreeMap<String, String> {
         self.eventually(&format!("pod {pod} running"), || async {
             let running = self.wait_running(count).await;
@@ -254,7 +254,7 @@ impl World {
     }
 }
 
-/// A pod's one container, limited to so much CPU.
+/// The only container of a pod, with this CPU limit.
 pub(super) fn container(cpu: &str) -> Value {
     json!([{"name": "c", "image": "none", "resources": {"limits": {"cpu": cpu, "memory": "32Mi"}}}])
 }
@@ -355,7 +355,7 @@ pub(super) async fn run_scheduler() {
     scheduler.run(supervisor.shutdown()).await.unwrap();
 }
 
-/// The same port at every start: it is part of what the executor is, by the URL it is fetched from.
+/// The same port at every start: it is part of the executor's identity, through its URL.
 fn kept_port(directory: &Path) -> u16 {
     let file = directory.join("port");
     let kept = std::fs::read_to_string(&file).ok().and_then(|it| it.parse().ok());

@@ -1,4 +1,4 @@
-//! What every store must do, as seen by its callers.
+//! The contract of every store, from its callers' view.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(super) async fn read_all(store: &Shared, prefix: &str, limit: usize, at: Rev
     }
 }
 
-/// A watch that checks what holds for every watch.
+/// A watch that checks the invariants of every watch.
 pub(super) struct Follower {
     stream: BoxStream<'static, Result<Batch>>,
     pub(super) revision: Revision,
@@ -96,7 +96,7 @@ impl Follower {
         Ok(changes)
     }
 
-    /// This many changes, and no more.
+    /// Exactly this many changes.
     pub(super) async fn take(&mut self, count: usize) -> Vec<Change> {
         let mut changes = Vec::new();
         while changes.len() < count {
@@ -274,7 +274,7 @@ pub(super) async fn compaction(store: Shared) {
     let changes = Follower::new(&store, "/t/", a2).await.take(3).await;
     assert_eq!(changes, [change("/t/b", None, b2), change("/t/c", Some("c1"), c1), change("/t/b", Some("b3"), b3)]);
 
-    // Forgetting what is forgotten is not an error.
+    // Compacting compacted history is not an error.
     store.compact(a1).await.unwrap();
     store.compact(a2).await.unwrap();
     store.compact(b3).await.unwrap();
@@ -408,11 +408,11 @@ pub(super) async fn progress(store: Shared) {
             follower.next().await.unwrap();
         }
     }
-    // A watch that is up to date says so again.
+    // A watch that is up to date reports that again.
     store.request_progress().await.unwrap();
     let batch = idle.next().await.unwrap();
     assert!(batch.changes.is_empty() && batch.revision >= head, "{batch:?}");
-    // What comes after is not taken for delivered.
+    // Later changes do not count as delivered.
     let next = create(&store, "/idle/a", "x").await;
     assert_eq!(idle.until(next).await.unwrap(), [change("/idle/a", Some("x"), next)]);
 }
@@ -434,7 +434,7 @@ pub(super) async fn progress_never_overtakes(store: Shared) {
     asker.spawn(async move {
         loop {
             asking.request_progress().await.unwrap();
-            // Not every store has to wait for anything here.
+            // Some stores complete at once here.
             tokio::task::yield_now().await;
         }
     });
@@ -477,7 +477,7 @@ pub(super) async fn time_to_live(store: Shared) {
 }
 
 pub(super) async fn cancelled_calls(store: Shared) {
-    // A caller that goes away leaves a write done or not done, and the store whole.
+    // If a caller disappears, its write is done or not done, and the store stays consistent.
     for n in 0..50 {
         let key = format!("/t/{n}");
         let put = store.put(&key, "x".into(), Expect::Absent, None);

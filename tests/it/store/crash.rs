@@ -25,7 +25,7 @@ fn open(dir: &Path) -> Shared {
     Embedded::open(Config { history_revisions: 20_000, ..Config::new(dir) }).unwrap()
 }
 
-/// The process that is killed: writes as fast as it can and says what was acknowledged. As a test of its own it does nothing.
+/// The process that is killed: writes as fast as it can, and prints acknowledged writes. As a test of its own it does nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn victim() {
     let Some(dir) = std::env::var_os(DIR) else { return };
@@ -49,19 +49,19 @@ async fn write(store: Shared, writer: usize) {
             Some(entry) => (store.put(&key, value.clone().into(), Expect::At(entry.revision), None).await, value.len()),
         };
         let Outcome::Done(revision) = outcome.unwrap() else { panic!("somebody else writes {key}") };
-        // One write, so that the parent sees all of a line or nothing.
+        // One write, so that the parent sees whole lines.
         std::io::stdout().write_all(format!("\nacknowledged {revision} {key} {what}\n").as_bytes()).unwrap();
     }
 }
 
-/// What a victim said: revisions with the key and the length of its value (none: deleted). Tells `begun` of the first.
+/// The output of a victim: revisions with the key and the length of its value (none: deleted). Notifies `begun` of the first.
 fn acknowledged(output: BufReader<ChildStdout>, begun: &mpsc::Sender<()>) -> BTreeMap<Revision, (String, Option<usize>)> {
     let mut writes = BTreeMap::new();
     for line in output.lines().map_while(Result::ok) {
         if let ["acknowledged", revision, key, length] = line.split(' ').collect::<Vec<_>>()[..] {
             let length = length.parse::<usize>().unwrap();
             if writes.is_empty() {
-                // Who asked may no longer wait for it.
+                // The receiver may no longer wait.
                 let _ = begun.send(());
             }
             writes.insert(revision.parse().unwrap(), (key.to_owned(), (length != usize::MAX).then_some(length)));
@@ -94,7 +94,7 @@ async fn every_acknowledged_write_survives_kill_9() {
         let (mut victim, output) = start(dir.path());
         let (begun, beginning) = mpsc::channel();
         let reader = std::thread::spawn(move || acknowledged(output, &begun));
-        // Half of the times while it starts and opens the store, however long that takes; else while it writes.
+        // Every other time during its start, while it opens the store; otherwise while it writes.
         if round % 2 == 0 {
             beginning.recv_timeout(Duration::from_secs(60)).expect("it writes");
         }

@@ -1,4 +1,4 @@
-//! What is particular to the embedded store: its directory, its file, and what happens when they fail.
+//! Tests of only the embedded store: its directory, its files, and their failures.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,7 +83,7 @@ async fn history_is_kept_in_bounds() {
     for n in 0..30 {
         revision = update(&store, "/t/a", &n.to_string(), revision).await;
     }
-    // What compaction forgets it forgets with the next write at the latest.
+    // Compaction takes effect with the next write at the latest.
     let oldest = match store.watch("/t/", first).await {
         Err(StoreError::Compacted { oldest, .. }) => oldest,
         other => panic!("{:?}", other.err()),
@@ -193,7 +193,7 @@ async fn room_is_given_back() {
     check(&store).await;
     let head = store.revision().await.unwrap();
     drop(store);
-    // Also what a process that ended in the middle of this leaves behind: its own file, and one that was already replaced.
+    // Also the leftovers of a process that ended in the middle of this: its unfinished file, and a replaced one.
     let first = files(dir.path()).remove(0);
     std::fs::write(dir.path().join("unfinished"), "half").unwrap();
     std::fs::copy(&first, dir.path().join(format!("{:020}.log", gone + 1))).unwrap();

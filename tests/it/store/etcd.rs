@@ -1,4 +1,4 @@
-//! What is particular to the store on etcd: servers that go away and come back, leases, compaction by several, TLS.
+//! Tests of only the store on etcd: servers that die and return, leases, compaction by several servers, TLS.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -106,7 +106,7 @@ async fn a_dead_server_beside_a_live_one_is_passed_over() {
     assert_eq!(read_all(&store, "/t/", 7, 0).await.unwrap().0.len(), 20);
 }
 
-/// Writers that go on whatever happens, and a watch that is begun anew when it breaks: nothing acknowledged is lost or seen twice.
+/// Writers that never stop, and a watch that is restarted when it breaks: no acknowledged write is lost or seen twice.
 async fn through_an_outage(server: &mut Server, outage: impl AsyncFnOnce(&mut Server)) {
     const WRITERS: usize = 8;
     let store = server.store().await;
@@ -175,7 +175,7 @@ async fn through_an_outage(server: &mut Server, outage: impl AsyncFnOnce(&mut Se
         assert!(stored.contains(write), "{write:?} was acknowledged and is lost");
     }
     let mut history = Follower::new(&store, "/t/", start).await.until(last).await.unwrap().into_iter();
-    // The watch missed nothing and repeated nothing, also not across the outage. Its first 50 changes were taken above.
+    // The watch missed and repeated nothing, even across the outage. Its first 50 changes were taken above.
     for _ in 0..50 {
         history.next().unwrap();
     }
@@ -227,7 +227,7 @@ async fn keys_share_leases() {
     tasks.join_all().await;
     let leases = server.etcdctl(&["lease", "list"]);
     assert!(leases.contains("found 2 leases"), "1600 keys, 1000 a lease: {leases}");
-    // A lease that somebody revokes is replaced.
+    // A lease that was revoked is replaced.
     for lease in leases.lines().skip(1) {
         server.etcdctl(&["lease", "revoke", lease.trim()]);
     }
@@ -308,7 +308,7 @@ async fn revisions_are_read_together() {
             assert!(store.revision().await.unwrap() >= written);
         });
     }
-    // Callers that go away do not take the others' read with them.
+    // Callers that disappear do not cancel a shared read.
     for _ in 0..50 {
         let store = Arc::clone(&store);
         tasks.spawn(async move {

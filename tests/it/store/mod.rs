@@ -1,6 +1,6 @@
-//! The store: one contract suite for every implementation, then what is particular to each.
+//! The store: one contract suite for every implementation, then tests of each.
 
-/// Runs the contract against stores that `$open` makes; it returns the store and whatever must live as long.
+/// Runs the contract against stores that `$open` creates; it returns the store and a guard.
 macro_rules! contract_tests {
     ($open:path) => {
         contract_tests!($open: an_empty_store, compare_and_swap, revisions_increase, ranges, paging_is_consistent, the_past_can_be_read,

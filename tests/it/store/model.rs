@@ -82,7 +82,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// Keys of which some are prefixes of others.
+/// Keys, some of which are prefixes of others.
 fn name(key: u8) -> &'static str {
     ["/a", "/a/1", "/a/10", "/a/2", "/b", "/b/é"][usize::from(key)]
 }
@@ -146,7 +146,7 @@ async fn compare(steps: Vec<Step>) {
     assert_eq!(Arc::strong_count(&store), 1, "nothing holds on to the store");
 }
 
-/// Checks that only what may be forgotten is.
+/// Checks that only history beyond the retention is forgotten.
 fn kept<T>(model: &mut Model, asked: Revision, found: Result<T, StoreError>) -> Option<T> {
     match found {
         Ok(found) => {

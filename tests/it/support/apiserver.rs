@@ -1,4 +1,4 @@
-//! `km apiserver` as a process of its own, and what tests say to it over bare sockets.
+//! `km apiserver` as a process, and requests to it over bare sockets.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -35,7 +35,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Starts one with these flags beside the usual ones; its log, and its data unless the flags say otherwise, are in `dir`.
+    /// Starts a server with additional flags; its log is in `dir`, and so is its data unless the flags override that.
     pub fn start(dir: &Path, flags: &[String]) -> Self {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let process = launch(dir, flags, address);
@@ -77,11 +77,11 @@ impl ApiServer {
         self.try_get(path).expect("the API server answers")
     }
 
-    /// What comes back for these bytes, until the server ends the connection; `half_close` ends the sending side first.
+    /// The response to these bytes, until the server closes the connection; `half_close` first closes the sending side.
     pub fn say(&self, bytes: &[u8], half_close: bool) -> String {
         let mut stream = TcpStream::connect(self.address).expect("the API server is there");
         stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
-        // It may have heard enough before all is sent.
+        // It may close the connection before all is sent.
         let _ = stream.write_all(bytes);
         if half_close {
             let _ = stream.shutdown(Shutdown::Write);

@@ -72,7 +72,7 @@ pub fn publish(docker: &Docker, local: &str, name: &str) {
     run(docker.command().args(["rmi", "--force", local, &pushed]));
 }
 
-/// One of the tutorial's command lines, as a shell would run it: `$IP` and `$MESOS_MASTER` are set, `km` is on the PATH.
+/// Runs one of the tutorial's command lines in a shell: `$IP` and `$MESOS_MASTER` are set, and `km` is on the PATH.
 pub fn shell(host: &Host, name: &str, line: &str) -> Process {
     let bin = host.dir().join("bin");
     if !bin.exists() {

@@ -1,4 +1,4 @@
-//! A Docker engine of a test's own, and images made on the spot.
+//! A Docker engine for a test, and images built on the spot.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -58,7 +58,7 @@ impl Docker {
         docker
     }
 
-    /// As in DOCKER_HOST.
+    /// In the form of DOCKER_HOST.
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
@@ -115,7 +115,7 @@ impl Drop for Docker {
             let _ = self.command().args(["rm", "--force", "--volumes"]).args(all.split_whitespace()).output();
         }
         self.engine.take();
-        // What the engine mounted would keep the scratch directory from being removed.
+        // The engine's mounts would prevent the removal of the scratch directory.
         let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
         let below = mounts.lines().filter_map(|it| it.split(' ').nth(1)).filter(|it| Path::new(it).starts_with(&self.root));
         for mount in below {

@@ -21,7 +21,7 @@ struct Member {
 }
 
 impl Etcd {
-    /// Starts so many members, and waits until they have a leader.
+    /// Starts this many members, and waits until they have a leader.
     pub fn start(dir: &Path, members: usize) -> Self {
         let url = || format!("http://127.0.0.1:{}", free_port());
         let members = (0..members).map(|_| Member { client: url(), peer: url(), process: None }).collect();
@@ -31,7 +31,7 @@ impl Etcd {
         etcd
     }
 
-    /// Runs a member, on what it had if it ran before.
+    /// Runs a member, on its earlier data if there is any.
     pub fn run(&mut self, at: usize) {
         let cluster: Vec<String> = self.members.iter().enumerate().map(|(at, it)| format!("m{at}={}", it.peer)).collect();
         let Member { client, peer, process } = &mut self.members[at];
@@ -65,7 +65,7 @@ impl Etcd {
         format!("--etcd-servers={}", self.members.iter().map(|it| it.client.as_str()).collect::<Vec<_>>().join(","))
     }
 
-    /// What `etcdctl` prints.
+    /// The output of `etcdctl`.
     pub fn ctl(&self, args: &[&str]) -> String {
         let endpoint = self.members.iter().find(|it| it.process.is_some()).map(|it| it.client.as_str()).unwrap_or_default();
         run(Command::new("etcdctl").env("ETCDCTL_API", "3").args(["--endpoints", endpoint]).args(args))

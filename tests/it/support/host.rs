@@ -1,4 +1,4 @@
-//! A host of its own for a test: a network namespace with one address and no way out, so that every port is free and nothing leaves it.
+//! A host for a test: a network namespace with one address and no route, so that every port is free and no packet leaves it.
 
 use std::path::Path;
 use std::process::Command;
@@ -20,7 +20,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// The address of every host; they do not see each other.
+    /// The address of every host; hosts do not see each other.
     pub const IP: &str = "10.76.0.1";
 
     pub fn new() -> Self {
@@ -39,7 +39,7 @@ impl Host {
         host
     }
 
-    /// A command that will run on this host. Only the network is its own: files and cgroups are everybody's.
+    /// A command that will run on this host. Only the network is separate: files and cgroups are shared.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.name)).arg("--").arg(program).current_dir(self.dir());

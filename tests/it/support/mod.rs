@@ -23,7 +23,7 @@ pub fn source(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// The kubectl on the PATH; or, where that only chooses among several beside it, the one it chooses for km: that takes half the time.
+/// The kubectl on the PATH; or, if that is a wrapper that selects one of several beside it, the selected one, which is twice as fast.
 pub fn kubectl() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|it| it.join("kubectl")).find(|it| it.exists()).expect("kubectl is installed");
@@ -32,10 +32,10 @@ pub fn kubectl() -> PathBuf {
     if chosen.exists() { chosen } else { real }
 }
 
-/// Asks again and again until there is an answer: for states of other programs, which nobody announces.
+/// Polls until there is a result: for states of other programs that are not announced.
 ///
 /// # Panics
-/// With `what` and what was last seen, when `deadline` has passed.
+/// With `what` and the last failure, once `deadline` has passed.
 pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
     let start = Instant::now();
     loop {
@@ -47,7 +47,7 @@ pub fn wait_for<T>(what: &str, deadline: Duration, mut look: impl FnMut() -> Res
     }
 }
 
-/// A port that nothing listens on.
+/// A port that is not in use.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
     listener.local_addr().expect("a bound listener has an address").port()

@@ -1,5 +1,5 @@
-//! A control plane without nodes: `km apiserver` on an embedded store and `km controller-manager`, with kubectl. What a kubelet would say is
-//! said by the test.
+//! A control plane without nodes: `km apiserver` on an embedded store and `km controller-manager`, with kubectl. The test plays the
+//! kubelets.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -50,7 +50,7 @@ impl Plane {
         command.arg("controller-manager").arg(format!("--master={}", self.url)).args(["--address=127.0.0.1", "--port=0"]);
         // No kubelet speaks for the nodes, and tests may take their time.
         command.arg("--node-monitor-grace-period=1h").args(flags);
-        // No Mesos: nodes are what the test says.
+        // No Mesos: the test creates the nodes.
         command.arg(format!("--cloud-config={}", self.cloud_config()));
         let log = self.dir.path().join(format!("controller-manager-{at}.log"));
         self.managers.push(Process::start("controller-manager", &mut command, &log));
@@ -94,13 +94,13 @@ impl Plane {
         self.command(args).stdin(Stdio::null()).output().expect("kubectl is installed")
     }
 
-    /// What a command prints, which must succeed.
+    /// The output of a command, which must succeed.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         run(&mut self.command(args))
     }
 
-    /// What a command complains of, which must fail.
+    /// The error output of a command, which must fail.
     #[track_caller]
     pub fn fails(&self, args: &[&str]) -> String {
         let output = self.kubectl(args);
@@ -114,7 +114,7 @@ impl Plane {
         self.wait_until(what, args, |said| said == expected);
     }
 
-    /// Runs a command until what it prints is as wanted; what it prints.
+    /// Repeats a command until its output is as wanted; returns the output.
     #[track_caller]
     pub fn wait_until(&self, what: &str, args: &[&str], wanted: impl Fn(&str) -> bool) -> String {
         wait_for(what, Duration::from_secs(60), || {
@@ -159,7 +159,7 @@ impl Plane {
         self.ok(&["get", object, "-o", &format!("jsonpath={path}")])
     }
 
-    /// Says what a kubelet would: a part of an object's status.
+    /// Plays the kubelet: patches an object's status.
     #[track_caller]
     pub fn set_status(&self, path: &str, status: &Value) {
         let (code, answer) =
@@ -177,7 +177,7 @@ impl Plane {
     pub fn make_ready(&self, pod: &str) {
         let status = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         let path = format!("/api/v1/namespaces/default/pods/{pod}/status");
-        // It may be gone by now.
+        // The object may be gone by now.
         self.request("PATCH", &path, "application/strategic-merge-patch+json", &json!({"status": status}));
     }
 }

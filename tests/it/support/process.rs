@@ -1,4 +1,4 @@
-//! A program that a test starts: its output goes to a file, it ends with the test, and if the test fails the end of its output is shown.
+//! A program that a test starts: its output goes to a file, it ends with the test, and the end of its output is shown if the test fails.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Everything it has said.
+    /// The output so far.
     pub fn said(&self) -> String {
         std::fs::read(&self.log).map(|it| String::from_utf8_lossy(&it).into_owned()).unwrap_or_default()
     }
