@@ -1,5 +1,5 @@
-//! Blocks of encoded history, shared by the watchers of everything in JSON. The first watcher that reaches the beginning of a block encodes it;
-//! later ones at the same position get the same bytes. So a thousand watchers cost a thousand writes, however many changes each write
+//! Blocks of encoded history, shared by all watchers of everything in JSON. The first watcher that reaches the beginning of a block encodes
+//! it; later ones at the same position get the same bytes. So a thousand watchers cost a thousand writes, however many changes each write
 //! carries.
 
 use std::collections::VecDeque;

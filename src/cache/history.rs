@@ -21,7 +21,7 @@ pub(super) struct Entry {
     /// `old` at the revision of the change.
     gone: OnceLock<Arc<Object>>,
     frames: [OnceLock<Bytes>; 3],
-    /// Those in less usual formats.
+    /// Frames in less usual formats.
     other_frames: Mutex<Vec<(Kind, EventFormat, Bytes)>>,
 }
 

@@ -18,7 +18,7 @@ const OWN: &[Flag] = &[
     Flag::new("max-log-size", Kind::Text, "10Mi", "Size at which a log file is rotated"),
     Flag::new("max-log-age", Kind::Integer, "7", "How many days rotated logs are kept"),
     Flag::new("max-log-backups", Kind::Integer, "5", "How many rotated logs are kept"),
-    // Schedulers pass these on all the same: the arguments of an executor make up its id.
+    // Schedulers still pass these: the id of an executor depends on its arguments.
     Flag::new("run-proxy", Kind::Bool, "true", "No effect yet: km has no proxy"),
     Flag::new("proxy-kubeconfig", Kind::Text, "", "No effect yet: km has no proxy"),
     Flag::new("proxy-logv", Kind::Integer, "0", "No effect yet: km has no proxy"),

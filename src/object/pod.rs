@@ -1,4 +1,4 @@
-//! What is true of a pod for everybody who looks at it.
+//! Rules about pods that several components share.
 
 use super::Object;
 use crate::util::quantity::Quantity;
@@ -26,7 +26,8 @@ pub fn means_latest(image: &str) -> bool {
 }
 
 /// The quality-of-service class: `Guaranteed` if every container's requests are its limits for cpu and memory, `BestEffort` if none has
-/// either, else `Burstable`. `amount` reads `requests` or `limits` of a container; one of zero is none.
+/// either, else `Burstable`. `amount` reads `requests` or `limits` of a container; zero counts as
+/// absent.
 pub fn qos_class<C>(containers: impl IntoIterator<Item = C>, amount: impl Fn(&C, &str, &str) -> Option<Quantity>) -> &'static str {
     let (mut any, mut equal) = (false, true);
     for container in containers {

@@ -197,8 +197,8 @@ fn ports(spec: &Spec<'_>, wildcard: bool) -> (Vec<u16>, u32) {
     (fixed.into_iter().collect(), any)
 }
 
-/// The sum of the containers, or the largest init container if that is more, plus the overhead of the RuntimeClass. Init containers run one at
-/// a time, on top of the sidecars before them.
+/// The sum of the containers, or the largest init container if that is more, plus the overhead of the RuntimeClass. Init containers run one
+/// at a time, on top of the sidecars before them.
 fn sum(spec: &Spec<'_>, defaults: Defaults) -> Limits {
     let of = |container: &Container| Limits::of(container.resources.as_ref().unwrap_or(&Value::Null), defaults);
     let (mut held, mut peak) = (Limits::default(), Limits::default());

@@ -48,7 +48,7 @@ impl Limits {
         }
     }
 
-    /// What a pod takes beyond its containers (`spec.overhead`; absent is `Null`).
+    /// The overhead of a pod beyond its containers (`spec.overhead`; absent is `Null`).
     pub fn overhead(amounts: &Value) -> Self {
         let amount = |name: &str| Quantity::from_json(amounts.get(name)?).ok();
         Self { cpu: amount("cpu").map_or(0, cpu), mem: amount("memory").map_or(0, mem), gpus: 0 }

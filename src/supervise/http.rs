@@ -67,8 +67,8 @@ where
     }
 }
 
-/// Serves until the supervisor stops. Each connection is a task of the supervisor, and may complete its current response. A client that reads
-/// nothing of its response for [`STALLED`] is disconnected.
+/// Serves until the supervisor stops. Each connection is a task of the supervisor, and may complete its current response. A client that
+/// reads nothing of its response for [`STALLED`] is disconnected.
 ///
 /// # Errors
 /// None; the signature is that of a component's task.

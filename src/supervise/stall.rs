@@ -1,4 +1,4 @@
-//! A socket whose writes fail once the other end has taken nothing for long: nobody keeps a connection, and what is queued for it, by not
+//! A socket whose writes fail once the peer has read nothing for long, so that no client can keep a connection and its queued data by not
 //! reading.
 
 use std::future::Future;

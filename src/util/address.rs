@@ -1,9 +1,8 @@
-//! IP addresses as they may be written in objects from the time when that was taken less strictly: zeros may lead the parts of one, and one of
-//! IPv4 may be written as one of IPv6.
+//! IP addresses in the legacy notation that older objects may have: with leading zeros, or IPv4 mapped into IPv6.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The address that a text stands for, however it is written; one that maps IPv4 is the one that it maps.
+/// Parses standard and legacy notation; an IPv4-mapped address becomes the IPv4 address.
 pub fn read(text: &str) -> Option<IpAddr> {
     let address = text.parse().ok().or_else(|| if text.contains(':') { six(text).map(IpAddr::V6) } else { four(text).map(IpAddr::V4) })?;
     Some(match address {
@@ -12,7 +11,7 @@ pub fn read(text: &str) -> Option<IpAddr> {
     })
 }
 
-/// Whether a text is an address and written as today.
+/// Whether a text is an address in standard notation.
 pub fn is_standard(text: &str) -> bool {
     match text.parse() {
         Ok(IpAddr::V6(address)) => address.to_ipv4_mapped().is_none(),
@@ -40,7 +39,7 @@ fn six(text: &str) -> Option<Ipv6Addr> {
     plain.join(":").parse().ok()
 }
 
-/// A number without the zeros that lead it.
+/// A number without its leading zeros.
 fn without_zeros(number: &str) -> &str {
     let rest = number.trim_start_matches('0');
     if rest.is_empty() { &number[number.len().saturating_sub(1)..] } else { rest }

@@ -18,11 +18,11 @@ pub struct Cidr {
 #[error("{0:?} is not a range in CIDR notation, such as 10.10.10.0/24")]
 pub struct NotCidr(String);
 
-/// So many bits of an address of IPv6 say that it maps one of IPv4.
+/// The prefix length of IPv4-mapped IPv6 addresses.
 const MAPPED: u8 = 96;
 
 impl Cidr {
-    /// The addresses that begin with so many bits of this one.
+    /// The range of the addresses with the first `bits` bits of this one.
     fn of(address: IpAddr, bits: u8) -> Self {
         let mask = u128::MAX.checked_shl((width(address) - bits).into()).unwrap_or(0);
         Self { base: from_number(number(address) & mask, address), bits }
@@ -108,12 +108,12 @@ pub struct Written {
     pub range: Cidr,
     /// The address before the slash, which need not be the first of the range.
     pub address: IpAddr,
-    /// Whether it is written as today: no zeros lead a number in it, and it maps no IPv4.
+    /// Whether the notation is standard: no leading zeros, and no IPv4-mapped address.
     pub is_standard: bool,
 }
 
 impl Written {
-    /// Reads a range however it is written; see [`address::read`].
+    /// Parses standard and legacy notation; see [`address::read`].
     pub fn read(text: &str) -> Option<Self> {
         let (address, number) = text.split_once('/')?;
         if number.starts_with('+') {

@@ -8,7 +8,7 @@ pub fn is_true(text: &str) -> bool {
     parse_bool(text) == Some(true)
 }
 
-/// What `strconv.ParseBool` takes a text for; `None` if for neither.
+/// As `strconv.ParseBool`; `None` for an invalid text.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-/// Appends a text as part of a path or of a query: all is escaped but what RFC 3986 calls unreserved.
+/// Appends a text as part of a path or of a query; escapes all but the unreserved characters of RFC 3986.
 pub fn escape_into(text: &str, out: &mut String) {
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
@@ -20,7 +20,7 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-/// Undoes `%XX`; what is no escape stays as it is.
+/// Decodes `%XX`; invalid escapes stay unchanged.
 pub fn unescape(text: &str) -> String {
     if !text.contains('%') {
         return text.to_owned();
@@ -35,13 +35,13 @@ pub fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// What the two digits behind a `%` stand for.
+/// The byte of the two digits after a `%`.
 fn escaped(digits: &[u8]) -> Option<u8> {
     let digit = |at: usize| char::from(*digits.get(at)?).to_digit(16);
     u8::try_from(digit(0)? * 16 + digit(1)?).ok()
 }
 
-/// The parameters of a query, in their order. Those that Go cannot read it leaves out: with a `;`, or with a `%` that begins no escape.
+/// The parameters of a query, in order. As in Go, those with a `;` or an invalid escape are skipped.
 pub fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
     let plain = |text: &str| unescape(&text.replace('+', " "));
     let is_read =
@@ -52,7 +52,7 @@ pub fn parameters(query: &str) -> impl Iterator<Item = (String, String)> {
     })
 }
 
-/// Whether a parameter that is there says yes, as Kubernetes reads it: unless it is `false` or `0`.
+/// Whether a present parameter is true, as Kubernetes reads it: unless it is `false` or `0`.
 pub fn is_set(value: &str) -> bool {
     !value.eq_ignore_ascii_case("false") && value != "0"
 }

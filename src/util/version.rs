@@ -4,10 +4,10 @@
 pub const KM: &str = env!("CARGO_PKG_VERSION");
 /// The `gitVersion` of the Kubernetes API: clients choose their behaviour by its first two numbers.
 pub const KUBERNETES: &str = concat!("v1.33.0-km.", env!("CARGO_PKG_VERSION"));
-/// The commit of the source, if the build was told, and whether the source was all of it (`clean`) or not (`dirty`).
+/// The commit of the source, if the build got one, and whether the source was unchanged (`clean`) or not (`dirty`).
 pub const COMMIT: &str = told(option_env!("KM_COMMIT"), "");
 pub const TREE_STATE: &str = told(option_env!("KM_TREE_STATE"), "");
-/// When that commit was made: of one source there is one executable, whenever it is built.
+/// Time of that commit, not of the build, so that builds are reproducible.
 pub const SOURCE_DATE: &str = told(option_env!("KM_SOURCE_DATE"), "1970-01-01T00:00:00Z");
 pub const MAJOR: &str = "1";
 pub const MINOR: &str = "33";
@@ -21,7 +21,7 @@ const fn told(value: Option<&'static str>, otherwise: &'static str) -> &'static 
     }
 }
 
-/// The processor that this was built for, by its name in Go.
+/// The target architecture, by its name in Go.
 pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
