@@ -497,7 +497,7 @@ mod tests {
         assert!(decoded.strict_errors.is_empty());
     }
 
-    /// A number that is read a little differently each time would change with every write of its object.
+    /// A number that changed a little each time it is read would change with every write of its object.
     #[test]
     fn numbers_come_back_as_they_are_written() {
         for number in ["5.5555555555549995e+35", "1.7976931348623157e308", "5e-324", "0.1", "123456789.12345679"] {

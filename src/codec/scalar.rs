@@ -47,8 +47,8 @@ pub(super) fn quantity(text: &str) -> Result<Value, String> {
     }
 }
 
-/// Whether a quantity stays as it is written: one that Kubernetes can read as a whole number of one of the units, and that it does not look at
-/// closely enough to see that it would write it otherwise.
+/// Whether Kubernetes keeps a quantity as it is written although it is not canonical: its parser keeps the text of numbers that are
+/// integers in one of the units, unless a quick check shows that the canonical form differs.
 fn is_kept(text: &str) -> bool {
     let digits = |text: &str| text.len() - text.trim_start_matches(|it: char| it.is_ascii_digit()).len();
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
@@ -72,7 +72,7 @@ fn is_kept(text: &str) -> bool {
     !whole.is_empty() && length <= 18 && scale >= -9 && scale % 3 == 0 && !ends_in_zeros
 }
 
-/// An amount in a list of resources, of which there is nothing finer than a thousandth: rather more than what was asked for than less.
+/// An amount in a list of resources, rounded up to thousandths.
 pub(super) fn amount(quantity: Value) -> Value {
     let is_fine = |text: &str| text.ends_with(['n', 'u']) || text.contains(['-', '.']);
     match &quantity {

@@ -28,7 +28,7 @@ pub(super) fn convert(event: &mut Value, stored: bool) {
         .collect();
     *fields = renamed;
     if !stored {
-        // Written by the core group only, if they say nothing.
+        // Empty ones are written in the core group only.
         fields.retain(|name, value| !(name.starts_with("reporting") && value == ""));
     }
 }

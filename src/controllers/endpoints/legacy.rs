@@ -76,12 +76,12 @@ fn truncate(mut backends: Vec<&Backend>) -> (Vec<&Backend>, bool) {
     (backends, truncated)
 }
 
-/// Ports that the same addresses serve are one subset, each subset the product of its addresses and ports. As Kubernetes packs them: an address
-/// is in several subsets if not all of its ports are served by the same others.
+/// One subset for each set of addresses that serve the same ports: a subset is the product of its addresses and ports. As in Kubernetes, an
+/// address is in several subsets if its ports are served by different sets of addresses.
 fn subsets(backends: &[&Backend]) -> Value {
     let mut backends = backends.to_vec();
     backends.sort_by(|a, b| (&a.addresses, a.pod.name()).cmp(&(&b.addresses, b.pod.name())));
-    // By port, who serves it; those without any serve none.
+    // The backends that serve each port; `None` for backends without ports.
     let mut servers: BTreeMap<Option<&Port>, Vec<usize>> = BTreeMap::new();
     for (at, backend) in backends.iter().enumerate() {
         for port in backend.ports.iter().map(Some).chain(backend.ports.is_empty().then_some(None)) {

@@ -1,4 +1,4 @@
-//! How long kubelets of a cluster of this size may go by what they have read of secrets and config maps: an annotation of every node.
+//! The annotation of every node with the time for which its kubelet may cache secrets and config maps, by the size of the cluster.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,14 +10,14 @@ use crate::cache::{Cache, Query};
 use crate::object::{Object, ObjectKey, resource};
 
 const ANNOTATION: &str = "node.alpha.kubernetes.io/ttl";
-/// The fewest and the most nodes of each size of clusters, and the seconds that go with it. Sizes overlap, so that a node more or less does not
-/// change all the others.
+/// Minimum and maximum number of nodes of each size of cluster, and its time in seconds. The ranges overlap, so that one node more or less
+/// does not change the annotations of all others.
 const SIZES: [(usize, usize, &str); 5] = [(0, 100, "0"), (90, 500, "15"), (450, 1000, "30"), (900, 2000, "60"), (1800, usize::MAX, "300")];
 
 /// Keeps the annotation.
 #[derive(Debug, Default)]
 pub struct NodeTtlController {
-    /// Which of the sizes the cluster was of last.
+    /// Index into [`SIZES`] of the cluster's last size.
     size: AtomicUsize,
 }
 
@@ -41,7 +41,7 @@ impl Controller for NodeTtlController {
     }
 
     fn sources(&self) -> Vec<Source> {
-        // Heartbeats are none of its business.
+        // Not woken by heartbeats.
         vec![Source::own(&resource::NODE).when(told)]
     }
 
@@ -55,7 +55,7 @@ impl Controller for NodeTtlController {
     }
 }
 
-/// What a node's annotation says, as a number.
+/// The value of a node's annotation.
 fn told(node: &Object) -> u64 {
     tree(node)["metadata"]["annotations"][ANNOTATION].as_str().and_then(|it| it.parse().ok()).unwrap_or(u64::MAX)
 }

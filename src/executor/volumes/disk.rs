@@ -185,8 +185,8 @@ fn has_files(dir: &Path, files: &BTreeMap<String, File>) -> bool {
     count(dir) == files.len() && files.iter().all(|(path, file)| fs::read(dir.join(path)).is_ok_and(|data| data == file.data))
 }
 
-/// Makes what a `subPath` names in a volume appear at a path that only the executor can change, for the engine to mount. It stays there
-/// until [`release_sub_paths`].
+/// Bind-mounts the target of a `subPath` at a path that only the executor can change, for the engine to mount, until
+/// [`release_sub_paths`].
 ///
 /// # Errors
 /// Those of [`sub_path::open_below`] and [`mounts::bind`].

@@ -100,8 +100,8 @@ pub fn bind(what: &OwnedFd, at: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(parent).with_context(|| parent.display().to_string())?;
     check_seen(parent)?;
     if is_dir(what)? { fs::create_dir(at) } else { fs::File::create_new(at).map(drop) }.with_context(|| at.display().to_string())?;
-    // The link leads to what was opened, whatever its path leads to by now. What is mounted below that stays behind, as with a kubelet:
-    // it may be this very directory, and everything in it.
+    // This link leads to the opened file, even if its path has changed. As with a kubelet, the bind is not recursive: mounts below may
+    // include this very directory.
     let from = format!("/proc/self/fd/{}", what.as_raw_fd());
     mount(Some(from.as_str()), at, NONE, MsFlags::MS_BIND, NONE).map_err(refused)
 }

@@ -143,7 +143,7 @@ fn service(service: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// A job of so many indexes that there may be more to say of them than a status can hold.
+/// Jobs with so many indexes that `status.completedIndexes` may become too long.
 fn indexes(spec: &At<'_>, out: &mut Vec<String>) {
     let above = |key: &str, most: i64| spec.number(key).is_some_and(|it| it > most);
     if spec.text("completionMode") == "Indexed" && above("completions", 100_000) && above("parallelism", 10_000) {
@@ -155,7 +155,7 @@ fn indexes(spec: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
-/// Only that there is no certificate at all is seen; not whether it goes with the key.
+/// Checks only that a certificate exists, not that it matches the key.
 fn secret(secret: &At<'_>, out: &mut Vec<String>) {
     use base64::Engine;
     if secret.text("type") != "kubernetes.io/tls" {

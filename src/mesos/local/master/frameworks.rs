@@ -49,7 +49,7 @@ impl Master {
         let gone_at = failover_end(now, &info);
         self.frameworks.insert(id, Framework::new(info, None, gone_at));
     }
-    /// A scheduler subscribes on a new stream. One that may not is told so on it.
+    /// Subscribes a scheduler on a new stream, or sends an error on it.
     pub fn subscribe(&mut self, now: Duration, subscribe: call::Subscribe, stream: String) -> Vec<Action> {
         let mut info = subscribe.framework_info;
         let mut out = Vec::new();
