@@ -25,6 +25,11 @@ pub(super) fn mended(text: &str, error: &ScanError) -> Option<String> {
     }
 }
 
+/// Bound of the faults of a text: each line is indented at most once, and each tab replaced.
+pub(super) fn most_faults(text: &str) -> usize {
+    1 + text.bytes().filter(|byte| matches!(byte, b'\n' | b'\t')).count()
+}
+
 fn indentation(line: &str) -> usize {
     line.len() - line.trim_start_matches(' ').len()
 }

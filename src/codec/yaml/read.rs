@@ -27,20 +27,8 @@ pub const DUPLICATES: &str = "yaml: unmarshal errors:";
 /// # Errors
 /// The fault, with the message of Go's parser.
 pub fn read(body: &[u8]) -> Result<Document, String> {
-    let mut text = decoded(body).map_err(|why| format!("yaml: {why}"))?;
-    let mut patience = PATIENCE;
-    let root = loop {
-        let mut reader = Reader { text: &text, parser: Parser::new_from_str(&text), anchors: HashMap::new(), fault: None };
-        let (root, fault) = (reader.document(), reader.fault);
-        let mended = fault.filter(|_| patience >= text.len()).and_then(|it| lenient::mended(&text, &it));
-        match (root, mended) {
-            (Err(_), Some(mended)) => {
-                patience -= text.len();
-                text = Cow::Owned(mended);
-            }
-            (root, _) => break root.map_err(|why| format!("yaml: {why}"))?,
-        }
-    };
+    let text = decoded(body).map_err(|why| format!("yaml: {why}"))?;
+    let root = nodes(text).0.map_err(|why| format!("yaml: {why}"))?;
     let mut maker = Maker::default();
     let value = match &root {
         Some(root) => maker.value(root, 0)?,
@@ -53,6 +41,25 @@ pub fn read(body: &[u8]) -> Result<Document, String> {
 
 /// Bound of the bytes that are read again after repairs.
 const PATIENCE: usize = 4 * 1024 * 1024;
+
+/// The nodes of the first document, and how many faults were repaired to read them.
+fn nodes(mut text: Cow<'_, str>) -> (Result<Option<Rc<Node>>, String>, usize) {
+    // A fault that its repair does not cure would be repaired again and again.
+    let (most, mut repairs, mut patience) = (lenient::most_faults(&text), 0, PATIENCE);
+    loop {
+        let mut reader = Reader { text: &text, parser: Parser::new_from_str(&text), anchors: HashMap::new(), fault: None };
+        let (root, fault) = (reader.document(), reader.fault);
+        let fault = fault.filter(|_| root.is_err() && repairs < most && patience >= text.len());
+        match fault.and_then(|it| lenient::mended(&text, &it)) {
+            Some(mended) => {
+                repairs += 1;
+                patience -= text.len();
+                text = Cow::Owned(mended);
+            }
+            None => return (root, repairs),
+        }
+    }
+}
 
 /// Maximum nesting of lists and maps, as in JSON.
 const DEPTH: usize = 128;
@@ -402,6 +409,15 @@ mod tests {
 
     fn value(text: &str) -> Value {
         read(text.as_bytes()).unwrap_or_else(|why| panic!("{text}: {why}")).value
+    }
+
+    #[test]
+    fn each_fault_is_repaired_once() {
+        let (root, repairs) = nodes("ata/:\n  -: [|\n\r-*ibsta08,\n\n|\n\r- z N]\n".into());
+        assert!(root.is_err() && repairs <= 7, "{repairs} repairs");
+        let tabs = "{a:\t1, b:\t2, c: [\n3,\n4\n]}";
+        let (root, repairs) = nodes(format!("x:\n  y: {tabs}\n").into());
+        assert!(root.is_ok() && (2..=6).contains(&repairs), "{repairs} repairs");
     }
 
     #[test]
