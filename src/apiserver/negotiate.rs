@@ -128,10 +128,12 @@ fn clauses(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     values.flat_map(|it| it.split(',')).map(str::trim).filter(|it| !it.is_empty())
 }
 
+/// Watches in protobuf.
+pub(crate) const PROTOBUF_STREAM: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const MEDIA_TYPES: &[&str] = &["application/json", "application/yaml", PROTOBUF];
 /// The media types of watches.
-const STREAM_TYPES: &[&str] = &["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+const STREAM_TYPES: &[&str] = &["application/json;stream=watch", PROTOBUF_STREAM];
 
 pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
     let message = format!("only the following media types are accepted: {}", accepted.join(", "));

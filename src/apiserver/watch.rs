@@ -13,7 +13,7 @@ use super::error::{Answer, bad};
 use super::freshness::Freshness;
 use super::handler::Call;
 use super::list::selection;
-use super::negotiate::{Encoding, Form, Output};
+use super::negotiate::{Encoding, Form, Output, PROTOBUF_STREAM};
 use super::response::{self, Body, Response};
 use super::{Server, encode, list_options};
 use crate::cache::{self, Event, Expired, Frame};
@@ -127,7 +127,7 @@ impl Encoder {
     }
 
     fn content_type(&self) -> &'static str {
-        if self.format.protobuf { "application/vnd.kubernetes.protobuf;stream=watch" } else { "application/json" }
+        if self.format.protobuf { PROTOBUF_STREAM } else { "application/json" }
     }
 
     /// An event of a table, with one row or none.
