@@ -21,6 +21,8 @@ pub(super) const SEGMENT: u64 = 16 << 20;
 const SUFFIX: &str = "log";
 /// Name of a file being written to replace others.
 const UNFINISHED: &str = "unfinished";
+/// Name of a file being prepared to become the next one of the log.
+const SPARE: &str = "spare";
 
 /// State shared between readers and the writer.
 #[derive(Debug)]
@@ -44,7 +46,9 @@ impl Log {
             let message = "it has a store.redb, which an earlier km wrote and this one cannot read: name another directory, or remove it";
             return Err(StoreError::Failed(anyhow::anyhow!("{}: {message}", dir.display())));
         }
-        let _ = fs::remove_file(dir.join(UNFINISHED));
+        for leftover in [UNFINISHED, SPARE] {
+            let _ = fs::remove_file(dir.join(leftover));
+        }
         let mut paths: Vec<PathBuf> = Vec::new();
         for entry in fs::read_dir(dir).map_err(|error| failed(error, dir))? {
             let path = entry.map_err(|error| failed(error, dir))?.path();
@@ -78,6 +82,11 @@ impl Log {
     /// The path of a replacement being written.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.dir.join(UNFINISHED)
+    }
+
+    /// The path of the next file of the log until it is begun.
+    pub(super) fn spare(&self) -> PathBuf {
+        self.dir.join(SPARE)
     }
 
     /// Makes file names durable (fsync of the directory).

@@ -7,6 +7,7 @@ mod log;
 mod reclaim;
 mod record;
 mod segment;
+mod spare;
 mod tail;
 mod writer;
 

@@ -105,7 +105,7 @@ fn replace(log: &Log, old: &[Sealed], id: u32, stop: &AtomicBool) -> io::Result<
     let Copy { segment, end, moved, .. } = copy;
     // Records that were forgotten during the copy are not in the file.
     let forgotten = log.state.read().index.forgotten();
-    let segment = Arc::new(segment.replace(header(forgotten), log.path(first))?);
+    let segment = Arc::new(segment.place(header(forgotten), log.path(first))?);
     log.sync_names()?;
     log.state.write().segments.insert(id, segment.clone());
     for moves in moved.chunks(MOVES) {

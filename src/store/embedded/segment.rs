@@ -68,15 +68,21 @@ pub(super) struct Segment {
 impl Segment {
     /// Creates a file and makes all but its name durable.
     pub(super) fn create(path: PathBuf, header: Header) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        // An fsync is faster in preallocated space. If that fails, the file grows with each write.
-        let room = nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, header.room.cast_signed());
-        let room = if header.room > 0 && room.is_ok() { header.room } else { 0 };
-        file.set_len(room)?;
-        let segment = Self { path, file, header: Header { room, ..header } };
+        let mut segment = Self::allocate(path, header.room)?;
+        segment.header = Header { room: segment.header.room, ..header };
         segment.write(&segment.header.encode(), 0)?;
         segment.file.sync_all()?;
         Ok(segment)
+    }
+
+    /// Creates a file with room for this many bytes, without a header.
+    pub(super) fn allocate(path: PathBuf, room: u64) -> io::Result<Self> {
+        let file = File::options().read(true).write(true).create_new(true).open(&path)?;
+        // An fsync is faster in preallocated space. If that fails, the file grows with each write.
+        let allocated = nix::fcntl::fallocate(&file, nix::fcntl::FallocateFlags::empty(), 0, room.cast_signed());
+        let room = if room > 0 && allocated.is_ok() { room } else { 0 };
+        file.set_len(room)?;
+        Ok(Self { path, file, header: Header { first: 0, covers: 0, forgotten: 0, room } })
     }
 
     /// Opens a file. `None`: it is the last one, and the process ended while creating it, before anything was written to it.
@@ -153,8 +159,8 @@ impl Segment {
         self.file.set_len(end)
     }
 
-    /// Completes the file and renames it over another one.
-    pub(super) fn replace(mut self, header: Header, path: PathBuf) -> io::Result<Self> {
+    /// Completes a file with its header and gives it its name, over another one if there is one. All but the name is durable then.
+    pub(super) fn place(mut self, header: Header, path: PathBuf) -> io::Result<Self> {
         self.header = header;
         self.write(&self.header.encode(), 0)?;
         self.file.sync_all()?;

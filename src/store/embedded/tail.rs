@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::log::{Log, SEGMENT, failed};
 use super::record::Group;
 use super::segment::{HEADER, Header, Segment};
+use super::spare::Spare;
 use crate::object::Revision;
 use crate::store::{Result, StoreError};
 
@@ -28,6 +29,7 @@ pub(super) struct Tail {
     end: u64,
     next_id: u32,
     pub(super) sealed: Vec<Sealed>,
+    spare: Spare,
     /// The end of the file may contain an unacknowledged group, or part of one.
     soiled: bool,
 }
@@ -52,7 +54,7 @@ impl Tail {
                 files.extend(last);
                 next_id += 1;
                 let head = log.state.read().index.head();
-                let active = begin(&log, next_id - 1, head + 1)?;
+                let active = begin(&log, None, next_id - 1, head + 1)?;
                 (next_id - 1, active, HEADER as u64)
             }
         };
@@ -62,7 +64,7 @@ impl Tail {
             let bytes = segment.length().map_err(|error| failed(error, segment.path()))?;
             Ok(Sealed { id, segment, last, bytes })
         });
-        Ok(Self { sealed: sealed.collect::<Result<_>>()?, log, active, id, end, next_id, soiled: false })
+        Ok(Self { sealed: sealed.collect::<Result<_>>()?, log, active, id, end, next_id, spare: Spare::default(), soiled: false })
     }
 
     /// Appends a group whose first change has the revision `next`, durably. Returns the number of the file, and the offset of the group in
@@ -80,6 +82,10 @@ impl Tail {
         }
         let at = self.end;
         self.end += group.len() as u64;
+        // Not for the few writes of an idle cluster, which would occupy twice the space.
+        if self.end > SEGMENT / 2 {
+            self.spare.prepare(&self.log);
+        }
         Ok((self.id, at))
     }
 
@@ -94,7 +100,7 @@ impl Tail {
 
     /// Continues in a new file.
     fn turn(&mut self, next: Revision) -> Result<()> {
-        let active = begin(&self.log, self.next_id, next)?;
+        let active = begin(&self.log, self.spare.take(), self.next_id, next)?;
         // The unused space does no harm if it stays.
         let _ = self.active.cut(self.end);
         let segment = std::mem::replace(&mut self.active, active);
@@ -104,6 +110,11 @@ impl Tail {
         Ok(())
     }
 
+    /// Ends what is done in the background.
+    pub(super) fn stop(&mut self) {
+        self.spare.stop();
+    }
+
     /// A number for a file made by others.
     pub(super) fn take_id(&mut self) -> u32 {
         self.next_id += 1;
@@ -111,13 +122,17 @@ impl Tail {
     }
 }
 
-/// Creates a file for the changes from `first` on.
-fn begin(log: &Log, id: u32, first: Revision) -> Result<Arc<Segment>> {
+/// Begins a file for the changes from `first` on, with the prepared one if there is one.
+fn begin(log: &Log, spare: Option<Segment>, id: u32, first: Revision) -> Result<Arc<Segment>> {
     let path = log.path(first);
     let forgotten = log.state.read().index.forgotten();
     let header = Header { first, covers: first - 1, forgotten, room: SEGMENT };
-    let made = Segment::create(path.clone(), header).and_then(|segment| log.sync_names().map(|()| segment));
-    let segment = made.map(Arc::new).map_err(|error| {
+    let begun = match spare {
+        Some(spare) => spare.place(header, path.clone()),
+        None => Segment::create(path.clone(), header),
+    };
+    let named = begun.and_then(|segment| log.sync_names().map(|()| segment));
+    let segment = named.map(Arc::new).map_err(|error| {
         // A partial file would block the next attempt.
         let _ = std::fs::remove_file(&path);
         failed(error, &path)

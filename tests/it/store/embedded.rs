@@ -1,5 +1,6 @@
 //! Tests of only the embedded store: its directory, its files, and their failures.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,6 +159,36 @@ async fn a_damaged_file_is_named() {
     }
     std::fs::write(&path, whole).unwrap();
     assert_eq!(read_all(&reopen(dir.path()), "/t/", 1000, 0).await.unwrap().0.len(), 100);
+}
+
+/// The next file of the log is made while the present one fills, and nothing is left of it when the store is closed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_file_is_followed_by_the_prepared_one() {
+    let (store, dir) = open().await;
+    let spare = dir.path().join("spare");
+    let value = "x".repeat(500_000);
+    let mut written = 0..;
+    let mut write = async || create(&store, &format!("/t/{:03}", written.next().unwrap()), &value).await;
+    while !spare.exists() {
+        assert_eq!(files(dir.path()).len(), 1, "it comes before the file is full");
+        write().await;
+    }
+    let prepared = std::fs::metadata(&spare).unwrap().ino();
+    while files(dir.path()).len() == 1 {
+        write().await;
+    }
+    assert_eq!(std::fs::metadata(&files(dir.path())[1]).unwrap().ino(), prepared);
+    while !spare.exists() {
+        write().await;
+    }
+    let count = written.next().unwrap();
+    drop(store);
+    assert!(!spare.exists());
+    // As a process leaves it that is killed.
+    std::fs::write(&spare, "half").unwrap();
+    let store = reopen(dir.path());
+    assert!(!spare.exists());
+    assert_eq!(read_all(&store, "/t/", 1000, 0).await.unwrap().0.len(), count);
 }
 
 /// Overwrites a few keys until several files are full, and waits until they are replaced by one.
