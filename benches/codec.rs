@@ -47,7 +47,7 @@ fn main() {
     let decode = |body: Bytes| codec::decode(&POD, "application/json", &body).unwrap().value;
     let value = decode(body.clone());
     let defaulted = |mut value: Value| {
-        codec::default(&POD, &mut value);
+        codec::default::fill(&POD, &mut value);
         value
     };
     let complete = defaulted(value.clone());

@@ -1,100 +1,134 @@
 //! Defaults: the meaning of absent fields, written into the object for every reader. Defaults that depend on no other field are data
-//! (`object::schema`); the others are here, one function per type.
+//! (`object::schema`); the others are in `computed`.
+//!
+//! Three operations, each a walk over the object: [`fill`] sets absent fields; [`prune`] removes what is not kept; [`zeroes`] writes what
+//! Go writes for nothing.
 
+mod computed;
 mod off;
 mod plan;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use self::plan::Below;
+use self::plan::{Below, Plan};
 use crate::object::ResourceRef;
-use crate::object::pod::means_latest;
-use crate::object::schema::{Field, Shape};
+use crate::object::schema::Field;
 
 /// The annotation of a daemon set that counts the versions of its template.
 pub const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 type Fields = Map<String, Value>;
-/// Fills in the defaults that depend on other fields of an object.
-type Computed = fn(&mut Fields);
+/// A change of an object of one type.
+type Change = fn(&mut Fields);
 
-/// Fills in the defaults of an object, including its status, and drops fields that are not kept. Idempotent.
-pub fn default(resource: ResourceRef, value: &mut Value) {
-    fill_in(resource, value, Fill::Everything);
+/// Fills in the defaults of an object, including its status. Idempotent. Returns whether the object states something that [`prune`] would
+/// remove: the walk sees that anyway.
+pub fn fill(resource: ResourceRef, value: &mut Value) -> bool {
+    let mut is_unkept = false;
+    walk(resource, value, &mut |plan, map| {
+        is_unkept |= plan.is_unkept(map);
+        plan.fill(map);
+    });
+    is_unkept
 }
 
-/// Fills in defaults, but keeps fields of disabled features, and `[]` where null is stored: their author still owns them in managedFields.
-/// Returns whether there are any, which [`default`] would drop.
-pub fn default_stated(resource: ResourceRef, value: &mut Value) -> bool {
-    fill_in(resource, value, Fill::Stated)
+/// Removes what an author may state, and owns in managedFields, but what is not kept: fields of disabled features, and `[]` where null is
+/// stored. Does nothing if the object that is replaced has such already.
+pub fn prune(resource: ResourceRef, value: &mut Value, old: Option<&Value>) {
+    if !old.is_some_and(|it| is_unkept(&Below::Object(resource.schema), it)) {
+        walk(resource, value, &mut Plan::prune);
+    }
+}
+
+/// Prunes and fills an object that is not tracked.
+pub fn default(resource: ResourceRef, value: &mut Value) {
+    prune(resource, value, None);
+    fill(resource, value);
 }
 
 /// Writes only the zero values that Kubernetes writes for absent fields without a default, and that decoding drops.
 pub(super) fn zeroes(resource: ResourceRef, value: &mut Value) {
-    fill_in(resource, value, Fill::Zeroes);
+    walk(resource, value, &mut |plan, map| {
+        plan.zeroes(map);
+        plan.nullify(map);
+    });
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Fill {
-    Stated,
-    Everything,
-    Zeroes,
+/// Works on an object, and then on everything in it, as far as there are plans.
+fn walk(resource: ResourceRef, value: &mut Value, work: &mut impl FnMut(&Plan, &mut Fields)) {
+    descend(&Below::Object(resource.schema), value, work);
 }
 
-/// True if something was left that is not kept.
-fn fill_in(resource: ResourceRef, value: &mut Value, what: Fill) -> bool {
-    if let Value::Object(map) = value { object(resource.schema, map, what) } else { false }
-}
-
-fn fill(below: &Below, value: &mut Value, what: Fill) -> bool {
+fn descend(below: &Below, value: &mut Value, work: &mut impl FnMut(&Plan, &mut Fields)) {
     match (below, value) {
-        (Below::Object(name), Value::Object(map)) => object(name, map, what),
-        (Below::List(inner), Value::Array(items)) => items.iter_mut().fold(false, |left, item| fill(inner, item, what) | left),
-        (Below::Map(inner), Value::Object(map)) => map.values_mut().fold(false, |left, item| fill(inner, item, what) | left),
+        (Below::Object(name), Value::Object(map)) => {
+            let Some(plan) = plan::of(name) else { return };
+            work(plan, map);
+            for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
+                if let Some(below) = plan.below(name) {
+                    descend(below, value, work);
+                }
+            }
+        }
+        (Below::List(inner), Value::Array(items)) => items.iter_mut().for_each(|it| descend(inner, it, work)),
+        (Below::Map(inner), Value::Object(map)) => map.values_mut().for_each(|it| descend(inner, it, work)),
+        _ => {}
+    }
+}
+
+/// Whether there is something in an object that [`prune`] would remove.
+fn is_unkept(below: &Below, value: &Value) -> bool {
+    match (below, value) {
+        (Below::Object(name), Value::Object(map)) => plan::of(name).is_some_and(|plan| {
+            plan.is_unkept(map) || map.iter().any(|(name, value)| plan.below(name).is_some_and(|it| is_unkept(it, value)))
+        }),
+        (Below::List(inner), Value::Array(items)) => items.iter().any(|it| is_unkept(inner, it)),
+        (Below::Map(inner), Value::Object(map)) => map.values().any(|it| is_unkept(inner, it)),
         _ => false,
     }
 }
 
-/// The plain defaults and zero values of an object, then the computed defaults, which build on them, then its content.
-fn object(name: &str, map: &mut Fields, what: Fill) -> bool {
-    let Some(plan) = plan::of(name) else { return false };
-    let mut left = false;
-    match what {
-        Fill::Stated => left = plan.off.iter().any(|it| map.contains_key(*it)),
-        Fill::Everything => {
-            off::drop(name, map);
-            plan.off.iter().for_each(|it| drop(map.remove(*it)));
-        }
-        Fill::Zeroes => {}
-    }
-    for (field, default) in plan.plain.iter().filter(|_| what != Fill::Zeroes) {
-        if is_absent(field, map.get(field.name)) {
-            map.insert(field.name.to_owned(), default.clone());
-        }
-    }
-    for (field, zero) in &plan.zeroes {
-        match map.get(field.name) {
-            Some(value) if !value.is_null() => {
-                // Empty lists and maps are null, if written at all.
-                let is_empty = matches!(field.shape, Shape::List(_) | Shape::Map(_)) && is_zero(value);
-                match what {
-                    _ if !is_empty => continue,
-                    Fill::Stated => left = true,
-                    Fill::Everything | Fill::Zeroes => drop(map.insert(field.name.to_owned(), (*zero).clone())),
-                }
+impl Plan {
+    /// The plain defaults and zero values, then the computed defaults, which build on them.
+    fn fill(&self, map: &mut Fields) {
+        for (field, default) in &self.plain {
+            if is_absent(field, map.get(field.name)) {
+                map.insert(field.name.to_owned(), default.clone());
             }
-            _ => drop(map.insert(field.name.to_owned(), (*zero).clone())),
+        }
+        self.zeroes(map);
+        if let Some(computed) = self.computed {
+            computed(map);
         }
     }
-    if let Some(computed) = plan.computed.filter(|_| what != Fill::Zeroes) {
-        computed(map);
-    }
-    for (name, value) in map.iter_mut().filter(|(_, value)| value.is_object() || value.is_array()) {
-        if let Some(below) = plan.below(name) {
-            left |= fill(below, value, what);
+
+    fn zeroes(&self, map: &mut Fields) {
+        for (field, zero) in &self.zeroes {
+            if map.get(*field).is_none_or(Value::is_null) {
+                map.insert((*field).to_owned(), (*zero).clone());
+            }
         }
     }
-    left
+
+    fn is_unkept(&self, map: &Fields) -> bool {
+        self.off.iter().any(|it| map.contains_key(*it)) || self.nulls.iter().any(|it| map.get(*it).is_some_and(is_empty))
+    }
+
+    fn prune(&self, map: &mut Fields) {
+        if let Some(useless) = self.useless {
+            useless(map);
+        }
+        self.off.iter().for_each(|it| drop(map.remove(*it)));
+        self.nullify(map);
+    }
+
+    fn nullify(&self, map: &mut Fields) {
+        for field in &self.nulls {
+            if let Some(value) = map.get_mut(*field).filter(|it| is_empty(it)) {
+                *value = Value::Null;
+            }
+        }
+    }
 }
 
 fn is_absent(field: &Field, value: Option<&Value>) -> bool {
@@ -115,292 +149,15 @@ fn is_zero(value: &Value) -> bool {
     }
 }
 
-/// The computed defaults of a type, if any.
-fn computed(name: &str) -> Option<Computed> {
-    Some(match name.strip_prefix("io.k8s.api.").unwrap_or(name) {
-        "core.v1.Pod" => pod,
-        "core.v1.PodSpec" => pod_spec,
-        "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy,
-        "core.v1.Volume" => volume,
-        "core.v1.Service" => load_balancer,
-        "core.v1.ServiceSpec" => service,
-        "core.v1.ServicePort" => service_port,
-        "core.v1.ReplicationController" => replication_controller,
-        "core.v1.Namespace" => namespace,
-        "core.v1.Secret" => secret,
-        "core.v1.NodeSpec" => node_spec,
-        "core.v1.NodeStatus" => node_status,
-        "core.v1.LimitRangeItem" => limit_range_item,
-        "apps.v1.DeploymentStrategy" | "apps.v1.DaemonSetUpdateStrategy" | "apps.v1.StatefulSetUpdateStrategy" => update_strategy,
-        "apps.v1.StatefulSetSpec" => stateful_set_spec,
-        "apps.v1.DaemonSet" => daemon_set,
-        "batch.v1.Job" => job,
-        "autoscaling.v2.HorizontalPodAutoscaler" => autoscaler,
-        "networking.v1.NetworkPolicySpec" => network_policy,
-        "rbac.v1.Subject" => subject,
-        _ => return None,
-    })
-}
-
-fn text<'a>(map: &'a Fields, name: &str) -> &'a str {
-    map.get(name).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// Sets a field that has no value, or only a zero one.
-fn set(map: &mut Fields, name: &str, value: impl Into<Value>) {
-    if map.get(name).is_none_or(is_zero) {
-        map.insert(name.to_owned(), value.into());
-    }
-}
-
-/// Sets a field that has no value; a zero is one.
-fn set_absent(map: &mut Fields, name: &str, value: impl Into<Value>) {
-    if map.get(name).is_none_or(Value::is_null) {
-        map.insert(name.to_owned(), value.into());
-    }
-}
-
-fn fields<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
-    map.get_mut(name).and_then(Value::as_object_mut)
-}
-
-fn fields_or_new<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
-    set_absent(map, name, Fields::new());
-    fields(map, name)
-}
-
-fn items<'a>(map: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a mut Fields> {
-    map.get_mut(name).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
-}
-
-fn pod(pod: &mut Fields) {
-    let Some(spec) = fields(pod, "spec") else { return };
-    set_absent(spec, "enableServiceLinks", true);
-    let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
-    for list in ["containers", "initContainers"] {
-        for container in items(spec, list) {
-            if host_network {
-                for port in items(container, "ports") {
-                    if let Some(number) = port.get("containerPort").cloned() {
-                        set(port, "hostPort", number);
-                    }
-                }
-            }
-            // A request defaults to the limit.
-            let Some(resources) = fields(container, "resources") else { continue };
-            let Some(Value::Object(limits)) = resources.get("limits").cloned() else { continue };
-            let Some(requests) = fields_or_new(resources, "requests") else { continue };
-            limits.into_iter().for_each(|(name, limit)| set_absent(requests, &name, limit));
-        }
-    }
-}
-
-/// The service account has two names, of which the newer one counts.
-fn pod_spec(spec: &mut Fields) {
-    let older = text(spec, "serviceAccount").to_owned();
-    if !older.is_empty() {
-        set(spec, "serviceAccountName", older);
-    }
-    let name = text(spec, "serviceAccountName").to_owned();
-    if !name.is_empty() {
-        spec.insert("serviceAccount".to_owned(), name.into());
-    }
-}
-
-fn pull_policy(container: &mut Fields) {
-    let policy = if means_latest(text(container, "image")) { "Always" } else { "IfNotPresent" };
-    set(container, "imagePullPolicy", policy);
-}
-
-fn volume(volume: &mut Fields) {
-    if volume.iter().all(|(name, value)| name == "name" || value.is_null()) {
-        volume.insert("emptyDir".to_owned(), json!({}));
-    }
-}
-
-fn service(spec: &mut Fields) {
-    match text(spec, "sessionAffinity") {
-        "ClientIP" => {
-            if let Some(client_ip) = fields_or_new(spec, "sessionAffinityConfig").and_then(|it| fields_or_new(it, "clientIP")) {
-                set_absent(client_ip, "timeoutSeconds", 10800);
-            }
-        }
-        "None" => drop(spec.remove("sessionAffinityConfig")),
-        _ => {}
-    }
-    let kind = text(spec, "type").to_owned();
-    let external_ips = spec.get("externalIPs").is_some_and(|it| !is_zero(it));
-    if matches!(&*kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && external_ips {
-        set(spec, "externalTrafficPolicy", "Cluster");
-    }
-    if matches!(&*kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-        set_absent(spec, "internalTrafficPolicy", "Cluster");
-    }
-    if kind == "LoadBalancer" {
-        set_absent(spec, "allocateLoadBalancerNodePorts", true);
-    }
-}
-
-/// Connections through a balancer that has an address keep it.
-fn load_balancer(service: &mut Fields) {
-    if service.get("spec").and_then(|it| it.get("type")).is_none_or(|it| it != "LoadBalancer") {
-        return;
-    }
-    let ingress = service.get_mut("status").and_then(|it| it.get_mut("loadBalancer")?.get_mut("ingress")?.as_array_mut());
-    for it in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
-        if !text(it, "ip").is_empty() {
-            set_absent(it, "ipMode", "VIP");
-        }
-    }
-}
-
-fn service_port(port: &mut Fields) {
-    if let Some(number) = port.get("port").cloned() {
-        set(port, "targetPort", number);
-    }
-}
-
-fn template_labels(spec: &mut Fields) -> Option<Value> {
-    let labels = fields(spec, "template").and_then(|it| fields(it, "metadata")).and_then(|it| it.get("labels"));
-    labels.filter(|it| !is_zero(it)).cloned()
-}
-
-fn replication_controller(controller: &mut Fields) {
-    let Some(spec) = fields(controller, "spec") else { return };
-    let Some(labels) = template_labels(spec) else { return };
-    set(spec, "selector", labels.clone());
-    if let Some(metadata) = fields_or_new(controller, "metadata") {
-        set(metadata, "labels", labels);
-    }
-}
-
-fn namespace(namespace: &mut Fields) {
-    let Some(metadata) = fields(namespace, "metadata") else { return };
-    let name = text(metadata, "name").to_owned();
-    if !name.is_empty()
-        && let Some(labels) = fields_or_new(metadata, "labels")
-    {
-        labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
-    }
-}
-
-/// `stringData` is write-only: it is merged into `data`.
-fn secret(secret: &mut Fields) {
-    use base64::Engine;
-    let Some(Value::Object(texts)) = secret.remove("stringData") else { return };
-    let Some(data) = fields_or_new(secret, "data") else { return };
-    for (key, text) in texts {
-        let text = text.as_str().unwrap_or_default();
-        data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
-    }
-}
-
-/// How often the template has changed, which older versions of the kind had a field for.
-fn daemon_set(set: &mut Fields) {
-    if let Some(annotations) = fields_or_new(set, "metadata").and_then(|it| fields_or_new(it, "annotations")) {
-        set_absent(annotations, TEMPLATE_GENERATION, "1");
-    }
-}
-
-/// A node's ranges begin with the one in the older field; if they do not, that is the only one.
-fn node_spec(spec: &mut Fields) {
-    let first = spec.get("podCIDRs").and_then(|it| it.get(0)?.as_str()).unwrap_or_default();
-    let single = text(spec, "podCIDR");
-    if single == first {
-        return;
-    }
-    let (first, single) = (Value::from(first), Value::from(single));
-    if single == "" {
-        spec.insert("podCIDR".to_owned(), first);
-    } else {
-        spec.insert("podCIDRs".to_owned(), vec![single].into());
-    }
-}
-
-fn node_status(status: &mut Fields) {
-    if let Some(capacity) = status.get("capacity").cloned() {
-        set_absent(status, "allocatable", capacity);
-    }
-}
-
-fn limit_range_item(item: &mut Fields) {
-    if text(item, "type") != "Container" {
-        return;
-    }
-    // A limit defaults to the maximum; a request to the limit, or else to the minimum.
-    for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
-        let Some(Value::Object(amounts)) = item.get(from).cloned() else { continue };
-        let Some(map) = fields_or_new(item, to) else { continue };
-        amounts.into_iter().for_each(|(name, amount)| set_absent(map, &name, amount));
-    }
-}
-
-fn update_strategy(strategy: &mut Fields) {
-    if text(strategy, "type") == "RollingUpdate" {
-        set_absent(strategy, "rollingUpdate", Fields::new());
-    }
-}
-
-/// Claim templates carry kind and version, like objects.
-fn stateful_set_spec(spec: &mut Fields) {
-    for claim in items(spec, "volumeClaimTemplates") {
-        set(claim, "apiVersion", "v1");
-        set(claim, "kind", "PersistentVolumeClaim");
-    }
-}
-
-fn job(job: &mut Fields) {
-    let Some(spec) = fields(job, "spec") else { return };
-    let absent = |spec: &Fields, name| spec.get(name).is_none_or(Value::is_null);
-    if absent(spec, "completions") && absent(spec, "parallelism") {
-        set_absent(spec, "completions", 1);
-    }
-    set_absent(spec, "parallelism", 1);
-    let backoff_limit = if absent(spec, "backoffLimitPerIndex") { 6 } else { i32::MAX };
-    set_absent(spec, "backoffLimit", backoff_limit);
-    set_absent(spec, "completionMode", "NonIndexed");
-    set_absent(spec, "suspend", false);
-    set_absent(spec, "manualSelector", false);
-    let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
-    set_absent(spec, "podReplacementPolicy", replacement);
-    if let Some(labels) = template_labels(spec)
-        && let Some(metadata) = fields_or_new(job, "metadata")
-    {
-        set(metadata, "labels", labels);
-    }
-}
-
-fn autoscaler(autoscaler: &mut Fields) {
-    let Some(spec) = fields(autoscaler, "spec") else { return };
-    let cpu = json!([{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}]);
-    set(spec, "metrics", cpu);
-    let Some(behavior) = fields(spec, "behavior") else { return };
-    let fully = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
-    if let Some(up) = fields_or_new(behavior, "scaleUp") {
-        set_absent(up, "selectPolicy", "Max");
-        set_absent(up, "stabilizationWindowSeconds", 0);
-        set_absent(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, fully]));
-    }
-    if let Some(down) = fields_or_new(behavior, "scaleDown") {
-        set_absent(down, "selectPolicy", "Max");
-        set_absent(down, "policies", json!([fully]));
-    }
-}
-
-fn network_policy(spec: &mut Fields) {
-    let egress = spec.get("egress").is_some_and(|it| !is_zero(it));
-    set(spec, "policyTypes", if egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
-}
-
-fn subject(subject: &mut Fields) {
-    if matches!(text(subject, "kind"), "User" | "Group") {
-        set(subject, "apiGroup", "rbac.authorization.k8s.io");
-    }
+/// Whether it is something, and nothing in it.
+fn is_empty(value: &Value) -> bool {
+    !value.is_null() && is_zero(value)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use serde_json::json;
 
     use super::super::fitting;
     use super::*;
@@ -452,10 +209,10 @@ mod tests {
                 {"name": "a", "lifecycle": {"stopSignal": "SIGTERM"}, "volumeMounts": [{"name": "i"}], "resources": {"claims": [{"name": "x"}]}},
                 {"name": "b", "lifecycle": {"stopSignal": "SIGTERM", "preStop": {}}, "volumeMounts": [{"name": "i"}, {"name": "p"}]}]});
         let mut pod = json!({ "spec": spec });
-        assert!(default_stated(&resource::POD, &mut pod));
+        assert!(fill(&resource::POD, &mut pod));
         assert_eq!(pod["spec"]["volumes"][0], json!({"name": "i", "image": {"reference": "x"}}));
         default(&resource::POD, &mut pod);
-        assert!(!default_stated(&resource::POD, &mut pod.clone()));
+        assert!(!fill(&resource::POD, &mut pod.clone()));
         let spec = &pod["spec"];
         assert_eq!((spec.get("resources"), spec.get("resourceClaims")), (None, None));
         assert_eq!(spec["volumes"], json!([{"name": "p", "projected": {"sources": [{}], "defaultMode": 420}}]));
@@ -467,11 +224,11 @@ mod tests {
     #[test]
     fn an_empty_list_is_stated_but_kept_as_null() {
         let mut role = json!({"rules": []});
-        assert!(default_stated(&resource::ROLE, &mut role));
+        assert!(fill(&resource::ROLE, &mut role));
         assert_eq!(role["rules"], json!([]));
         default(&resource::ROLE, &mut role);
         assert_eq!(role["rules"], Value::Null);
-        assert!(!default_stated(&resource::ROLE, &mut role) && role["rules"].is_null());
+        assert!(!fill(&resource::ROLE, &mut role) && role["rules"].is_null());
     }
 
     #[test]

@@ -5,7 +5,7 @@
 pub mod apply;
 mod conform;
 mod decode;
-mod default;
+pub mod default;
 pub mod discovery;
 mod event;
 mod fields;
@@ -26,7 +26,7 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 pub use decode::{Decoded, conform, conform_converted, decode, decode_applied, decode_kind, decode_patch};
-pub use default::{TEMPLATE_GENERATION, default, default_stated};
+pub use default::{TEMPLATE_GENERATION, default};
 pub use event::{EventFormat, write_json_event};
 pub use metadata::{MetaVersion, partial_metadata, write_partial_metadata};
 pub use patch::{PatchKind, patch};

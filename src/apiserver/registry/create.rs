@@ -28,7 +28,7 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
         options.warnings.add(owners::merge(&mut value, owners::Found::Sent));
         strategy::sign(target.resource, &mut value, &call.user);
         if target.resource != target.resource.storage() {
-            codec::default_stated(target.resource, &mut value);
+            codec::default::fill(target.resource, &mut value);
             codec::convert(&mut value, target.resource, target.resource.storage());
         }
         let key = ObjectKey::new(target.resource.storage(), &target.namespace, json::text(&value, "/metadata/name"));
@@ -50,7 +50,7 @@ pub(crate) async fn create(
 ) -> Answer<Arc<Object>> {
     let generated = complete(resource, namespace, &mut value)?;
     let unlabelled = json::at(&value, "/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
-    let is_kept = !codec::default_stated(resource, &mut value);
+    let is_kept = !codec::default::fill(resource, &mut value);
     let stated = codec::apply::take(&mut value);
     let managers = if options.applies {
         stated.as_ref().map(Managers::from)

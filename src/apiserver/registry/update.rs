@@ -96,10 +96,10 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         options.warnings.add(owners::merge(&mut value, owners::Found::Sent));
         check_identity(&key, &mut value)?;
         if version != key.resource {
-            codec::default_stated(version, &mut value);
+            codec::default::fill(version, &mut value);
             codec::convert(&mut value, version, key.resource);
         }
-        codec::default_stated(key.resource, &mut value);
+        codec::default::fill(key.resource, &mut value);
         let part = Part::of(&call.target.subresource);
         let creates = part == Part::Whole && key.resource.created_by_put;
         let make = |before: Option<&Before<'_>>| {
@@ -243,7 +243,7 @@ async fn attempt(
     let stated = codec::apply::take(&mut new);
     check_revision(key, &new, object)?;
     prepare(key, part, &mut new, &old)?;
-    let is_kept = part == Part::Internal || !codec::default_stated(key.resource, &mut new);
+    let is_kept = part == Part::Internal || !codec::default::fill(key.resource, &mut new);
     let managers = match part {
         Part::Internal => held.clone(),
         _ if options.applies => stated.as_ref().map(Managers::from),
@@ -256,7 +256,7 @@ async fn attempt(
         }
     };
     // Fields of disabled features survive if the stored object already has them.
-    if !is_kept && !codec::default_stated(key.resource, &mut old.clone()) {
+    if !is_kept && !codec::default::fill(key.resource, &mut old.clone()) {
         codec::default(key.resource, &mut new);
     }
     let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };

@@ -2,15 +2,16 @@
 
 use serde_json::Value;
 
-use super::{Fields, text};
+use super::computed::text;
+use super::{Change, Fields};
 
-/// Drops the parts of an object of this type that make no sense without these fields.
-pub(super) fn drop(name: &str, map: &mut Fields) {
-    match name {
-        "io.k8s.api.core.v1.PodSpec" => images(map),
-        "io.k8s.api.core.v1.Container" | "io.k8s.api.core.v1.EphemeralContainer" => lifecycle(map),
-        _ => {}
-    }
+/// Removes the parts of an object of this type that make no sense without these fields.
+pub(super) fn useless(name: &str) -> Option<Change> {
+    Some(match name {
+        "io.k8s.api.core.v1.PodSpec" => images,
+        "io.k8s.api.core.v1.Container" | "io.k8s.api.core.v1.EphemeralContainer" => lifecycle,
+        _ => return None,
+    })
 }
 
 /// A volume with only an image is removed, together with its mounts.

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::{Computed, computed};
+use super::{Change, computed, off};
 use crate::object::schema::{self, ByName, Field, Shape, Type};
 
 /// The work on an object of a type.
@@ -12,10 +12,15 @@ pub(super) struct Plan {
     /// The defaults that depend on no other field.
     pub(super) plain: Vec<(&'static Field, Value)>,
     /// The values written for absent fields without a default.
-    pub(super) zeroes: Vec<(&'static Field, &'static Value)>,
-    pub(super) computed: Option<Computed>,
+    pub(super) zeroes: Vec<(&'static str, &'static Value)>,
+    /// The defaults that depend on other fields.
+    pub(super) computed: Option<Change>,
     /// The fields of disabled features.
     pub(super) off: Vec<&'static str>,
+    /// Removes what is useless without those fields.
+    pub(super) useless: Option<Change>,
+    /// The lists and maps that are stored as null if they are empty.
+    pub(super) nulls: Vec<&'static str>,
     /// The fields below which there is something to do, ordered by name.
     below: Vec<(&'static str, Below)>,
 }
@@ -31,8 +36,17 @@ static PLANS: LazyLock<ByName<Plan>> = LazyLock::new(|| {
     let own = |kind: &'static Type| {
         let plain = kind.fields.iter().filter_map(|field| Some((field, serde_json::from_str(field.default?).unwrap_or_default())));
         let zeroes = kind.fields.iter().filter(|it| it.default.is_none()).filter_map(|field| Some((field, field.zero()?)));
-        let off = kind.fields.iter().filter(|it| it.off).map(|it| it.name).collect();
-        let plan = Plan { plain: plain.collect(), zeroes: zeroes.collect(), computed: computed(kind.name), off, below: Vec::new() };
+        let zeroes: Vec<_> = zeroes.collect();
+        let nulls = zeroes.iter().filter(|(field, _)| matches!(field.shape, Shape::List(_) | Shape::Map(_)));
+        let plan = Plan {
+            plain: plain.collect(),
+            nulls: nulls.map(|(field, _)| field.name).collect(),
+            zeroes: zeroes.iter().map(|(field, zero)| (field.name, *zero)).collect(),
+            computed: computed::of(kind.name),
+            off: kind.fields.iter().filter(|it| it.off).map(|it| it.name).collect(),
+            useless: off::useless(kind.name),
+            below: Vec::new(),
+        };
         (kind.name, plan)
     };
     let mut plans: ByName<_> = schema::all().map(own).filter(|(_, plan)| plan.is_something()).collect();
@@ -72,7 +86,7 @@ pub(super) fn of(name: &str) -> Option<&'static Plan> {
 
 impl Plan {
     fn is_something(&self) -> bool {
-        !self.plain.is_empty() || !self.zeroes.is_empty() || self.computed.is_some() || !self.off.is_empty()
+        !self.plain.is_empty() || !self.zeroes.is_empty() || self.computed.is_some() || !self.off.is_empty() || self.useless.is_some()
     }
 
     pub(super) fn below(&self, field: &str) -> Option<&Below> {
