@@ -14,7 +14,8 @@ use super::error::{Answer, store_status};
 use super::local_transport::LocalTransport;
 use super::registry::create::create;
 use super::registry::json;
-use super::registry::update::{Before, Part, modify};
+use super::registry::update::modify;
+use super::registry::{Before, Part};
 use super::write_options::WriteOptions;
 use crate::cache::{Query, Watch};
 use crate::client::Client;
@@ -83,7 +84,7 @@ async fn make_range(server: &Server) -> Answer<()> {
         }
         Ok(value)
     };
-    match modify(server, &key, Part::Status, &options, &change).await {
+    match modify(server, &key, Part::STATUS, &options, &change).await {
         Err(status) if !status.is("NotFound") => Err(status),
         _ => Ok(()),
     }

@@ -13,8 +13,8 @@ use super::super::Server;
 use super::super::error::Answer;
 use super::super::freshness::Freshness;
 use super::super::quota::{self, Amounts};
-use super::super::registry::json;
-use super::super::registry::update::{Before, Part, modify};
+use super::super::registry::update::modify;
+use super::super::registry::{Before, Part, json};
 use super::super::write_options::WriteOptions;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
@@ -104,7 +104,7 @@ impl Charge {
                 Ok(current)
             };
             // A write of its own, which is reviewed in turn.
-            if let Err(status) = Box::pin(modify(server, &key, Part::Internal, &WriteOptions::default(), &change)).await {
+            if let Err(status) = Box::pin(modify(server, &key, Part::INTERNAL, &WriteOptions::default(), &change)).await {
                 tracing::debug!("{key}: usage of unwritten objects remains until its controller recounts: {status}");
             }
         }
@@ -193,5 +193,5 @@ async fn record(server: &Server, review: &Review<'_>, quota: &Object, part: &Amo
         status.insert("used".to_owned(), quota::shown(&used).into());
         Ok(current)
     };
-    Box::pin(modify(server, &quota.key(), Part::Internal, &WriteOptions::default(), &change)).await.map(drop)
+    Box::pin(modify(server, &quota.key(), Part::INTERNAL, &WriteOptions::default(), &change)).await.map(drop)
 }

@@ -10,8 +10,8 @@ use super::super::handler::Call;
 use super::super::response::Response;
 use super::super::write_options::{FieldValidation, Way, WriteOptions};
 use super::create::check_namespace;
-use super::update::{Before, Part, check_identity, modify_or_create};
-use super::{json, not_found};
+use super::update::{check_identity, modify_or_create};
+use super::{Before, Part, json, not_found};
 use crate::codec::{self, Decoded};
 use crate::object::{ObjectKey, Status};
 
@@ -27,7 +27,7 @@ pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
         }
         let now = json::now();
         let live = before.map(|it| (it.value, it.managers));
-        let mut merged = codec::apply::apply(live, &applied, &options.writer(key.resource, part.subresource(), &now), options.force)?;
+        let mut merged = codec::apply::apply(live, &applied, &options.writer(key.resource, part.subresource, &now), options.force)?;
         check_identity(&key, &mut merged)?;
         Ok(merged)
     };
@@ -37,8 +37,8 @@ pub(super) async fn serve(server: &Arc<Server>, call: &Call) -> Answer<Response>
 
 /// # Errors
 /// 404 if it is a part of an object that is not there, 409 if it is of one that was.
-fn check_absence(key: &ObjectKey, part: Part, applied: &Value) -> Answer<()> {
-    if part != Part::Whole {
+fn check_absence(key: &ObjectKey, part: &Part, applied: &Value) -> Answer<()> {
+    if !part.is_whole() {
         return Err(not_found(key));
     }
     let uid = json::text(applied, "/metadata/uid");

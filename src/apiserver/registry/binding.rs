@@ -11,8 +11,8 @@ use super::super::handler::Call;
 use super::super::response::Response;
 use super::super::write_options::Way;
 use super::create::check_namespace;
-use super::update::{Before, Part, check_uid, modify, precondition_failed};
-use super::{accept_fields, json};
+use super::update::{check_uid, modify, precondition_failed};
+use super::{Before, Part, accept_fields, json};
 use crate::codec;
 use crate::object::resource::{BINDING, POD};
 use crate::object::status::Cause;
@@ -44,7 +44,7 @@ pub(crate) fn create<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'
             }
             place(&key, before.value, &binding)
         };
-        modify(server, &key, Part::Internal, &options, &change).await?;
+        modify(server, &key, Part::INTERNAL, &options, &change).await?;
         Ok(call.output.status(&Status { status: "Success".to_owned(), ..Status::failure(201, "", "") }).await)
     })
 }

@@ -6,19 +6,17 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::admission::{Operation, Review};
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
 use super::super::response::Response;
 use super::super::write_options::{Way, WriteOptions};
-use super::reserved::Reserved;
-use super::{accept_fields, json, owners, strategy};
+use super::write::{Outcome, Write};
+use super::{accept_fields, json, owners, refuse, strategy};
 use crate::codec;
-use crate::codec::apply::Managers;
 use crate::object::resource::LIMIT_RANGE;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, ResourceRef, Status};
-use crate::store::{Entry, Expect};
+use crate::store::Entry;
 
 pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a, Answer<Response>> {
     Box::pin(async move {
@@ -37,81 +35,25 @@ pub(crate) fn serve<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
     })
 }
 
-/// How often a name is made up anew when it is taken.
-const NAMES: usize = 8;
-
 /// Creates an object from a client's request.
 pub(crate) async fn create(
     server: &Server,
     resource: ResourceRef,
     namespace: &str,
-    mut value: Value,
+    value: Value,
     options: &WriteOptions,
 ) -> Answer<Arc<Object>> {
-    let generated = complete(resource, namespace, &mut value)?;
-    let unlabelled = json::at(&value, "/metadata/labels").is_none_or(|it| it.as_object().is_none_or(serde_json::Map::is_empty));
-    let is_kept = !codec::default::fill(resource, &mut value);
-    let stated = codec::apply::take(&mut value);
-    let managers = if options.applies {
-        stated.as_ref().map(Managers::from)
-    } else {
-        let now = json::text(&value, "/metadata/creationTimestamp");
-        codec::apply::track((stated, None), None, &value, &options.writer(resource, "", now))
-    };
-    if !is_kept {
-        codec::default(resource, &mut value);
-    }
-    let mut key = ObjectKey::new(resource, namespace, provisional_name(&value));
-    let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
-    server.admission.admit(server, &review, &mut value).await?;
-    if json::text(&value, "/metadata/name").is_empty() {
-        key = make_up_name(&key, &mut value);
-    }
-    options.warnings.add(strategy::create(resource, &mut value, unlabelled));
-    codec::default(resource, &mut value);
-    let mut causes = codec::validate(resource, &value, None);
-    if !causes.iter().any(|it| it.field == "metadata.name") {
-        causes.extend(check_name(&key));
-    }
-    refuse(&key, causes)?;
-    options.warnings.add(codec::warnings(resource, &value, None));
-    let review = Review { operation: Operation::Create, key: &key, subresource: "", dry_run: options.dry_run };
-    let charge = server.admission.validate(server, &review, &value).await?;
-    let reserved = Reserved::make(server, charge, &key, &mut value, None, options.dry_run).await?;
-    for _ in 0..NAMES {
-        let written = match options.dry_run {
-            true => pretend(server, &key, &value, managers.as_ref()).await,
-            false => server.put(&key, &value, managers.as_ref(), Expect::Absent).await,
-        };
-        match written? {
-            Ok(object) => {
-                reserved.settle(server, object.revision()).await;
-                return Ok(object);
-            }
-            Err(_) if generated => key = make_up_name(&key, &mut value),
-            Err(entry) => {
-                reserved.give_back(server).await;
-                return Err(exists(server, &key, entry));
-            }
+    let key = ObjectKey::new(resource, namespace, provisional_name(&value));
+    let mut write = Write::create(server, key, options, value);
+    match write.run().await? {
+        Outcome::Written(object, _) | Outcome::Unwritten(object) => Ok(object),
+        Outcome::Conflict(entry) if !write.is_generated => Err(exists(server, &write.key, entry)),
+        Outcome::Conflict(_) => {
+            let mut status = Status::already_exists(resource, &write.key.name.name);
+            status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
+            Err(Box::new(status))
         }
     }
-    reserved.give_back(server).await;
-    let mut status = Status::already_exists(resource, &key.name.name);
-    status.message = format!("{}, the server was not able to generate a unique name for the object", status.message);
-    Err(Box::new(status))
-}
-
-/// A dry run: the resulting object, without a resource version, or the entry that the store has instead.
-async fn pretend(
-    server: &Server,
-    key: &ObjectKey,
-    value: &Value,
-    managers: Option<&Managers>,
-) -> Answer<Result<Arc<Object>, Option<Entry>>> {
-    if let Some(entry) = server.entry(key).await? {
-        return Ok(Err(Some(entry)));
-    }
-    Object::from_wire(key.resource, json::encode(value, managers).0.into()).map(Ok).map_err(|error| Box::new(Status::internal(error)))
 }
 
 /// Why an object was not created where this entry is.
@@ -130,7 +72,7 @@ fn provisional_name(value: &Value) -> &str {
 }
 
 /// Generates a name for an object that only has a prefix; without a prefix, the name is empty.
-fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
+pub(super) fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
     let base = json::text(value, "/metadata/generateName");
     let name = match base {
         // These need none.
@@ -143,7 +85,7 @@ fn make_up_name(like: &ObjectKey, value: &mut Value) -> ObjectKey {
 }
 
 /// Fills in the metadata that only the server sets. True if the name is to be made up.
-fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
+pub(super) fn complete(resource: ResourceRef, namespace: &str, value: &mut Value) -> Answer<bool> {
     let metadata = json::metadata(value);
     let stated = |key: &str| metadata.get(key).and_then(Value::as_str).unwrap_or_default();
     check_namespace(stated("namespace"), namespace)?;
@@ -188,7 +130,7 @@ pub(crate) fn check_namespace(stated: &str, requested: &str) -> Answer<()> {
 }
 
 /// Names become parts of paths, here and in the store, so they must not contain path syntax, whatever else a kind allows.
-fn check_name(key: &ObjectKey) -> Option<Cause> {
+pub(super) fn check_name(key: &ObjectKey) -> Option<Cause> {
     let name: &str = &key.name.name;
     let value = Value::from(name);
     match name {
@@ -198,15 +140,6 @@ fn check_name(key: &ObjectKey) -> Option<Cause> {
         _ if name.contains('%') => Some(Cause::invalid("metadata.name", &value, "may not contain '%'")),
         _ => None,
     }
-}
-
-/// # Errors
-/// 422 if there is a cause.
-pub(crate) fn refuse(key: &ObjectKey, causes: Vec<Cause>) -> Answer<()> {
-    if causes.is_empty() {
-        return Ok(());
-    }
-    Err(Box::new(Status::invalid(key.resource, &key.name.name, causes)))
 }
 
 /// A name out of a prefix: with five letters and digits that spell no word.

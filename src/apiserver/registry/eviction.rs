@@ -12,8 +12,8 @@ use super::super::handler::Call;
 use super::super::response::Response;
 use super::super::write_options::{Way, WriteOptions};
 use super::create::check_namespace;
-use super::update::{Before, Part, modify};
-use super::{accept_fields, delete, json};
+use super::update::modify;
+use super::{Before, Part, accept_fields, delete, json};
 use crate::codec;
 use crate::object::pod::has_ended;
 use crate::object::resource::POD_DISRUPTION_BUDGET;
@@ -80,7 +80,7 @@ async fn remove(server: &Server, key: &ObjectKey, mut options: delete::Options, 
             delete::check(key, before.object, &options)?;
             Ok(marked(before.value, &json::now()))
         };
-        let pod = modify(server, key, Part::Internal, write, &mark).await?;
+        let pod = modify(server, key, Part::INTERNAL, write, &mark).await?;
         if options.preconditions.as_ref().is_some_and(|it| it.resource_version.is_some()) {
             // Still the same pod, only marked.
             options = at_revision(&options, pod.revision());
@@ -146,7 +146,7 @@ async fn spend(server: &Server, key: &ObjectKey, pod: &Object, options: &WriteOp
         return Ok(Passage::WhileUnchanged(Some(budget.name().to_owned())));
     }
     let name = key.name.name.to_string();
-    modify(server, &budget.key(), Part::Status, options, &|it: &Before<'_>| disrupt(it.value, &name, &json::now())).await?;
+    modify(server, &budget.key(), Part::STATUS, options, &|it: &Before<'_>| disrupt(it.value, &name, &json::now())).await?;
     Ok(Passage::Counted)
 }
 

@@ -57,6 +57,14 @@ pub(crate) fn take_over(new: &mut Map<String, Value>, old: Option<&Value>, key: 
     }
 }
 
+/// As [`take_over`], from a value that is not needed any more.
+pub(crate) fn move_over(new: &mut Map<String, Value>, old: Option<&mut Value>, key: &str) {
+    match old.and_then(|it| it.as_object_mut()?.remove(key)) {
+        Some(value) => drop(new.insert(key.to_owned(), value)),
+        None => drop(new.remove(key)),
+    }
+}
+
 /// Sets a key if it is absent or null.
 pub(crate) fn set_default(map: &mut Map<String, Value>, key: &str, value: impl Into<Value>) {
     if map.get(key).is_none_or(Value::is_null) {

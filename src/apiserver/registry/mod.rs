@@ -11,6 +11,7 @@ pub(crate) mod eviction;
 pub(crate) mod json;
 pub(crate) mod namespaces;
 mod owners;
+mod part;
 pub(crate) mod patch;
 pub(crate) mod pods;
 mod reserved;
@@ -21,10 +22,13 @@ pub(crate) mod strategy;
 pub(crate) mod tokens;
 pub(crate) mod update;
 pub(crate) mod volume_claims;
+mod write;
 
 use std::sync::Arc;
 
+pub(crate) use part::Part;
 use serde_json::Value;
+pub(crate) use write::Before;
 
 use super::Server;
 use super::error::{Answer, store_status};
@@ -32,6 +36,7 @@ use super::freshness::Freshness;
 use super::write_options::{FieldValidation, WriteOptions};
 use crate::codec::Decoded;
 use crate::codec::apply::Managers;
+use crate::object::status::Cause;
 use crate::object::{Draft, Object, ObjectKey, Revision, Status, resource};
 use crate::store::{Entry, Expect, Outcome};
 
@@ -133,6 +138,15 @@ impl Server {
 
 pub(crate) fn not_found(key: &ObjectKey) -> Box<Status> {
     Box::new(Status::not_found(key.resource, &key.name.name))
+}
+
+/// # Errors
+/// 422 if there is a cause.
+pub(crate) fn refuse(key: &ObjectKey, causes: Vec<Cause>) -> Answer<()> {
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(Box::new(Status::invalid(key.resource, &key.name.name, causes)))
 }
 
 /// Takes a decoded body as strictly as the client wishes.

@@ -15,7 +15,7 @@ pub(crate) enum Found {
 
 /// Removes duplicate owner references; returns the warning.
 pub(crate) fn merge(object: &mut Value, found: Found) -> Option<String> {
-    let references = object.pointer_mut("/metadata/ownerReferences").and_then(Value::as_array_mut)?;
+    let references = object.get_mut("metadata")?.get_mut("ownerReferences")?.as_array_mut()?;
     if references.len() < 2 {
         return None;
     }

@@ -6,10 +6,10 @@ use super::super::Server;
 use super::super::admission::Charge;
 use super::super::allocate::Claims;
 use super::super::error::Answer;
-use crate::object::{ObjectKey, Revision};
+use super::write::Outcome;
+use crate::object::ObjectKey;
 
-/// The reservations of one write, which must call [`Reserved::settle`] or [`Reserved::give_back`]. If it is unknown whether the store wrote
-/// the object, it calls neither: the repair of addresses and the quota controller clean up.
+/// The reservations of one write, which begins when they are made ([`Reserved::commit`]).
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Reserved {
@@ -39,14 +39,20 @@ impl Reserved {
         }
     }
 
-    /// The object was written at this revision: frees the claims that it no longer needs.
-    pub(super) async fn settle(self, server: &Server, revision: Revision) {
-        self.claims.settle(server, revision).await;
-    }
-
-    /// The object was not written.
-    pub(super) async fn give_back(self, server: &Server) {
-        self.claims.abandon(server).await;
-        self.charge.refund(server).await;
+    /// Carries out the write that this was reserved for. An object that was not written gives everything back; one that was frees the claims
+    /// that it no longer needs. After an error, nobody knows whether the store wrote the object: the repair of addresses and the quota
+    /// controller clean up.
+    pub(super) async fn commit(self, server: &Server, write: impl Future<Output = Answer<Outcome>>) -> Answer<Outcome> {
+        let outcome = write.await?;
+        match &outcome {
+            Outcome::Written(_, revision) => self.claims.settle(server, *revision).await,
+            Outcome::Conflict(_) => {
+                self.claims.abandon(server).await;
+                self.charge.refund(server).await;
+            }
+            // Nothing is reserved for a dry run.
+            Outcome::Unwritten(_) => {}
+        }
+        Ok(outcome)
     }
 }

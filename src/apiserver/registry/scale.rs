@@ -12,8 +12,8 @@ use super::super::negotiate::patch_kind;
 use super::super::response::Response;
 use super::super::write_options::Way;
 use super::patch::Patch;
-use super::update::{Before, Part, check_uid, modify};
-use super::{accept_fields, json};
+use super::update::{check_uid, modify};
+use super::{Before, Part, accept_fields, json};
 use crate::codec::{self, PatchKind};
 use crate::object::resource::SCALE;
 use crate::object::status::Cause;
@@ -37,7 +37,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
             check_uid(server, &key, &scale, Some(before))?;
             with(key.resource, before.value, &scale)
         };
-        let object = modify(server, &key, Part::Scale, &options, &change).await?;
+        let object = modify(server, &key, Part::SCALE, &options, &change).await?;
         answer(call, &of(&value(&object)?)).await
     })
 }
@@ -56,7 +56,7 @@ pub(crate) fn patch<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<'a
             check_name(call, &scale)?;
             with(key.resource, before.value, &scale)
         };
-        let object = modify(server, &key, Part::Scale, &options, &change).await?;
+        let object = modify(server, &key, Part::SCALE, &options, &change).await?;
         answer(call, &of(&value(&object)?)).await
     })
 }
@@ -70,10 +70,10 @@ async fn apply(server: &Arc<Server>, call: &Call) -> Answer<Response> {
     let applied = applied_to(key.resource, &scale);
     let change = |before: &Before<'_>| {
         let now = json::now();
-        let writer = options.writer(key.resource, Part::Scale.subresource(), &now);
+        let writer = options.writer(key.resource, Part::SCALE.subresource, &now);
         codec::apply::apply(Some((before.value, before.managers)), &applied, &writer, options.force)
     };
-    let object = modify(server, &key, Part::Scale, &options, &change).await.map_err(|status| as_of_scale(*status, key.resource))?;
+    let object = modify(server, &key, Part::SCALE, &options, &change).await.map_err(|status| as_of_scale(*status, key.resource))?;
     answer(call, &of(&value(&object)?)).await
 }
 

@@ -6,83 +6,17 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::admission::{Charge, Operation, Review};
-use super::super::allocate::Claims;
 use super::super::error::{Answer, bad};
 use super::super::handler::Call;
 use super::super::response::Response;
 use super::super::write_options::{Way, WriteOptions};
-use super::create::{check_namespace, check_version, create, refuse};
-use super::reserved::Reserved;
-use super::{Current, accept_fields, json, not_found, owners, pods, strategy};
+use super::create::{check_namespace, check_version, create};
+use super::part::{DELETION, Part};
+use super::write::{Before, Outcome, Write};
+use super::{Current, accept_fields, json, not_found, owners};
 use crate::codec;
-use crate::codec::apply::Managers;
-use crate::object::resource::POD;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Status};
-use crate::store::{Entry, Expect};
-
-/// Which part of an object a write is about; the rest stays as it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// All but the status (of a kind that has a subresource for it).
-    Whole,
-    Status,
-    /// A namespace's `spec.finalizers`.
-    Finalizers,
-    EphemeralContainers,
-    /// The requests and limits of a pod's running containers.
-    Resize,
-    /// The conditions of a certificate signing request.
-    Approval,
-    /// The number of replicas, written in another form.
-    Scale,
-    /// A change by the server itself: no fields are protected, and nothing is validated.
-    Internal,
-}
-
-impl Part {
-    pub(crate) fn of(subresource: &str) -> Self {
-        match subresource {
-            "status" => Self::Status,
-            "finalize" => Self::Finalizers,
-            "ephemeralcontainers" => Self::EphemeralContainers,
-            "resize" => Self::Resize,
-            "approval" => Self::Approval,
-            "scale" => Self::Scale,
-            _ => Self::Whole,
-        }
-    }
-
-    pub(crate) fn subresource(self) -> &'static str {
-        match self {
-            Self::Whole | Self::Internal => "",
-            Self::Status => "status",
-            Self::Finalizers => "finalize",
-            Self::EphemeralContainers => "ephemeralcontainers",
-            Self::Resize => "resize",
-            Self::Approval => "approval",
-            Self::Scale => "scale",
-        }
-    }
-}
-
-/// The object that a write begins with.
-#[derive(Debug)]
-pub(crate) struct Before<'a> {
-    pub(crate) object: &'a Object,
-    /// All of it but the managed fields, which few writes are about and which are long.
-    pub(crate) value: &'a Value,
-    pub(crate) managers: Option<&'a Managers>,
-}
-
-impl Before<'_> {
-    pub(crate) fn whole(&self) -> Value {
-        let mut whole = self.value.clone();
-        codec::apply::put(&mut whole, self.managers);
-        whole
-    }
-}
 
 /// The change that a write makes. May be called again, with a newer object.
 pub(crate) type Change<'a> = dyn Fn(&Before<'_>) -> Answer<Value> + Send + Sync + 'a;
@@ -101,7 +35,7 @@ pub(crate) fn replace<'a>(server: &'a Arc<Server>, call: &'a Call) -> BoxFuture<
         }
         codec::default::fill(key.resource, &mut value);
         let part = Part::of(&call.target.subresource);
-        let creates = part == Part::Whole && key.resource.created_by_put;
+        let creates = part.is_whole() && key.resource.created_by_put;
         let make = |before: Option<&Before<'_>>| {
             check_uid(server, &key, &value, before)?;
             let mut value = value.clone();
@@ -167,7 +101,7 @@ pub(super) type Making<'a> = dyn Fn(Option<&Before<'_>>) -> Answer<Value> + Send
 pub(super) async fn modify_or_create(
     server: &Server,
     key: &ObjectKey,
-    part: Part,
+    part: &'static Part,
     options: &WriteOptions,
     make: &Making<'_>,
 ) -> Answer<(u16, Arc<Object>)> {
@@ -195,19 +129,19 @@ pub(super) async fn modify_or_create(
 pub(crate) async fn modify(
     server: &Server,
     key: &ObjectKey,
-    part: Part,
+    part: &'static Part,
     options: &WriteOptions,
     change: &Change<'_>,
 ) -> Answer<Arc<Object>> {
     let mut current = server.current(key).await?;
     loop {
         let outcome = match attempt(server, key, part, options, change, &current).await {
-            Ok(Attempt::Written(object)) => return Ok(object),
-            Ok(Attempt::Conflict(entry)) => {
+            Ok(Outcome::Written(object, _)) => return Ok(object),
+            Ok(Outcome::Conflict(entry)) => {
                 current = server.adopt(key, entry)?;
                 continue;
             }
-            Ok(Attempt::Unwritten(object)) => Ok(object),
+            Ok(Outcome::Unwritten(object)) => Ok(object),
             Err(status) => Err(status),
         };
         if current.live {
@@ -222,101 +156,23 @@ pub(crate) async fn modify(
     }
 }
 
-enum Attempt {
-    Written(Arc<Object>),
-    /// There was no change, or it is a dry run.
-    Unwritten(Arc<Object>),
-    Conflict(Option<Entry>),
-}
-
 async fn attempt(
     server: &Server,
     key: &ObjectKey,
-    part: Part,
+    part: &'static Part,
     options: &WriteOptions,
     change: &Change<'_>,
     current: &Current,
-) -> Answer<Attempt> {
+) -> Answer<Outcome> {
     let object = &current.object;
-    let (old, held) = codec::apply::stored(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
-    let mut new = change(&Before { object, value: &old, managers: held.as_ref() })?;
-    let stated = codec::apply::take(&mut new);
-    check_revision(key, &new, object)?;
-    prepare(key, part, &mut new, &old)?;
-    let is_kept = part == Part::Internal || !codec::default::fill(key.resource, &mut new);
-    let managers = match part {
-        Part::Internal => held.clone(),
-        _ if options.applies => stated.as_ref().map(Managers::from),
-        _ => {
-            // Only a write of the object itself may set managed fields.
-            let stated = stated.filter(|_| part == Part::Whole);
-            let now = json::now();
-            let writer = options.writer(key.resource, part.subresource(), &now);
-            codec::apply::track((stated, held.clone()), Some(&old), &new, &writer)
-        }
-    };
-    // Fields of disabled features survive if the stored object already has them.
-    if !is_kept && !codec::default::fill(key.resource, &mut old.clone()) {
-        codec::default(key.resource, &mut new);
-    }
-    let review = Review { operation: Operation::Update, key, subresource: part.subresource(), dry_run: options.dry_run };
-    if part != Part::Internal {
-        server.admission.admit(server, &review, &mut new).await?;
-        let doubled = owners::merge(&mut new, owners::Found::Admitted);
-        if matches!(part, Part::Status | Part::Approval) {
-            strategy::date_status(key.resource, &mut new, &old);
-        }
-        if part != Part::Status {
-            strategy::bump_generation(key.resource, &mut new, &old);
-        }
-        let causes = match part {
-            Part::Resize => codec::validate_resize(&new, &old, pods::qos_class(&new)),
-            Part::EphemeralContainers => codec::validate_ephemeral(&new, &old),
-            _ => codec::validate(key.resource, &new, Some(&old)),
-        };
-        let more = options.version.map(|version| codec::validate_version_update(version, &new, &old));
-        refuse(key, causes.into_iter().chain(more.into_iter().flatten()).collect())?;
-        if part == Part::Whole {
-            options.warnings.add(doubled);
-            options.warnings.add(codec::warnings(key.resource, &new, Some(&old)));
-        }
-    }
-    if new == old && managers == held {
-        return Ok(Attempt::Unwritten(object.clone()));
-    }
-    let charge = if part == Part::Internal { Charge::default() } else { server.admission.validate(server, &review, &new).await? };
-    let reserved = Reserved::make(server, charge, key, &mut new, Some(&old), options.dry_run).await?;
-    let rendered = |new: &Value| {
-        Object::from_stored(key.resource, &json::encode(new, managers.as_ref()).0, object.revision())
-            .map_err(|error| Box::new(Status::internal(error)))
-    };
-    if options.dry_run {
-        return rendered(&new).map(Attempt::Unwritten);
-    }
-    let written = if strategy::is_finished(key.resource, &new) {
-        let last = rendered(&new)?;
-        let gone = server.remove(key, object.revision()).await?;
-        if let Ok(deleted) = gone {
-            Claims::release(server, key, &last, deleted).await;
-        }
-        gone.map(|deleted| (last, deleted))
-    } else {
-        server.put(key, &new, managers.as_ref(), Expect::At(object.revision())).await?.map(|it| (it.clone(), it.revision()))
-    };
-    match written {
-        Ok((object, revision)) => {
-            reserved.settle(server, revision).await;
-            Ok(Attempt::Written(object))
-        }
-        Err(entry) => {
-            reserved.give_back(server).await;
-            Ok(Attempt::Conflict(entry))
-        }
-    }
+    let (value, managers) = codec::apply::stored(object.body()).map_err(|error| Box::new(Status::internal(error)))?;
+    let old = Before { object, value: &value, managers: managers.as_ref() };
+    let new = change(&old)?;
+    Write::update(server, key, part, options, old, new).run().await
 }
 
 /// The version a change was made of must be the newest, if it names one.
-fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> {
+pub(super) fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> {
     match json::text(new, "/metadata/resourceVersion") {
         "" | "0" if !key.resource.updates_need_a_revision => Ok(()),
         "" | "0" => {
@@ -334,64 +190,8 @@ fn check_revision(key: &ObjectKey, new: &Value, current: &Object) -> Answer<()> 
     }
 }
 
-/// Restores the parts of the old object that this write may not change.
-fn prepare(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
-    settle_metadata(key, part, new, old)?;
-    let has_status = key.resource.subresource("status").is_some();
-    match part {
-        Part::Whole | Part::Scale => {
-            if has_status && let Some(new) = new.as_object_mut() {
-                json::take_over(new, Some(old), "status");
-            }
-            strategy::update(key.resource, new, old);
-        }
-        Part::Status => {
-            let mut merged = old.clone();
-            if let Some(merged) = merged.as_object_mut() {
-                json::take_over(merged, Some(new), "status");
-            }
-            describe(&mut merged, new, strategy::described_by_status(key.resource));
-            // For pods, a sent deletionTimestamp is ignored here.
-            describe(&mut merged, new, if key.resource == &POD { &DELETION[1..] } else { &DELETION });
-            *new = merged;
-            strategy::update_status(key.resource, new, old);
-        }
-        Part::Finalizers => {
-            let mut merged = old.clone();
-            json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "finalizers");
-            describe(&mut merged, new, strategy::DESCRIPTION);
-            *new = merged;
-        }
-        Part::EphemeralContainers => {
-            let mut merged = old.clone();
-            json::take_over(json::map(&mut merged, "spec"), new.get("spec"), "ephemeralContainers");
-            *new = merged;
-        }
-        Part::Resize => pods::keep_but_sizes(new, old),
-        Part::Approval => {
-            let mut merged = old.clone();
-            json::take_over(json::map(&mut merged, "status"), new.get("status"), "conditions");
-            describe(&mut merged, new, strategy::DESCRIPTION);
-            *new = merged;
-        }
-        Part::Internal => {}
-    }
-    Ok(())
-}
-
-/// Copies these metadata fields from another object.
-fn describe(object: &mut Value, as_in: &Value, fields: &[&str]) {
-    let metadata = json::metadata(object);
-    for field in fields {
-        json::take_over(metadata, as_in.get("metadata"), field);
-    }
-}
-
-/// The deletion fields, which clients cannot set.
-const DELETION: [&str; 2] = ["deletionTimestamp", "deletionGracePeriodSeconds"];
-
 /// The metadata that no client changes.
-fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) -> Answer<()> {
+pub(super) fn settle_metadata(key: &ObjectKey, part: &Part, new: &mut Value, old: &Value) -> Answer<()> {
     let uid = json::text(old, "/metadata/uid");
     let stated = |path| json::text(new, path);
     for (field, stated, is, kept) in [
@@ -410,7 +210,7 @@ fn settle_metadata(key: &ObjectKey, part: Part, new: &mut Value, old: &Value) ->
     for kept in ["uid", "creationTimestamp", "resourceVersion"] {
         json::take_over(metadata, old.get("metadata"), kept);
     }
-    if part != Part::Internal {
+    if part.is_reviewed {
         json::take_over(metadata, old.get("metadata"), "generation");
         // A client that sends other values is rejected.
         for field in DELETION {
