@@ -1,4 +1,4 @@
-//! Namespaces: their label, their phase, and the finalizer that keeps them until their content is deleted.
+//! Namespaces: their phase, and the finalizer that keeps them until their content is deleted.
 
 use serde_json::Value;
 
@@ -8,9 +8,6 @@ use super::json;
 const FINALIZER: &str = "kubernetes";
 
 pub(crate) fn create(namespace: &mut Value) {
-    let name = json::text(namespace, "/metadata/name").to_owned();
-    let labels = json::entry_map(json::metadata(namespace), "labels");
-    labels.insert("kubernetes.io/metadata.name".to_owned(), name.into());
     let finalizers = json::map(namespace, "spec").entry("finalizers").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(list) = finalizers
         && !list.iter().any(|it| it == FINALIZER)
@@ -18,6 +15,11 @@ pub(crate) fn create(namespace: &mut Value) {
         list.push(FINALIZER.into());
     }
     json::map(namespace, "status").insert("phase".to_owned(), "Active".into());
+}
+
+/// Only a subresource changes them.
+pub(crate) fn keep_finalizers(new: &mut Value, old: &Value) {
+    json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers");
 }
 
 /// Marks a namespace as terminating: nothing new may be created in it.

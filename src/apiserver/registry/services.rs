@@ -24,7 +24,8 @@ pub(crate) fn has_check_port(service: &Value) -> bool {
     kind(service) == "LoadBalancer" && json::text(service, "/spec/externalTrafficPolicy") == "Local"
 }
 
-/// Fills in fields that the type implies; on an update, keeps omitted fields, and drops those that the new type does not have.
+/// Makes fields agree with the type and with each other; on an update, keeps omitted fields, and drops those that the new type does not
+/// have. What is absent then has a default.
 pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     let kind = kind(service).to_owned();
     if let Some(old) = old {
@@ -32,25 +33,18 @@ pub(crate) fn complete(service: &mut Value, old: Option<&Value>) {
     }
     let with_ports = has_node_ports(service);
     let spec = json::map(service, "spec");
-    json::set_default(spec, "type", kind.as_str());
-    json::set_default(spec, "sessionAffinity", "None");
     if kind == "ExternalName" {
         for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
             drop_kept(spec, old, key);
         }
         spec.remove("internalTrafficPolicy");
     } else {
-        json::set_default(spec, "internalTrafficPolicy", "Cluster");
         agree(spec);
     }
-    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-        json::set_default(spec, "externalTrafficPolicy", "Cluster");
-    } else {
+    if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         drop_kept(spec, old, "externalTrafficPolicy");
     }
-    if kind == "LoadBalancer" {
-        json::set_default(spec, "allocateLoadBalancerNodePorts", true);
-    } else {
+    if kind != "LoadBalancer" {
         drop_kept(spec, old, "allocateLoadBalancerNodePorts");
         drop_kept(spec, old, "loadBalancerClass");
     }
@@ -144,6 +138,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::codec::default;
+    use crate::object::resource::SERVICE;
 
     #[test]
     fn a_service_that_is_not_balanced_any_more_is_nowhere_reached_by_a_balancer() {
@@ -161,11 +157,13 @@ mod tests {
     fn types_bring_their_fields() {
         let mut service = json!({"spec": {"ports": [{"port": 80}]}});
         complete(&mut service, None);
+        default::fill(&SERVICE, &mut service);
         assert_eq!(service["spec"]["type"], "ClusterIP");
         assert_eq!(service["spec"]["internalTrafficPolicy"], "Cluster");
         assert!(service["spec"].get("externalTrafficPolicy").is_none());
         let mut service = json!({"spec": {"type": "LoadBalancer"}});
         complete(&mut service, None);
+        default::fill(&SERVICE, &mut service);
         assert_eq!(service["spec"]["allocateLoadBalancerNodePorts"], true);
         assert_eq!(service["spec"]["externalTrafficPolicy"], "Cluster");
     }

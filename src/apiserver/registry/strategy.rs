@@ -1,4 +1,5 @@
-//! The specifics of each kind in generic writes: fields that the server sets or keeps, and when a deleted object is finished.
+//! The specifics of each kind in generic writes: one row for each kind that has any. They are about fields that the server sets or keeps, and
+//! about when a deleted object is finished.
 
 use serde_json::{Map, Value};
 
@@ -6,119 +7,184 @@ use super::super::auth::User;
 use super::{certificates, json, namespaces, pods, services, volume_claims};
 use crate::codec;
 use crate::object::ResourceRef;
-use crate::object::resource::{CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, POD, PRIORITY_CLASS};
+use crate::object::resource::{
+    CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, DEPLOYMENT, ENDPOINT_SLICE, JOB, NAMESPACE, NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM,
+    POD, PRIORITY_CLASS, SERVICE, SERVICE_CIDR, VOLUME_ATTACHMENT,
+};
 
-/// Completes an object about to be created; returns warnings. `unlabelled`: its author gave it no labels.
-pub(crate) fn create(resource: ResourceRef, new: &mut Value, unlabelled: bool) -> Vec<String> {
-    // A node registers with its status; of everything else the status is its controller's.
-    if resource.subresource("status").is_some() && resource.plural != "nodes" {
-        *json::map(new, "status") = Map::new();
-    }
-    match (resource.group, resource.plural) {
-        ("", "pods") => return pods::create(new),
-        ("", "services") => services::complete(new, None),
-        ("", "namespaces") => namespaces::create(new),
-        ("", "persistentvolumes") => {
-            let status = json::map(new, "status");
-            status.insert("phase".to_owned(), "Pending".into());
-            status.insert(LAST_TRANSITION.to_owned(), json::now().into());
-        }
-        ("", "persistentvolumeclaims") => {
-            json::map(new, "status").insert("phase".to_owned(), "Pending".into());
-            volume_claims::settle_source(new, None);
-        }
-        ("batch", "jobs") => label_job(new, unlabelled),
-        _ => {}
-    }
-    Vec::new()
+/// What is particular to writes of one kind.
+struct Strategy {
+    /// Records the author of a new object, as the client sent it.
+    sign: fn(new: &mut Value, author: &User),
+    /// Completes an object about to be created.
+    create: fn(new: &mut Value, creation: &mut Creation),
+    /// Whether a new object has the status that its author gives it; of other kinds, the status is the controller's.
+    states_status: bool,
+    /// Completes an object about to replace another.
+    update: fn(new: &mut Value, old: &Value),
+    /// Counts the change of an object whose kind counts generations.
+    count: fn(new: &mut Value, old: &Value),
+    /// Completes an object whose status is about to be replaced.
+    update_status: fn(new: &mut Value, old: &Value),
+    /// Dates changes in a status about to be replaced. No manager owns these dates.
+    date_status: fn(new: &mut Value, old: &Value),
+    /// The metadata that a status write may change.
+    described_by_status: &'static [&'static str],
+    /// Lists that keep a deleted object as long as they are not empty.
+    held_by: &'static [&'static str],
 }
 
-/// When the phase of a volume last became another.
-const LAST_TRANSITION: &str = "lastPhaseTransitionTime";
-
-/// Completes an object about to replace `old`.
-pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
-    match (resource.group, resource.plural) {
-        ("", "pods") => pods::update(new, old),
-        ("", "services") => services::complete(new, Some(old)),
-        ("", "namespaces") => json::take_over(json::map(new, "spec"), old.get("spec"), "finalizers"),
-        ("", "persistentvolumeclaims") => volume_claims::settle_source(new, Some(old)),
-        ("certificates.k8s.io", _) => certificates::keep_spec(new, old),
-        _ => {}
-    }
-}
-
-/// Records the creator in an object about to be created, for kinds that do so.
-pub(crate) fn sign(resource: ResourceRef, new: &mut Value, user: &User) {
-    if resource == &CERTIFICATE_SIGNING_REQUEST {
-        certificates::sign(new, user);
-    }
-}
-
-/// Completes an object whose status is about to be replaced.
-pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
-    if resource == &POD {
-        pods::update_status(new, old);
-    }
-}
-
-/// Dates changes in a status about to be replaced. No manager owns these dates.
-pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
-    match (resource.group, resource.plural) {
-        ("", "persistentvolumes") => date_phase(new, old),
-        ("certificates.k8s.io", _) => certificates::stamp_conditions(new, old),
-        _ => {}
-    }
-}
-
-/// Increments the generation if the completed specification has changed.
-pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
-    if resource == &DAEMON_SET {
-        count_templates(new, old);
-    }
-    // A priority class has a generation, but no field that increments it.
-    if !resource.counts_generations || resource == &PRIORITY_CLASS {
-        return;
-    }
-    let asked = |value: &Value| -> Vec<(String, Value)> {
-        let top = value.as_object().into_iter().flatten();
-        let mut parts: Vec<_> = top
-            .filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect();
-        parts.sort_by(|a, b| a.0.cmp(&b.0));
-        parts
-    };
-    let annotations = |value: &Value| value.pointer("/metadata/annotations").cloned();
-    let labels = |value: &Value| value.pointer("/metadata/labels").cloned();
-    let changed = asked(new) != asked(old)
-        || resource.kind == "Deployment" && annotations(new) != annotations(old)
-        || resource.kind == "EndpointSlice" && labels(new) != labels(old);
-    if changed {
-        let generation = json::integer(old, "/metadata/generation").unwrap_or_default();
-        json::metadata(new).insert("generation".to_owned(), (generation + 1).into());
-    }
+/// What is known of a creation besides the object.
+struct Creation {
+    /// The author gave the object no labels.
+    is_unlabelled: bool,
+    warnings: Vec<String>,
 }
 
 /// The metadata that its author chooses, beyond the name.
 pub(crate) const DESCRIPTION: &[&str] = &["labels", "annotations", "finalizers", "ownerReferences"];
 
-/// The metadata that a status write may change.
+/// Kinds without a row.
+const USUAL: Strategy = Strategy {
+    sign: |_, _| {},
+    create: |_, _| {},
+    states_status: false,
+    update: |_, _| {},
+    count: |new, old| count_changes(new, old, None),
+    update_status: |_, _| {},
+    date_status: |_, _| {},
+    described_by_status: DESCRIPTION,
+    held_by: &["/metadata/finalizers"],
+};
+
+static SPECIAL: [(ResourceRef, Strategy); 14] = [
+    (
+        &POD,
+        Strategy {
+            create: |new, creation| creation.warnings = pods::create(new),
+            update: pods::update,
+            update_status: pods::update_status,
+            described_by_status: &["labels", "annotations", "finalizers"],
+            ..USUAL
+        },
+    ),
+    (&SERVICE, Strategy { create: |new, _| services::complete(new, None), update: |new, old| services::complete(new, Some(old)), ..USUAL }),
+    // A node registers with its status.
+    (&NODE, Strategy { states_status: true, ..USUAL }),
+    (
+        &NAMESPACE,
+        Strategy {
+            create: |new, _| namespaces::create(new),
+            update: namespaces::keep_finalizers,
+            held_by: &["/metadata/finalizers", "/spec/finalizers"],
+            ..USUAL
+        },
+    ),
+    (&PERSISTENT_VOLUME, Strategy { create: |new, _| begin_phase(new), date_status: date_phase, ..USUAL }),
+    (
+        &PERSISTENT_VOLUME_CLAIM,
+        Strategy { create: |new, _| volume_claims::create(new), update: |new, old| volume_claims::settle_source(new, Some(old)), ..USUAL },
+    ),
+    (&JOB, Strategy { create: |new, creation| label_job(new, creation.is_unlabelled), ..USUAL }),
+    (
+        &DEPLOYMENT,
+        Strategy {
+            count: |new, old| count_changes(new, old, Some("annotations")),
+            described_by_status: &["annotations", "finalizers", "ownerReferences"],
+            ..USUAL
+        },
+    ),
+    (
+        &DAEMON_SET,
+        Strategy {
+            count: |new, old| {
+                count_templates(new, old);
+                count_changes(new, old, None);
+            },
+            ..USUAL
+        },
+    ),
+    (&ENDPOINT_SLICE, Strategy { count: |new, old| count_changes(new, old, Some("labels")), ..USUAL }),
+    // It has a generation, but no field that increments it.
+    (&PRIORITY_CLASS, Strategy { count: |_, _| {}, ..USUAL }),
+    (&SERVICE_CIDR, Strategy { described_by_status: &[], ..USUAL }),
+    (&VOLUME_ATTACHMENT, Strategy { described_by_status: &[], ..USUAL }),
+    (
+        &CERTIFICATE_SIGNING_REQUEST,
+        Strategy { sign: certificates::sign, update: certificates::keep_spec, date_status: certificates::stamp_conditions, ..USUAL },
+    ),
+];
+
+fn of(resource: ResourceRef) -> &'static Strategy {
+    static OTHER: Strategy = USUAL;
+    SPECIAL.iter().find(|it| it.0 == resource).map_or(&OTHER, |it| &it.1)
+}
+
+pub(crate) fn sign(resource: ResourceRef, new: &mut Value, author: &User) {
+    (of(resource).sign)(new, author);
+}
+
+/// Completes an object about to be created; returns warnings.
+pub(crate) fn create(resource: ResourceRef, new: &mut Value, is_unlabelled: bool) -> Vec<String> {
+    let strategy = of(resource);
+    if resource.subresource("status").is_some() && !strategy.states_status {
+        *json::map(new, "status") = Map::new();
+    }
+    let mut creation = Creation { is_unlabelled, warnings: Vec::new() };
+    (strategy.create)(new, &mut creation);
+    creation.warnings
+}
+
+pub(crate) fn update(resource: ResourceRef, new: &mut Value, old: &Value) {
+    (of(resource).update)(new, old);
+}
+
+pub(crate) fn update_status(resource: ResourceRef, new: &mut Value, old: &Value) {
+    (of(resource).update_status)(new, old);
+}
+
+pub(crate) fn date_status(resource: ResourceRef, new: &mut Value, old: &Value) {
+    (of(resource).date_status)(new, old);
+}
+
 pub(crate) fn described_by_status(resource: ResourceRef) -> &'static [&'static str] {
-    match (resource.group, resource.plural) {
-        ("", "pods") => &["labels", "annotations", "finalizers"],
-        ("apps", "deployments") => &["annotations", "finalizers", "ownerReferences"],
-        ("networking.k8s.io", "servicecidrs") | ("storage.k8s.io", "volumeattachments") => &[],
-        _ => DESCRIPTION,
+    of(resource).described_by_status
+}
+
+/// Increments the generation if the completed specification has changed.
+pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Value) {
+    if resource.counts_generations {
+        (of(resource).count)(new, old);
     }
 }
 
 /// Whether an object that is being deleted can be removed.
 pub(crate) fn is_finished(resource: ResourceRef, value: &Value) -> bool {
     !json::text(value, "/metadata/deletionTimestamp").is_empty()
-        && json::items(value, "/metadata/finalizers").is_empty()
         && json::integer(value, "/metadata/deletionGracePeriodSeconds").unwrap_or_default() == 0
-        && (resource.plural != "namespaces" || json::items(value, "/spec/finalizers").is_empty())
+        && of(resource).held_by.iter().all(|it| json::items(value, it).is_empty())
+}
+
+/// Increments the generation if anything but the metadata and the status has changed, or this part of the metadata.
+fn count_changes(new: &mut Value, old: &Value, described: Option<&str>) {
+    fn asked(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        value.as_object().into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "metadata" | "status"))
+    }
+    let is_same = asked(new).count() == asked(old).count() && asked(new).all(|(key, value)| old.get(key) == Some(value));
+    let has_same = |field: &str| new.get("metadata").map(|it| it.get(field)) == old.get("metadata").map(|it| it.get(field));
+    if !(is_same && described.is_none_or(has_same)) {
+        let generation = json::integer(old, "/metadata/generation").unwrap_or_default();
+        json::metadata(new).insert("generation".to_owned(), generation.saturating_add(1).into());
+    }
+}
+
+/// When the phase of a volume last became another.
+const LAST_TRANSITION: &str = "lastPhaseTransitionTime";
+
+fn begin_phase(volume: &mut Value) {
+    let status = json::map(volume, "status");
+    status.insert("phase".to_owned(), "Pending".into());
+    status.insert(LAST_TRANSITION.to_owned(), json::now().into());
 }
 
 /// A daemon set's author cannot choose how often its template has changed.

@@ -7,6 +7,11 @@ use super::json;
 const OLDER: &str = "dataSource";
 const NEWER: &str = "dataSourceRef";
 
+pub(crate) fn create(claim: &mut Value) {
+    json::map(claim, "status").insert("phase".to_owned(), "Pending".into());
+    settle_source(claim, None);
+}
+
 /// Copies the source between the two fields if one is absent. The older field alone may only name claims and snapshots; other kinds are
 /// ignored, as before the newer field existed.
 pub(crate) fn settle_source(new: &mut Value, old: Option<&Value>) {
