@@ -252,15 +252,14 @@ async fn reconcile(
     key: &ObjectKey,
 ) -> (Result<Next, ClientError>, HashMap<ResourceRef, Revision>) {
     let begun = worked();
-    let Plan { writes, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
+    let Plan { writes, slowly, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
     let rest = (worked().saturating_sub(begun) * REST).min(LONGEST_REST);
     for Note { about, kind, reason, message } in notes {
         context.events.event(&about, kind, reason, message);
     }
     let mut progress = Progress::default();
-    let (creations, others) = writes.into_iter().partition(|it| matches!(it, Write::Create { tell: Some(_), .. }));
-    progress.carry_out(context, others).await;
-    slow_start(context, creations, &mut progress).await;
+    progress.carry_out(context, writes).await;
+    progress.carry_out_slowly(context, slowly).await;
     if let Some(failure) = progress.refused.take() {
         progress.carry_out(context, controller.refused(&context.cache, key, &failure, Timestamp::now()).writes).await;
     }
@@ -297,14 +296,14 @@ impl Progress {
             }
         }
     }
-}
 
-/// Creates one, then two, then four and so on, and stops when one fails: a full quota is found out by one request and not by hundreds.
-async fn slow_start(context: &Context, mut creations: Vec<Write>, progress: &mut Progress) {
-    let mut batch = 1;
-    while !creations.is_empty() && progress.error.is_none() {
-        progress.carry_out(context, creations.drain(..batch.min(creations.len())).collect()).await;
-        batch *= 2;
+    /// Does these writes in growing batches, as long as none has failed.
+    async fn carry_out_slowly(&mut self, context: &Context, mut writes: Vec<Write>) {
+        let mut batch = 1;
+        while !writes.is_empty() && self.error.is_none() {
+            self.carry_out(context, writes.drain(..batch.min(writes.len())).collect()).await;
+            batch *= 2;
+        }
     }
 }
 

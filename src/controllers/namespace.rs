@@ -61,7 +61,7 @@ impl Controller for NamespaceController {
             left.conditions().into_iter().for_each(|it| conditions::set(&mut status["conditions"], it, now));
             plan.set_status(namespace.key(), current, status);
         }
-        if !ours.is_empty() && left.resources.is_empty() && plan.writes.is_empty() {
+        if !ours.is_empty() && left.resources.is_empty() && plan.writes_nothing() {
             object["spec"]["finalizers"] = others.into();
             plan.writes.push(Write::DeleteAll { resource: &resource::EVENT, namespace: namespace.name().to_owned() });
             plan.writes.push(Write::Replace { key: namespace.key(), subresource: "finalize", object });

@@ -84,6 +84,9 @@ impl Source {
 pub struct Plan {
     /// Independent of each other, and carried out concurrently.
     pub writes: Vec<Write>,
+    /// Carried out after those: first one, then two, then four and so on, until one fails. A full quota is found out by one request and not
+    /// by hundreds.
+    pub slowly: Vec<Write>,
     /// When to plan again even without a change.
     pub again: Option<Duration>,
     /// Events to record about objects.
@@ -97,7 +100,6 @@ pub enum Write {
         resource: ResourceRef,
         namespace: String,
         object: Value,
-        /// Such writes of one plan start slowly, and stop when one is refused.
         tell: Option<Tell>,
     },
     Patch {
@@ -161,6 +163,10 @@ pub struct Note {
 const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Plan {
+    pub fn writes_nothing(&self) -> bool {
+        self.writes.is_empty() && self.slowly.is_empty()
+    }
+
     /// Asks to look again after `pause`, or sooner if it was asked for already, and at the latest after [`LONGEST_PAUSE`].
     pub fn look_again(&mut self, pause: Duration) {
         self.again = Some(self.again.unwrap_or(LONGEST_PAUSE).min(pause));

@@ -104,7 +104,7 @@ impl Controller for Replicas {
                     return plan;
                 }
                 for _ in 0..missing.min(BURST) {
-                    plan.writes.push(Write::Create {
+                    plan.slowly.push(Write::Create {
                         resource: &resource::POD,
                         namespace: owner.namespace().to_owned(),
                         object: pod.clone(),

@@ -64,7 +64,7 @@ impl Controller for ServiceCidrController {
                 }
             }
         }
-        if plan.writes.is_empty() {
+        if plan.writes_nothing() {
             plan.set_status(key.clone(), status, json!({"conditions": conditions.into_json()}));
         }
         plan

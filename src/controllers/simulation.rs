@@ -211,7 +211,7 @@ impl World {
             for key in keys {
                 if done.insert(key.clone()) {
                     let plan = controller.plan(&self.cache, &key, self.now);
-                    busy |= !plan.writes.is_empty();
+                    busy |= !plan.writes_nothing();
                     self.told.extend(plan.notes.iter().map(|it| format!("{}: {}", it.reason, it.message)));
                     let due = plan.again.map(|it| self.now + it);
                     self.due = [self.due, due].into_iter().flatten().min();
@@ -224,7 +224,7 @@ impl World {
     }
 
     fn carry_out(&mut self, plan: Plan, check: &mut impl FnMut(&Self)) {
-        for write in plan.writes {
+        for write in plan.writes.into_iter().chain(plan.slowly) {
             self.write(write);
             check(self);
         }

@@ -297,7 +297,7 @@ impl CronJob<'_> {
             failure: ("FailedCreate", "Error creating job: {}".to_owned()),
         };
         let namespace = self.object.namespace().to_owned();
-        plan.writes.push(Write::Create { resource: &resource::JOB, namespace, object, tell: Some(tell) });
+        plan.slowly.push(Write::Create { resource: &resource::JOB, namespace, object, tell: Some(tell) });
     }
 }
 

@@ -177,7 +177,7 @@ impl<'a> Set<'a> {
     fn create(&self, node: &str, plan: &mut Plan) {
         let object = daemon::pod(self.object, self.written, &self.latest.hash, node);
         let (namespace, tell) = (self.object.namespace().to_owned(), Some(Tell::created(self.object, "pod")));
-        plan.writes.push(Write::Create { resource: &resource::POD, namespace, object, tell });
+        plan.slowly.push(Write::Create { resource: &resource::POD, namespace, object, tell });
     }
 
     fn delete(&self, pod: &Object, plan: &mut Plan) {

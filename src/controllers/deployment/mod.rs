@@ -145,7 +145,7 @@ impl<'a> Rollout<'a> {
             return;
         }
         let replicas = self.limits.first(&self.old);
-        plan.writes.push(version::create(self.object, &self.written, &name, replicas, self.next_revision(), self.limits));
+        plan.slowly.push(version::create(self.object, &self.written, &name, replicas, self.next_revision(), self.limits));
         report.created(&name, replicas);
     }
 
@@ -200,6 +200,6 @@ impl<'a> Rollout<'a> {
 
 impl Plan {
     fn creates(&self, resource: ResourceRef) -> bool {
-        self.writes.iter().any(|it| matches!(it, Write::Create { resource: made, .. } if *made == resource))
+        self.slowly.iter().any(|it| matches!(it, Write::Create { resource: made, .. } if *made == resource))
     }
 }

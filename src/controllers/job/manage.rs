@@ -161,7 +161,7 @@ impl Job<'_> {
             return;
         }
         let (namespace, tell) = (self.object.namespace().to_owned(), Some(Tell::created(self.object, "pod")));
-        plan.writes.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell });
+        plan.slowly.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell });
     }
 }
 

@@ -91,7 +91,7 @@ impl Controller for JobController {
             return plan;
         }
         let pods = Claim::new(&resource::POD, &selector).with_finalizers(&[TRACKING]).take(cache, &object, &mut plan);
-        if !plan.writes.is_empty() {
+        if !plan.writes_nothing() {
             // Adopted pods count once they are known to be tracked.
             plan.look_again(Duration::ZERO);
             return plan;

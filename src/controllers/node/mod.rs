@@ -117,7 +117,7 @@ impl Controller for NodeController {
             set_unknown(&node, typed, now, &mut plan);
         }
         // Consequences follow from the condition only once it is stored.
-        if plan.writes.is_empty() {
+        if plan.writes_nothing() {
             self.set_taints(cache, &node, typed, now, &mut plan);
             if was_heard_of(typed) && !is_ready(typed) {
                 mark_pods(cache, &node, now, &mut plan);

@@ -78,7 +78,7 @@ impl<'a> Claims<'a> {
                 failure: ("FailedCreate", format!("create Claim {name} for Pod {pod} in StatefulSet {set} failed error: {{}}")),
             };
             let namespace = self.set.namespace().to_owned();
-            plan.writes.push(Write::Create { resource: &resource::PERSISTENT_VOLUME_CLAIM, namespace, object, tell: Some(tell) });
+            plan.slowly.push(Write::Create { resource: &resource::PERSISTENT_VOLUME_CLAIM, namespace, object, tell: Some(tell) });
         }
     }
 

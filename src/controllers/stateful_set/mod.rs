@@ -221,7 +221,7 @@ impl Set<'_> {
             failure: ("FailedCreate", format!("create Pod {name} in StatefulSet {set} failed error: {{}}")),
         };
         let namespace = self.object.namespace().to_owned();
-        plan.writes.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell: Some(tell) });
+        plan.slowly.push(Write::Create { resource: &resource::POD, namespace, object: pod, tell: Some(tell) });
     }
 
     fn delete(&self, pod: &Arc<Object>, plan: &mut Plan) {

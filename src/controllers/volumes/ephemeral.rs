@@ -59,7 +59,7 @@ impl Controller for EphemeralController {
                     let failure = ("FailedBinding", format!("ephemeral volume {volume}: create PVC {namespace}/{name}: {{}}"));
                     let tell = Some(Tell { about: pod.clone(), success: None, failure });
                     let namespace = namespace.to_owned();
-                    plan.writes.push(Write::Create { resource: &resource::PERSISTENT_VOLUME_CLAIM, namespace, object, tell });
+                    plan.slowly.push(Write::Create { resource: &resource::PERSISTENT_VOLUME_CLAIM, namespace, object, tell });
                 }
             }
         }

@@ -208,7 +208,7 @@ fn bind(object: &Object, claim: &Arc<Object>, plan: &mut Plan) {
     }
     let patch = json!({ "metadata": { "annotations": annotations }, "spec": { "volumeName": object.name() } });
     plan.merge(claim.key(), &current, patch);
-    if plan.writes.is_empty() {
+    if plan.writes_nothing() {
         let spec = &tree(object)["spec"];
         let status = json!({ "phase": "Bound", "accessModes": spec["accessModes"], "capacity": spec["capacity"] });
         plan.set_status(claim.key(), &current["status"], status);
