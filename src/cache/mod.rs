@@ -223,6 +223,21 @@ impl Cache {
         Watch::new(self.table(resource), self.progress.clone(), query, after)
     }
 
+    /// All there is, as `Added`, once the resource has been filled, and all changes after that.
+    pub fn follow(&self, resource: ResourceRef, query: Query) -> Watch {
+        self.watch(resource, query, 0).expect("a watch from the beginning needs no history")
+    }
+
+    /// The objects there are, and the changes after those.
+    pub fn list_and_watch(&self, resource: ResourceRef, query: &Query) -> (Vec<Arc<Object>>, Watch) {
+        loop {
+            let listing = self.list(resource, query);
+            if let Ok(watch) = self.watch(resource, query.clone(), listing.revision) {
+                return (listing.objects, watch);
+            }
+        }
+    }
+
     /// The newest revision the cache has seen of this resource.
     pub fn revision(&self, resource: ResourceRef) -> Revision {
         let progress = self.progress.get();

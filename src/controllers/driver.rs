@@ -95,7 +95,7 @@ async fn follow(source: Source, cache: Arc<Cache>, inbox: Arc<Inbox>, anew: watc
     let mut begin = anew.subscribe();
     while !shutdown.is_cancelled() {
         let mut mattered: HashMap<ObjectKey, u64> = HashMap::new();
-        let Ok(mut watch) = cache.watch(source.resource, source.query.clone(), 0) else { continue };
+        let mut watch = cache.follow(source.resource, source.query.clone());
         loop {
             let event = tokio::select! {
                 event = watch.next() => event,

@@ -200,7 +200,7 @@ impl World {
         for controller in &controllers {
             let mut keys: VecDeque<ObjectKey> = VecDeque::new();
             for source in controller.sources() {
-                let mut watch = self.cache.watch(source.resource, source.query.clone(), 0).unwrap();
+                let mut watch = self.cache.follow(source.resource, source.query.clone());
                 while let Ok(Some(event)) = watch.try_next() {
                     if let Event::Added(object) = event {
                         keys.extend((source.keys)(&self.cache, &object));

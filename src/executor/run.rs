@@ -198,15 +198,9 @@ impl Run {
 
     /// Tells the core of all pods there are, and watches them from then on.
     fn synchronise(&mut self) -> Watch {
-        let query = self.shared.config.pods();
-        loop {
-            let listing = self.shared.cache.list(&resource::POD, &query);
-            self.handle(Input::Listed(listing.objects));
-            match self.shared.cache.watch(&resource::POD, query.clone(), listing.revision) {
-                Ok(watch) => return watch,
-                Err(expired) => tracing::debug!("{expired}"),
-            }
-        }
+        let (pods, watch) = self.shared.cache.list_and_watch(&resource::POD, &self.shared.config.pods());
+        self.handle(Input::Listed(pods));
+        watch
     }
 }
 

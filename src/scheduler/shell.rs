@@ -261,8 +261,7 @@ struct Followed {
 
 impl Followed {
     fn new(cache: &Arc<Cache>, resource: ResourceRef) -> Self {
-        let watch = cache.watch(resource, Query::default(), 0).expect("a watch from the beginning needs no history");
-        Self { cache: cache.clone(), resource, watch, listing: None }
+        Self { cache: cache.clone(), resource, watch: cache.follow(resource, Query::default()), listing: None }
     }
 
     /// The next change, if one is available.

@@ -66,7 +66,7 @@ fn check_secrets(review: &Review<'_>, account: &Object, pod: &Value) -> Answer<(
 
 async fn wait_for(server: &Server, namespace: &str, name: &str) -> Option<std::sync::Arc<Object>> {
     let query = Query { namespace: Some(namespace.to_owned()), fields: FieldSelector::equal("metadata.name", name), ..Query::default() };
-    let mut watch = server.cache.watch(&SERVICE_ACCOUNT, query, 0).ok()?;
+    let mut watch = server.cache.follow(&SERVICE_ACCOUNT, query);
     let added = async {
         loop {
             if let Event::Added(object) = watch.next().await.ok()? {

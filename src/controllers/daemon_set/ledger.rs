@@ -85,11 +85,10 @@ enum Bond {
 impl Ledger {
     /// An empty ledger.
     pub(super) fn new(cache: &Cache, set: &Set<'_>) -> Self {
-        let all = "a watch of all there is needs no history";
         Self {
             basis: set.basis.clone(),
-            nodes: cache.watch(&resource::NODE, Query::default(), 0).expect(all),
-            pods: cache.watch(&resource::POD, Query::namespace(set.object.namespace()), 0).expect(all),
+            nodes: cache.follow(&resource::NODE, Query::default()),
+            pods: cache.follow(&resource::POD, Query::namespace(set.object.namespace())),
             members: HashMap::new(),
             on_node: HashMap::new(),
             strayed: BTreeSet::new(),

@@ -53,9 +53,8 @@ pub async fn show(shared: Arc<Shared>, pod: Arc<Pod>, mut statuses: watch::Recei
     let mut mirror = Mirror { shared: shared.clone(), pod, id, seen: None, written: None };
     let (mut backoff, mut told) = (Backoff::new(RETRY.0, RETRY.1), String::new());
     loop {
-        let listing = shared.cache.list(&resource::POD, &query);
-        mirror.seen = listing.objects.first().cloned();
-        let Ok(mut watch) = shared.cache.watch(&resource::POD, query.clone(), listing.revision) else { continue };
+        let (pods, mut watch) = shared.cache.list_and_watch(&resource::POD, &query);
+        mirror.seen = pods.into_iter().next();
         loop {
             let status = statuses.borrow_and_update().clone();
             let (pause, again) = match mirror.advance(status).await {
