@@ -77,6 +77,12 @@ impl Supervisor {
         self.tasks.spawn(async move { abandoned.run_until_cancelled(task).await });
     }
 
+    /// How many tasks have not returned.
+    #[cfg(test)]
+    pub(crate) fn running(&self) -> usize {
+        self.tasks.len()
+    }
+
     /// Waits until the shutdown token is cancelled, then at most `grace` for every task to return. Tasks that run longer, or whose
     /// supervisor is no longer waited for, are dropped at their next await.
     ///

@@ -2,27 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use km::cache::{Listing, Query};
-use km::client::kubeconfig::Access;
-use km::client::{Client, ClientError, Http, Patch, WatchEvent};
+use km::client::{Client, ClientError, Patch, WatchEvent};
 use km::object::resource::{CONFIG_MAP, EVENT};
 use km::object::{Object, Revision};
 use nix::sys::signal::Signal;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::support;
 use super::support::apiserver::ApiServer;
 use super::support::etcd::Etcd;
 
 const WRITERS: usize = 8;
 
 fn client(server: &ApiServer) -> Client {
-    let access = Access { servers: vec![server.url().parse().unwrap()], ..Access::default() };
-    Client::new(Arc::new(Http::new(&access).unwrap()))
+    support::client(&server.url())
 }
 
 fn name(writer: usize) -> String {
@@ -83,7 +82,7 @@ async fn write(client: Client, writer: usize, n: usize, revision: Revision) -> R
 
 /// A writer counts in its own object, and reads each number back from another server. Returns the revision at which each number was
 /// acknowledged.
-async fn count(clients: Vec<Client>, writer: usize, until: usize, done: Arc<AtomicUsize>) -> Vec<Revision> {
+async fn count(clients: Vec<Client>, writer: usize, until: usize, done: watch::Sender<usize>) -> Vec<Revision> {
     let object = json!({"metadata": {"name": name(writer)}, "data": {"n": "0"}});
     let mut revision = clients[writer % clients.len()].create(&CONFIG_MAP, "default", &object).await.unwrap().revision();
     let mut acknowledged = vec![revision];
@@ -94,7 +93,7 @@ async fn count(clients: Vec<Client>, writer: usize, until: usize, done: Arc<Atom
             let read = retry(&clients, writer + n, |client| get(client, writer)).await;
             assert_eq!((number(&read), read.revision()), (n, revision), "a read after the acknowledgement");
         }
-        done.fetch_add(1, Ordering::Relaxed);
+        done.send_modify(|done| *done += 1);
     }
     acknowledged
 }
@@ -177,7 +176,7 @@ async fn follow(client: Client, mut after: Revision, last: usize) -> Seen {
 async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble: impl AsyncFnOnce(&mut Vec<ApiServer>)) {
     let clients: Vec<Client> = servers.iter().map(client).collect();
     let start = clients[0].list(&CONFIG_MAP, "default").await.unwrap().revision;
-    let (each, done, stop) = (writes / WRITERS, Arc::new(AtomicUsize::new(0)), CancellationToken::new());
+    let (each, done, stop) = (writes / WRITERS, watch::Sender::new(0), CancellationToken::new());
     let (mut writers, mut watchers) = (JoinSet::new(), JoinSet::new());
     for client in &clients {
         watchers.spawn(follow(client.clone(), start, each));
@@ -188,9 +187,7 @@ async fn record(servers: &mut Vec<ApiServer>, writes: usize, gaps: bool, trouble
     }
     let mut reader = JoinSet::new();
     reader.spawn(look(clients.clone(), stop.clone()));
-    while done.load(Ordering::Relaxed) < writes / 3 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    done.subscribe().wait_for(|done| *done >= writes / 3).await.unwrap();
     trouble(servers).await;
     let mut acknowledged = BTreeMap::new();
     while let Some(finished) = writers.join_next().await {

@@ -55,7 +55,7 @@ spec:
 /// A whole cluster after the tutorial's set-up. Fields are dropped, and so stopped, in this order.
 struct Tutorial {
     scheduler: Option<Process>,
-    _controller_manager: Process,
+    controller_manager: Process,
     apiserver: Process,
     mesos: Option<Process>,
     etcd: Option<Process>,
@@ -84,7 +84,7 @@ impl Tutorial {
         let scheduler = shell(&host, "scheduler", SCHEDULER);
         Self {
             scheduler: Some(scheduler),
-            _controller_manager: controller_manager,
+            controller_manager,
             apiserver,
             mesos: Some(mesos),
             etcd: Some(etcd),
@@ -99,6 +99,14 @@ impl Tutorial {
         std::fs::write(&file, manifest).unwrap();
         let said = run(kubectl(&self.host).arg("create").arg("-f").arg(file));
         assert!(said.contains("created"), "{said}");
+    }
+
+    /// Waits until the controller manager's log has this so many times.
+    fn controller_manager_says(&self, what: &str, count: usize) {
+        wait_for(what, Duration::from_secs(60), || {
+            let said = self.controller_manager.said();
+            if said.matches(what).count() == count { Ok(()) } else { Err(said) }
+        });
     }
 
     /// Rows of `kubectl get pods`, without the header.
@@ -224,15 +232,16 @@ fn three_replicas_survive_whatever_is_restarted() {
     });
     unchanged(&cluster, "after the scheduler's restart");
 
-    // etcd is away for half a minute.
-    let etcd_before = cluster.etcd.take().unwrap();
-    etcd_before.kill();
-    std::thread::sleep(Duration::from_secs(30));
+    // etcd is away for so long that the controller manager loses its lease.
+    cluster.etcd.take().unwrap().kill();
+    cluster.controller_manager_says("standing for election again", 1);
+    assert_eq!(fetch(&cluster.host, 8888, "/readyz"), "", "the API server is not ready");
     cluster.etcd = Some(etcd(&cluster.host));
     wait_for("the API server to write again", Duration::from_secs(60), || {
         let said = kubectl(&cluster.host).args(["label", "--overwrite", "rc", "web", "etcd=back"]).output().unwrap();
         if said.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said.stderr).into_owned()) }
     });
+    cluster.controller_manager_says("leads kube-controller-manager", 2);
     unchanged(&cluster, "after etcd's restart");
 
     // The agent (and with it the master) is killed, and started again on the same work directory.

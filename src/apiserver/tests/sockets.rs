@@ -153,12 +153,13 @@ async fn slow_clients_are_not_waited_for() {
 #[tokio::test]
 async fn a_watch_that_nobody_reads_ends() {
     let it = start_with(|config| config.timeouts.stalled = Duration::from_millis(300)).await;
-    let mut lazy = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
-    lazy.write_all(format!("GET {CONFIG_MAPS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut large = config_map("large");
     it.create(CONFIG_MAPS, large.clone()).await.ok();
     let mut keen = it.watch(&format!("{CONFIG_MAPS}?watch=true")).await;
     keen.next().await.unwrap();
+    let tasks = it.server.server.tasks.running();
+    let mut lazy = TcpStream::connect(it.server.addresses()[0]).await.unwrap();
+    lazy.write_all(format!("GET {CONFIG_MAPS}?watch=true HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
     for n in 0..60 {
         large["data"]["a"] = format!("{n}{}", "x".repeat(500_000)).into();
         it.put(&format!("{CONFIG_MAPS}/large"), large.clone()).await.ok();
@@ -166,7 +167,10 @@ async fn a_watch_that_nobody_reads_ends() {
     }
     let mut heard = Vec::new();
     let read = tokio::time::timeout(Duration::from_secs(20), async {
-        tokio::time::sleep(Duration::from_millis(600)).await;
+        // Until the connection's task has ended.
+        while it.server.server.tasks.running() > tasks {
+            tokio::task::yield_now().await;
+        }
         lazy.read_to_end(&mut heard).await
     });
     // The end may be a reset, which cuts off earlier data.

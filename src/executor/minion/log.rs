@@ -41,17 +41,17 @@ impl Rotated {
         Ok(Self { path, file, written, limits: Limits { size: limits.size.max(1 << 20), ..limits } })
     }
 
-    fn write(&mut self, data: &[u8]) -> io::Result<()> {
+    fn write(&mut self, data: &[u8], now: Timestamp) -> io::Result<()> {
         if self.written > 0 && self.written + data.len() as u64 > self.limits.size {
-            self.rotate()?;
+            self.rotate(now)?;
         }
         self.file.write_all(data)?;
         self.written += data.len() as u64;
         Ok(())
     }
 
-    fn rotate(&mut self) -> io::Result<()> {
-        let stamp = Timestamp::now().strftime("%Y-%m-%dT%H-%M-%S%.3f");
+    fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
+        let stamp = now.strftime("%Y-%m-%dT%H-%M-%S%.3f");
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         fs::rename(&self.path, self.path.with_file_name(format!("{name}-{stamp}")))?;
         self.file = File::options().create(true).append(true).open(&self.path)?;
@@ -60,7 +60,7 @@ impl Rotated {
         let prefix = format!("{name}-");
         let entries = fs::read_dir(dir)?.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
         let backups = entries.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?))).collect();
-        for path in surplus(backups, self.limits, SystemTime::now()) {
+        for path in surplus(backups, self.limits, now.into()) {
             let _ = fs::remove_file(path);
         }
         Ok(())
@@ -80,7 +80,7 @@ pub(super) async fn copy(said: Option<impl AsyncRead + Unpin>, mut log: Rotated)
     let Some(mut said) = said else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(count @ 1..) = said.read(&mut buffer).await {
-        if let Err(error) = log.write(&buffer[..count]) {
+        if let Err(error) = log.write(&buffer[..count], Timestamp::now()) {
             tracing::warn!("{}: {error}", log.path.display());
         }
     }
@@ -96,9 +96,9 @@ mod tests {
         let limits = Limits { size: 1, backups: 2, ..Limits::default() };
         let mut log = Rotated::open(dir.path(), "x.log", limits).unwrap();
         let half = vec![b'a'; 600 << 10];
-        for _ in 0..5 {
-            log.write(&half).unwrap();
-            std::thread::sleep(Duration::from_millis(2));
+        let now = Timestamp::now();
+        for second in 0..5 {
+            log.write(&half, now + Duration::from_secs(second)).unwrap();
         }
         let count = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(count, 3, "one being written, two beside it");

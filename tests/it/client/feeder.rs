@@ -15,6 +15,7 @@ use km::supervise::Supervisor;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::watch;
 
 use super::server::{Reply, client, serve, then_silence};
 
@@ -46,10 +47,13 @@ struct Server {
     random: Mutex<StdRng>,
     /// Percentage of requests with a fault.
     trouble: Mutex<u32>,
+    /// How many requests were received and parts of watches sent.
+    served: watch::Sender<usize>,
 }
 
 impl Server {
     fn answer(&self, request: &Request<Bytes>) -> Reply {
+        self.served.send_modify(|served| *served += 1);
         let parameters = parameters(request.uri());
         let (trouble, cut) = {
             let mut random = self.random.lock();
@@ -92,21 +96,23 @@ impl Server {
         let after = parameters["resourceVersion"].parse().unwrap();
         let error = || Bytes::from(format!("{{\"type\":\"ERROR\",\"object\":{}}}\n", expired()));
         let Ok(watch) = self.truth.watch(&resource::POD, query(parameters), after) else { return then_silence(vec![error()]) };
-        let frames = stream::unfold(Some(watch), move |watch: Option<Watch>| async move {
-            let mut watch = watch?;
+        let served = self.served.clone();
+        let frames = stream::unfold(Some((watch, served)), move |state: Option<(Watch, watch::Sender<usize>)>| async move {
+            let (mut watch, served) = state?;
+            served.send_modify(|served| *served += 1);
             match tokio::time::timeout(Duration::from_millis(20), watch.next_frames()).await {
                 Ok(Ok(frames)) => {
                     let bytes = frames.iter().filter_map(|frame| match frame {
                         Frame::Events(bytes, _) => Some(bytes.clone()),
                         Frame::Bookmark(_) => None,
                     });
-                    Some((Ok(Bytes::from(bytes.collect::<Vec<_>>().concat())), Some(watch)))
+                    Some((Ok(Bytes::from(bytes.collect::<Vec<_>>().concat())), Some((watch, served))))
                 }
                 Ok(Err(_)) => Some((Ok(error()), None)),
                 Err(_) => {
                     let bookmark =
                         format!("{{\"type\":\"BOOKMARK\",\"object\":{{\"metadata\":{{\"resourceVersion\":\"{}\"}}}}}}\n", watch.revision());
-                    Some((Ok(Bytes::from(bookmark)), Some(watch)))
+                    Some((Ok(Bytes::from(bookmark)), Some((watch, served))))
                 }
             }
         });
@@ -155,7 +161,8 @@ async fn a_cache_fed_through_failures_ends_with_the_truth() {
         let truth = Cache::new(40);
         truth.replace_all(vec![], 1);
         let random = Mutex::new(StdRng::seed_from_u64(seed));
-        let server = Arc::new(Server { truth: truth.clone(), random, trouble: Mutex::new(40) });
+        let server = Arc::new(Server { truth: truth.clone(), random, trouble: Mutex::new(40), served: watch::Sender::new(0) });
+        let mut served = server.served.subscribe();
         let answer = server.clone();
         let address = serve(&tasks, Arc::new(move |request| answer.answer(&request))).await;
 
@@ -173,8 +180,9 @@ async fn a_cache_fed_through_failures_ends_with_the_truth() {
             let key = ObjectKey::new(&resource::POD, "a", &name);
             let gone = random.random_range(0..4) == 0;
             truth.apply(vec![Change { key, revision, object: (!gone).then(|| pod(&name, node, revision)) }], revision);
+            // So that the feeders meet the faults at many revisions.
             if revision % 5 == 0 {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::timeout(Duration::from_secs(60), served.changed()).await.expect("the feeders go on").unwrap();
             }
         }
         *server.trouble.lock() = 0;

@@ -1,46 +1,49 @@
 //! Workloads as kubectl rolls them out, back and on. A thread plays the kubelets.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use km::cache::Query;
+use km::client::{Client, ClientError, Patch, WatchEvent};
+use km::object::resource::POD;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::support::plane::Plane;
 use crate::support::process::run;
 use crate::support::wait_for;
 
-/// Ends the thread that plays, also when the test fails.
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Runs `test` while pods of the namespace `default` get the status that `kubelet` has for them, if they do not have it yet.
 fn played(plane: &Plane, kubelet: impl Fn(&Value) -> Value + Sync, test: impl FnOnce()) {
-    let ended = AtomicBool::new(false);
+    let ended = CancellationToken::new();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            const PODS: &str = "/api/v1/namespaces/default/pods";
-            while !ended.load(Ordering::Relaxed) {
-                let (_, list) = plane.request("GET", PODS, "application/json", &Value::Null);
-                for pod in list["items"].as_array().into_iter().flatten() {
-                    let status = kubelet(pod);
-                    let path = format!("{PODS}/{}/status", pod["metadata"]["name"].as_str().unwrap());
-                    if pod["status"]["phase"] != status["phase"] {
-                        // The pod may be gone by now.
-                        plane.request("PATCH", &path, "application/merge-patch+json", &json!({"status": status}));
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(ended.run_until_cancelled(play(plane.client(), &kubelet)));
         });
-        let _stop = Stop(&ended);
+        // Also when the test fails.
+        let _ended = ended.clone().drop_guard();
         test();
     });
+}
+
+async fn play(client: Client, kubelet: impl Fn(&Value) -> Value) {
+    let mut watch = client.watch(&POD, &Query::namespace("default"), 0, 3_600).await.unwrap();
+    while let Some(events) = watch.next().await.unwrap() {
+        for event in events {
+            let (WatchEvent::Added(pod) | WatchEvent::Modified(pod)) = event else { continue };
+            let seen: Value = serde_json::from_slice(pod.body()).unwrap();
+            let status = kubelet(&seen);
+            if seen["status"]["phase"] != status["phase"] {
+                match client.patch(&POD, "default", pod.name(), "status", &Patch::Merge(json!({"status": status}))).await {
+                    // The pod may be gone by now.
+                    Err(ClientError::Api(status)) if status.code == 404 => {}
+                    outcome => drop(outcome.unwrap()),
+                }
+            }
+        }
+    }
+    panic!("the watch ended");
 }
 
 fn ready(_: &Value) -> Value {

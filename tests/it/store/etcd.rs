@@ -12,7 +12,9 @@ use km::store::{Expect, Outcome, StoreError};
 use nix::sys::signal::Signal;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::contract::{Follower, Shared, create, done, read_all};
 use crate::support::free_port;
@@ -106,33 +108,52 @@ async fn a_dead_server_beside_a_live_one_is_passed_over() {
     assert_eq!(read_all(&store, "/t/", 7, 0).await.unwrap().0.len(), 20);
 }
 
+/// How many writes of one writer were acknowledged, and how many failed.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    acknowledged: usize,
+    failed: usize,
+}
+
+const WRITERS: usize = 8;
+
+/// Waits until each writer has more of these than it has now.
+async fn more_of_each(counts: &mut watch::Receiver<[Count; WRITERS]>, what: &str, number: impl Fn(&Count) -> usize) {
+    let before = *counts.borrow();
+    let all = counts.wait_for(|now| now.iter().zip(&before).all(|(now, before)| number(now) > number(before)));
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap_or_else(|_| panic!("not every writer: {what}")).unwrap();
+}
+
 /// Writers that never stop, and a watch that is restarted when it breaks: no acknowledged write is lost or seen twice.
-async fn through_an_outage(server: &mut Server, outage: impl AsyncFnOnce(&mut Server)) {
-    const WRITERS: usize = 8;
+async fn through_an_outage(server: &mut Server, begin: impl AsyncFnOnce(&mut Server), end: impl FnOnce(&mut Server)) {
     let store = server.store().await;
     let start = store.revision().await.unwrap();
-    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let stop = CancellationToken::new();
+    let (counting, mut counts) = watch::channel([Count::default(); WRITERS]);
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let (store, stopped) = (store.clone(), stopped.clone());
+        let (store, stop, counting) = (store.clone(), stop.clone(), counting.clone());
         writers.spawn(async move {
-            let (mut acknowledged, mut failures) = (Vec::new(), 0);
+            let mut acknowledged = Vec::new();
             for n in 0.. {
-                if *stopped.borrow() {
+                if stop.is_cancelled() {
                     break;
                 }
                 let key = format!("/t/{writer}/{n}");
                 match store.put(&key, "x".into(), Expect::Absent, None).await {
-                    Ok(Outcome::Done(revision)) => acknowledged.push((key, revision)),
+                    Ok(Outcome::Done(revision)) => {
+                        acknowledged.push((key, revision));
+                        counting.send_modify(|counts| counts[writer].acknowledged += 1);
+                    }
                     Ok(conflict) => panic!("{conflict:?}"),
                     Err(StoreError::Unavailable(_)) => {
-                        failures += 1;
+                        counting.send_modify(|counts| counts[writer].failed += 1);
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                     Err(error) => panic!("{error}"),
                 }
             }
-            (acknowledged, failures)
+            acknowledged
         });
     }
     let watching = store.clone();
@@ -154,32 +175,23 @@ async fn through_an_outage(server: &mut Server, outage: impl AsyncFnOnce(&mut Se
         }
     });
     // Traffic before, during and after.
-    for _ in 0..50 {
-        changes.recv().await.unwrap();
-    }
-    outage(server).await;
-    create(&store, "/t/after", "x").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    stop.send(true).unwrap();
-    let mut acknowledged = Vec::new();
-    let mut failures = 0;
-    for (done, failed) in writers.join_all().await {
-        acknowledged.extend(done);
-        failures += failed;
-    }
-    assert!(failures > 0, "there was an outage");
+    let acknowledged = |count: &Count| count.acknowledged;
+    more_of_each(&mut counts, "writes", acknowledged).await;
+    changes.recv().await.unwrap();
+    begin(server).await;
+    more_of_each(&mut counts, "notices the outage", |count| count.failed).await;
+    end(server);
+    more_of_each(&mut counts, "writes again", acknowledged).await;
+    stop.cancel();
+    let acknowledged = writers.join_all().await.concat();
     let last = create(&store, "/t/last", "x").await;
     let (entries, _) = read_all(&store, "/t/", 500, 0).await.unwrap();
-    let stored: Vec<_> = entries.into_iter().map(|entry| (entry.key, entry.revision)).collect();
+    let stored: HashSet<_> = entries.into_iter().map(|entry| (entry.key, entry.revision)).collect();
     for write in &acknowledged {
         assert!(stored.contains(write), "{write:?} was acknowledged and is lost");
     }
-    let mut history = Follower::new(&store, "/t/", start).await.until(last).await.unwrap().into_iter();
-    // The watch missed and repeated nothing, even across the outage. Its first 50 changes were taken above.
-    for _ in 0..50 {
-        history.next().unwrap();
-    }
-    for change in history {
+    // The watch missed and repeated nothing, even across the outage. Its first change was taken above.
+    for change in Follower::new(&store, "/t/", start).await.until(last).await.unwrap().into_iter().skip(1) {
         let seen = tokio::time::timeout(Duration::from_secs(30), changes.recv()).await.expect("the watch goes on").unwrap();
         assert_eq!(seen, (change.key, change.revision));
     }
@@ -188,28 +200,20 @@ async fn through_an_outage(server: &mut Server, outage: impl AsyncFnOnce(&mut Se
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_killed_and_restarted() {
     let mut server = Server::start();
-    through_an_outage(&mut server, async |server| {
-        server.kill();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        server.run();
-        server.store().await;
-    })
-    .await;
+    through_an_outage(&mut server, async |server| server.kill(), Server::run).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_hung_and_woken() {
     let mut server = Server::start();
     let store = server.store().await;
-    through_an_outage(&mut server, async |server| {
+    let hang = async |server: &mut Server| {
         server.signal(Signal::SIGSTOP);
         let error =
             tokio::time::timeout(Duration::from_secs(20), store.get("/t/a")).await.expect("no answer is an answer soon").unwrap_err();
         assert!(matches!(error, StoreError::Unavailable(_)) && error.to_string().contains("no answer"), "{error}");
-        server.signal(Signal::SIGCONT);
-        server.store().await;
-    })
-    .await;
+    };
+    through_an_outage(&mut server, hang, |server| server.signal(Signal::SIGCONT)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

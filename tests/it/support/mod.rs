@@ -11,11 +11,21 @@ pub mod plane;
 pub mod process;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use km::client::kubeconfig::Access;
+use km::client::{Client, Http};
 
 /// The executable under test.
 pub fn km() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_km"))
+}
+
+/// A client of the server at a URL, without credentials.
+pub fn client(url: &str) -> Client {
+    let access = Access { servers: vec![url.parse().expect("a URL")], ..Access::default() };
+    Client::new(Arc::new(Http::new(&access).expect("a client")))
 }
 
 /// A path in the source tree.

@@ -5,10 +5,11 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use km::client::Client;
 use serde_json::{Value, json};
 
 use super::process::{Process, run};
-use super::{free_port, km, kubectl, wait_for};
+use super::{client, free_port, km, kubectl, wait_for};
 
 /// Stopped when it is dropped.
 pub struct Plane {
@@ -151,6 +152,10 @@ impl Plane {
         let said = run(command.arg(body.to_string()).arg(format!("{}{path}", self.url)));
         let (answer, code) = said.trim_end().rsplit_once('\n').expect("a code behind the answer");
         (code.parse().expect("a code"), serde_json::from_str(answer).unwrap_or_default())
+    }
+
+    pub fn client(&self) -> Client {
+        client(&self.url)
     }
 
     /// A JSON path of an object, as kubectl prints it.
