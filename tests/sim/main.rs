@@ -15,6 +15,7 @@ mod life;
 mod mesos;
 mod scale;
 mod scheduler;
+mod setup;
 mod storage;
 mod world;
 

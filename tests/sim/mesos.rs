@@ -11,9 +11,8 @@ use km::mesos::v1::{AgentInfo, FrameworkInfo, MasterInfo, TaskState};
 
 use crate::executor::uid_of;
 use crate::scheduler::Heard;
+use crate::setup::RESOURCES;
 use crate::world::{Ready, World};
-
-pub const RESOURCES: &str = "cpus:4;mem:4096;ports:[31000-31009]";
 
 /// The state that outlives the process of a master and its agents.
 #[derive(Default)]

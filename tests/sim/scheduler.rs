@@ -3,24 +3,16 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use km::mesos::v1::framework_info::{Capability, capability};
 use km::mesos::v1::scheduler::{Call, Event, call};
-use km::mesos::v1::{FrameworkId, FrameworkInfo};
 use km::object::Revision;
-use km::scheduler::Tuning;
-use km::scheduler::core::{Action, BIND_TIMEOUT, Core, Input, Settings};
-use km::scheduler::demand::Rules;
-use km::scheduler::executorinfo::Prototype;
-use km::scheduler::limits::Defaults;
+use km::scheduler::core::{Action, Core, Input};
 use km::scheduler::metrics::Metrics;
-use km::scheduler::reconcile::Pace;
-use km::scheduler::resources::ExecutorCost;
 use km::scheduler::storage::Write;
 use km::telemetry::metrics::Registry;
-use km::util::product::KUBERNETES;
 use serde_json::json;
 
 use crate::api::Change;
+use crate::setup::{framework, settings};
 use crate::storage::classes;
 use crate::world::{Ready, World};
 
@@ -56,57 +48,6 @@ pub struct Scheduler {
     pub kept: Option<String>,
     pub process: Option<Process>,
     pub starts_at: Duration,
-}
-
-pub fn rules() -> Rules {
-    let roles = vec![Box::from("*")];
-    Rules {
-        product: KUBERNETES,
-        limits: Defaults::default(),
-        framework_roles: roles.clone(),
-        default_pod_roles: roles,
-        any_port_by_default: true,
-    }
-}
-
-pub fn settings(seed: u64, resumed: bool) -> Settings {
-    let (tuning, cost) = (Tuning::default(), ExecutorCost { cpu: 250, mem: 128_000 });
-    let reconcile = Pace {
-        cooldown: Duration::from_secs(15),
-        interval: Duration::from_secs(300),
-        initial_delay: tuning.initial_implicit_reconciliation_delay,
-        max_backoff: tuning.explicit_reconciliation_max_backoff,
-    };
-    Settings {
-        rules: rules(),
-        prototype: Prototype::new(KUBERNETES, "./km", vec!["./km".into()], &[], None, cost),
-        discovery: false,
-        offer_ttl: tuning.offer_ttl,
-        initial_pod_backoff: tuning.initial_pod_backoff,
-        max_pod_backoff: tuning.max_pod_backoff,
-        reconcile,
-        resumed,
-        // Time leaps here; with a shorter gate, pods could be launched twice.
-        gate: Duration::MAX / 2,
-        // Time leaps here, and timeouts should be frequent.
-        bind_timeout: BIND_TIMEOUT / 20,
-        seed,
-    }
-}
-
-pub fn framework(id: Option<&str>) -> FrameworkInfo {
-    use capability::Type;
-    let capabilities = [Type::MultiRole, Type::ReservationRefinement, Type::PartitionAware];
-    FrameworkInfo {
-        user: "root".to_owned(),
-        name: "Kubernetes".to_owned(),
-        id: id.map(|id| FrameworkId { value: id.to_owned() }),
-        failover_timeout: Some(7.0 * 86_400.0),
-        checkpoint: Some(true),
-        roles: vec!["*".to_owned()],
-        capabilities: capabilities.map(|it| Capability { r#type: Some(it.into()) }).into(),
-        ..FrameworkInfo::default()
-    }
 }
 
 impl Process {

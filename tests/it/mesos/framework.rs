@@ -82,11 +82,6 @@ impl Framework {
         tokio::time::timeout(PATIENCE, search).await.unwrap_or_else(|_| panic!("no {what}; passed over {:#?}", self.passed))
     }
 
-    /// The next event, starting with skipped ones.
-    pub(super) async fn next(&mut self) -> DriverEvent {
-        self.wait("event", |event| Some(event.clone())).await
-    }
-
     pub(super) async fn subscribed(&mut self) -> FrameworkId {
         self.wait("subscription", |event| match event {
             DriverEvent::Subscribed(subscribed) => Some(subscribed.framework_id.clone()),

@@ -1,6 +1,6 @@
 //! The Mesos drivers against a master and an agent: the real ones, and km's own, which have to behave the same.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a panic is how a test fails, a line what a measurement gives")]
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod executor;
 mod framework;
@@ -8,7 +8,6 @@ mod local;
 pub(crate) mod real;
 pub(crate) mod zookeeper;
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use km::mesos::detect::{self, MasterAddress};
@@ -17,7 +16,7 @@ use km::mesos::operator::{self, Operator};
 use km::mesos::scheduler::DriverEvent;
 use km::mesos::v1::scheduler::{Call, Event};
 use km::mesos::v1::task_status::{Reason, Source};
-use km::mesos::v1::{FrameworkInfo, TaskInfo, TaskState, TaskStatus};
+use km::mesos::v1::{FrameworkInfo, TaskState, TaskStatus};
 use km::mesos::{CallError, Reply};
 use km::supervise::Supervisor;
 use tokio::sync::watch;
@@ -346,60 +345,4 @@ async fn a_master_elected_through_zookeeper_is_found() {
     let mut framework = Framework::subscribe(&zookeeper.url("/mesos"), framework::info()).await;
     framework.run("e", "t").await;
     framework.teardown().await;
-}
-
-/// Tasks per second from ACCEPT to acknowledged TASK_RUNNING, with executors that do nothing. A real agent sums up all tasks of an executor
-/// at each update, so the tasks are spread over agents like pods. Without checkpoints, which would measure the disk.
-async fn launch_rate(master: &str, agents: usize) {
-    const EACH: usize = 50;
-    let mut framework = Framework::subscribe(master, FrameworkInfo { checkpoint: Some(false), ..framework::info() }).await;
-    let mut offers = HashMap::new();
-    let (mut started, mut running, mut start) = (HashSet::new(), 0, std::time::Instant::now());
-    while running < agents * EACH {
-        match framework.next().await {
-            DriverEvent::Event(Event { offers: Some(new), .. }) => {
-                for offer in new.offers {
-                    if started.insert(offer.agent_id.clone()) {
-                        let first = framework.task(&offer, "e", &format!("first-{}", offer.agent_id), b"");
-                        drop(framework.calls.send(Call::launch(vec![offer.id], vec![first], Some(0.0))));
-                    } else {
-                        offers.insert(offer.agent_id.clone(), offer);
-                    }
-                }
-            }
-            DriverEvent::Event(Event { update: Some(update), .. }) => {
-                assert_eq!(update.status.state(), TaskState::TaskRunning, "{:?}", update.status);
-                drop(framework.calls.send(Call::acknowledge(&update.status).unwrap()));
-                running += usize::from(!update.status.task_id.value.starts_with("first-"));
-            }
-            DriverEvent::Connected(_) | DriverEvent::Event(Event { rescind: Some(_), .. }) => {}
-            other => panic!("{other:?}"),
-        }
-        if offers.len() == agents {
-            start = std::time::Instant::now();
-            for (agent, offer) in offers.drain() {
-                let task = |number: usize| TaskInfo {
-                    resources: vec![scalar("cpus", 0.01), scalar("mem", 1.0)],
-                    ..framework.task(&offer, "e", &format!("{agent}-{number}"), b"")
-                };
-                drop(framework.calls.send(Call::launch(vec![offer.id.clone()], (0..EACH).map(task).collect(), Some(600.0))));
-            }
-        }
-    }
-    println!("{:.0} tasks a second", running as f64 / start.elapsed().as_secs_f64());
-    framework.teardown().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn launch_rate_of_mesos() {
-    launch_rate(&Mesos::start(20).await.address(), 20).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn launch_rate_of_local() {
-    let local = Local::start().await;
-    launch_rate(&local.address(), 1).await;
-    local.stop().await;
 }

@@ -1,18 +1,17 @@
 //! The scheduler against the real Mesos and km's API server, with an executor that binds pods but runs nothing.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test stops where something is wrong; a measurement prints")]
+#![allow(clippy::unwrap_used, reason = "a test stops where something is wrong")]
 
 mod executor;
 mod standby;
 mod world;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use km::mesos::executor::Environment;
 
-use world::{World, container};
+use world::World;
 
 /// Not a test: the real agent's executor is this program, which runs this function.
 #[tokio::test]
@@ -91,31 +90,4 @@ async fn pods_that_fit_nowhere_wait_and_say_why() {
     let told = world.event("ssd", "Scheduled").await;
     assert_eq!(told, "Successfully assigned default/ssd to 127.0.0.1");
     tokio::time::timeout(Duration::from_secs(10), async { scheduler.kill() }).await.expect("a kill is quick");
-}
-
-/// Pods per second from creation to a launched task, and to a running one. The executors run nothing, and exist beforehand: the peer is
-/// `mesos::launch_rate_of_mesos`, measured in the same way.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn launch_rate_of_pods() {
-    const AGENTS: usize = 20;
-    const PODS: usize = 1_000;
-    let world = World::start(AGENTS).await;
-    let _scheduler = world.start_scheduler().await;
-    // No two of these fit on an agent, so each agent starts an executor.
-    for agent in 0..AGENTS {
-        world.create_pod_with(&format!("first-{agent}"), serde_json::json!({"containers": container("2")})).await;
-    }
-    world.wait_running(AGENTS).await;
-    let names: Vec<String> = (0..PODS).map(|pod| format!("p{pod}")).collect();
-    let begun = Instant::now();
-    futures_util::stream::iter(&names).for_each_concurrent(64, |name| world.create_pod(name)).await;
-    let created = begun.elapsed();
-    world.wait_launched(AGENTS + PODS).await;
-    let launched = begun.elapsed();
-    world.wait_running(AGENTS + PODS).await;
-    let running = begun.elapsed();
-    for (what, took) in [("created", created), ("launched", launched), ("running", running)] {
-        println!("{:.0} pods a second {what}", PODS as f64 / took.as_secs_f64());
-    }
 }

@@ -203,15 +203,6 @@ impl World {
         .await
     }
 
-    /// Waits until Mesos has this many tasks, running or not.
-    pub(super) async fn wait_launched(&self, count: usize) {
-        self.eventually(&format!("{count} tasks"), || async {
-            let tasks = self.tasks().await?.len();
-            if tasks == count { Ok(()) } else { Err(format!("{tasks} tasks")) }
-        })
-        .await;
-    }
-
     /// Waits until this pod's task is running, and this many tasks in total.
     pub(super) async fn wait_running_pod(&self, pod: &str, count: usize) -> BTreeMap<String, String> {
         self.eventually(&format!("pod {pod} running"), || async {
@@ -224,7 +215,7 @@ impl World {
     }
 
     /// Id, state and agent of every task that has not ended.
-    async fn tasks(&self) -> Result<Vec<(String, String, String)>, String> {
+    pub(super) async fn tasks(&self) -> Result<Vec<(String, String, String)>, String> {
         let state = self.state().await?;
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let frameworks = state["frameworks"].as_array().into_iter().flatten();
@@ -238,7 +229,8 @@ impl World {
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
 
-    async fn eventually<T, F: Future<Output = Result<T, String>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
+    /// Polls until there is a result.
+    pub(super) async fn eventually<T, F: Future<Output = Result<T, String>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
         let begun = tokio::time::Instant::now();
         loop {
             match look().await {
