@@ -25,6 +25,8 @@ pub mod controllers;
 
 pub mod mesos;
 
+pub mod local_mesos;
+
 pub mod scheduler;
 
 pub mod runtime;

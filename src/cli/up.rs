@@ -17,8 +17,8 @@ use crate::apiserver::{self, ApiServer};
 use crate::client::Client;
 use crate::controllers;
 use crate::controllers::node::Agents;
+use crate::local_mesos::{self, AgentOptions};
 use crate::mesos::detect::{self, MasterLocation};
-use crate::mesos::local::{self, AgentOptions};
 use crate::mesos::operator::Operator;
 use crate::runtime::Runtime;
 use crate::runtime::docker::Docker;
@@ -127,13 +127,13 @@ async fn start_mesos(
     supervisor: &Supervisor,
 ) -> anyhow::Result<SocketAddr> {
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("a port for the embedded Mesos")?;
-    let options = local::Options {
+    let options = local_mesos::Options {
         cluster: KUBERNETES.binary.to_owned(),
         agents: vec![AgentOptions { hostname, resources, attributes: String::new() }],
         directory: Some(dir.join("mesos")),
         allocation_interval: ALLOCATION_INTERVAL,
     };
-    let cluster = local::start(listener, options, launcher, supervisor).context("the embedded Mesos (--resources)")?;
+    let cluster = local_mesos::start(listener, options, launcher, supervisor).context("the embedded Mesos (--resources)")?;
     Ok(cluster.address())
 }
 

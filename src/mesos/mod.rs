@@ -4,7 +4,6 @@ pub mod call;
 pub mod detect;
 pub mod executor;
 pub mod http;
-pub mod local;
 pub mod operator;
 pub mod recordio;
 pub mod scheduler;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use km::executor::names::{CONTAINER_NAME, POD_UID, PodId};
-use km::mesos::local::agent::Agent;
-use km::mesos::local::resources::Resources;
+use km::local_mesos::agent::Agent;
+use km::local_mesos::resources::Resources;
 use km::mesos::v1::TaskState;
 use km::mesos::v1::scheduler::Call;
 

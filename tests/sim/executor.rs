@@ -13,9 +13,9 @@ use km::executor::engine::Sign;
 use km::executor::life::Report;
 use km::executor::names::{OWNER, PodId};
 use km::executor::statuses::{Backlog, Begin, News};
+use km::local_mesos::agent::{self, Key};
 use km::mesos::executor::protocol::{Lost, Next, Protocol};
 use km::mesos::executor::{Environment, ExecutorEvent};
-use km::mesos::local::agent::{self, Key};
 use km::mesos::v1::executor::{Call, Event};
 use km::runtime::fake::Engine;
 use km::util::product::KUBERNETES;
@@ -283,7 +283,7 @@ impl World {
                     agent.disconnected(key);
                     Vec::new()
                 };
-                let in_master = |master: &mut km::mesos::local::master::Master, agent: &str, _| {
+                let in_master = |master: &mut km::local_mesos::master::Master, agent: &str, _| {
                     master.executor_disconnected(agent, key);
                     Vec::new()
                 };
@@ -473,7 +473,7 @@ impl World {
     }
 
     fn agent_says(&mut self, host: &str, output: agent::Output) {
-        self.carry_out(vec![km::mesos::local::master::Action::Agent(crate::mesos::agent_id(host), output)]);
+        self.carry_out(vec![km::local_mesos::master::Action::Agent(crate::mesos::agent_id(host), output)]);
     }
 }
 

@@ -9,7 +9,7 @@ use km::executor::life::Life;
 use km::executor::names::{self, PodId};
 use km::executor::pod::{Action, Failure, Input, Op, units};
 use km::executor::status::Host;
-use km::mesos::local::agent::Key;
+use km::local_mesos::agent::Key;
 use km::runtime::{ContainerSpec, Network, RuntimeError};
 
 use crate::world::{World, timestamp};

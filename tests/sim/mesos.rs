@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use km::mesos::local::agent::{Agent, Change, Executor, Key, Output, Task};
-use km::mesos::local::master::{Action, Config, Master};
-use km::mesos::local::resources::Resources;
+use km::local_mesos::agent::{Agent, Change, Executor, Key, Output, Task};
+use km::local_mesos::master::{Action, Config, Master};
+use km::local_mesos::resources::Resources;
 use km::mesos::v1::scheduler::{Call, call};
 use km::mesos::v1::{AgentInfo, FrameworkInfo, MasterInfo, TaskState};
 

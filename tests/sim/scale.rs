@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use km::mesos::local::agent::{Agent, Output};
-use km::mesos::local::master::{Action, Config, Master};
-use km::mesos::local::resources::Resources;
+use km::local_mesos::agent::{Agent, Output};
+use km::local_mesos::master::{Action, Config, Master};
+use km::local_mesos::resources::Resources;
 use km::mesos::v1::executor::{self, Call, event};
 use km::mesos::v1::scheduler::{Event, call};
 use km::mesos::v1::task_status::Source;

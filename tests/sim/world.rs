@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use km::mesos::local::agent::Key;
+use km::local_mesos::agent::Key;
 use km::runtime::ContainerSpec;
 use km::runtime::fake::{Behaviour, Engine};
 use rand::rngs::StdRng;

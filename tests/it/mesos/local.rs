@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use km::local_mesos::{self, AgentOptions, Cluster, Launcher, Options, Running};
 use km::mesos::executor::Environment;
-use km::mesos::local::{self, AgentOptions, Cluster, Launcher, Options, Running};
 use km::mesos::v1::ExecutorInfo;
 use km::supervise::{Shutdown, Supervisor};
 use tokio::net::TcpListener;
@@ -49,7 +49,7 @@ impl Local {
             allocation_interval: Duration::from_millis(20),
         };
         let listener = TcpListener::bind(address).await.expect("a port");
-        let cluster = local::start(listener, options, InProcess(supervisor.shutdown()), &supervisor).expect("a local cluster");
+        let cluster = local_mesos::start(listener, options, InProcess(supervisor.shutdown()), &supervisor).expect("a local cluster");
         Self { supervisor, cluster }
     }
 

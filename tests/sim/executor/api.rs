@@ -5,7 +5,7 @@ use km::executor::bind::Step;
 use km::executor::core::Input;
 use km::executor::names::PodId;
 use km::executor::statuses::{Backlog, Begin, Write};
-use km::mesos::local::agent::Key;
+use km::local_mesos::agent::Key;
 use km::scheduler::executorinfo::encode_resources;
 use km::util::product::KUBERNETES;
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::updates::RETRY;
 use super::{Agent, Change, Key, Output, Tracked, launch_event};
-use crate::mesos::local::master::master_status;
-use crate::mesos::local::resources::Resources;
+use crate::local_mesos::master::master_status;
+use crate::local_mesos::resources::Resources;
 use crate::mesos::v1::task_status::Reason;
 use crate::mesos::v1::{ExecutorInfo, FrameworkInfo, TaskInfo, TaskState, TaskStatus};
 
@@ -34,7 +34,7 @@ impl Task {
 
     /// A status from the master itself, for this reason. A framework gets one state after another, so this is the state that it has to
     /// acknowledge next.
-    pub(in crate::mesos::local) fn as_known_to_master(&self, now: Duration, agent: &str, reason: Reason, message: &str) -> TaskStatus {
+    pub(in crate::local_mesos) fn as_known_to_master(&self, now: Duration, agent: &str, reason: Reason, message: &str) -> TaskStatus {
         let known = self.updates.first().or(self.latest.as_ref()).cloned().unwrap_or_default();
         let state = if self.latest.is_some() { known.state() } else { TaskState::TaskStaging };
         TaskStatus {

@@ -18,10 +18,10 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::events::{self, Waiting};
 use super::{ExecutorStream, Shared};
+use crate::local_mesos::agent::Key;
+use crate::local_mesos::master::Refusal;
+use crate::local_mesos::state;
 use crate::mesos::http::PROTOBUF;
-use crate::mesos::local::agent::Key;
-use crate::mesos::local::master::Refusal;
-use crate::mesos::local::state;
 use crate::mesos::v1::{executor, scheduler};
 use crate::supervise::{self, stall::Stall};
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::{Action, Master, master_status, new_event, update};
-use crate::mesos::local::resources::Resources;
-use crate::mesos::local::validation;
+use crate::local_mesos::resources::Resources;
+use crate::local_mesos::validation;
 use crate::mesos::v1::framework_info::capability::Type as Capability;
 use crate::mesos::v1::scheduler::{Event, call, event};
 use crate::mesos::v1::task_status::Reason;
@@ -27,7 +27,7 @@ pub struct Framework {
 }
 
 /// Whether the framework distinguishes the kinds of lost tasks.
-pub(in crate::mesos::local) fn is_partition_aware(info: &FrameworkInfo) -> bool {
+pub(in crate::local_mesos) fn is_partition_aware(info: &FrameworkInfo) -> bool {
     has(info, Capability::PartitionAware)
 }
 

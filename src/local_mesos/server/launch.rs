@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::{Core, Shared};
-use crate::mesos::local::agent::{Executor, SHUTDOWN_GRACE};
+use crate::local_mesos::agent::{Executor, SHUTDOWN_GRACE};
 
 impl Shared {
     pub(super) fn launch(self: &Arc<Self>, core: &mut Core, agent: String, Executor { info, framework, container }: Executor) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::frameworks::roles;
 use super::{Action, Master, Refusal, master_status, update};
-use crate::mesos::local::validation;
+use crate::local_mesos::validation;
 use crate::mesos::v1::scheduler::{Call, call};
 use crate::mesos::v1::task_status::Reason;
 use crate::mesos::v1::{FrameworkInfo, TaskId, TaskState, TaskStatus};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Action, Master, Refusal, master_status, new_event, update};
-use crate::mesos::local::agent::{Agent, Change, Key, Output};
+use crate::local_mesos::agent::{Agent, Change, Key, Output};
 use crate::mesos::v1::scheduler::{Event, event};
 use crate::mesos::v1::task_status::Reason;
 use crate::mesos::v1::{FrameworkInfo, TaskState, TaskStatus, executor};

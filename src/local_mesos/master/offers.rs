@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::frameworks::{Framework, has, roles};
 use super::{Action, Master, new_event};
-use crate::mesos::local::agent::Agent;
-use crate::mesos::local::resources::{Resources, UNRESERVED};
+use crate::local_mesos::agent::Agent;
+use crate::local_mesos::resources::{Resources, UNRESERVED};
 use crate::mesos::v1::framework_info::capability::Type as Capability;
 use crate::mesos::v1::scheduler::{Event, event};
 use crate::mesos::v1::{Filters, Offer};

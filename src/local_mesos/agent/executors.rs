@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Agent, Change, Key, Output};
-use crate::mesos::local::master::is_partition_aware;
+use crate::local_mesos::master::is_partition_aware;
 use crate::mesos::v1::executor::{Call, Event, call, event};
 use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{ContainerId, TaskId, TaskState, TaskStatus};

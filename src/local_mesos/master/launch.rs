@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::offers::Offered;
 use super::{Action, Master};
-use crate::mesos::local::resources::Resources;
-use crate::mesos::local::validation;
+use crate::local_mesos::resources::Resources;
+use crate::local_mesos::validation;
 use crate::mesos::v1::scheduler::call;
 use crate::mesos::v1::task_status::Reason;
 use crate::mesos::v1::{ExecutorInfo, FrameworkInfo, TaskInfo, TaskState, offer};
