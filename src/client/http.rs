@@ -24,12 +24,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::kubeconfig::{Access, Credentials, Token};
+use super::response::SILENCE;
 use super::{ClientError, ResponseBody, Result, Transport, verify};
 
 /// Time to connect, after which a server counts as dead.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time until the head of a response, after which a server counts as hung. The API server itself gives up after 60 s.
-const ANSWER: Duration = Duration::from_secs(75);
 /// Keep-alive probes are sent at this interval; after three unanswered ones the peer of an idle watch counts as gone.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long the content of a token file is cached.
@@ -98,13 +97,13 @@ impl Http {
             let server = &self.servers[turn % self.servers.len()];
             head.uri = join(server, &path)?;
             let attempt = self.client.request(Request::from_parts(head.clone(), Full::new(body.clone())));
-            let (error, sent) = match tokio::time::timeout(ANSWER, attempt).await {
+            let (error, sent) = match tokio::time::timeout(SILENCE, attempt).await {
                 Ok(Ok(response)) => return Ok(response.map(stream)),
                 Ok(Err(error)) => {
                     let sent = !error.is_connect();
                     (anyhow::Error::from(error), sent)
                 }
-                Err(_) => (anyhow!("no answer within {ANSWER:?}"), true),
+                Err(_) => (anyhow!("no answer within {SILENCE:?}"), true),
             };
             // Move on to the next server, unless a concurrent request already has.
             let _ = self.current.compare_exchange(turn, turn + 1, Ordering::Relaxed, Ordering::Relaxed);

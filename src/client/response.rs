@@ -26,8 +26,9 @@ pub(super) fn malformed(error: impl Into<anyhow::Error>) -> ClientError {
     ClientError::Malformed(error.into())
 }
 
-/// A server that sends no more of a body for this long counts as hung.
-const SILENCE: Duration = Duration::from_secs(75);
+/// A server that sends neither the head of a response nor more of its body for this long counts as hung. The API server itself gives up
+/// after 60 s.
+pub(super) const SILENCE: Duration = Duration::from_secs(75);
 
 /// Collects a whole body, of a response other than a watch's.
 ///
