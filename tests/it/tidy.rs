@@ -42,45 +42,52 @@ fn check(problems: &[String]) {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
-/// The names that a line of code uses directly below `crate::`.
-fn used(line: &str) -> Vec<&str> {
-    let code = line.split("//").next().unwrap_or_default();
-    let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-    let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        let Some(group) = rest.strip_prefix('{') else {
-            names.push(&rest[..word(rest)]);
+/// The names that code uses directly below `crate::`, each with the number of its line.
+fn used(text: &str) -> Vec<(usize, String)> {
+    let code: Vec<&str> = text.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code = code.join("\n");
+    let word = |at: usize| code[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let begin = at + path.len();
+        if !code[begin..].starts_with('{') {
+            found.push(begin);
             continue;
-        };
+        }
         // The first name after the brace and after each comma that is not in a brace of its own.
         let (mut depth, mut begins) = (0, true);
-        for (at, c) in group.char_indices() {
+        for (at, c) in code[begin + 1..].char_indices() {
             match c {
                 '{' => depth += 1,
                 '}' if depth == 0 => break,
                 '}' => depth -= 1,
                 ',' => begins = depth == 0,
                 c if begins && c.is_alphabetic() => {
-                    names.push(&group[at..at + word(&group[at..])]);
+                    found.push(begin + 1 + at);
                     begins = false;
                 }
                 _ => {}
             }
         }
     }
-    names
+    found.into_iter().map(|at| (code[..at].matches('\n').count() + 1, word(at))).collect()
 }
 
 #[test]
 fn names_below_the_crate_are_found() {
-    for (line, expected) in [
-        ("use crate::object::Revision;", &["object"][..]),
-        ("    let a: crate::util::A = crate::store::b(); // crate::cli", &["util", "store"]),
-        ("use crate::{object, store::{Store, etcd}, util};", &["object", "store", "util"]),
+    for (text, expected) in [
+        ("use crate::object::Revision;", &[(1, "object")][..]),
+        ("    let a: crate::util::A = crate::store::b(); // crate::cli", &[(1, "util"), (1, "store")]),
+        ("use crate::{object, store::{Store, etcd}, util};", &[(1, "object"), (1, "store"), (1, "util")]),
+        (
+            "use crate::{\n    object, // not cli\n    store::{\n        etcd,\n    },\n    util,\n};",
+            &[(2, "object"), (3, "store"), (6, "util")],
+        ),
         ("pub(crate) fn a() {}", &[]),
     ] {
-        assert_eq!(used(line), expected, "{line}");
+        let used = used(text);
+        let used: Vec<_> = used.iter().map(|(line, name)| (*line, name.as_str())).collect();
+        assert_eq!(used, expected, "{text}");
     }
 }
 
@@ -100,11 +107,9 @@ fn a_module_uses_only_those_below_it() {
             problems.push(format!("{path}: is in no module that src/lib.rs lists"));
             continue;
         };
-        for (number, line) in text.lines().enumerate() {
-            for name in used(line) {
-                if layer(name).is_some_and(|used| used > own) {
-                    problems.push(format!("{path}:{}: {} may not use {name}, which is above it", number + 1, layers[own]));
-                }
+        for (line, name) in used(&text) {
+            if layer(&name).is_some_and(|used| used > own) {
+                problems.push(format!("{path}:{line}: {} may not use {name}, which is above it", layers[own]));
             }
         }
     }
