@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::error::{Answer, bad};
-use super::registry::json;
+use crate::util::json;
 
 /// The one that is asked for, or the only one.
 ///

@@ -12,10 +12,10 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
 use super::error::Answer;
-use super::registry::json;
 use crate::object::resource::POD;
 use crate::object::status::{Cause, Details};
 use crate::object::{Object, Status};
+use crate::util::json;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Kubelets {

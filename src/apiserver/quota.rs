@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::registry::{json, pods, services};
+use super::registry::{pods, services};
 use crate::cache::{Cache, Query};
 use crate::object::pod::is_final;
 use crate::object::{ResourceRef, resource};
+use crate::util::json;
 use crate::util::quantity::{Format, Quantity};
 
 /// Amounts by the quota's name for them, such as `requests.cpu`.

@@ -9,7 +9,7 @@ use super::scalar::Spelling;
 use super::{protobuf, yaml};
 use crate::object::schema::{self, Type};
 use crate::object::{ResourceRef, Status};
-use crate::util::go_json;
+use crate::util::{go_json, json};
 
 /// A request body, decoded.
 #[derive(Debug)]
@@ -262,8 +262,8 @@ impl<'a> Expected<'a> {
     }
 
     fn mistaken(&self, value: &Value) -> Result<(), Mistaken> {
-        let text = |name| value.get(name).and_then(Value::as_str).unwrap_or_default();
-        self.mistaken_for(text("apiVersion"), text("kind"))
+        let text = |path| json::text(value, path);
+        self.mistaken_for(text("/apiVersion"), text("/kind"))
     }
 
     /// An empty value counts as the expected one.

@@ -8,6 +8,7 @@ pub mod duration;
 pub mod go;
 pub mod go_json;
 pub mod ini;
+pub mod json;
 pub mod names;
 pub mod portion;
 pub mod product;

@@ -3,11 +3,11 @@
 use serde_json::Value;
 
 use super::super::Server;
-use super::super::registry::json;
 use super::{Operation, Review};
 use crate::cache::Query;
 use crate::object::resource::{INGRESS, INGRESS_CLASS, PERSISTENT_VOLUME_CLAIM, STORAGE_CLASS};
 use crate::object::{ResourceRef, default_class};
+use crate::util::json;
 
 /// A kind that gets a default class, and the field for it.
 #[derive(Debug)]

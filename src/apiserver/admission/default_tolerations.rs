@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::registry::json;
 use super::Review;
+use crate::util::json;
 
 const SECONDS: i64 = 300;
 const TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
@@ -13,10 +13,8 @@ pub(super) fn admit(review: &Review<'_>, pod: &mut Value) {
         return;
     }
     let tolerations = json::items(pod, "/spec/tolerations");
-    let text = |it: &Value, key: &str| it.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let minds = |taint: &str| {
-        let about =
-            |it: &Value| ["", taint].contains(&text(it, "key").as_str()) && ["", "NoExecute"].contains(&text(it, "effect").as_str());
+        let about = |it: &Value| ["", taint].contains(&json::text(it, "/key")) && ["", "NoExecute"].contains(&json::text(it, "/effect"));
         !tolerations.iter().any(about)
     };
     let added = TAINTS.into_iter().filter(|taint| minds(taint));

@@ -3,9 +3,9 @@
 
 use serde_json::Value;
 
-use super::super::registry::json;
 use super::{Operation, Review};
 use crate::object::meta::protection;
+use crate::util::json;
 
 pub(super) fn admit(review: &Review<'_>, object: &mut Value) {
     if review.operation != Operation::Create || !review.subresource.is_empty() {

@@ -5,10 +5,10 @@ use serde_json::Value;
 use super::super::Server;
 use super::super::error::Answer;
 use super::super::quota;
-use super::super::registry::json;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::LIMIT_RANGE;
+use crate::util::json;
 use crate::util::quantity::Quantity;
 
 /// An annotation on a pod that lists the defaults that it got.

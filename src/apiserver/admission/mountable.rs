@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::Value;
 
-use super::super::registry::json;
 use crate::util::go;
+use crate::util::json;
 
 const LIMITED: &str = "kubernetes.io/enforce-mountable-secrets";
 /// The lists of containers of a pod, and how they are called.

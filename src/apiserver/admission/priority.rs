@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::error::Answer;
-use super::super::registry::json;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::codec::SYSTEM_PRIORITIES;
 use crate::object::Object;
 use crate::object::resource::PRIORITY_CLASS;
+use crate::util::json;
 
 /// The values of a pod without a class.
 const NO_CLASS: (&str, i64, &str) = ("", 0, "PreemptLowerPriority");

@@ -14,12 +14,13 @@ use super::super::error::Answer;
 use super::super::freshness::Freshness;
 use super::super::quota::{self, Amounts};
 use super::super::registry::update::modify;
-use super::super::registry::{Before, Part, json};
+use super::super::registry::{Before, Part};
 use super::super::write_options::WriteOptions;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
 use crate::object::resource::RESOURCE_QUOTA;
 use crate::object::{Object, ObjectKey};
+use crate::util::json;
 use crate::util::quantity::Quantity;
 
 /// So many locks are shared by all namespaces.

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::error::Answer;
-use super::super::registry::json;
 use super::{Review, refuse};
 use crate::object::resource::RUNTIME_CLASS;
+use crate::util::json;
 
 /// Applies the runtime class to a pod about to be created.
 pub(super) fn admit(server: &Server, review: &Review<'_>, pod: &mut Value) -> Answer<()> {

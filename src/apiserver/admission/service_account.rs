@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::super::Server;
 use super::super::error::Answer;
-use super::super::registry::json;
 use super::{Operation, Review, mountable, refuse};
 use crate::cache::{Event, Query};
 use crate::object::resource::{POD, SERVICE_ACCOUNT};
 use crate::object::selector::FieldSelector;
 use crate::object::{Object, ObjectKey};
+use crate::util::json;
 
 /// The account `default` of a new namespace is made by a controller: pods made at once wait for it this long.
 const PATIENCE: Duration = Duration::from_secs(5);

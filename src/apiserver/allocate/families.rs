@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::super::registry::{json, services};
+use super::super::registry::services;
 use crate::object::service_range;
 use crate::object::status::Cause;
+use crate::util::json;
 use crate::util::{address, go};
 
 const POLICY: &str = "spec.ipFamilyPolicy";

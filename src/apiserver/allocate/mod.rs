@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use super::Server;
 use super::error::Answer;
-use super::registry::{json, services};
+use super::registry::services;
 use crate::object::status::Cause;
 use crate::object::{Object, ObjectKey, Revision, Status, resource};
 use crate::util::address;
+use crate::util::json;
 use claim::{Claim, Owner};
 use pool::Pool;
 pub(crate) use repair::{adopt, repair};

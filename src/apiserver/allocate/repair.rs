@@ -12,7 +12,6 @@ use super::super::Server;
 use super::super::error::{Answer, store_status};
 use super::super::freshness::Freshness;
 use super::super::local_transport::LocalTransport;
-use super::super::registry::json;
 use super::claim::{self, Claim, Owner};
 use super::held;
 use crate::cache::{Event, Query};
@@ -22,6 +21,7 @@ use crate::codec;
 use crate::object::resource::{IP_ADDRESS, SERVICE, SERVICE_CIDR};
 use crate::object::{Object, Revision, Status, service_range};
 use crate::store::Expect;
+use crate::util::json;
 
 /// Interval of repairs. The second repair that sees a leaked claim frees it.
 const REPAIR_EVERY: Duration = Duration::from_secs(180);

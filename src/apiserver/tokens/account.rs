@@ -4,9 +4,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::super::Server;
-use super::super::registry::json;
 use crate::object::resource::{NODE, POD, SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey, ResourceRef};
+use crate::util::json;
 
 /// Tolerance for clock differences, and for deleted objects.
 const LEEWAY: SignedDuration = SignedDuration::from_secs(60);

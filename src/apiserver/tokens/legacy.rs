@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::super::Server;
-use super::super::registry::json;
 use super::account::{Account, Named};
 use super::jwt;
 use super::keys::SigningKey;
 use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey};
+use crate::util::json;
 
 pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
 const NAMESPACE: &str = "kubernetes.io/serviceaccount/namespace";

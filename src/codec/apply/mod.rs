@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 use super::fields::Set;
 use crate::object::resource::CERTIFICATE_SIGNING_REQUEST;
 use crate::object::{ResourceRef, Status};
+use crate::util::json;
 pub use managers::Managers;
 use managers::{Entry, Fields, Operation};
 use versions::{Versions, in_version, kind, served};
@@ -212,9 +213,9 @@ fn fault(resource: ResourceRef, applied: &Value, what: &str, why: &str) -> Box<S
 }
 
 fn check_identity(resource: ResourceRef, applied: &Value) -> Result<(), Box<Status>> {
-    let text = |key: &str| applied.get(key).and_then(Value::as_str).unwrap_or_default();
+    let text = |path: &str| json::text(applied, path);
     let refuse = |message: String| Err(Box::new(Status::bad_request(message)));
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let (api_version, kind) = (text("/apiVersion"), text("/kind"));
     if kind != resource.kind || api_version != resource.api_version() {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         return refuse(format!("invalid object type: {}", group_version_kind(group, version, kind)));
@@ -227,7 +228,7 @@ fn check_identity(resource: ResourceRef, applied: &Value) -> Result<(), Box<Stat
 
 /// An applied configuration, as errors about it begin.
 fn describe(resource: ResourceRef, applied: &Value) -> String {
-    let text = |pointer: &str| applied.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |path: &str| json::text(applied, path);
     let kind = group_version_kind(resource.group, resource.version, resource.kind);
     format!("{}/{}; {kind}", text("/metadata/namespace"), text("/metadata/name"))
 }

@@ -8,7 +8,7 @@ use super::annotated;
 use super::at::At;
 use super::names::{self, IMMUTABLE};
 use crate::object::status::Cause;
-use crate::util::go;
+use crate::util::{go, json};
 
 const FROZEN: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
                       `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
@@ -91,8 +91,7 @@ fn narrower(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         out.push(Cause::invalid_shown(new.path(NODE_SELECTOR), &shown, why));
     }
     let terms = required_terms(new);
-    let (new, old) = (terms.list("nodeSelectorTerms"), required_terms(old).value);
-    let old = old.get("nodeSelectorTerms").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let (new, old) = (terms.list("nodeSelectorTerms"), json::items(required_terms(old).value, "/nodeSelectorTerms"));
     if old.is_empty() {
         return;
     }
@@ -112,15 +111,11 @@ fn required_terms<'a>(spec: &At<'a>) -> At<'a> {
     spec.at("affinity").at("nodeAffinity").at(REQUIRED)
 }
 
-fn requirements<'a>(term: &'a Value, key: &str) -> &'a [Value] {
-    term.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
-}
-
 /// Whether a term has all requirements of another one, and perhaps more. An empty term, which matches no node, must stay empty.
 fn only_adds(new: &Value, old: &Value) -> bool {
-    const KEYS: [&str; 2] = ["matchExpressions", "matchFields"];
-    let has_none = |term: &Value| KEYS.iter().all(|key| requirements(term, key).is_empty());
-    (!has_none(old) || has_none(new)) && KEYS.iter().all(|key| requirements(new, key).starts_with(requirements(old, key)))
+    const KEYS: [&str; 2] = ["/matchExpressions", "/matchFields"];
+    let has_none = |term: &Value| KEYS.iter().all(|key| json::items(term, key).is_empty());
+    (!has_none(old) || has_none(new)) && KEYS.iter().all(|key| json::items(new, key).starts_with(json::items(old, key)))
 }
 
 fn shown_list(kind: &str, items: &[Value], shown: fn(&Value) -> String) -> String {
@@ -131,14 +126,14 @@ fn shown_list(kind: &str, items: &[Value], shown: fn(&Value) -> String) -> Strin
 }
 
 fn shown_term(term: &Value) -> String {
-    let of = |key| shown_list("core.NodeSelectorRequirement", requirements(term, key), shown_requirement);
-    format!("core.NodeSelectorTerm{{MatchExpressions:{}, MatchFields:{}}}", of("matchExpressions"), of("matchFields"))
+    let of = |key| shown_list("core.NodeSelectorRequirement", json::items(term, key), shown_requirement);
+    format!("core.NodeSelectorTerm{{MatchExpressions:{}, MatchFields:{}}}", of("/matchExpressions"), of("/matchFields"))
 }
 
 fn shown_requirement(it: &Value) -> String {
-    let text = |key| go::quote(it.get(key).and_then(Value::as_str).unwrap_or_default());
-    let values = shown_list("string", requirements(it, "values"), |it| go::quote(it.as_str().unwrap_or_default()));
-    format!("core.NodeSelectorRequirement{{Key:{}, Operator:{}, Values:{values}}}", text("key"), text("operator"))
+    let text = |key| go::quote(json::text(it, key));
+    let values = shown_list("string", json::items(it, "/values"), |it| go::quote(it.as_str().unwrap_or_default()));
+    format!("core.NodeSelectorRequirement{{Key:{}, Operator:{}, Values:{values}}}", text("/key"), text("/operator"))
 }
 
 /// A spec without the fields that may change, which are checked elsewhere.
