@@ -11,6 +11,8 @@ pub mod telemetry;
 
 pub mod object;
 
+pub mod tokens;
+
 pub mod codec;
 
 pub mod store;
@@ -19,9 +21,9 @@ pub mod cache;
 
 pub mod client;
 
-pub mod apiserver;
-
 pub mod controllers;
+
+pub mod apiserver;
 
 pub mod mesos;
 

@@ -29,7 +29,6 @@ mod pages;
 mod path;
 mod pending_writes;
 mod query;
-pub(crate) mod quota;
 mod registry;
 mod response;
 mod serve;
@@ -58,6 +57,7 @@ use crate::object::Status;
 use crate::store::Store;
 use crate::supervise::Supervisor;
 use crate::telemetry::metrics::Registry;
+use crate::tokens::SigningKey;
 use crate::util::cidr::Cidr;
 use crate::util::product::Product;
 
@@ -250,7 +250,7 @@ impl ApiServer {
     }
 
     /// The key that signs the tokens of service accounts, once the server has started.
-    pub fn signing_key(&self) -> Option<Arc<tokens::SigningKey>> {
+    pub fn signing_key(&self) -> Option<Arc<SigningKey>> {
         self.server.tokens.get().map(tokens::Tokens::signing_key)
     }
 

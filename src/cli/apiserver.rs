@@ -8,8 +8,9 @@ use anyhow::{Context, bail};
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, cloud, common, stores};
-use crate::apiserver::tokens::{self, PublicKey, SigningKey};
+use crate::apiserver::tokens;
 use crate::apiserver::{ApiServer, Config, DEFAULT_PLUGINS, Timeouts};
+use crate::tokens::{PublicKey, SigningKey};
 use crate::util::cidr::Cidr;
 use crate::util::product::KUBERNETES as KUBERNETES_PRODUCT;
 use crate::util::version::KUBERNETES;

@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 
 use super::flag::{Flag, Kind, Values};
 use super::{Server, access, cloud, cloud_agents, common};
-use crate::apiserver::tokens::SigningKey;
 use crate::cache::{Cache, Query};
 use crate::client::Client;
 use crate::client::leader::Candidate;
@@ -20,6 +19,7 @@ use crate::mesos::detect::{self, MasterLocation};
 use crate::mesos::operator::Operator;
 use crate::supervise::{Shutdown, Supervisor, http};
 use crate::telemetry::metrics::Registry;
+use crate::tokens::SigningKey;
 use crate::util::product::KUBERNETES;
 
 const NO_LOAD_BALANCER: &str = "Mesos has no load balancers";

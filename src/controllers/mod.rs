@@ -38,12 +38,12 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::apiserver::tokens::SigningKey;
 use crate::cache::Cache;
 use crate::client::{Client, events};
 use crate::object::{ResourceRef, resource};
 use crate::supervise::Supervisor;
 use crate::telemetry::metrics::Registry;
+use crate::tokens::SigningKey;
 use crate::util::product::Product;
 use driver::Context;
 use metrics::Workqueue;

@@ -9,9 +9,8 @@ use serde_json::{Value, json};
 use super::fingerprint::fingerprint;
 use super::plan::{Controller, Plan, Source, Write, tree};
 use super::pods;
-use crate::apiserver::quota;
 use crate::cache::{Cache, Query};
-use crate::object::{Object, ObjectKey, ResourceRef, resource};
+use crate::object::{Object, ObjectKey, ResourceRef, quota, resource};
 
 /// Keeps the status of every quota.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl Controller for ResourceQuotaController {
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         plan.look_again(self.period);
         let mut value = tree(&object);
-        let used = quota::recount(cache, &value, now);
+        let used = quota::recount(&value, now, |kind, namespace| cache.list(kind, &Query::namespace(namespace)).objects);
         let recorded = quota::recorded(&value);
         if recorded.as_ref().is_some_and(|it| *it == used) {
             return plan;

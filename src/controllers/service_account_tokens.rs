@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::plan::{Controller, Plan, Source, Write, tree};
-use crate::apiserver::tokens::{self, SigningKey};
 use crate::cache::{Cache, Query};
 use crate::client::Patch;
 use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey};
+use crate::tokens::{SigningKey, legacy};
 
 const TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
@@ -78,7 +78,7 @@ impl TokensController {
             data.insert("namespace".to_owned(), STANDARD.encode(secret.namespace()).into());
         }
         if has("token").is_none() {
-            match tokens::issue_legacy(&self.key, account, secret) {
+            match legacy::issue(&self.key, account, secret) {
                 Ok(token) => drop(data.insert("token".to_owned(), STANDARD.encode(token).into())),
                 Err(error) => tracing::warn!("a token for the secret {}/{}: {error}", secret.namespace(), secret.name()),
             }
@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::controllers::simulation::World;
 
-    const KEY: &str = include_str!("../apiserver/tokens/testdata/rsa.pem");
+    const KEY: &str = include_str!("../tokens/testdata/rsa.pem");
 
     fn secret(world: &mut World, name: &str, account: &str, kind: &str) {
         let metadata = json!({"name": name, "annotations": {ACCOUNT_NAME: account}});

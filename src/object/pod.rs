@@ -1,6 +1,9 @@
 //! Rules about pods that several components share.
 
+use serde_json::Value;
+
 use super::Object;
+use crate::util::json;
 use crate::util::quantity::Quantity;
 
 /// Whether a pod of this phase has ended: its containers have, for good.
@@ -45,9 +48,15 @@ pub fn qos_class<C>(containers: impl IntoIterator<Item = C>, amount: impl Fn(&C,
     }
 }
 
+/// The quality-of-service class of a pod in JSON.
+pub fn qos_class_of(pod: &Value) -> &'static str {
+    let containers = json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
+    qos_class(containers, |it, what, resource| Quantity::from_json(it.get("resources")?.get(what)?.get(resource)?).ok())
+}
+
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::super::Server;
 use super::super::error::Answer;
-use super::super::quota;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
+use crate::object::quota;
 use crate::object::resource::LIMIT_RANGE;
 use crate::util::json;
 use crate::util::quantity::Quantity;

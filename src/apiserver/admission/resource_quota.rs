@@ -12,12 +12,12 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::super::Server;
 use super::super::error::Answer;
 use super::super::freshness::Freshness;
-use super::super::quota::{self, Amounts};
 use super::super::registry::update::modify;
 use super::super::registry::{Before, Part};
 use super::super::write_options::WriteOptions;
 use super::{Operation, Review, refuse};
 use crate::cache::Query;
+use crate::object::quota::{self, Amounts};
 use crate::object::resource::RESOURCE_QUOTA;
 use crate::object::{Object, ObjectKey};
 use crate::util::json;
@@ -143,6 +143,10 @@ impl Usage {
     }
 }
 
+fn recount(server: &Server, quota: &Value) -> Amounts {
+    quota::recount(quota, Timestamp::now(), |kind, namespace| server.cache.list(kind, &Query::namespace(namespace)).objects)
+}
+
 /// The current usage of a quota; counted here if its controller has not done so yet.
 async fn used(server: &Server, quota: &Value) -> Answer<Amounts> {
     if let Some(used) = quota::recorded(quota) {
@@ -151,7 +155,7 @@ async fn used(server: &Server, quota: &Value) -> Answer<Amounts> {
     for resource in crate::object::resource::ALL.iter().filter(|it| quota::may_count(it, quota)) {
         server.freshen(resource, Freshness::Newest).await?;
     }
-    Ok(quota::recount(&server.cache, quota, Timestamp::now()))
+    Ok(recount(server, quota))
 }
 
 /// # Errors
@@ -184,7 +188,7 @@ fn check(review: &Review<'_>, quota: &Value, used: &Amounts, added: &Amounts, ob
 async fn record(server: &Server, review: &Review<'_>, quota: &Object, part: &Amounts, object: &Value) -> Answer<()> {
     let change = |it: &Before<'_>| {
         let current = it.value;
-        let mut used = quota::recorded(current).unwrap_or_else(|| quota::recount(&server.cache, current, Timestamp::now()));
+        let mut used = quota::recorded(current).unwrap_or_else(|| recount(server, current));
         check(review, current, &used, part, object)?;
         part.iter().for_each(|(what, amount)| *used.entry(what.clone()).or_default() += *amount);
         let mut current = current.clone();

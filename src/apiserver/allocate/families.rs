@@ -2,11 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::super::registry::services;
-use crate::object::service_range;
 use crate::object::status::Cause;
-use crate::util::json;
-use crate::util::{address, go};
+use crate::object::{service, service_range};
+use crate::util::{address, go, json};
 
 const POLICY: &str = "spec.ipFamilyPolicy";
 
@@ -15,7 +13,7 @@ const POLICY: &str = "spec.ipFamilyPolicy";
 /// # Errors
 /// Why the request cannot be met.
 pub(super) fn settle(service: &mut Value, old: Option<&Value>, family: &str) -> Result<(), Vec<Cause>> {
-    if services::kind(service) == "ExternalName" {
+    if service::kind(service) == "ExternalName" {
         return Ok(());
     }
     let selects = json::at(service, "/spec/selector").and_then(Value::as_object).is_some_and(|it| !it.is_empty());

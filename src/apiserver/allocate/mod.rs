@@ -16,9 +16,8 @@ use super::Server;
 use super::error::Answer;
 use super::registry::services;
 use crate::object::status::Cause;
-use crate::object::{Object, ObjectKey, Revision, Status, resource};
-use crate::util::address;
-use crate::util::json;
+use crate::object::{Object, ObjectKey, Revision, Status, resource, service};
+use crate::util::{address, json};
 use claim::{Claim, Owner};
 use pool::Pool;
 pub(crate) use repair::{adopt, repair};
@@ -104,7 +103,7 @@ async fn free(server: &Server, claims: &[Claim], owner: &Owner, until: Revision)
 
 /// The claims of a service.
 fn held(service: &Value) -> Vec<Claim> {
-    let addresses = if services::kind(service) == "ExternalName" { &[] } else { json::items(service, "/spec/clusterIPs") };
+    let addresses = if service::kind(service) == "ExternalName" { &[] } else { json::items(service, "/spec/clusterIPs") };
     let addresses = addresses.iter().filter_map(|it| address::read(it.as_str()?)).map(Claim::Address);
     let ports = json::items(service, "/spec/ports").iter().map(services::node_port);
     let ports = ports.chain(json::integer(service, "/spec/healthCheckNodePort")).filter_map(|it| u16::try_from(it).ok());
@@ -128,7 +127,7 @@ impl Claimer<'_> {
     async fn address(&mut self, service: &mut Value, old: Option<&Value>) -> Answer<()> {
         let family = if self.server.config.service_range.is_ipv4() { "IPv4" } else { "IPv6" };
         families::settle(service, old, family).map_err(|causes| self.all_invalid(causes))?;
-        if services::kind(service) == "ExternalName" {
+        if service::kind(service) == "ExternalName" {
             return Ok(());
         }
         let asked = json::text(service, "/spec/clusterIP").to_owned();
@@ -191,7 +190,7 @@ impl Claimer<'_> {
 
     /// The ports under which every node reaches the service.
     async fn ports(&mut self, service: &mut Value) -> Answer<()> {
-        let (wanted, for_checks) = (services::has_node_ports(service), services::has_check_port(service));
+        let (wanted, for_checks) = (service::has_node_ports(service), service::has_check_port(service));
         let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) else { return Ok(()) };
         let mut ports = spec.get("ports").and_then(Value::as_array).cloned().unwrap_or_default();
         // One number may serve several protocols of a service.

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{json, pods, strategy};
 use crate::codec;
 use crate::object::ResourceRef;
+use crate::object::pod::qos_class_of;
 use crate::object::resource::POD;
 use crate::object::status::Cause;
 
@@ -58,7 +59,7 @@ impl Part {
     const RESIZE: &'static Self = &Self {
         subresource: "resize",
         keep: |_, new, old| pods::keep_but_sizes(new, old),
-        validate: |_, new, old| old.map_or_else(Vec::new, |old| codec::validate_resize(new, old, pods::qos_class(new))),
+        validate: |_, new, old| old.map_or_else(Vec::new, |old| codec::validate_resize(new, old, qos_class_of(new))),
         ..*Self::WHOLE
     };
 

@@ -3,12 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::{app_armor, json};
-use crate::object::pod;
-use crate::util::quantity::Quantity;
+use crate::object::pod::qos_class_of;
 
 /// Completes a pod about to be created; returns warnings.
 pub(crate) fn create(pod: &mut Value) -> Vec<String> {
-    let class = qos_class(pod);
+    let class = qos_class_of(pod);
     let gated = !json::items(pod, "/spec/schedulingGates").is_empty();
     if let Some(Value::Object(affinity)) = pod.pointer("/spec/affinity").cloned() {
         let affinity = with_own_labels(affinity, json::at(pod, "/metadata/labels"));
@@ -74,7 +73,7 @@ fn with_own_labels(mut affinity: Map<String, Value>, labels: Option<&Value>) -> 
 /// An update need not repeat the class; `podIPs` begins with `podIP`; the status has no observed generation yet.
 pub(crate) fn update_status(pod: &mut Value, old: &Value) {
     let class = json::text(old, "/status/qosClass");
-    let class = if class.is_empty() { qos_class(old) } else { class };
+    let class = if class.is_empty() { qos_class_of(old) } else { class };
     let status = json::map(pod, "status");
     json::set_default(status, "qosClass", class);
     status.remove(OBSERVED);
@@ -109,11 +108,6 @@ pub(crate) fn keep_but_sizes(pod: &mut Value, old: &Value) {
         }
     }
     *pod = kept;
-}
-
-pub(crate) fn qos_class(pod: &Value) -> &'static str {
-    let containers = json::items(pod, "/spec/containers").iter().chain(json::items(pod, "/spec/initContainers"));
-    pod::qos_class(containers, |it, what, resource| Quantity::from_json(it.get("resources")?.get(what)?.get(resource)?).ok())
 }
 
 #[cfg(test)]

@@ -3,26 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::json;
-
-pub(crate) fn kind(service: &Value) -> &str {
-    match json::text(service, "/spec/type") {
-        "" => "ClusterIP",
-        kind => kind,
-    }
-}
-
-pub(crate) fn has_node_ports(service: &Value) -> bool {
-    match kind(service) {
-        "NodePort" => true,
-        "LoadBalancer" => service.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&Value::Bool(false)),
-        _ => false,
-    }
-}
-
-/// Load balancers that keep to local endpoints ask each node on a port of its own whether it has any.
-pub(crate) fn has_check_port(service: &Value) -> bool {
-    kind(service) == "LoadBalancer" && json::text(service, "/spec/externalTrafficPolicy") == "Local"
-}
+use crate::object::service::{has_check_port, has_node_ports, kind};
 
 /// Makes fields agree with the type and with each other; on an update, keeps omitted fields, and drops those that the new type does not
 /// have. What is absent then has a default.

@@ -5,10 +5,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::super::tokens::{self, Account, Named, Term};
+use super::super::tokens::{Account, Named, Term};
 use super::{Fixture, PODS, serve, start, start_with};
 use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::supervise::Supervisor;
+use crate::tokens::legacy;
 
 const ACCOUNTS: &str = "/api/v1/namespaces/default/serviceaccounts";
 const ISSUER: &str = "https://kubernetes.default.svc";
@@ -204,7 +205,7 @@ async fn a_token_in_a_secret_is_good_as_long_as_it_is_there() {
     it.create(SECRETS, json!({"metadata": metadata, "type": "kubernetes.io/service-account-token"})).await.ok();
     let cache = it.server.cache();
     let [whose, secret] = [(&SERVICE_ACCOUNT, "me"), (&SECRET, "s")].map(|(kind, name)| cache.get(kind, "default", name).unwrap());
-    let token = tokens::issue_legacy(&it.server.signing_key().unwrap(), &whose, &secret).unwrap();
+    let token = legacy::issue(&it.server.signing_key().unwrap(), &whose, &secret).unwrap();
     let path = format!("{SECRETS}/s");
     let put = |token: &str| json!({"data": {"token": base64::engine::general_purpose::STANDARD.encode(token)}});
     let error = async || review(&it, &token, &[]).await["error"].as_str().unwrap().to_owned();

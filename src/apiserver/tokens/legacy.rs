@@ -1,57 +1,23 @@
 //! Tokens that lie in secrets and have no end: good as long as the secret holds them.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::Server;
 use super::account::{Account, Named};
-use super::jwt;
-use super::keys::SigningKey;
 use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey};
+use crate::tokens::legacy::Claims;
 use crate::util::json;
 
-pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
-const NAMESPACE: &str = "kubernetes.io/serviceaccount/namespace";
-const SECRET_NAME: &str = "kubernetes.io/serviceaccount/secret.name";
-const ACCOUNT_NAME: &str = "kubernetes.io/serviceaccount/service-account.name";
-const ACCOUNT_UID: &str = "kubernetes.io/serviceaccount/service-account.uid";
 /// The label of a secret whose token has been invalidated.
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
-
-/// The token for a secret of a service account.
-///
-/// # Errors
-/// If the key cannot sign.
-pub fn issue(key: &SigningKey, account: &Object, secret: &Object) -> Result<String, ring::error::Unspecified> {
-    let (namespace, name) = (account.namespace(), account.name());
-    let claims = json!({
-        "iss": ISSUER,
-        NAMESPACE: namespace,
-        SECRET_NAME: secret.name(),
-        ACCOUNT_NAME: name,
-        ACCOUNT_UID: &*account.meta().uid,
-        "sub": format!("system:serviceaccount:{namespace}:{name}"),
-    });
-    jwt::sign(key, &claims)
-}
 
 /// The account of the token, if it is still valid.
 ///
 /// # Errors
 /// Why it is not, in Kubernetes' words.
 pub(super) async fn check(server: &Server, claims: &Value, token: &str) -> Result<Account, String> {
-    let text = |key: &str| claims.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (namespace, secret, name, uid) = (text(NAMESPACE), text(SECRET_NAME), text(ACCOUNT_NAME), text(ACCOUNT_UID));
-    for (claim, word) in
-        [(text("sub"), "sub"), (namespace, "namespace"), (secret, "secretName"), (name, "serviceAccountName"), (uid, "serviceAccountUID")]
-    {
-        if claim.is_empty() {
-            return Err(format!("{word} claim is missing"));
-        }
-    }
-    if text("sub") != format!("system:serviceaccount:{namespace}:{name}") {
-        return Err("sub claim is invalid".to_owned());
-    }
+    let Claims { namespace, secret, account: name, account_uid: uid } = Claims::read(claims)?;
     let find = async |resource, name| server.current(&ObjectKey::new(resource, namespace, name)).await.ok().map(|it| it.object);
     let there = find(&SECRET, secret).await.filter(|it| !it.meta().is_deleted()).ok_or("Token has been invalidated")?;
     if !holds(&there, token) {

@@ -1,10 +1,7 @@
-//! Tokens of service accounts: signing, verification, and publication of the keys. The signing key comes from a file, or from the store,
+//! Tokens of service accounts: issue, verification, and publication of the keys. The signing key comes from a file, or from the store,
 //! where the API servers that share it create one.
 
 mod account;
-mod der;
-mod jwt;
-mod keys;
 mod legacy;
 
 use std::sync::Arc;
@@ -19,11 +16,11 @@ use super::error::{Answer, store_status};
 use super::response::{self, Response};
 use crate::object::Status;
 use crate::store::{Expect, Outcome};
+use crate::tokens::jwt::{self, Unverified};
+use crate::tokens::legacy::ISSUER;
+use crate::tokens::{KeyError, PublicKey, SigningKey};
 use crate::util::product::Product;
 pub(crate) use account::{Account, Named, Term};
-use jwt::Unverified;
-pub use keys::{KeyError, PublicKey, SigningKey};
-pub use legacy::issue as issue_legacy;
 
 /// The path of the public keys.
 const KEYS_PATH: &str = "/openid/v1/jwks";
@@ -99,7 +96,7 @@ impl Tokens {
         let parsed = Unverified::parse(token).ok_or(Refusal::NotOurs)?;
         let claims = &parsed.claims;
         let issuer = claims.get("iss").and_then(Value::as_str).unwrap_or_default();
-        if issuer != legacy::ISSUER && !self.config.issuers.iter().any(|it| it == issuer) {
+        if issuer != ISSUER && !self.config.issuers.iter().any(|it| it == issuer) {
             return Err(Refusal::NotOurs);
         }
         parsed.verify(self.keys()).map_err(|error| Refusal::Invalid(error.to_string()))?;
@@ -115,7 +112,7 @@ impl Tokens {
         }
         let now = Timestamp::now();
         account::check_time(claims, now).map_err(|why| Refusal::Invalid(why.to_owned()))?;
-        if issuer == legacy::ISSUER {
+        if issuer == ISSUER {
             let account = legacy::check(server, claims, token).await.map_err(Refusal::Invalid)?;
             return Ok((account, both));
         }

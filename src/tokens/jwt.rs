@@ -12,7 +12,7 @@ use super::keys::{PublicKey, SigningKey};
 const BASE64: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// A signed token with these claims.
-pub(super) fn sign(key: &SigningKey, claims: &Value) -> Result<String, ring::error::Unspecified> {
+pub(crate) fn sign(key: &SigningKey, claims: &Value) -> Result<String, ring::error::Unspecified> {
     let header = json!({"alg": key.public.algorithm.name(), "kid": key.public.id});
     let [header, claims] = [header, claims.clone()].map(|it| BASE64.encode(it.to_string()));
     let message = format!("{header}.{claims}");
@@ -22,9 +22,9 @@ pub(super) fn sign(key: &SigningKey, claims: &Value) -> Result<String, ring::err
 
 /// A token that has not been verified.
 #[derive(Debug)]
-pub(super) struct Unverified<'a> {
+pub(crate) struct Unverified<'a> {
     header: Header,
-    pub(super) claims: Value,
+    pub(crate) claims: Value,
     message: &'a str,
     signature: Vec<u8>,
 }
@@ -38,7 +38,7 @@ struct Header {
 
 /// Why a signature does not count.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Forged {
+pub(crate) enum Forged {
     #[error("invalid signature, no keys found")]
     NoKey,
     // Clients know the words of the library that Kubernetes uses.
@@ -48,7 +48,7 @@ pub(super) enum Forged {
 
 impl<'a> Unverified<'a> {
     /// Parses a token; `None` if it is not one.
-    pub(super) fn parse(token: &'a str) -> Option<Self> {
+    pub(crate) fn parse(token: &'a str) -> Option<Self> {
         let (message, signature) = token.rsplit_once('.')?;
         let (header, claims) = message.split_once('.')?;
         let decode = |part: &str| BASE64.decode(part).ok();
@@ -61,7 +61,7 @@ impl<'a> Unverified<'a> {
     }
 
     /// Whether one of these keys has signed it: the one that it names, if any.
-    pub(super) fn verify<'k>(&self, keys: impl Iterator<Item = &'k PublicKey>) -> Result<(), Forged> {
+    pub(crate) fn verify<'k>(&self, keys: impl Iterator<Item = &'k PublicKey>) -> Result<(), Forged> {
         let mut outcome = Err(Forged::NoKey);
         for key in keys.filter(|it| self.header.kid.is_empty() || self.header.kid == it.id) {
             // The key determines the algorithm, not the token.

@@ -1,15 +1,14 @@
 //! Usage of objects under the names of resource quotas: one calculation for admission and for the controller that maintains the quotas'
-//! status. Pure.
+//! status.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
-use super::registry::{pods, services};
-use crate::cache::{Cache, Query};
-use crate::object::pod::is_final;
-use crate::object::{ResourceRef, resource};
+use super::pod::{is_final, qos_class_of};
+use super::{Object, ResourceRef, resource, service};
 use crate::util::json;
 use crate::util::quantity::{Format, Quantity};
 
@@ -33,12 +32,11 @@ fn amounts(map: Option<&Value>) -> Amounts {
     pairs.filter_map(|(name, amount)| Some((name.clone(), Quantity::from_json(amount).ok()?))).collect()
 }
 
-/// The usage for all limits of a quota, counted from the existing objects.
-pub(crate) fn recount(cache: &Cache, quota: &Value, now: Timestamp) -> Amounts {
+/// The usage for all limits of a quota, counted from the existing objects: `list` has those of a kind in a namespace.
+pub(crate) fn recount(quota: &Value, now: Timestamp, list: impl Fn(ResourceRef, &str) -> Vec<Arc<Object>>) -> Amounts {
     let mut used: Amounts = limits(quota).into_keys().map(|it| (it, Quantity::ZERO)).collect();
-    let query = Query::namespace(json::text(quota, "/metadata/namespace"));
     for kind in resource::ALL.iter().copied().filter(|it| may_count(it, quota)) {
-        for object in cache.list(kind, &query).objects {
+        for object in list(kind, json::text(quota, "/metadata/namespace")) {
             let Ok(value) = serde_json::from_slice::<Value>(object.body()) else { continue };
             if in_scope(quota, kind, &value) {
                 for (what, amount) in usage(kind, &value, now) {
@@ -103,11 +101,11 @@ pub(crate) fn usage(kind: ResourceRef, object: &Value, now: Timestamp) -> Amount
         "services" => {
             used.insert("services".to_owned(), one);
             let ports = json::items(object, "/spec/ports");
-            match services::kind(object) {
+            match service::kind(object) {
                 "NodePort" => drop(used.insert("services.nodeports".to_owned(), count(ports.len()))),
                 "LoadBalancer" => {
                     used.insert("services.loadbalancers".to_owned(), one);
-                    let allocated = if services::has_node_ports(object) {
+                    let allocated = if service::has_node_ports(object) {
                         ports.len()
                     } else {
                         ports.iter().filter(|it| json::integer(it, "/nodePort").is_some_and(|it| it != 0)).count()
@@ -218,8 +216,8 @@ fn matches(scope: &str, operator: &str, values: &[Value], pod: &Value) -> bool {
     match scope {
         "Terminating" => deadline,
         "NotTerminating" => !deadline,
-        "BestEffort" => pods::qos_class(pod) == "BestEffort",
-        "NotBestEffort" => pods::qos_class(pod) != "BestEffort",
+        "BestEffort" => qos_class_of(pod) == "BestEffort",
+        "NotBestEffort" => qos_class_of(pod) != "BestEffort",
         "PriorityClass" => {
             let class = json::text(pod, "/spec/priorityClassName");
             match operator {
