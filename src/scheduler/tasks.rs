@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::queue::Waiting;
 use crate::object::{Name, Object};
 
 /// The progress of a task. A waiting pod is in the queue and has no task.
@@ -41,6 +42,28 @@ pub struct Task {
     pub unknown_since: Option<Unknown>,
     /// Set if the task is being killed because its pod is deleted.
     pub kill: Option<Kill>,
+}
+
+impl Task {
+    /// The task of a pod that was just launched with an offer.
+    pub fn launched(id: &str, waiting: Waiting, agent: Arc<str>, host: Arc<str>, offer: &str, now: Duration) -> Self {
+        Self {
+            id: id.into(),
+            pod: waiting.name,
+            uid: waiting.uid,
+            object: Some(waiting.pod),
+            owner: waiting.owner,
+            agent,
+            host,
+            offer: offer.into(),
+            state: State::Launched,
+            bound: false,
+            attempts: waiting.attempts,
+            launched_at: now,
+            unknown_since: None,
+            kill: None,
+        }
+    }
 }
 
 /// The master's first answer that it does not know an agent.

@@ -17,7 +17,7 @@ use crate::scheduler::offers::Lot;
 use crate::scheduler::placement::{self, Placed, Surroundings};
 use crate::scheduler::resources::ExecutorCost;
 use crate::scheduler::taskid;
-use crate::scheduler::tasks::{State, Task};
+use crate::scheduler::tasks::Task;
 
 /// The executor that pods on an agent must use, with the resources to set aside for it.
 type Given = Option<(Arc<ExecutorInfo>, Vec<Resource>)>;
@@ -160,23 +160,8 @@ impl Core {
             self.executors.insert(lot.agent.clone(), placed.executor);
             let message = format!("Successfully assigned {} to {}", waiting.name, lot.host);
             self.tell(waiting.pod.clone(), false, "Scheduled", message);
-            let waiting = placed.waiting;
-            self.tasks.insert(Task {
-                id: id.into(),
-                pod: waiting.name,
-                uid: waiting.uid,
-                object: Some(waiting.pod),
-                owner: waiting.owner,
-                agent: lot.agent.clone(),
-                host: lot.host.clone(),
-                offer: lot.offer_ids().next().unwrap_or_default().into(),
-                state: State::Launched,
-                bound: false,
-                attempts: waiting.attempts,
-                launched_at: now,
-                unknown_since: None,
-                kill: None,
-            });
+            let offer = lot.offer_ids().next().unwrap_or_default();
+            self.tasks.insert(Task::launched(&id, placed.waiting, lot.agent.clone(), lot.host.clone(), offer, now));
         }
         self.metrics.offers_acquired(&lot.host, lot.offer_ids().count());
         self.leftovers = true;

@@ -167,22 +167,7 @@ impl Core {
         tracing::info!("task {id} is that of pod {name}, launched earlier");
         self.spread.add(waiting.owner.as_deref(), &host);
         self.storage.launched(&name);
-        self.tasks.insert(Task {
-            id: id.as_str().into(),
-            pod: name,
-            uid: waiting.uid,
-            object: Some(waiting.pod),
-            owner: waiting.owner,
-            agent: agent.value.as_str().into(),
-            host,
-            offer: "".into(),
-            state: State::Launched,
-            bound: false,
-            attempts: waiting.attempts,
-            launched_at: now,
-            unknown_since: None,
-            kill: None,
-        });
+        self.tasks.insert(Task::launched(id, waiting, agent.value.as_str().into(), host, "", now));
         true
     }
 

@@ -78,14 +78,7 @@ impl Feed {
             return Err(StoreError::Compacted { asked: after, oldest: compacted });
         }
         let watcher = Watcher { feed: self, log, state, prefix: prefix.into(), position: after, progress };
-        let batches = stream::unfold(Some(watcher), |watcher| async {
-            let mut watcher = watcher?;
-            match watcher.next().await {
-                Ok(batch) => Some((Ok(batch), Some(watcher))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok(batches.boxed())
+        Ok(stream::try_unfold(watcher, |mut watcher| async { Ok(Some((watcher.next().await?, watcher))) }).boxed())
     }
 }
 

@@ -86,14 +86,7 @@ impl Watches {
         }
         let registration = Registration::new(self, prefix);
         let watcher = Watcher { members, stream, registration, position: after, asked };
-        let batches = stream::unfold(Some(watcher), |watcher| async {
-            let mut watcher = watcher?;
-            match watcher.next().await {
-                Ok(batch) => Some((Ok(batch), Some(watcher))),
-                Err(error) => Some((Err(error), None)),
-            }
-        });
-        Ok(batches.boxed())
+        Ok(stream::try_unfold(watcher, |mut watcher| async { Ok(Some((watcher.next().await?, watcher))) }).boxed())
     }
 }
 
