@@ -30,8 +30,8 @@ pub type Running = Pin<Box<dyn Future<Output = i32> + Send>>;
 
 /// Starts executors, in whatever way: as a task of this process, as a child process, or only as a pretence.
 pub trait Launcher: Send + Sync + 'static {
-    /// Starts an executor with this environment: the variables of [`crate::mesos::executor::Environment`] and those of the executor's command.
-    /// After a restart on the same directory, an executor that had tasks is launched again and gets its tasks again.
+    /// Starts an executor with this environment: the variables of [`crate::mesos::executor::Environment`] and those of the executor's
+    /// command. After a restart on the same directory, an executor that had tasks is launched again and gets its tasks again.
     fn launch(&self, executor: &ExecutorInfo, environment: BTreeMap<String, String>) -> Running;
 }
 
