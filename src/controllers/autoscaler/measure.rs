@@ -6,9 +6,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::autoscaling::v2::{MetricIdentifier, MetricSpec, MetricTarget};
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Stated;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as Selector, LabelSelectorRequirement as Requirement};
 use serde_json::{Value, json};
 
-use super::metrics::{self, Metrics};
+use super::metrics::{self, Metrics, NOT_SERVED};
 use super::replicas::{self, Pod, Proposal, Settings, Target};
 use crate::cache::{Cache, Query};
 use crate::object::Object;
@@ -138,13 +139,10 @@ type Asked = Option<Result<Measured, Failure>>;
 impl Ask<'_> {
     fn resource(&self, name: &str, container: Option<&str>, target: &MetricTarget) -> Asked {
         let kind = if container.is_some() { "container resource" } else { "resource" };
+        let what = container.map_or_else(|| format!("{name} resource metric value"), |it| format!("{it} container metric value"));
         let reason = if container.is_some() { "FailedGetContainerResourceMetric" } else { "FailedGetResourceMetric" };
         let shown = if target.average_utilization.is_some() { "utilization" } else { "usage" };
-        let fail = |why: String| Failure {
-            reason,
-            message: format!("failed to get {name} {shown}: {why}"),
-            what: format!("{name} {kind} metric value"),
-        };
+        let fail = |why: String| Failure { reason, message: format!("failed to get {name} {shown}: {why}"), what: what.clone() };
         let (namespace, selector) = (&self.pods.namespace, escape(&self.pods.selector));
         let path = format!("/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods?labelSelector={selector}");
         let failed = format!("unable to get metrics for resource {name}");
@@ -237,13 +235,16 @@ impl Ask<'_> {
         let (name, namespace) = (&metric.name, &self.pods.namespace);
         let fail = |why: String| Failure {
             reason: "FailedGetExternalMetric",
-            message: format!("unable to get external metric {namespace}/{name}: {why}"),
+            message: format!("unable to get external metric {namespace}/{name}/{}: {why}", shown_selector(metric.selector.as_ref())),
             what: "external metric value".to_owned(),
         };
         let path = format!("/apis/external.metrics.k8s.io/v1beta1/namespaces/{namespace}/{name}{}", of_metric(metric, "?labelSelector="));
         let value = match self.metrics.ask(&path)? {
             Ok(list) => metrics::external(&list),
-            Err(why) => return Some(Err(fail(format!("unable to fetch metrics from external metrics API: {why}")))),
+            Err(why) => {
+                let about = if why == NOT_SERVED { format!(" (get {name}.external.metrics.k8s.io)") } else { String::new() };
+                return Some(Err(fail(format!("unable to fetch metrics from external metrics API: {why}{about}"))));
+            }
         };
         let Some(value) = value else { return Some(Err(fail("no metrics returned from external metrics API".to_owned()))) };
         let (proposal, current) = self.one_value(value, target);
@@ -274,7 +275,20 @@ fn of_metric(metric: &MetricIdentifier, parameter: &str) -> String {
 }
 
 fn custom(why: &str) -> String {
+    let why = if why == NOT_SERVED { "no custom metrics API (custom.metrics.k8s.io) registered" } else { why };
     format!("unable to fetch metrics from custom metrics API: {why}")
+}
+
+/// A selector as Go prints it.
+fn shown_selector(selector: Option<&Selector>) -> String {
+    let Some(selector) = selector else { return "nil".to_owned() };
+    let labels: String = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}: {value},")).collect();
+    let requirement = |it: &Requirement| {
+        let values = it.values.as_deref().unwrap_or_default().join(" ");
+        format!("LabelSelectorRequirement{{Key:{},Operator:{},Values:[{values}],}},", it.key, it.operator)
+    };
+    let expressions: String = selector.match_expressions.iter().flatten().map(requirement).collect();
+    format!("&LabelSelector{{MatchLabels:map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},}}")
 }
 
 fn millis(quantity: &Stated) -> i64 {

@@ -97,7 +97,8 @@ impl Metrics {
     }
 }
 
-const NOT_SERVED: &str = "the server could not find the requested resource";
+/// The message of Kubernetes' client about what its server does not have.
+pub(super) const NOT_SERVED: &str = "the server could not find the requested resource";
 
 /// The usage of a resource by the pods in a list of `metrics.k8s.io`, in all containers or in one.
 pub(super) fn of_resource(list: &Value, resource: &str, container: Option<&str>) -> Samples {

@@ -250,12 +250,12 @@ impl Round<'_> {
 
     fn scale(&self) -> Result<Scale, String> {
         let target = &self.spec.scale_target_ref;
-        let resource =
-            of_kind(target.api_version.as_deref().unwrap_or_default(), &target.kind).filter(|it| it.subresource("scale").is_some());
-        let resource = resource.ok_or_else(|| {
-            let group = target.api_version.as_deref().unwrap_or_default();
-            format!("no matches for kind {:?} in group {:?}", target.kind, group.split_once('/').map_or("", |it| it.0))
-        })?;
+        let version = target.api_version.as_deref().unwrap_or_default();
+        let resource = of_kind(version, &target.kind)
+            .ok_or_else(|| format!("no matches for kind {:?} in group {:?}", target.kind, version.split_once('/').map_or("", |it| it.0)))?;
+        if resource.subresource("scale").is_none() {
+            return Err(metrics::NOT_SERVED.to_owned());
+        }
         let object = self.cache.get(resource, self.autoscaler.namespace(), &target.name);
         let object = object.ok_or_else(|| format!("{} {:?} not found", resource.qualified(), target.name))?;
         let content = tree(&object);

@@ -112,6 +112,57 @@ fn limits_hold_without_metrics() {
 }
 
 #[test]
+fn what_is_not_served_is_told_of_in_kubernetes_words() {
+    let average = json!({"type": "AverageValue", "averageValue": "1"});
+    let selector = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "c", "operator": "In", "values": ["d", "e"]}]});
+    let shown = "&LabelSelector{MatchLabels:map[string]string{a: b,},MatchExpressions:[]LabelSelectorRequirement{\
+                 LabelSelectorRequirement{Key:c,Operator:In,Values:[d e],},},}";
+    let no_custom = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered";
+    for (metric, path, expected) in [
+        (
+            json!({"type": "ContainerResource", "containerResource": {"name": "cpu", "container": "c", "target": average}}),
+            PATH.to_owned(),
+            "failed to get c container metric value: failed to get cpu usage: unable to get metrics for resource cpu: unable to fetch metrics \
+             from resource metrics API: the server could not find the requested resource (get pods.metrics.k8s.io)"
+                .to_owned(),
+        ),
+        (
+            json!({"type": "Pods", "pods": {"metric": {"name": "m"}, "target": average}}),
+            "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/*/m?labelSelector=app%3Da".to_owned(),
+            format!("failed to get pods metric value: unable to get metric m: {no_custom}"),
+        ),
+        (
+            json!({"type": "External", "external": {"metric": {"name": "m", "selector": selector}, "target": average}}),
+            "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/m?labelSelector=a%3Db%2Cc%20in%20%28d%2Ce%29".to_owned(),
+            format!(
+                "failed to get external metric value: unable to get external metric default/m/{shown}: unable to fetch metrics from external \
+                 metrics API: the server could not find the requested resource (get m.external.metrics.k8s.io)"
+            ),
+        ),
+        (
+            json!({"type": "External", "external": {"metric": {"name": "m"}, "target": average}}),
+            "/apis/external.metrics.k8s.io/v1beta1/namespaces/default/m".to_owned(),
+            "failed to get external metric value: unable to get external metric default/m/nil: unable to fetch metrics from external metrics \
+             API: the server could not find the requested resource (get m.external.metrics.k8s.io)"
+                .to_owned(),
+        ),
+    ] {
+        let metrics = Metrics::default();
+        let mut world = world(&metrics, 1, json!({"metrics": [metric]}));
+        world.settle(|_| ());
+        metrics.set(&path, Err(super::metrics::NOT_SERVED.to_owned()));
+        world.pass(15);
+        world.settle(|_| ());
+        let event = format!("FailedComputeMetricsReplicas: invalid metrics (1 invalid out of 1), first error is: {expected}");
+        assert!(world.told.contains(&event), "{:#?}", world.told);
+    }
+    let metrics = Metrics::default();
+    let mut world = world(&metrics, 1, json!({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "x"}}));
+    world.settle(|_| ());
+    assert_eq!(world.told, ["FailedGetScale: the server could not find the requested resource"]);
+}
+
+#[test]
 fn some_metrics_suffice_to_grow_but_not_to_shrink() {
     let both = json!({"metrics": [
         {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}},
