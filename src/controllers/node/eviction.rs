@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,14 +26,18 @@ pub struct TaintEvictionController {
     eviction: Duration,
     /// When taints without a timestamp were first seen, by node.
     seen: Mutex<HashMap<ObjectKey, Seen>>,
+    /// The pods that are to leave their nodes later, by node.
+    leaving: Mutex<HashMap<ObjectKey, Leaving>>,
 }
+
+type Leaving = HashMap<ObjectKey, Arc<Object>>;
 
 /// By key and value.
 type Seen = HashMap<(String, Option<String>), Timestamp>;
 
 impl TaintEvictionController {
     pub fn new(eviction: Duration) -> Self {
-        Self { eviction, seen: Mutex::default() }
+        Self { eviction, seen: Mutex::default(), leaving: Mutex::default() }
     }
 
     /// The taints of a node that evict, all with a time.
@@ -51,6 +56,24 @@ impl TaintEvictionController {
             all.insert(node.key(), seen);
         }
         taints
+    }
+
+    /// Whether a pod was to leave this node later.
+    fn leaves(&self, node: &ObjectKey, pod: &Object) -> bool {
+        self.leaving.lock().get(node).is_some_and(|it| it.contains_key(&pod.key()))
+    }
+
+    /// Remembers the pods that are to leave a node later, and tells of those that no longer are.
+    fn stay(&self, node: &ObjectKey, leaving: Leaving, plan: &mut Plan) {
+        let mut all = self.leaving.lock();
+        let before = all.remove(node).unwrap_or_default();
+        for (key, pod) in before.iter().filter(|(key, _)| !leaving.contains_key(key)) {
+            let message = format!("Cancelling deletion of Pod {}/{}", key.name.namespace, key.name.name);
+            plan.note(pod, EventType::Normal, "TaintManagerEviction", message);
+        }
+        if !leaving.is_empty() {
+            all.insert(node.clone(), leaving);
+        }
     }
 }
 
@@ -77,14 +100,20 @@ impl Controller for TaintEvictionController {
         let mut plan = Plan::default();
         let Some(node) = cache.get(&resource::NODE, "", &key.name.name) else {
             self.seen.lock().remove(key);
+            self.stay(key, Leaving::new(), &mut plan);
             return plan;
         };
         let evicting = self.evicting(&node, now);
         if evicting.is_empty() {
+            self.stay(key, Leaving::new(), &mut plan);
             return plan;
         }
+        let mut leaving = Leaving::new();
         for pod in pods_of(cache, node.name()) {
             if pod.meta().is_deleted() || pods::has_ended(&pod) {
+                if self.leaves(key, &pod) {
+                    leaving.insert(pod.key(), pod);
+                }
                 continue;
             }
             let typed = pod.typed::<Pod>().ok();
@@ -95,6 +124,9 @@ impl Controller for TaintEvictionController {
             match taints::stays(tolerations, there, &evicting, (!daemon).then_some(self.eviction), now) {
                 None => {}
                 Some(left) if left.is_zero() => {
+                    if let Some(it) = self.leaving.lock().get_mut(key) {
+                        it.remove(&pod.key());
+                    }
                     let reason = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
                     // Its condition gives the reason before it is deleted.
                     let told = pods::disruption(&pod, reason, false, now);
@@ -108,9 +140,13 @@ impl Controller for TaintEvictionController {
                     }));
                     plan.look_again(Duration::ZERO);
                 }
-                Some(left) => plan.look_again(left),
+                Some(left) => {
+                    plan.look_again(left);
+                    leaving.insert(pod.key(), pod.clone());
+                }
             }
         }
+        self.stay(key, leaving, &mut plan);
         plan
     }
 }

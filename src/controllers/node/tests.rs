@@ -224,3 +224,29 @@ fn zones_are_judged_by_themselves() {
     assert_eq!(emptied, 4, "one every ten seconds");
     assert!(effects(&world, "e").is_empty());
 }
+
+#[test]
+fn who_stays_after_all_is_told_of() {
+    let mut world = World::new(vec![Box::new(TaintEvictionController::new(Duration::from_secs(300)))]);
+    let taint = |at: &World| json!({"spec": {"taints": [{"key": "t", "effect": "NoExecute", "timeAdded": at.time_in(0)}]}});
+    world.put(&resource::NODE, "", json!({"metadata": {"name": "a"}}));
+    let node = ObjectKey::new(&resource::NODE, "", "a");
+    let tolerating = |seconds: i64| json!([{"key": "t", "operator": "Exists", "tolerationSeconds": seconds}]);
+    for (name, seconds) in [("brief", 10), ("long", 600), ("longer", 700)] {
+        world.put(&resource::POD, "default", pod(name, tolerating(seconds)));
+    }
+    let tainted = taint(&world);
+    world.patch(&node, &tainted);
+    world.settle(|_| ());
+    assert!(world.told.is_empty(), "{:?}", world.told);
+    world.pass(20);
+    world.settle(|_| ());
+    assert_eq!(world.told, ["TaintManagerEviction: Marking for deletion Pod default/brief"]);
+    // A pod that goes by itself, and the others once there is no taint.
+    world.remove(&ObjectKey::new(&resource::POD, "default", "long"));
+    world.settle(|_| ());
+    assert_eq!(world.told[1..], ["TaintManagerEviction: Cancelling deletion of Pod default/long"]);
+    world.patch(&node, &json!({"spec": {"taints": null}}));
+    world.settle(|_| ());
+    assert_eq!(world.told[2..], ["TaintManagerEviction: Cancelling deletion of Pod default/longer"]);
+}
