@@ -1,4 +1,5 @@
-//! Secrets of the type `kubernetes.io/service-account-token`: each gets its account's token, and is deleted with the account.
+//! Secrets of the type `kubernetes.io/service-account-token`: each gets its account's token, and is deleted with the account. Accounts do not
+//! list those that are gone.
 
 use std::sync::Arc;
 
@@ -47,7 +48,10 @@ impl Controller for TokensController {
 
     fn plan(&self, cache: &Cache, key: &ObjectKey, _now: Timestamp) -> Plan {
         let mut plan = Plan::default();
-        let Some(secret) = cache.get(&SECRET, &key.name.namespace, &key.name.name) else { return plan };
+        let Some(secret) = cache.get(&SECRET, &key.name.namespace, &key.name.name) else {
+            strike(cache, key, &mut plan);
+            return plan;
+        };
         if secret.meta().is_deleted() || secret.field("type") != Some(TYPE) {
             return plan;
         }
@@ -63,6 +67,21 @@ impl Controller for TokensController {
             }
         }
         plan
+    }
+}
+
+/// Removes a secret that is gone from the lists of accounts.
+fn strike(cache: &Cache, secret: &ObjectKey, plan: &mut Plan) {
+    for account in cache.list(&SERVICE_ACCOUNT, &Query::namespace(&secret.name.namespace)).objects {
+        let content = tree(&account);
+        let listed = content["secrets"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let left: Vec<&Value> = listed.iter().filter(|it| it["name"] != *secret.name.name).collect();
+        if left.len() < listed.len() {
+            let revision = account.revision().to_string();
+            let left = if left.is_empty() { Value::Null } else { json!(left) };
+            let patch = json!({"metadata": {"resourceVersion": revision}, "secrets": left});
+            plan.writes.push(Write::Patch { key: account.key(), subresource: "", patch: Patch::Merge(patch) });
+        }
     }
 }
 
@@ -103,6 +122,27 @@ mod tests {
     fn secret(world: &mut World, name: &str, account: &str, kind: &str) {
         let metadata = json!({"name": name, "annotations": {ACCOUNT_NAME: account}});
         world.put(&SECRET, "n", json!({"metadata": metadata, "type": kind}));
+    }
+
+    #[test]
+    fn accounts_do_not_list_secrets_that_are_gone() {
+        let key = Arc::new(SigningKey::read(KEY.as_bytes()).unwrap());
+        let controller = TokensController { key, root_ca: None };
+        let mut world = World::new(Vec::new());
+        secret(&mut world, "there", "me", TYPE);
+        for (listed, left) in [
+            (json!([{"name": "gone"}, {"name": "there"}]), Some(json!([{"name": "there"}]))),
+            (json!([{"name": "gone"}]), Some(Value::Null)),
+            (json!([{"name": "there"}]), None),
+        ] {
+            let account = world.put(&SERVICE_ACCOUNT, "n", json!({"metadata": {"name": "me"}, "secrets": listed}));
+            let plan = controller.plan(&world.cache, &ObjectKey::new(&SECRET, "n", "gone"), world.now());
+            let patches = plan.writes.iter().map(|it| match it {
+                Write::Patch { key, patch: Patch::Merge(patch), .. } if *key == account.key() => patch["secrets"].clone(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(patches.collect::<Vec<_>>(), Vec::from_iter(left), "{listed}");
+        }
     }
 
     #[test]
