@@ -454,6 +454,57 @@ fn a_rollout_that_stands_still_is_told_of() {
 }
 
 #[test]
+fn an_annotation_leads_back_to_a_revision() {
+    let mut world = World::new(workloads());
+    let mut it = deployment(1, json!(1), json!(0));
+    it["metadata"]["annotations"] = json!({"kubernetes.io/change-cause": "first"});
+    let deployment = world.put(&resource::DEPLOYMENT, "default", it);
+    let seen = |world: &World| super::plan::tree(&world.cache.get(&resource::DEPLOYMENT, "default", "web").unwrap());
+    let back = |world: &mut World, to: &str| {
+        world.complete(|_| ());
+        world.told.clear();
+        world.patch(&deployment.key(), &json!({"metadata": {"annotations": {"deprecated.deployment.rollback.to": to}}}));
+        world.settle(|_| ());
+        assert!(annotation(world, &deployment, "deprecated.deployment.rollback.to").is_null(), "{to}");
+        world.told[0].clone()
+    };
+    assert_eq!(back(&mut world, "0"), "DeploymentRollbackRevisionNotFound: Unable to find last revision.");
+    let cause = json!({"annotations": {"kubernetes.io/change-cause": "second"}});
+    world.patch(&deployment.key(), &json!({"metadata": cause, "spec": {"template": template("i:2")}}));
+    assert_eq!(back(&mut world, "7"), "DeploymentRollbackRevisionNotFound: Unable to find the revision to rollback to.");
+    assert_eq!(
+        back(&mut world, "2"),
+        "DeploymentRollbackTemplateUnchanged: The rollback revision contains the same template as current deployment \"web\""
+    );
+    assert_eq!(back(&mut world, "0"), "DeploymentRollback: Rolled back deployment \"web\" to revision 1");
+    let now = seen(&world);
+    assert_eq!(now["spec"]["template"]["spec"]["containers"][0]["image"], "i:1");
+    assert_eq!(now["spec"]["template"]["metadata"]["labels"], json!({"app": "a"}));
+    assert_eq!(now["metadata"]["annotations"]["kubernetes.io/change-cause"], "first");
+    assert_eq!(world.list(&resource::REPLICA_SET).len(), 2);
+}
+
+#[test]
+fn the_numbers_of_a_scaling_are_noted_with_it() {
+    let mut world = World::new(workloads());
+    let deployment = world.put(&resource::DEPLOYMENT, "default", deployment(2, json!(1), json!(0)));
+    world.complete(|_| ());
+    let noted = |world: &World| -> Vec<Value> {
+        let names = ["desired-replicas", "max-replicas"].map(|it| format!("deployment.kubernetes.io/{it}"));
+        let sets = world.list(&resource::REPLICA_SET);
+        sets.iter().map(|set| names.iter().map(|it| annotation(world, set, it)).collect()).collect()
+    };
+    assert_eq!(noted(&world), [json!(["2", "3"])]);
+    // Another strategy alone is no scaling.
+    world.patch(&deployment.key(), &json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": 2}}}}));
+    world.complete(|_| ());
+    assert_eq!(noted(&world), [json!(["2", "3"])]);
+    world.patch(&deployment.key(), &json!({"spec": {"replicas": 0}}));
+    world.complete(|_| ());
+    assert_eq!(noted(&world), [json!(["0", "2"])]);
+}
+
+#[test]
 fn going_back_is_a_new_revision_and_the_history_is_limited() {
     let mut world = World::new(workloads());
     let mut it = deployment(1, json!(1), json!(0));

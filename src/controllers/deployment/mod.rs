@@ -1,5 +1,6 @@
 //! Deployments: a ReplicaSet per version of the template, scaled against each other according to the strategy.
 
+mod rollback;
 mod rollout;
 mod status;
 mod version;
@@ -104,6 +105,10 @@ impl<'a> Rollout<'a> {
         let mut report = Report::begin(self, now);
         if !self.object.meta().is_deleted() {
             let scaling = self.limits.changed(self.new.iter().chain(&self.old));
+            if let Some(revision) = rollback::asked(self).filter(|_| self.new.is_some() && !self.is_paused()) {
+                rollback::carry_out(self, revision, plan);
+                return;
+            }
             if self.is_paused() || scaling {
                 let before = self.written["status"]["replicas"].as_i64().unwrap_or_default();
                 rollout::scale(self.limits, before, &mut self.new, &mut self.old);

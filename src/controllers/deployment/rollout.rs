@@ -52,7 +52,7 @@ impl Limits {
 
     /// Whether the user changed `spec.replicas` since the versions were last scaled.
     pub fn changed<'a>(self, mut versions: impl Iterator<Item = &'a Version>) -> bool {
-        versions.any(|it| it.was > 0 && it.desired().is_some_and(|noted| noted != self.desired))
+        versions.any(|it| it.is_behind(self))
     }
 }
 

@@ -16,9 +16,10 @@ pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 const REVISIONS: &str = "deployment.kubernetes.io/revision-history";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
 const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
+/// The revision to go back to.
+pub(super) const ROLLBACK: &str = "deprecated.deployment.rollback.to";
 /// Annotations of a deployment that its versions do not get.
-const OWN: [&str; 6] =
-    [REVISION, REVISIONS, DESIRED, MAXIMUM, "kubectl.kubernetes.io/last-applied-configuration", "deprecated.deployment.rollback.to"];
+pub(super) const OWN: [&str; 6] = [REVISION, REVISIONS, DESIRED, MAXIMUM, "kubectl.kubernetes.io/last-applied-configuration", ROLLBACK];
 
 /// A version; `replicas` is its desired size.
 #[derive(Clone, Debug)]
@@ -141,16 +142,22 @@ impl Version {
             && !self.object.meta().is_deleted()
     }
 
+    /// Whether it was last scaled for another total size, which counts as a change of the deployment's scale.
+    pub fn is_behind(&self, limits: Limits) -> bool {
+        self.was > 0 && self.desired().is_some_and(|it| it != limits.desired)
+    }
+
+    /// Whether the recorded numbers are to be written: as in Kubernetes, only when it is scaled.
+    fn takes_note(&self, limits: Limits) -> bool {
+        self.replicas != self.was || self.is_behind(limits)
+    }
+
     /// Plans changes of the scale and of the recorded numbers.
     pub fn write_scale(&self, limits: Limits, plan: &mut Plan) {
-        if self.replicas == 0 && self.was == 0 {
-            return;
+        if self.takes_note(limits) {
+            let patch = json!({ "metadata": { "annotations": limits.noted() }, "spec": { "replicas": self.replicas } });
+            plan.merge(self.object.key(), &tree(&self.object), patch);
         }
-        let mut patch = json!({ "metadata": { "annotations": limits.noted() } });
-        if self.replicas != self.was {
-            patch["spec"] = json!({ "replicas": self.replicas });
-        }
-        plan.merge(self.object.key(), &tree(&self.object), patch);
     }
 
     /// The same for the version that the deployment asks for, which also follows the deployment's annotations and counts its revisions.
@@ -163,7 +170,7 @@ impl Version {
             let earlier = before[REVISIONS].as_str().filter(|it| !it.is_empty()).map(|it| format!("{it},"));
             wanted.insert(REVISIONS.to_owned(), format!("{}{last}", earlier.unwrap_or_default()).into());
         }
-        if self.replicas > 0 {
+        if self.takes_note(limits) {
             wanted.extend(limits.noted());
         }
         let mut patch = json!({ "metadata": { "annotations": wanted }, "spec": {} });
@@ -192,11 +199,9 @@ fn inherited(annotations: &Map<String, Value>) -> Map<String, Value> {
 
 /// The fingerprint of a template, of a deployment or of one of its versions. Labels that only versions have are ignored, even if a user has
 /// copied them to the deployment: unless both templates have the same fingerprint, new versions would be created for ever.
-pub(super) fn of_template(mut template: Value) -> u64 {
+pub(super) fn of_template(template: Value) -> u64 {
+    let mut template = without_hash(template);
     if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
-        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
-            labels.remove(HASH_LABEL);
-        }
         metadata.retain(|_, value| !value.is_null() && value.as_object().is_none_or(|it| !it.is_empty()));
         if metadata.is_empty() {
             template["metadata"] = Value::Null;
@@ -206,6 +211,14 @@ pub(super) fn of_template(mut template: Value) -> u64 {
         fields.retain(|_, value| !value.is_null());
     }
     fingerprint(&template)
+}
+
+/// A version's template as its deployment has it.
+pub(super) fn without_hash(mut template: Value) -> Value {
+    if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
+        labels.remove(HASH_LABEL);
+    }
+    template
 }
 
 /// The name of the ReplicaSet for a template.
