@@ -124,11 +124,7 @@ pub fn start(config: &Config, client: &Client, cache: &Arc<Cache>, agents: node:
         Arc::<job::JobController>::default(),
         Arc::new(cron_job::CronJobController { zone: TimeZone::system() }),
         Arc::new(ttl::TtlAfterFinished),
-        Arc::new(endpoints::EndpointsController {
-            product: config.product,
-            host_ports: config.host_port_endpoints,
-            slice_size: config.max_endpoints_per_slice,
-        }),
+        Arc::new(endpoints::EndpointsController::new(config.product, config.host_port_endpoints, config.max_endpoints_per_slice)),
         Arc::new(endpoints::MirroringController { most: config.mirrored_endpoints_per_subset }),
         Arc::new(node::NodeController::new(
             agents,

@@ -29,6 +29,8 @@ const LONGEST_NAME: usize = 253;
 pub(super) struct Facts {
     /// Since when it has been ready, if it is.
     pub ready_since: Option<Timestamp>,
+    /// Since when it has not been ready, if that is known.
+    pub unready_since: Option<Timestamp>,
     /// How often the container that was restarted most often was.
     pub restarts: i32,
     /// All restarts of all containers.
@@ -258,6 +260,10 @@ impl From<Wire> for Facts {
         let mut named = terms.flat_map(|it| it.match_fields).filter(|it| *it.key == *"metadata.name" && *it.operator == *"In");
         Self {
             ready_since: ready.map(|it| it.last_transition_time.unwrap_or(Timestamp::UNIX_EPOCH)),
+            unready_since: conditions
+                .iter()
+                .find(|it| *it.kind == *"Ready" && *it.status != *"True")
+                .and_then(|it| it.last_transition_time),
             restarts: containers.iter().map(|it| it.restart_count).max().unwrap_or_default(),
             all_restarts: containers.iter().chain(&init).map(|it| it.restart_count).sum(),
             finished: ended.or_else(|| condition("Ready", "False")?.last_transition_time),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::{Value, json};
 
 use super::super::plan::{Plan, Write, covers, tree};
-use super::{Backend, ENDPOINTS_MANAGER, Port, create, is_headless, labels, labels_patch};
+use super::{Backend, ENDPOINTS_MANAGER, Port, create, is_headless, labels, labels_patch, triggers};
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{Object, resource};
@@ -15,13 +15,15 @@ use crate::object::{Object, resource};
 const MOST: usize = 1000;
 const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
-/// `mapping_prefix` is that of the annotations by container port, if host ports are published.
+/// `mapping_prefix` is that of the annotations by container port, if host ports are published; `trigger` when that happened which this
+/// follows.
 pub(super) fn plan(
     cache: &Cache,
     mapping_prefix: Option<&str>,
     service: &Object,
     spec: &ServiceSpec,
     backends: &[Backend],
+    trigger: Option<&str>,
     plan: &mut Plan,
 ) {
     let publish_all = spec.publish_not_ready_addresses == Some(true);
@@ -42,7 +44,9 @@ pub(super) fn plan(
     if truncated {
         annotations.insert(OVER_CAPACITY.to_owned(), "truncated".into());
     }
+    let trigger = trigger.map_or(Value::Null, Value::from);
     let Some(current) = cache.get(&resource::ENDPOINTS, service.namespace(), service.name()) else {
+        annotations.extend((!trigger.is_null()).then(|| (triggers::ANNOTATION.to_owned(), trigger)));
         let object = json!({
             "apiVersion": "v1",
             "kind": "Endpoints",
@@ -58,9 +62,10 @@ pub(super) fn plan(
     for stale in there["metadata"]["annotations"].as_object().into_iter().flatten().map(|it| it.0).filter(|it| ours(it)) {
         annotations.entry(stale.clone()).or_insert(Value::Null);
     }
-    let metadata = json!({ "labels": labels_patch(&current, &labels), "annotations": annotations });
+    let mut metadata = json!({ "labels": labels_patch(&current, &labels), "annotations": annotations });
     let none = there["subsets"].as_array().is_none_or(Vec::is_empty);
     if !covers(&there["metadata"], &metadata) || there["subsets"] != subsets && !(none && subsets == json!([])) {
+        metadata["annotations"][triggers::ANNOTATION] = trigger;
         let patch = json!({ "metadata": metadata, "subsets": subsets });
         plan.writes.push(Write::Patch { key: current.key(), subresource: "", patch: Patch::Merge(patch) });
     }

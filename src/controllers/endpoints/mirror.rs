@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::plan::{Controller, Plan, Source, tree};
 use super::slices::{self, Form, Group, Kind};
-use super::{SLICE_MANAGER, SLICE_SERVICE, delete, family};
+use super::{SLICE_MANAGER, SLICE_SERVICE, delete, family, triggers};
 use crate::cache::Cache;
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, resource};
@@ -84,11 +84,10 @@ impl MirroringController {
             endpoints.meta().labels.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         labels.insert(SLICE_SERVICE.to_owned(), endpoints.name().to_owned());
         labels.insert(SLICE_MANAGER.to_owned(), OURS.to_owned());
-        let mut annotations = content["metadata"]["annotations"].clone();
-        if let Some(all) = annotations.as_object_mut() {
-            all.remove(LAST_APPLIED);
-        }
-        let form = Form { owner: endpoints, name: endpoints.name(), labels, annotations };
+        let mut annotations = content["metadata"]["annotations"].as_object().cloned().unwrap_or_default();
+        annotations.retain(|key, _| ![LAST_APPLIED, triggers::ANNOTATION].contains(&key.as_str()));
+        let (annotations, written) = (annotations.into(), Value::Null);
+        let form = Form { owner: endpoints, name: endpoints.name(), labels, annotations, written };
         form.spread(groups, existing, self.most, plan);
     }
 }

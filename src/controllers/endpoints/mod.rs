@@ -7,6 +7,7 @@ mod packing;
 mod slices;
 #[cfg(test)]
 mod tests;
+mod triggers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value};
 
+use super::conditions;
 use super::plan::{Controller, Plan, Source, Write};
 use super::pods::{self, Declared, Serving};
 use crate::cache::{Cache, Query};
@@ -26,6 +28,7 @@ use crate::object::selector::LabelSelector;
 use crate::object::{Object, ObjectKey, ResourceRef, resource};
 use crate::util::product::Product;
 pub use mirror::MirroringController;
+use triggers::Triggers;
 
 const SLICE_SERVICE: &str = "kubernetes.io/service-name";
 const SLICE_MANAGER: &str = "endpointslice.kubernetes.io/managed-by";
@@ -45,6 +48,7 @@ pub struct EndpointsController {
     pub host_ports: bool,
     /// `--max-endpoints-per-slice`.
     pub slice_size: usize,
+    triggers: Triggers,
 }
 
 /// Where a pod serves a service.
@@ -112,6 +116,7 @@ impl Controller for EndpointsController {
         let Some(service) = service.filter(|it| !it.meta().is_deleted()) else {
             plan.writes.extend(cache.get(&resource::ENDPOINTS, namespace, name).map(|it| delete(&it)));
             plan.writes.extend(slices::of(cache, namespace, name, OURS).iter().map(|it| delete(it)));
+            self.triggers.forget(key);
             return plan;
         };
         let (Ok(typed), Some(labels)) = (service.typed::<Service>(), LabelSelector::in_spec(&service)) else { return plan };
@@ -121,16 +126,21 @@ impl Controller for EndpointsController {
         }
         let query = Query { namespace: Some(namespace.to_owned()), labels, ..Query::default() };
         let pods = cache.list(&resource::POD, &query).objects;
+        let trigger = self.triggers.since_last(&service, &pods).map(conditions::time);
         let backends: Vec<Backend> =
             pods.into_iter().filter(|it| !pods::has_ended(it)).filter_map(|pod| self.backend(cache, &service, &spec, pod)).collect();
-        legacy::plan(cache, self.mapping_prefix().as_deref(), &service, &spec, &backends, &mut plan);
+        legacy::plan(cache, self.mapping_prefix().as_deref(), &service, &spec, &backends, trigger.as_deref(), &mut plan);
         let backends = leave_out_lost(cache, &service, &spec, backends, &mut plan);
-        slices::plan(cache, self.slice_size, &service, &spec, &backends, &mut plan);
+        slices::plan(cache, self.slice_size, &service, &spec, &backends, trigger.as_deref(), &mut plan);
         plan
     }
 }
 
 impl EndpointsController {
+    pub fn new(product: &'static Product, host_ports: bool, slice_size: usize) -> Self {
+        Self { product, host_ports, slice_size, triggers: Triggers::default() }
+    }
+
     /// The prefix of annotations that name the container port behind a host port.
     fn mapping_prefix(&self) -> Option<String> {
         self.host_ports.then(|| self.product.annotation("containerPort_"))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::owners::controller_reference;
 use super::super::plan::{Plan, Write, covers, tree};
 use super::packing::{Packed, pack};
-use super::{Backend, OURS, Port, SLICE_MANAGER, SLICE_SERVICE, create, delete, family, is_headless, labels, labels_patch};
+use super::{Backend, OURS, Port, SLICE_MANAGER, SLICE_SERVICE, create, delete, family, is_headless, labels, labels_patch, triggers};
 use crate::cache::{Cache, Query};
 use crate::client::Patch;
 use crate::object::selector::LabelSelector;
@@ -32,7 +32,16 @@ pub(super) struct Group {
 /// `addressType`, and the ports as JSON text: endpoints with an equal kind can share slices.
 pub(super) type Kind = (&'static str, String);
 
-pub(super) fn plan(cache: &Cache, size: usize, service: &Object, spec: &ServiceSpec, backends: &[Backend], plan: &mut Plan) {
+/// `trigger`: when that happened which this follows.
+pub(super) fn plan(
+    cache: &Cache,
+    size: usize,
+    service: &Object,
+    spec: &ServiceSpec,
+    backends: &[Backend],
+    trigger: Option<&str>,
+    plan: &mut Plan,
+) {
     let mut groups: BTreeMap<Kind, Group> = BTreeMap::new();
     // Only if every endpoint knows its zone: traffic would be lost otherwise.
     let close =
@@ -57,7 +66,8 @@ pub(super) fn plan(cache: &Cache, size: usize, service: &Object, spec: &ServiceS
     labels.insert(SLICE_SERVICE.to_owned(), service.name().to_owned());
     labels.insert(SLICE_MANAGER.to_owned(), OURS.to_owned());
     let existing = of(cache, service.namespace(), service.name(), OURS);
-    let form = Form { owner: service, name: service.name(), labels, annotations: Value::Null };
+    let written = json!({ triggers::ANNOTATION: trigger });
+    let form = Form { owner: service, name: service.name(), labels, annotations: json!({}), written };
     form.spread(groups, &existing, size, plan);
 }
 
@@ -97,8 +107,9 @@ pub(super) struct Form<'a> {
     /// Prefix of their names.
     pub name: &'a str,
     pub labels: BTreeMap<String, String>,
-    /// `Null` for none.
     pub annotations: Value,
+    /// Annotations that go with changes, but are no reason for one; null for those that go with the next change.
+    pub written: Value,
 }
 
 impl Form<'_> {
@@ -141,16 +152,15 @@ impl Form<'_> {
 
     /// `ports`: the new ports, if they change.
     fn update(&self, slice: &Object, there: &Value, endpoints: &[Value], ports: Option<Value>, plan: &mut Plan) {
-        let mut patch = json!({ "metadata": { "labels": labels_patch(slice, &self.labels) }, "endpoints": endpoints });
-        if !self.annotations.is_null() {
-            patch["metadata"]["annotations"] = self.annotations.clone();
-        }
+        let metadata = json!({ "labels": labels_patch(slice, &self.labels), "annotations": self.annotations });
+        let mut patch = json!({ "metadata": metadata, "endpoints": endpoints });
         let same = ports.is_none() && same_list(&there["endpoints"], &patch["endpoints"]);
         if let Some(ports) = ports {
             patch["ports"] = ports;
         }
-        let unchanged = same && covers(&there["metadata"], &patch["metadata"]);
+        let unchanged = same && covers_metadata(&there["metadata"], &patch["metadata"]);
         if !unchanged {
+            add(&mut patch["metadata"]["annotations"], &self.written);
             plan.writes.push(Write::Patch { key: slice.key(), subresource: "", patch: Patch::Merge(patch) });
         }
     }
@@ -168,10 +178,26 @@ impl Form<'_> {
             "endpoints": endpoints,
             "ports": ports,
         });
-        if !self.annotations.is_null() {
-            object["metadata"]["annotations"] = self.annotations.clone();
+        let mut annotations = self.annotations.clone();
+        add(&mut annotations, &self.written);
+        if let Some(annotations) = annotations.as_object_mut() {
+            annotations.retain(|_, value| !value.is_null());
         }
+        object["metadata"]["annotations"] = annotations;
         create(&resource::ENDPOINT_SLICE, self.owner.namespace(), object)
+    }
+}
+
+/// Whether a patch of these changes nothing; no annotations are those that an object without any has.
+fn covers_metadata(there: &Value, wanted: &Value) -> bool {
+    let none = wanted["annotations"].as_object().is_none_or(|it| it.is_empty());
+    covers(&there["labels"], &wanted["labels"]) && (none || covers(&there["annotations"], &wanted["annotations"]))
+}
+
+/// Adds the entries of a map to another.
+fn add(to: &mut Value, more: &Value) {
+    if let (Some(to), Some(more)) = (to.as_object_mut(), more.as_object()) {
+        to.extend(more.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
 }
 

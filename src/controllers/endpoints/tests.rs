@@ -8,7 +8,7 @@ use crate::controllers::simulation::World;
 use crate::util::product::KUBERNETES;
 
 fn world(host_ports: bool, slice_size: usize) -> World {
-    let endpoints = EndpointsController { product: KUBERNETES, host_ports, slice_size };
+    let endpoints = EndpointsController::new(KUBERNETES, host_ports, slice_size);
     let mut world = World::new(vec![Box::new(endpoints), Box::new(MirroringController { most: 1000 })]);
     world.put(&resource::NODE, "", json!({"metadata": {"name": "n1"}}));
     world
@@ -276,4 +276,43 @@ fn a_slice_that_is_of_no_use_becomes_what_is_missing() {
     world.patch(&key, &json!({"spec": {"ports": [{"port": 81, "protocol": "TCP"}]}}));
     world.settle(|_| ());
     assert_eq!((slices(&world)[0]["ports"][0]["port"].clone(), names(&world)), (json!(81), empty));
+}
+
+#[test]
+fn endpoints_say_what_change_they_follow() {
+    let mut world = world(false, 100);
+    let turned = |name: &str, ip: &str, ready: bool, at: &str| {
+        let mut pod = pod(name, ip, json!([]), ready);
+        pod["status"]["conditions"][0]["lastTransitionTime"] = at.into();
+        pod
+    };
+    let (early, late) = ("2026-01-01T00:00:10Z", "2026-01-01T00:00:20Z");
+    let spec = json!({"clusterIP": "10.10.10.5", "selector": {"app": "a"}, "ports": [{"port": 80, "protocol": "TCP"}]});
+    let mut served = service(spec);
+    served["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let key = world.put(&resource::SERVICE, "default", served).key();
+    let seen = |world: &World| {
+        let of = |it: &Value| it["metadata"]["annotations"][triggers::ANNOTATION].as_str().map(str::to_owned);
+        assert_eq!(of(&endpoints(world)), of(&slices(world)[0]));
+        of(&endpoints(world))
+    };
+    world.settle(|_| ());
+    assert_eq!(seen(&world).as_deref(), Some("2026-01-01T00:00:00Z"));
+    // The earlier of two changes that are seen together.
+    let one = world.put(&resource::POD, "default", turned("one", "10.1.0.1", true, late));
+    world.put(&resource::POD, "default", turned("two", "10.1.0.2", true, early));
+    world.settle(|_| ());
+    assert_eq!(seen(&world).as_deref(), Some(early));
+    world.put(&resource::POD, "default", turned("two", "10.1.0.2", false, late));
+    world.settle(|_| ());
+    assert_eq!(seen(&world).as_deref(), Some(late));
+    // Nobody says when a pod was deleted.
+    world.remove(&one.key());
+    world.settle(|_| ());
+    assert_eq!(seen(&world), None);
+    // What changes nothing is not written.
+    let before = (endpoints(&world), slices(&world));
+    world.patch(&key, &json!({"metadata": {"annotations": {"note": "n"}}}));
+    world.settle(|_| ());
+    assert_eq!((endpoints(&world), slices(&world)), before);
 }
