@@ -317,15 +317,19 @@ fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Times
         (Some(_), Some(_), None) => return Grace::Pending,
         (Some(_), Some(running), Some(asked)) if asked >= running => return Grace::Pending,
         (Some(deleted), Some(running), Some(asked)) => {
-            let asked = asked.max(0);
-            (asked, deleted.saturating_sub(SignedDuration::from_secs(running - asked)).unwrap_or(now))
+            let (asked, running) = (asked.max(0), SignedDuration::from_secs(running));
+            // Both may have been written by anybody.
+            let since = deleted.checked_sub(running).ok().filter(|it| *it >= Timestamp::UNIX_EPOCH).unwrap_or(now);
+            (asked, since.saturating_add(SignedDuration::from_secs(asked)).unwrap_or(now))
         }
         (None, _, asked) => {
             let seconds = grace_of_pod(value, asked);
             if let Some(generation) = json::integer(value, "/metadata/generation").filter(|it| *it > 0) {
                 json::metadata(value).insert("generation".to_owned(), generation.saturating_add(1).into());
             }
-            (seconds, now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now))
+            let until = now.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(now);
+            // Clocks go no further.
+            (until.duration_since(now).as_secs(), until)
         }
     };
     let metadata = json::metadata(value);
@@ -437,6 +441,22 @@ mod tests {
         let mut unscheduled = pod;
         unscheduled["spec"]["nodeName"] = "".into();
         assert!(matches!(decided(&POD, unscheduled, json!({})), Decision::Remove(_)));
+    }
+
+    #[test]
+    fn no_grace_is_longer_than_clocks_go() {
+        let longest = i64::MAX;
+        let pod = json!({"metadata": {}, "spec": {"nodeName": "n"}, "status": {"phase": "Running"}});
+        let first = marked(decided(&POD, pod.clone(), json!({"gracePeriodSeconds": longest})));
+        assert!(first["deletionTimestamp"].as_str().unwrap().starts_with("9999-"), "{first}");
+        let mut going = pod;
+        going["metadata"] = first;
+        let shorter = marked(decided(&POD, going.clone(), json!({"gracePeriodSeconds": 30})));
+        assert_eq!(shorter["deletionTimestamp"], "2026-01-01T00:00:30Z");
+        // An older km stored the number as it was asked for.
+        going["metadata"]["deletionGracePeriodSeconds"] = longest.into();
+        let shorter = marked(decided(&POD, going, json!({"gracePeriodSeconds": 30})));
+        assert_eq!(shorter["deletionTimestamp"], "2026-01-01T00:00:30Z");
     }
 
     #[test]
