@@ -10,6 +10,7 @@ use super::owners::{self, controller_reference};
 use super::plan::{Plan, Write, tree};
 use crate::cache::Cache;
 use crate::client::Patch;
+use crate::codec;
 use crate::object::selector::LabelSelector;
 use crate::object::{Object, resource};
 
@@ -117,12 +118,14 @@ impl<'a> History<'a> {
         self.revisions.iter().any(|it| it.name() == name)
     }
 
-    /// The template that the revision of this name keeps.
+    /// The template that the revision of this name keeps, if it is one.
     pub fn template(&self, name: &str) -> Option<Value> {
         let revision = self.revisions.iter().find(|it| it.name() == name)?;
-        let mut template = tree(revision)["data"]["spec"]["template"].take();
+        let mut template = tree(revision).pointer_mut("/data/spec/template")?.take();
         template.as_object_mut()?.remove("$patch");
-        Some(template)
+        // Anybody may have written the revision, and its data is free in form.
+        let conforming = codec::conform(&resource::POD_TEMPLATE, json!({ "template": template })).ok()?;
+        conforming.value.get("template").filter(|it| it.is_object()).cloned()
     }
 
     /// Deletes the oldest revisions beyond `limit` that are not `alive`.

@@ -105,6 +105,31 @@ fn parallel_sets_wait_for_nobody_and_may_begin_anywhere() {
 }
 
 #[test]
+fn a_revision_may_hold_anything() {
+    for data in [
+        json!(5),
+        json!({"spec": 5}),
+        json!({"spec": {"template": "x"}}),
+        json!({"spec": {"template": {"metadata": 5}}}),
+        json!({
+            "spec": {"template": {"metadata": {"labels": "x"}, "spec": {"containers": 1}}}
+        }),
+    ] {
+        let mut world = world();
+        let mut it = set(1);
+        it["spec"]["updateStrategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}});
+        world.put(&resource::STATEFUL_SET, "default", it);
+        world.complete(in_order);
+        let revision = json!({"metadata": {"name": "odd", "labels": {"app": "db"}}, "revision": 1, "data": data});
+        world.put(&resource::CONTROLLER_REVISION, "default", revision);
+        world.patch(&key(), &json!({"status": {"currentRevision": "odd"}}));
+        world.remove(&ObjectKey::new(&resource::POD, "default", "db-0"));
+        world.settle(in_order);
+        assert_eq!(images(&world), ["i:1"], "{data}");
+    }
+}
+
+#[test]
 fn updates_go_from_the_last_to_the_partition() {
     let mut world = world();
     world.put(&resource::STATEFUL_SET, "default", set(3));
