@@ -352,13 +352,18 @@ async fn carry_out(context: &Context, write: Write) -> Outcome {
         Write::UnlessFound { objects, write } => {
             for (key, uid) in objects {
                 match client.get(key.resource, &key.name.namespace, &key.name.name).await {
-                    Ok(found) if *found.meta().uid == *uid => return Ok(None).into(),
+                    Ok(found) if uid.is_empty() || *found.meta().uid == *uid => return Ok(None).into(),
                     Err(error) if !error.is("NotFound") => return Err(error).into(),
                     _ => {}
                 }
             }
             Box::pin(carry_out(context, *write)).await
         }
+        Write::UnlessAny { resource, namespace, is, name, write } => match client.list(resource, &namespace).await {
+            Ok(found) if found.objects.iter().any(|it| is(it, &name)) => Ok(None).into(),
+            Ok(_) => Box::pin(carry_out(context, *write)).await,
+            Err(error) => Err(error).into(),
+        },
     }
 }
 

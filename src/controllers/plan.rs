@@ -124,9 +124,17 @@ pub enum Write {
         resource: ResourceRef,
         namespace: String,
     },
-    /// Does another write, unless the server has one of these objects with this uid.
+    /// Does another write, unless the server has one of these objects with this uid (any, if it is empty).
     UnlessFound {
         objects: Vec<(ObjectKey, String)>,
+        write: Box<Write>,
+    },
+    /// Does another write, unless the server has an object in a namespace for which `is` holds with this name.
+    UnlessAny {
+        resource: ResourceRef,
+        namespace: String,
+        is: fn(&Object, &str) -> bool,
+        name: String,
         write: Box<Write>,
     },
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::plan::{Controller, Plan, Source, Write, tree};
 use crate::cache::{Cache, Query};
-use crate::client::Patch;
+use crate::client::{DeleteOptions, Patch};
 use crate::object::resource::{SECRET, SERVICE_ACCOUNT};
 use crate::object::{Object, ObjectKey};
 use crate::tokens::{SigningKey, legacy};
@@ -59,7 +59,13 @@ impl Controller for TokensController {
         let annotation = |name: &str| content["metadata"]["annotations"][name].as_str().unwrap_or_default();
         let account = cache.get(&SERVICE_ACCOUNT, secret.namespace(), annotation(ACCOUNT_NAME));
         match account.filter(|it| matches!(annotation(ACCOUNT_UID), uid if uid.is_empty() || *uid == *it.meta().uid)) {
-            None => plan.delete(&secret, None),
+            None => {
+                // The account may be newer than what the cache knows of accounts.
+                let account = ObjectKey::new(&SERVICE_ACCOUNT, secret.namespace(), annotation(ACCOUNT_NAME));
+                let options = DeleteOptions { uid: Some(secret.meta().uid.to_string()), ..DeleteOptions::default() };
+                let write = Box::new(Write::Delete { key: key.clone(), options, tell: None });
+                plan.writes.push(Write::UnlessFound { objects: vec![(account, annotation(ACCOUNT_UID).to_owned())], write });
+            }
             Some(account) => {
                 if let Some(patch) = self.lacking(&content, &account, &secret) {
                     plan.writes.push(Write::Patch { key: key.clone(), subresource: "", patch: Patch::Merge(patch) });
@@ -153,8 +159,15 @@ mod tests {
         secret(&mut world, "mine", "me", TYPE);
         secret(&mut world, "nobodys", "nobody", TYPE);
         secret(&mut world, "other", "nobody", "Opaque");
-        world.settle(|_| ());
         let names = |world: &World| world.list(&SECRET).iter().map(|it| it.name().to_owned()).collect::<Vec<_>>();
+        // The watch of accounts may be behind that of secrets.
+        let late = world.put(&SERVICE_ACCOUNT, "n", json!({"metadata": {"name": "nobody"}}));
+        world.remove(&late.key());
+        world.unseen = vec![late];
+        world.step(&mut |_| ());
+        assert_eq!(names(&world), ["mine", "nobodys", "other"]);
+        world.unseen.clear();
+        world.settle(|_| ());
         assert_eq!(names(&world), ["mine", "other"]);
         let mine = tree(&world.cache.get(&SECRET, "n", "mine").unwrap());
         assert_eq!((&mine["data"]["ca.crt"], &mine["data"]["namespace"]), (&json!("UEVN"), &json!("bg==")));

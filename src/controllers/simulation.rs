@@ -21,8 +21,8 @@ pub(super) struct World {
     controllers: Vec<Box<dyn Controller>>,
     /// The recorded events as `reason: message`, without those of writes.
     pub told: Vec<String>,
-    /// Objects, with their uids, that the server has but the cache does not know yet.
-    pub unseen: Vec<(ObjectKey, String)>,
+    /// Objects that the server has but the cache does not know yet.
+    pub unseen: Vec<Arc<Object>>,
     /// When the first of them wants to look again, as of the last step.
     due: Option<Timestamp>,
 }
@@ -247,7 +247,14 @@ impl World {
             }
             Write::Delete { key, options, .. } => self.delete(&key, options.propagation),
             Write::UnlessFound { objects, write } => {
-                if !objects.iter().any(|it| self.unseen.contains(it)) {
+                let is = |it: &Object, (key, uid): &(ObjectKey, String)| it.key() == *key && (uid.is_empty() || *it.meta().uid == **uid);
+                if !objects.iter().any(|wanted| self.unseen.iter().any(|it| is(it, wanted))) {
+                    self.write(*write);
+                }
+            }
+            Write::UnlessAny { resource, namespace, is, name, write } => {
+                let of = |it: &&Arc<Object>| it.resource() == resource && it.namespace() == namespace;
+                if !self.unseen.iter().filter(of).any(|it| is(it, &name)) {
                     self.write(*write);
                 }
             }

@@ -245,7 +245,7 @@ fn owners_that_the_cache_does_not_know_yet_are_kept() {
     world.put(&resource::SECRET, "default", json!({"metadata": {"name": "only", "ownerReferences": blocking(&[&unseen])}}));
     world.remove(&unseen.key());
     world.remove(&gone.key());
-    world.unseen = vec![(unseen.key(), unseen.meta().uid.to_string())];
+    world.unseen = vec![unseen.clone()];
     for _ in 0..3 {
         world.step(&mut |_| ());
     }

@@ -106,6 +106,11 @@ fn users(cache: &Cache, claim: &Object) -> impl Iterator<Item = Arc<Object>> {
     all_users(cache, claim).filter(|it| pods::node(it).is_some())
 }
 
+/// Whether a placed pod uses the claim of this name.
+fn uses(pod: &Object, claim: &str) -> bool {
+    pods::node(pod).is_some() && pods::facts(pod).claims.iter().any(|it| **it == *claim)
+}
+
 fn plan_claim(cache: &Cache, claim: &Arc<Object>, plan: &mut Plan) {
     let seen = storage::claim(claim);
     let (named, completed) = (seen.volume.as_deref().unwrap_or_default(), seen.is_completed);
@@ -231,7 +236,16 @@ fn plan_volume(cache: &Cache, volume: &Arc<Object>, plan: &mut Plan) {
     let reference = storage::volume(volume).claim.as_ref().filter(|it| !it.uid.is_empty());
     let Some(reference) = reference else { return set_phase(volume, "Available", None, plan) };
     let claim = cache.get(&resource::PERSISTENT_VOLUME_CLAIM, &reference.namespace, &reference.name);
-    let Some(claim) = claim.filter(|it| it.meta().uid == reference.uid) else { return reclaim(volume, plan) };
+    let Some(claim) = claim.filter(|it| it.meta().uid == reference.uid) else {
+        let mut gone = Plan::default();
+        reclaim(volume, &mut gone);
+        plan.notes.append(&mut gone.notes);
+        // The claim may be newer than what the cache knows of claims.
+        let key = ObjectKey::new(&resource::PERSISTENT_VOLUME_CLAIM, &reference.namespace, &reference.name);
+        let objects = vec![(key, reference.uid.to_string())];
+        let unless_found = |write| Write::UnlessFound { objects: objects.clone(), write: Box::new(write) };
+        return plan.writes.extend(gone.writes.into_iter().map(unless_found));
+    };
     match storage::claim(&claim).volume.as_deref() {
         Some(named) if named == volume.name() => set_phase(volume, "Bound", None, plan),
         // The claim has another one.

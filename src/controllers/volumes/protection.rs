@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::super::plan::{Controller, Plan, Source, Write};
-use super::{claims_of_pod, users};
+use super::{claims_of_pod, users, uses};
 use crate::cache::Cache;
 use crate::client::Patch;
 use crate::object::{Object, ObjectKey, meta, resource, storage};
@@ -42,13 +42,25 @@ impl Controller for ProtectionController {
         };
         let mut finalizers: Vec<&str> = object.meta().finalizers.iter().map(|it| &**it).collect();
         match (object.meta().is_deleted(), held) {
-            (false, false) => finalizers.push(finalizer),
-            (true, true) if !used() => finalizers.retain(|it| *it != finalizer),
-            _ => return plan,
+            (false, false) => {
+                finalizers.push(finalizer);
+                plan.writes.push(set(&object, &finalizers));
+            }
+            (true, true) if !used() => {
+                finalizers.retain(|it| *it != finalizer);
+                let write = set(&object, &finalizers);
+                plan.writes.push(if claim { unless_used(key, write) } else { write });
+            }
+            _ => {}
         }
-        plan.writes.push(set(&object, &finalizers));
         plan
     }
+}
+
+/// The pod that uses the claim may be newer than what the cache knows of pods.
+fn unless_used(claim: &ObjectKey, write: Write) -> Write {
+    let (namespace, name) = (claim.name.namespace.to_string(), claim.name.name.to_string());
+    Write::UnlessAny { resource: &resource::POD, namespace, is: uses, name, write: Box::new(write) }
 }
 
 fn set(object: &Object, finalizers: &[&str]) -> Write {

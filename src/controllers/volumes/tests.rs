@@ -67,6 +67,32 @@ fn a_claim_is_bound_and_its_volume_released() {
 }
 
 #[test]
+fn nothing_is_given_up_because_a_cache_is_behind() {
+    let mut world = world();
+    let key = world.put(&resource::PERSISTENT_VOLUME_CLAIM, "default", claim("c", "5Gi", json!({}))).key();
+    world.put(&resource::PERSISTENT_VOLUME, "", volume("v", "10Gi", json!({})));
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "v", "c"), pair("Bound", "Bound"));
+    // The watch of pods is behind that of claims.
+    let volumes = json!([{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]);
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": [], "volumes": volumes}});
+    let pod = world.put(&resource::POD, "default", pod);
+    world.remove(&pod.key());
+    world.unseen = vec![pod];
+    world.delete(&key, None);
+    world.step(&mut |_| ());
+    let held = world.cache.get(&resource::PERSISTENT_VOLUME_CLAIM, "default", "c").expect("a pod uses it");
+    // That of claims is behind that of volumes.
+    world.remove(&key);
+    world.unseen = vec![held];
+    world.step(&mut |_| ());
+    assert_eq!(phases(&world, "v", "c"), pair("Bound", ""));
+    world.unseen.clear();
+    world.settle(|_| ());
+    assert_eq!(phases(&world, "v", "c"), pair("Released", ""));
+}
+
+#[test]
 fn a_default_class_that_comes_later_is_given_to_claims_that_wait_without() {
     let mut world = world();
     for (name, more) in [("waits", json!({})), ("none", json!({"storageClassName": ""})), ("other", json!({"storageClassName": "x"}))] {
