@@ -533,6 +533,21 @@ fn going_back_is_a_new_revision_and_the_history_is_limited() {
 }
 
 #[test]
+fn the_recorded_numbers_follow_a_scale_to_zero() {
+    let mut world = World::new(workloads());
+    let key = world.put(&resource::DEPLOYMENT, "default", deployment(4, json!(1), json!(0))).key();
+    world.complete(|_| ());
+    let noted = |world: &World| {
+        let version = world.list(&resource::REPLICA_SET).remove(0);
+        ["desired-replicas", "max-replicas"].map(|it| annotation(world, &version, &format!("deployment.kubernetes.io/{it}")))
+    };
+    assert_eq!(noted(&world), ["4", "5"]);
+    world.patch(&key, &json!({"spec": {"replicas": 0}}));
+    world.complete(|_| ());
+    assert_eq!(noted(&world), ["0", "1"]);
+}
+
+#[test]
 fn recreation_waits_for_the_end_of_all_older_pods() {
     let mut world = World::new(workloads());
     let mut it = deployment(2, json!(1), json!(0));
