@@ -56,12 +56,13 @@ pub(super) fn plan(
             }
         }
     }
-    if groups.is_empty() {
-        // A slice without endpoints shows that there are none.
-        let families = spec.ip_families.iter().flatten();
-        let address_type = families.map(|it| if it == "IPv6" { "IPv6" } else { "IPv4" }).next().unwrap_or("IPv4");
-        groups.insert((address_type, "[]".to_owned()), Group::default());
+    // A slice without endpoints shows that there are none of a family.
+    let mut families: Vec<&str> = spec.ip_families.iter().flatten().map(|it| if it == "IPv6" { "IPv6" } else { "IPv4" }).collect();
+    if families.is_empty() && groups.is_empty() {
+        families.push("IPv4");
     }
+    families.retain(|family| !groups.keys().any(|(it, _)| it == family));
+    groups.extend(families.into_iter().map(|family| ((family, "[]".to_owned()), Group::default())));
     let mut labels = labels(service, is_headless(spec));
     labels.insert(SLICE_SERVICE.to_owned(), service.name().to_owned());
     labels.insert(SLICE_MANAGER.to_owned(), OURS.to_owned());

@@ -166,6 +166,20 @@ fn families_have_slices_of_their_own() {
     let mut seen: Vec<_> = slices(&world).iter().map(|it| (it["addressType"].clone(), it["endpoints"][0]["addresses"].clone())).collect();
     seen.sort_by_key(|it| it.0.to_string());
     assert_eq!(seen, [(json!("IPv4"), json!(["10.1.0.1"])), (json!("IPv6"), json!(["fd00::1"]))]);
+    // One without endpoints has a slice that says so.
+    let empty = |world: &World| {
+        let mut seen: Vec<_> =
+            slices(world).iter().map(|it| (it["addressType"].clone(), it["endpoints"].as_array().map_or(0, Vec::len))).collect();
+        seen.sort_by_key(|it| it.0.to_string());
+        seen
+    };
+    let both = ObjectKey::new(&resource::POD, "default", "both");
+    world.patch(&both, &json!({"status": {"podIPs": [{"ip": "10.1.0.1"}]}}));
+    world.settle(|_| ());
+    assert_eq!(empty(&world), [(json!("IPv4"), 1), (json!("IPv6"), 0)]);
+    world.remove(&both);
+    world.settle(|_| ());
+    assert_eq!(empty(&world), [(json!("IPv4"), 0), (json!("IPv6"), 0)]);
 }
 
 #[test]
