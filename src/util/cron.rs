@@ -63,7 +63,12 @@ impl FromStr for Schedule {
 fn of_word(text: &str, word: &str) -> Result<Schedule, ScheduleError> {
     let unknown = || ScheduleError(format!("unrecognized descriptor: {text}"));
     if let Some(pause) = word.strip_prefix("every ") {
-        let pause = duration::parse(pause).map_err(|_| unknown())?;
+        // The shortest pause stands for a negative one.
+        let pause = match duration::parse(pause) {
+            Err(_) if pause.starts_with('-') => duration::parse(&pause[1..]).map(|_| Duration::ZERO),
+            parsed => parsed,
+        };
+        let pause = pause.map_err(|_| unknown())?;
         // Whole seconds, at least one.
         return Ok(Schedule::Every(Duration::from_secs(pause.as_secs().max(1))));
     }
@@ -88,7 +93,7 @@ fn field(text: &str, low: u32, high: u32, words: &[&str]) -> Result<(u64, bool),
         text.parse().map_err(|_| ScheduleError(why()))
     };
     let (mut bits, mut open) = (0, false);
-    for part in text.split(',') {
+    for part in text.split(',').filter(|it| !it.is_empty()) {
         let (range, step) = part.split_once('/').map_or((part, None), |(range, step)| (range, Some(step)));
         let all = matches!(range, "*" | "?");
         let (start, end) = match range.split_once('-') {
@@ -173,7 +178,7 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_schedules() {
-        for good in ["* * * * *", "*/5 0-6,12 1 JAN-mar ?", "@hourly", "@every 1h30m", "0 0 1/2 * sun"] {
+        for good in ["* * * * *", "*/5 0-6,12 1 JAN-mar ?", "@hourly", "@every 1h30m", "0 0 1/2 * sun", "?, 1,,2 * * *", "@every -1s"] {
             assert!(good.parse::<Schedule>().is_ok(), "{good}");
         }
         for (bad, fault) in [
@@ -202,6 +207,7 @@ mod tests {
             ("0 0 13 * fri", "UTC", "2026-02-01T00:00:00Z", "2026-02-06T00:00:00Z"),
             ("0 0 */2 * fri", "UTC", "2026-02-01T00:00:00Z", "2026-02-03T00:00:00Z"),
             ("@monthly", "UTC", utc[0], "2026-02-01T00:00:00Z"),
+            ("@every -1h", "UTC", "2026-02-01T00:00:00Z", "2026-02-01T00:00:01Z"),
             ("@every 90s", "UTC", "2026-02-01T00:00:00.5Z", "2026-02-01T00:01:30Z"),
             ("0 9 * * *", "Asia/Tokyo", "2026-02-01T00:00:00Z", "2026-02-02T00:00:00Z"),
             // In spring half past two does not exist; in autumn half past one occurs twice.
