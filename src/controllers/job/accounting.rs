@@ -98,7 +98,7 @@ impl<'a> Tally<'a> {
     fn add_succeeded(&mut self, job: &Job<'_>, pod: &'a Arc<Object>, written: &HashSet<&str>, completed: &Indexes) {
         if job.is_indexed() {
             match job.index(pod) {
-                Some(index) if !completed.contains(index) => drop(self.completed.insert(index)),
+                Some(index) if !completed.contains(index) => self.completed.insert(index),
                 _ => self.settled.push(pod),
             }
         } else if written.contains(&*pod.meta().uid) {

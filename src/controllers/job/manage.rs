@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 
 use super::accounting::Tally;
 use super::failures;
-use super::indexes::Indexes;
 use super::policy::{self, Verdict};
 use super::{Job, TRACKING, is_tracked, let_go};
 use crate::controllers::plan::{Plan, Tell, Write};
@@ -105,21 +104,18 @@ impl Job<'_> {
         idle
     }
 
-    /// The first `most` indexes that no pod works on and that need not back off.
+    /// The first `most` indexes that no pod works on, without those that back off: as in Kubernetes, an index that backs off keeps its turn,
+    /// and none after it takes its place.
     fn pending(&self, tally: &Tally<'_>, most: usize, plan: &mut Plan) -> Vec<u32> {
-        let mut taken = Indexes::default();
+        let mut taken = tally.completed.clone();
+        taken.extend(&tally.failed_indexes);
         let waits = |pod: &Object| pods::is_active(pod) || self.replaces_failed_only() && Self::is_terminating(pod);
         for index in self.pods.iter().filter(|it| waits(it)).filter_map(|it| self.index(it)) {
             taken.insert(index);
         }
         let completions = u32::try_from(self.number("completions").unwrap_or_default()).unwrap_or_default();
         let mut open = Vec::new();
-        for index in
-            (0..completions).filter(|it| !taken.contains(*it) && !tally.completed.contains(*it) && !tally.failed_indexes.contains(*it))
-        {
-            if open.len() == most {
-                break;
-            }
+        for index in taken.gaps(completions).take(most) {
             match tally.last_failed.get(&index).and_then(|it| self.backoff_after(it)) {
                 Some(pause) => plan.look_again(pause),
                 None => open.push(index),

@@ -21,12 +21,12 @@ pub(super) enum Verdict {
 
 /// The verdict of the first rule of `policy` that matches.
 pub(super) fn judge(policy: &Value, pod: &Object) -> Verdict {
-    let rules = policy["rules"].as_array().into_iter().flatten();
+    let Some(rules) = policy["rules"].as_array().filter(|it| !it.is_empty()) else { return Verdict::Count };
     if pod.field("status.phase") != Some("Failed") {
         return Verdict::Count;
     }
     let Ok(typed) = pod.typed::<Pod>() else { return Verdict::Count };
-    for (at, rule) in rules.enumerate() {
+    for (at, rule) in rules.iter().enumerate() {
         let action = rule["action"].as_str().unwrap_or_default();
         let matched = if rule["onExitCodes"].is_object() {
             by_exit_code(&rule["onExitCodes"], typed).map(|(container, code)| {
@@ -78,8 +78,7 @@ pub(super) fn success(policy: &Value, succeeded: &Indexes, completions: i64) -> 
         match rule["succeededIndexes"].as_str() {
             Some(text) => {
                 let wanted = Indexes::read(text, completions);
-                let met = wanted.iter().filter(|it| succeeded.contains(*it)).count() as i64;
-                met >= count.unwrap_or(wanted.count())
+                wanted.count_common(succeeded) >= count.unwrap_or(wanted.count())
             }
             None => count.is_some_and(|it| succeeded.count() >= it),
         }

@@ -270,6 +270,27 @@ fn every_index_has_its_own_limit() {
 }
 
 #[test]
+fn an_index_that_backs_off_keeps_its_turn() {
+    let mut world = start(json!({"completionMode": "Indexed", "completions": 5, "parallelism": 2, "backoffLimitPerIndex": 1}));
+    let pod = at(&world, 0);
+    end(&mut world, &pod, 1);
+    let at_work = |world: &World| active(world).iter().map(|it| index(it)).collect::<BTreeSet<_>>();
+    assert_eq!(at_work(&world), BTreeSet::from([1]));
+    world.wait();
+    world.settle(|_| ());
+    assert_eq!(at_work(&world), BTreeSet::from([0, 1]));
+}
+
+#[test]
+fn a_status_may_name_billions_of_indexes() {
+    let mut world = start(json!({"completionMode": "Indexed", "completions": 2_000_000_000, "parallelism": 2, "suspend": true}));
+    world.patch(&key(), &json!({"status": {"completedIndexes": "0-1999999996", "succeeded": 1_999_999_997}}));
+    world.patch(&key(), &json!({"spec": {"suspend": false}}));
+    world.settle(|_| ());
+    assert_eq!(active(&world).iter().map(|it| index(it)).collect::<Vec<_>>(), [1_999_999_997, 1_999_999_998]);
+}
+
+#[test]
 fn policies_decide_about_failures_and_success() {
     let rule = |action: &str, code: i64| json!({"action": action, "onExitCodes": {"operator": "In", "values": [code]}});
     let policy = json!({"rules": [rule("Ignore", 3), rule("FailJob", 42)]});
