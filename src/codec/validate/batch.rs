@@ -1,5 +1,7 @@
 //! Jobs, and the times at which they are started.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::at::At;
@@ -12,6 +14,9 @@ use crate::util::cron::Schedule;
 /// The most pods of an indexed job at a time, and the most that may fail; and the most rules about it.
 const PARALLELISM: i64 = 100_000;
 const RULES: usize = 20;
+/// The most exit codes, and the most conditions of pods, of a rule.
+const EXIT_CODES: usize = 255;
+const CONDITIONS: usize = 20;
 /// The longest text of indexes that make a success.
 const SUCCEEDED_INDEXES: usize = 64 * 1024;
 /// The longest name of another controller.
@@ -219,21 +224,25 @@ fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
             "FailIndex" if !spec.has("backoffLimitPerIndex") => rule.invalid("action", "requires the backoffLimitPerIndex to be set", out),
             _ => rule.one_of("action", &["Count", "FailIndex", "FailJob", "Ignore"], out),
         }
-        let mut refuse = |why: &str| {
-            let message = format!("Invalid value: {why}");
-            out.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: rule.path.clone() });
-        };
-        match (rule.has("onExitCodes"), rule.list("onPodConditions").is_empty()) {
-            (true, false) => refuse("specifying both OnExitCodes and OnPodConditions is not supported"),
-            (false, true) => refuse("specifying one of OnExitCodes and OnPodConditions is required"),
-            _ => {}
-        }
         if rule.has("onExitCodes") {
             exit_codes(&rule.at("onExitCodes"), spec, out);
+        }
+        let conditions = rule.list("onPodConditions").len();
+        if conditions > CONDITIONS {
+            out.push(Cause::too_many(rule.path("onPodConditions"), conditions, CONDITIONS));
         }
         for condition in rule.items("onPodConditions") {
             condition.faults("type", names::qualified(condition.text("type")), out);
             condition.one_of("status", &["False", "True", "Unknown"], out);
+        }
+        let mut refuse = |why: &str| {
+            let message = format!("Invalid value: {why}");
+            out.push(Cause { reason: "FieldValueInvalid".to_owned(), message, field: rule.path.clone() });
+        };
+        match (rule.has("onExitCodes"), conditions) {
+            (true, 1..) => refuse("specifying both OnExitCodes and OnPodConditions is not supported"),
+            (false, 0) => refuse("specifying one of OnExitCodes and OnPodConditions is required"),
+            _ => {}
         }
     }
 }
@@ -250,13 +259,16 @@ fn exit_codes(codes: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>) {
     let values = codes.list("values");
     if values.is_empty() {
         out.push(Cause::invalid_shown(codes.path("values"), "[]int32{}", "at least one value is required"));
+    } else if values.len() > EXIT_CODES {
+        out.push(Cause::too_many(codes.path("values"), values.len(), EXIT_CODES));
     }
+    let mut seen = HashSet::new();
     for (at, value) in values.iter().enumerate() {
         let path = || format!("{}[{at}]", codes.path("values"));
         if codes.text("operator") == "In" && value.as_i64() == Some(0) {
             out.push(Cause::invalid(path(), value, "must not be 0 for the In operator"));
         }
-        if values[..at].contains(value) {
+        if !seen.insert(value) {
             out.push(Cause::duplicate(path(), value));
         }
     }

@@ -149,3 +149,23 @@ fn workloads_and_jobs() {
         ],
     );
 }
+
+#[test]
+fn a_failure_policy_has_few_patterns() {
+    let conditions: Value = (0..21).map(|it| json!({"type": format!("t{it}"), "status": "True"})).collect();
+    let codes: Value = (1..=256).collect();
+    let rule = |key: &str, value: Value| json!({"action": "FailJob", key: value});
+    let rules = json!([rule("onPodConditions", conditions), rule("onExitCodes", json!({"operator": "In", "values": codes}))]);
+    let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+    let job = json!({"metadata": {"name": "j"}, "spec": {"template": template, "podFailurePolicy": {"rules": rules}}});
+    check(
+        &resource::JOB,
+        &[(
+            job,
+            &[
+                "spec.podFailurePolicy.rules[0].onPodConditions: Too many: 21: must have at most 20 items",
+                "spec.podFailurePolicy.rules[1].onExitCodes.values: Too many: 256: must have at most 255 items",
+            ],
+        )],
+    );
+}
