@@ -1,5 +1,7 @@
 //! The secrets that a pod references: a service account may restrict them, and a mirror pod may reference none.
 
+use std::collections::HashSet;
+
 use k8s_openapi::api::core::v1::ServiceAccount;
 use serde_json::Value;
 
@@ -18,8 +20,8 @@ pub(super) fn refusal(account: &ServiceAccount, pod: &Value) -> Option<String> {
         return None;
     }
     let own = account.metadata.name.as_deref().unwrap_or_default();
-    let secrets = account.secrets.iter().flatten().filter_map(|it| it.name.as_deref()).collect::<Vec<_>>();
-    let is_strange = |name: &str| !secrets.contains(&name);
+    let secrets = account.secrets.iter().flatten().filter_map(|it| it.name.as_deref()).collect::<HashSet<_>>();
+    let is_strange = |name: &str| !secrets.contains(name);
     let not_allowed =
         |what: String, kind: &str| format!("{what} is not allowed because service account {own} does not reference that {kind}");
     for name in json::items(pod, "/spec/volumes").iter().filter_map(|it| it.pointer("/secret/secretName")?.as_str()) {
@@ -36,10 +38,10 @@ pub(super) fn refusal(account: &ServiceAccount, pod: &Value) -> Option<String> {
             }
         }
     }
-    let pulled = account.image_pull_secrets.iter().flatten().map(|it| it.name.as_str()).collect::<Vec<_>>();
+    let pulled = account.image_pull_secrets.iter().flatten().map(|it| it.name.as_str()).collect::<HashSet<_>>();
     for (at, secret) in json::items(pod, "/spec/imagePullSecrets").iter().enumerate() {
         let name = json::text(secret, "/name");
-        if !pulled.contains(&name) {
+        if !pulled.contains(name) {
             return Some(not_allowed(format!("imagePullSecrets[{at}].name={name:?}"), "imagePullSecret"));
         }
     }

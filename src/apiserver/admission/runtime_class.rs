@@ -1,5 +1,8 @@
 //! Runtime classes: a pod with one gets its overhead and node constraints.
 
+use std::collections::HashSet;
+
+use indexmap::IndexSet;
 use serde_json::Value;
 
 use super::super::Server;
@@ -52,11 +55,9 @@ fn settle(class: Option<&Value>, pod: &mut Value) -> Result<(), String> {
     }
     if let Some(Value::Array(more)) = of_class("/scheduling/tolerations") {
         let mut tolerations = spec.get("tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
-        for toleration in more {
-            if !tolerations.contains(&toleration) {
-                tolerations.push(toleration);
-            }
-        }
+        let there: HashSet<&Value> = tolerations.iter().collect();
+        let more: IndexSet<Value> = more.into_iter().filter(|it| !there.contains(it)).collect();
+        tolerations.extend(more);
         spec.insert("tolerations".to_owned(), tolerations.into());
     }
     Ok(())

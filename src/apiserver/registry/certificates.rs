@@ -1,5 +1,7 @@
 //! Certificate signing requests: the requester is recorded, the request is immutable, and its conditions are dated.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::super::auth::User;
@@ -23,12 +25,13 @@ pub(crate) fn keep_spec(new: &mut Value, old: &Value) {
 /// Conditions without times get them: a condition that was there before with the same status has not changed since.
 pub(crate) fn stamp_conditions(new: &mut Value, old: &Value) {
     let now = json::now();
-    let before = json::items(old, "/status/conditions");
-    for condition in
-        new.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
-    {
-        let same = before.iter().find(|it| it.get("type") == condition.get("type") && it.get("status") == condition.get("status"));
+    let state = |it: &Value| (json::text(it, "/type").to_owned(), json::text(it, "/status").to_owned());
+    // Of several, the first.
+    let before: HashMap<_, _> = json::items(old, "/status/conditions").iter().rev().map(|it| (state(it), it)).collect();
+    for condition in new.pointer_mut("/status/conditions").and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = before.get(&state(condition));
         let since = same.and_then(|it| it.get("lastTransitionTime")).cloned().unwrap_or_else(|| now.clone().into());
+        let Some(condition) = condition.as_object_mut() else { continue };
         json::set_default(condition, "lastTransitionTime", since);
         json::set_default(condition, "lastUpdateTime", now.clone());
     }

@@ -1,5 +1,6 @@
 //! References to owners: one that is there twice is one.
 
+use indexmap::IndexSet;
 use serde_json::Value;
 
 use super::json;
@@ -19,15 +20,13 @@ pub(crate) fn merge(object: &mut Value, found: Found) -> Option<String> {
     if references.len() < 2 {
         return None;
     }
-    let (mut kept, mut doubles) = (Vec::with_capacity(references.len()), Vec::new());
+    let (mut kept, mut doubles) = (IndexSet::with_capacity(references.len()), Vec::new());
     for reference in std::mem::take(references) {
-        if kept.contains(&reference) {
-            doubles.push(json::text(&reference, "/uid").to_owned());
-        } else {
-            kept.push(reference);
+        if let (at, false) = kept.insert_full(reference) {
+            doubles.push(json::text(&kept[at], "/uid").to_owned());
         }
     }
-    *references = kept;
+    references.extend(kept);
     let when = if found == Found::Admitted { " after mutating admission happens" } else { "" };
     (!doubles.is_empty()).then(|| {
         format!(
@@ -54,5 +53,14 @@ mod tests {
         assert_eq!(object["metadata"]["ownerReferences"], json!([a, b]));
         assert_eq!(merge(&mut object, Found::Admitted), None);
         assert_eq!(merge(&mut json!({}), Found::Admitted), None);
+    }
+
+    #[test]
+    fn references_may_fill_a_request() {
+        let references: Vec<Value> = (0..20_000).map(|it| json!({"kind": "ConfigMap", "name": format!("a{it}"), "uid": "u"})).collect();
+        let twice = [references.clone(), references.clone()].concat();
+        let mut object = json!({"metadata": {"ownerReferences": twice}});
+        assert!(merge(&mut object, Found::Sent).is_some());
+        assert_eq!(object, json!({"metadata": {"ownerReferences": references}}));
     }
 }

@@ -1,5 +1,7 @@
 //! Services: the fields that depend on their type. Addresses and ports are allocated elsewhere.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::json;
@@ -74,11 +76,13 @@ fn keep_allocated(service: &mut Value, old: &Value) {
     }
     if ports && had_ports {
         let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
-        let same = |a: &Value, b: &Value| a.get("port") == b.get("port") && protocol(a) == protocol(b);
-        let taken: Vec<i64> = list.iter().map(node_port).collect();
+        let taken: HashSet<i64> = list.iter().map(node_port).collect();
+        // Of several, the first.
+        let before: HashMap<_, _> =
+            json::items(old, "/spec/ports").iter().rev().map(|it| ((it.get("port"), protocol(it)), node_port(it))).collect();
         for port in list.iter_mut().filter(|it| node_port(it) == 0) {
-            let before = json::items(old, "/spec/ports").iter().find(|it| same(it, port)).map(node_port);
-            if let Some(number) = before.filter(|it| *it != 0 && !taken.contains(it)) {
+            let number = before.get(&(port.get("port"), protocol(port))).copied();
+            if let Some(number) = number.filter(|it| *it != 0 && !taken.contains(it)) {
                 port["nodePort"] = number.into();
             }
         }
@@ -86,7 +90,7 @@ fn keep_allocated(service: &mut Value, old: &Value) {
 }
 
 fn drop_node_ports(spec: &mut Map<String, Value>, old: &[Value]) {
-    let before: Vec<i64> = old.iter().map(node_port).collect();
+    let before: HashSet<i64> = old.iter().map(node_port).collect();
     let Some(Value::Array(list)) = spec.get_mut("ports") else { return };
     for port in list.iter_mut().filter(|it| before.contains(&node_port(it))) {
         if let Some(port) = port.as_object_mut() {

@@ -1,6 +1,7 @@
 //! `metadata.managedFields`: the owners of fields, one entry per manager and operation.
 
 use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -42,7 +43,7 @@ impl From<&Value> for Managers {
 }
 
 /// How a manager came to own fields.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// A server-side apply.
     Apply,
@@ -114,11 +115,13 @@ const OLDEST: &str = "ancient-changes";
 impl Entry<'_> {
     /// Whether two entries are of the same manager and kind of writing, and so one.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        self.manager == other.manager
-            && self.operation == other.operation
-            && self.subresource == other.subresource
-            // An apply in another version than before replaces the same manager's entry.
-            && (self.operation == Operation::Apply || self.api_version == other.api_version)
+        self.identity() == other.identity()
+    }
+
+    fn identity(&self) -> (&str, Operation, &str, &str) {
+        // An apply in another version than before replaces the same manager's entry.
+        let version = if self.operation == Operation::Apply { "" } else { &*self.api_version };
+        (&self.manager, self.operation, &self.subresource, version)
     }
 
     fn seconds(&self) -> i64 {
@@ -188,10 +191,19 @@ fn read(entries: Vec<Stored<'_>>) -> Result<Vec<Entry<'_>>, String> {
         let Stored { manager, api_version, subresource, time, .. } = entry;
         let fields = Fields::Text(entry.fields_v1.map_or("{}", RawValue::get).into());
         let entry = Entry { manager, operation, api_version, subresource, time, fields };
-        all.retain(|it| !it.is_like(&entry));
         all.push(entry);
     }
-    Ok(all)
+    Ok(last_of_each(all))
+}
+
+/// The last entry of each manager, in their order.
+fn last_of_each(mut all: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
+    let mut seen = HashSet::with_capacity(all.len());
+    let mut is_last: Vec<bool> = all.iter().rev().map(|it| seen.insert(it.identity())).collect();
+    if seen.len() < all.len() {
+        all.retain(|_| is_last.pop() == Some(true));
+    }
+    all
 }
 
 /// The entries of a stored object; invalid ones are dropped.
@@ -268,17 +280,22 @@ fn cap(entries: Vec<Entry<'_>>) -> Vec<Entry<'_>> {
     let (mut updaters, mut out): (Vec<_>, Vec<_>) = entries.into_iter().partition(|it| it.operation == Operation::Update);
     updaters.sort_by(|a, b| a.seconds().cmp(&b.seconds()).then_with(|| a.manager.cmp(&b.manager)));
     let mut kept: Vec<Entry<'_>> = Vec::with_capacity(MOST_UPDATERS);
+    let mut oldest_of: HashMap<Cow<'_, str>, usize> = HashMap::new();
     for mut entry in updaters {
         // A single one of its version stays unchanged until a second one joins it.
-        match kept.iter_mut().find(|it| it.api_version == entry.api_version) {
-            Some(oldest) if count > MOST_UPDATERS => {
+        match oldest_of.get(&entry.api_version) {
+            Some(at) if count > MOST_UPDATERS => {
+                let oldest = &mut kept[*at];
                 oldest.manager = OLDEST.into();
                 oldest.subresource = "".into();
                 oldest.fields.set().union(entry.fields.set());
                 oldest.time = entry.time;
                 count -= 1;
             }
-            _ => kept.push(entry),
+            _ => {
+                oldest_of.entry(entry.api_version.clone()).or_insert(kept.len());
+                kept.push(entry);
+            }
         }
     }
     out.append(&mut kept);
@@ -309,6 +326,15 @@ mod tests {
         let written = rewritten(&entries).unwrap();
         assert_eq!(written, json!([entries[0], entries[2], entries[1]]));
         assert_eq!(rewritten(&json!([])), None);
+    }
+
+    #[test]
+    fn a_request_may_be_full_of_managers() {
+        let many: Value = (0..10_000).map(|it| entry(&format!("m{it}"), &format!("v{it}"), "2026-01-01T00:00:00Z", "f:a")).collect();
+        assert_eq!(begin(Some(many.clone()), None).unwrap().value().as_array().unwrap().len(), 10_000);
+        let mut twice = many.clone();
+        twice.as_array_mut().unwrap().extend(many.as_array().unwrap().iter().cloned());
+        assert_eq!(stored(Some(&Managers::new(twice.to_string()))), stored(Some(&Managers::new(many.to_string()))));
     }
 
     #[test]

@@ -61,28 +61,45 @@ fn items(identity: Identity, inner: &Shape, live: Vec<Value>, applied: &[Value])
         order.push(Ok(name));
     }
     let mut out = Vec::with_capacity(order.len() + applied.len());
-    let mut rest = names.iter().zip(applied).peekable();
-    let mut put = |(name, applied): (&String, &Value), out: &mut Vec<Value>| {
-        let live = shared.get_mut(name).and_then(Option::take);
-        out.push(live.map_or_else(|| applied.clone(), |live| value(inner, &Merge::Default, live, applied)));
+    let is_shared = |at: &usize| shared.contains_key(&names[*at]);
+    let mut next = (0..names.len()).filter(is_shared).collect::<Vec<_>>().into_iter().peekable();
+    let mut put = |at: usize, out: &mut Vec<Value>| {
+        let live = shared.get_mut(&names[at]).and_then(Option::take);
+        out.push(live.map_or_else(|| applied[at].clone(), |live| value(inner, &Merge::Default, live, &applied[at])));
     };
-    let is_shared: HashSet<String> = order.iter().filter_map(|it| it.as_ref().ok().cloned()).collect();
+    let mut done = 0;
     for item in order {
         match item {
             Err(own) => out.push(own),
             // Only the next of the shared ones takes its place; one that is to come later, or has come, does not.
             Ok(name) => {
-                if rest.clone().find(|(it, _)| is_shared.contains(*it)).is_some_and(|(it, _)| *it == name) {
-                    for pair in rest.by_ref() {
-                        put(pair, &mut out);
-                        if *pair.0 == name {
-                            break;
-                        }
-                    }
+                if let Some(at) = next.next_if(|at| names[*at] == name) {
+                    (done..=at).for_each(|at| put(at, &mut out));
+                    done = at + 1;
                 }
             }
         }
     }
-    rest.for_each(|pair| put(pair, &mut out));
+    (done..names.len()).for_each(|at| put(at, &mut out));
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::object::schema;
+
+    #[test]
+    fn applied_items_may_fill_a_request() {
+        let kind = schema::get("io.k8s.api.core.v1.ConfigMap").unwrap();
+        let of = |finalizers: Vec<String>| json!({"metadata": {"finalizers": finalizers}});
+        let some = |prefix: &str| (0..40_000).map(|it| format!("{prefix}{it}")).collect::<Vec<_>>();
+        let last = vec!["z".to_owned()];
+        let live = of([some("s"), last.clone()].concat());
+        let applied = of([some("n"), last, some("s")].concat());
+        // The last of the live ones is the next of the applied ones: those before it are out of order.
+        assert_eq!(merge(kind, live, &applied), applied);
+    }
 }

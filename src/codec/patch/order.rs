@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use indexmap::IndexSet;
 use serde_json::Value;
 
 use super::PatchError;
@@ -77,14 +78,14 @@ pub(super) fn fill_gaps(before: Vec<Value>, patch: &[Value], identity: Identity)
     let mut order = before;
     order.retain(|it| identity.of(it).is_ok_and(|id| !deleted.contains(&id)));
     let stayed = identity.positions(&order)?;
-    let mut added: Vec<Value> = Vec::new();
+    let mut added: IndexSet<&Value> = IndexSet::new();
     for element in patch.iter().filter(|it| it.get("$patch").is_none()) {
-        if !stayed.contains_key(&identity.of(element)?) && !added.contains(element) {
-            added.push(element.clone());
+        if !stayed.contains_key(&identity.of(element)?) {
+            added.insert(element);
         }
     }
-    added.truncate(places - order.len());
-    order.extend(added);
+    let gaps = places - order.len();
+    order.extend(added.into_iter().take(gaps).cloned());
     Ok(order)
 }
 

@@ -280,7 +280,7 @@ fn delete_scalars(merged: &mut Map<String, Value>, patch: &Map<String, Value>) -
         let Some(rest) = key.strip_prefix(DELETE_PREFIX) else { continue };
         let invalid = || PatchError::Malformed("invalid patch format of primitive list".to_owned());
         let list = rest.strip_prefix('/').ok_or_else(invalid)?;
-        let deleted = value.as_array().ok_or_else(invalid)?;
+        let deleted: HashSet<&Value> = value.as_array().ok_or_else(invalid)?.iter().collect();
         if let Some(Value::Array(list)) = merged.get_mut(list) {
             list.retain(|element| !deleted.contains(element));
         }

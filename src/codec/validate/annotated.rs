@@ -1,5 +1,8 @@
 //! Annotations that configure pods; most are older than the corresponding fields.
 
+use std::cell::LazyCell;
+use std::collections::HashSet;
+
 use super::at::At;
 use super::{container, names};
 use crate::object::status::Cause;
@@ -31,9 +34,10 @@ pub(super) fn annotations(metadata: &At<'_>, spec: &At<'_>, out: &mut Vec<Cause>
         let shown = profile.strip_prefix("localhost/").unwrap_or(profile).into();
         out.extend(faults.iter().map(|fault| Cause::invalid(annotations.path(key), &shown, fault)));
     }
+    let names = LazyCell::new(|| container::all(spec).map(|it| it.text("name")).collect::<HashSet<_>>());
     for (key, profile) in metadata.strings("annotations") {
         let Some(container) = key.strip_prefix(APP_ARMOR) else { continue };
-        if !container::all(spec).any(|it| it.text("name") == container) {
+        if !names.contains(container) {
             out.push(invalid(key, container, "container not found"));
         }
         if !matches!(profile, "" | "runtime/default" | "unconfined") && !profile.starts_with("localhost/") {

@@ -76,14 +76,14 @@ pub(super) fn runtime(class: &At<'_>, out: &mut Vec<Cause>) {
     selector::labels(&scheduling, "nodeSelector", out);
     // Kubernetes names them twice.
     placement::tolerations(&scheduling.at("tolerations").holding(scheduling.value), out);
-    let tolerations = scheduling.list("tolerations");
-    for (at, toleration) in scheduling.items("tolerations").enumerate().filter(|(at, it)| tolerations[..*at].contains(it.value)) {
+    let mut seen = HashSet::new();
+    for toleration in scheduling.items("tolerations").filter(|it| !seen.insert(it.value)) {
         let [key, operator, value, effect] = ["key", "operator", "value", "effect"].map(|key| go::quote(toleration.text(key)));
         // Go's output contains the memory address of the seconds, which is omitted here.
         let shown =
             format!("core.Toleration{{Key:{key}, Operator:{operator}, Value:{value}, Effect:{effect}, TolerationSeconds:(*int64)(nil)}}");
         let message = format!("Duplicate value: {shown}");
-        out.push(Cause { message, ..Cause::duplicate(toleration.path, &tolerations[at]) });
+        out.push(Cause { message, ..Cause::duplicate(toleration.path, toleration.value) });
     }
 }
 

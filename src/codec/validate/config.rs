@@ -157,17 +157,27 @@ fn quota_amounts(of: &At<'_>, key: &str, out: &mut Vec<Cause>) {
     }
 }
 
+/// The most faults of scopes that are told: there may be one for each scope and resource, and each shows all scopes.
+const SCOPE_FAULTS: usize = 100;
+
 fn quota_scopes(spec: &At<'_>, out: &mut Vec<Cause>) {
     let scopes: Vec<&str> = spec.list("scopes").iter().filter_map(Value::as_str).collect();
     let shown = go::string_list(spec.list("scopes")).replacen("[]string", "[]core.ResourceQuotaScope", 1);
-    let mut fault = |detail: &str| out.push(Cause::invalid_shown(spec.path("scopes"), &shown, detail));
+    let before = out.len();
+    let mut fault = |detail: &str| {
+        if out.len() - before < SCOPE_FAULTS {
+            out.push(Cause::invalid_shown(spec.path("scopes"), &shown, detail));
+        }
+        out.len() - before < SCOPE_FAULTS
+    };
     for scope in &scopes {
-        if !SCOPES.contains(scope) {
-            fault("unsupported scope");
+        if !SCOPES.contains(scope) && !fault("unsupported scope") {
+            return;
         }
         for (name, _) in spec.entries("hard") {
-            if resources::can_have_quota(name) && !resources::is_of_scope(scope, name) {
-                fault("unsupported scope applied to resource");
+            let fits = !resources::can_have_quota(name) || resources::is_of_scope(scope, name);
+            if !fits && !fault("unsupported scope applied to resource") {
+                return;
             }
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Pod<'a> {
     /// Seconds.
     grace: i64,
     names: HashSet<&'a str>,
+    /// The containers that ephemeral ones can look into.
+    targets: HashSet<&'a str>,
     host_ports: HashSet<String>,
 }
 
@@ -30,6 +32,7 @@ impl<'a> Pod<'a> {
             host_network: spec.flag("hostNetwork"),
             grace,
             names: HashSet::new(),
+            targets: ["containers", "initContainers"].into_iter().flat_map(|it| spec.items(it)).map(|it| it.text("name")).collect(),
             host_ports: HashSet::new(),
         }
     }
@@ -119,8 +122,7 @@ fn ephemeral(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     const FIELDS: [&str; 8] =
         ["ports", "resources", "resizePolicy", "restartPolicy", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle"];
     let target = it.text("targetContainerName");
-    let is_target = |key| pod.spec.list(key).iter().any(|it| it.get("name").is_some_and(|name| name == target));
-    if !target.is_empty() && !["containers", "initContainers"].into_iter().any(is_target) {
+    if !target.is_empty() && !pod.targets.contains(target) {
         out.push(Cause::not_found(it.path("targetContainerName"), target));
     }
     for key in FIELDS {
@@ -293,7 +295,8 @@ fn is_of_huge_pages(resource: &str) -> bool {
 }
 
 fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
-    let (mounts, devices) = (container.list("volumeMounts"), container.list("volumeDevices"));
+    let mounts = Places::of(container, "volumeMounts", "mountPath");
+    let devices = Places::of(container, "volumeDevices", "devicePath");
     // For an error of the mounts as a whole, Kubernetes names no mount.
     let all = container.at("volumeMounts");
     let mut paths = HashSet::new();
@@ -306,7 +309,7 @@ fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
         if !paths.insert(path) {
             mount.invalid("mountPath", "must be unique", out);
         }
-        is_elsewhere(&mount, ("mountPath", "devicePath"), devices, "volumeDevices", out);
+        is_elsewhere(&mount, "mountPath", &devices, out);
         let at = all.clone().holding(mount.value);
         at.may("subPath", names::local_path, out);
         if !mount.text("subPath").is_empty() && !mount.text("subPathExpr").is_empty() {
@@ -336,16 +339,16 @@ fn mounts(container: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
         } else {
             paths.insert(path);
         }
-        is_elsewhere(&device, ("devicePath", "mountPath"), mounts, "volumeMounts", out);
+        is_elsewhere(&device, "devicePath", &mounts, out);
     }
 }
 
 /// Checks the policies for a resize of the container.
 fn resize_policies(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
-    let policies = it.list("resizePolicy");
-    for (at, policy) in it.items("resizePolicy").enumerate() {
+    let mut seen = HashSet::new();
+    for policy in it.items("resizePolicy") {
         let name = policy.text("resourceName");
-        if policies[..at].iter().any(|it| it["resourceName"] == name) {
+        if !seen.insert(name) {
             let message = format!("Duplicate value: {name}");
             out.push(Cause { message, ..Cause::duplicate(policy.path.as_str(), &Value::Null) });
         }
@@ -367,17 +370,29 @@ fn resize_policies(it: &At<'_>, pod: &Pod<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-/// Checks that a mount is not also a device, or vice versa. `own` and `other` are the names of their path fields.
-fn is_elsewhere(it: &At<'_>, (own, other): (&str, &str), others: &[Value], list: &str, out: &mut Vec<Cause>) {
-    let text = |of: &Value, key: &str| of.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if others.iter().any(|of| text(of, "name") == it.text("name")) {
-        it.invalid("name", &format!("must not already exist in {list}"), out);
+/// The volumes in a list of mounts or devices, and the paths at which they are.
+struct Places<'a> {
+    list: &'static str,
+    names: HashSet<&'a str>,
+    paths: HashSet<&'a str>,
+}
+
+impl<'a> Places<'a> {
+    fn of(container: &At<'a>, list: &'static str, path: &str) -> Self {
+        // Among repeated entries, Kubernetes uses the last.
+        let last: HashMap<&str, &str> = container.items(list).map(|it| (it.text("name"), it.text(path))).collect();
+        Self { list, names: last.keys().copied().collect(), paths: last.values().copied().collect() }
     }
-    // Among repeated entries, Kubernetes uses the last.
-    let is_last = |at: usize| !others[at + 1..].iter().any(|of| of.get("name") == others[at].get("name"));
-    if others.iter().enumerate().any(|(at, of)| text(of, other) == it.text(own) && is_last(at)) {
-        let why = format!("must not already exist as a path in {list}");
-        out.push(Cause::invalid(it.path(own), &it.text(own).into(), &why));
+}
+
+/// Checks that a mount is not also a device, or vice versa. `path` is the name of its own path field.
+fn is_elsewhere(it: &At<'_>, path: &str, others: &Places<'_>, out: &mut Vec<Cause>) {
+    if others.names.contains(it.text("name")) {
+        it.invalid("name", &format!("must not already exist in {}", others.list), out);
+    }
+    if others.paths.contains(it.text(path)) {
+        let why = format!("must not already exist as a path in {}", others.list);
+        out.push(Cause::invalid(it.path(path), &it.text(path).into(), &why));
     }
 }
 

@@ -1,5 +1,9 @@
 //! `metadata`, which every kind has.
 
+use std::collections::HashSet;
+
+use serde_json::Value;
+
 use super::at::At;
 use super::names::{self, Faults, IMMUTABLE};
 use super::selector;
@@ -145,7 +149,7 @@ pub(super) fn finalizer(path: &str, finalizer: &str, out: &mut Vec<Cause>) {
 /// Checks immutable metadata. Fields that the new metadata omits count as unchanged.
 pub(super) fn update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     if old.has("deletionTimestamp") {
-        let had = old.list("finalizers");
+        let had: HashSet<&Value> = old.list("finalizers").iter().collect();
         let added: Vec<String> = new.list("finalizers").iter().filter(|it| !had.contains(it)).map(|it| it.to_string()).collect();
         if !added.is_empty() {
             let why = format!(

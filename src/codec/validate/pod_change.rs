@@ -1,6 +1,6 @@
 //! Allowed changes of a pod: few fields of its spec, and ephemeral containers only through their subresource.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -76,8 +76,9 @@ fn tolerations(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn gates(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+    let before: HashSet<&Value> = old.list("schedulingGates").iter().collect();
     for gate in new.items("schedulingGates") {
-        if !old.list("schedulingGates").contains(gate.value) {
+        if !before.contains(gate.value) {
             gate.forbidden("name", &format!("only deletion is allowed, but found new scheduling gate '{}'", gate.text("name")), out);
         }
     }
@@ -178,11 +179,12 @@ pub(super) fn ephemeral(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
         return;
     }
     let new = new.at("spec");
+    let after: HashMap<&str, &Value> = new.items(KEY).map(|it| (it.text("name"), it.value)).collect();
     for before in old.at("spec").items(KEY) {
         let name = before.text("name");
-        match new.items(KEY).find(|it| it.text("name") == name) {
+        match after.get(name) {
             None => new.forbidden(KEY, &format!("existing ephemeral containers {name:?} may not be removed\n"), out),
-            Some(after) if after.value != before.value => {
+            Some(after) if *after != before.value => {
                 new.forbidden(KEY, &format!("existing ephemeral containers {name:?} may not be changed\n"), out);
             }
             Some(_) => {}

@@ -1,6 +1,6 @@
 //! Kinds of storage, and the drivers behind them.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -48,16 +48,16 @@ pub(super) fn class(class: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn topologies(class: &At<'_>, out: &mut Vec<Cause>) {
-    // Kubernetes begins with as many empty ones as there are terms, so that an empty one is always a duplicate.
-    let mut known = vec![BTreeMap::new(); class.list("allowedTopologies").len()];
+    // Kubernetes begins with empty ones, so that an empty one is always a duplicate.
+    let mut known = HashSet::from([BTreeMap::new()]);
     for term in class.items("allowedTopologies") {
         let mut keys = HashSet::new();
-        let mut own: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
+        let mut own: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for requirement in term.items("matchLabelExpressions") {
             if requirement.list("values").is_empty() {
                 requirement.required("values", "", out);
             }
-            let mut values = HashSet::new();
+            let mut values = BTreeSet::new();
             for value in requirement.items("values") {
                 if !values.insert(value.as_text()) {
                     out.push(Cause::duplicate(value.path, value.value));
@@ -69,10 +69,9 @@ fn topologies(class: &At<'_>, out: &mut Vec<Cause>) {
                 requirement.duplicate("key", out);
             }
         }
-        if known.contains(&own) {
+        if !known.insert(own) {
             out.push(Cause::duplicate(term.path("matchLabelExpressions"), &"".into()));
         }
-        known.push(own);
     }
 }
 
@@ -155,13 +154,13 @@ pub(super) fn node(node: &At<'_>, out: &mut Vec<Cause>) {
             _ => {}
         }
         driver.at("allocatable").not_negative(&["count"], out);
-        let keys = driver.list("topologyKeys");
-        for (at, key) in keys.iter().enumerate() {
+        let mut seen = HashSet::new();
+        for key in driver.list("topologyKeys") {
             let faults = names::qualified(key.as_str().unwrap_or_default());
             if key == "" {
                 out.push(Cause::required(driver.path.as_str(), ""));
             }
-            if keys[..at].contains(key) {
+            if !seen.insert(key) {
                 out.push(Cause::duplicate(driver.path.as_str(), key));
             }
             out.extend(faults.iter().map(|fault| Cause::invalid(driver.path.as_str(), key, fault)));
@@ -174,11 +173,15 @@ pub(super) fn node_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     // Kubernetes looks at the whole once more.
     node(new, out);
     let (new, old) = (new.at("spec"), old.at("spec"));
+    let mut now: HashMap<&str, Vec<At<'_>>> = HashMap::new();
+    for driver in new.items("drivers") {
+        now.entry(driver.text("name")).or_default().push(driver);
+    }
     for before in old.items("drivers") {
-        for driver in new.items("drivers").filter(|it| it.text("name") == before.text("name")) {
+        for driver in now.get(before.text("name")).into_iter().flatten() {
             let same = |key: &str| driver.get(key) == before.get(key);
             if !(same("nodeID") && same("allocatable") && driver.list("topologyKeys") == before.list("topologyKeys")) {
-                out.push(Cause::invalid_shown(new.path("drivers"), &shown_driver(&driver), IMMUTABLE));
+                out.push(Cause::invalid_shown(new.path("drivers"), &shown_driver(driver), IMMUTABLE));
             }
         }
     }

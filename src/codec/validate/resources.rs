@@ -1,5 +1,7 @@
 //! Amounts: requests, limits, capacities and quotas.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use super::at::At;
@@ -87,7 +89,7 @@ pub(super) fn positive(path: &str, value: &Value, detail: &str, out: &mut Vec<Ca
 /// Checks the `resources` of a container.
 pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
     let (limits, requests) = (resources.at("limits"), resources.at("requests"));
-    let mut limited: Vec<(&str, Quantity)> = Vec::new();
+    let mut limited: HashMap<&str, Quantity> = HashMap::new();
     for (name, value) in resources.entries("limits") {
         limited.extend(entry(&limits, name, value, out).map(|it| (name, it)));
         whole_pages(&limits, name, value, out);
@@ -95,7 +97,7 @@ pub(super) fn requirements(resources: &At<'_>, out: &mut Vec<Cause>) {
     for (name, value) in resources.entries("requests") {
         let Some(requested) = entry(&requests, name, value, out) else { continue };
         whole_pages(&requests, name, value, out);
-        let limit = limited.iter().find(|(it, _)| *it == name).map(|(_, limit)| *limit);
+        let limit = limited.get(name).copied();
         let exact = is_extended(name) || is_huge_pages(name);
         let bound = match limit {
             Some(limit) if exact && requested != limit => Some(("equal to", limit)),

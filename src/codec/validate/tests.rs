@@ -4,6 +4,7 @@ mod changes;
 mod core;
 mod finer;
 mod groups;
+mod large;
 mod pods;
 mod services;
 mod workloads;

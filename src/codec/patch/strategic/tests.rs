@@ -347,3 +347,21 @@ proptest! {
         let _ = patched(&current, &json!({"containers": patch, "finalizers": patch, "$setElementOrder/containers": patch, "meta": {"$patch": patch}}));
     }
 }
+
+#[test]
+fn lists_may_fill_a_request() {
+    let names = |count: usize| (0..count).map(|it| format!("a{it}")).collect::<Vec<_>>();
+    let current = json!({"finalizers": names(150_000)});
+    let patch = json!({"$deleteFromPrimitiveList/finalizers": names(100_000)});
+    let left = apply(&lookup, "Pod", &current, &patch).unwrap();
+    assert_eq!(left["finalizers"].as_array().unwrap().len(), 50_000);
+
+    let containers = |from: usize, to: usize| (from..to).map(|it| json!({"name": format!("c{it}")})).collect::<Vec<_>>();
+    let (current, added) = (containers(0, 20_000), containers(20_000, 40_000));
+    let order: Vec<Value> = [&current[1..], &added].concat();
+    let mut patch = added;
+    patch.push(json!({"name": "c0", "$patch": "delete"}));
+    let patch = json!({"containers": patch, "$setElementOrder/containers": order});
+    let merged = apply(&lookup, "Pod", &json!({"containers": current}), &patch).unwrap();
+    assert_eq!(merged["containers"], json!(order));
+}

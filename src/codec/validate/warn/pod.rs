@@ -160,6 +160,9 @@ fn environment(container: &At<'_>, out: &mut Vec<String>) {
     }
 }
 
+/// After so many warnings of ports, of which there may be one for each pair, no others are looked for. A client is told fewer.
+const TOLD: usize = 1000;
+
 /// The ports of all containers so far, by number and protocol: where they are, and of which port and address of the host.
 #[derive(Default)]
 struct Ports<'a>(HashMap<(i64, &'a str), Vec<(String, i64, &'a str)>>);
@@ -168,6 +171,9 @@ impl<'a> Ports<'a> {
     fn add(&mut self, port: &At<'a>, out: &mut Vec<String>) {
         let number = |key: &str| port.number(key).unwrap_or_default();
         let (host, address) = (number("hostPort"), port.text("hostIP"));
+        if out.len() >= TOLD {
+            return;
+        }
         let others = self.0.entry((number("containerPort"), port.text("protocol"))).or_default();
         for (path, other_host, other_address) in others.iter() {
             let how = if host == *other_host && address == *other_address {
