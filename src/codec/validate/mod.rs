@@ -1,4 +1,4 @@
-//! Validation: one function per kind, by family. Fields and messages are those of Kubernetes, because scripts parse them.
+//! Validation: a row of rules per kind, made of functions by family.
 //!
 //! Objects have been decoded and defaulted, so shapes are right and defaults are filled in.
 
@@ -26,6 +26,7 @@ mod provision;
 mod rbac;
 mod resize;
 mod resources;
+mod rules;
 mod security;
 mod selector;
 mod service;
@@ -61,15 +62,16 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
         meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
     }
     meta::metadata(resource, &new.at("metadata"), &mut out);
-    object(resource.kind, new, &mut out);
+    let rules = rules::of(resource);
+    (rules.object)(new, &mut out);
     match old {
-        None => creation(resource.kind, new, &mut out),
+        None => (rules.creation)(new, &mut out),
         Some(old) => {
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
             meta::named_finalizers(resource, &new.at("metadata"), &mut out);
-            update(resource.kind, new, &old, &mut out);
+            (rules.update)(new, &old, &mut out);
             if new.get("status") != old.get("status") {
-                status::update(resource.kind, &new.at("status"), &old.at("status"), &mut out);
+                (rules.status)(&new.at("status"), &old.at("status"), &mut out);
             }
         }
     }
@@ -114,102 +116,6 @@ pub fn validate_version_update(version: ResourceRef, new: &Value, old: &Value) -
         event::strict_update(&At::root(new), &At::root(old), &mut out);
     }
     out
-}
-
-/// Checks an object for itself.
-fn object(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
-    match kind {
-        "Pod" => pod::pod(new, out),
-        "PodTemplate" => pod::template(&new.at("template"), out),
-        "ReplicationController" | "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => workload::workload(kind, new, out),
-        "ControllerRevision" => workload::controller_revision(new, out),
-        "Job" => batch::job(new, out),
-        "CronJob" => batch::cron_job(new, out),
-        "Service" => service::service(new, out),
-        "Endpoints" => service::endpoints(new, out),
-        "EndpointSlice" => service::endpoint_slice(new, out),
-        "ConfigMap" => config::config_map(new, out),
-        "Secret" => config::secret(new, out),
-        "LimitRange" => config::limit_range(new, out),
-        "ResourceQuota" => config::resource_quota(new, out),
-        "Node" => node::node(new, out),
-        "Lease" => node::lease(new, out),
-        "Namespace" => cluster::namespace(new, out),
-        "Binding" => node::binding(new, out),
-        "PersistentVolume" => storage::persistent_volume(new, out),
-        "PersistentVolumeClaim" => storage::claim(new, out),
-        "PodDisruptionBudget" => policy::budget(new, out),
-        "Event" => event::event(new, out),
-        "HorizontalPodAutoscaler" => autoscaler::autoscaler(new, out),
-        "Ingress" => ingress::ingress(new, out),
-        "IngressClass" => ingress::class(new, out),
-        "NetworkPolicy" => network::policy(new, out),
-        "IPAddress" => network::address(new, out),
-        "ServiceCIDR" => network::range(new, out),
-        "Role" => rbac::role(new, true, out),
-        "ClusterRole" => rbac::role(new, false, out),
-        "RoleBinding" => rbac::binding(new, true, out),
-        "ClusterRoleBinding" => rbac::binding(new, false, out),
-        "StorageClass" => provision::class(new, out),
-        "VolumeAttachment" => provision::attachment(new, out),
-        "CSIDriver" => provision::driver(new, out),
-        "CSINode" => provision::node(new, out),
-        "CSIStorageCapacity" => provision::capacity(new, out),
-        "PriorityClass" => cluster::priority(new, out),
-        "RuntimeClass" => cluster::runtime(new, out),
-        "CertificateSigningRequest" => cluster::certificate(new, out),
-        _ => {}
-    }
-}
-
-/// Checks that apply only to new objects.
-fn creation(kind: &str, new: &At<'_>, out: &mut Vec<Cause>) {
-    match kind {
-        "Pod" => pod::creation(new, out),
-        "Job" => batch::job_creation(new, out),
-        "CronJob" => batch::cron_job_name(&new.at("metadata"), out),
-        "Ingress" => ingress::creation(new, out),
-        _ => {}
-    }
-}
-
-/// Checks immutable fields.
-fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    match kind {
-        "Pod" => pod_change::update(new, old, out),
-        "ReplicaSet" | "Deployment" | "StatefulSet" | "DaemonSet" => {
-            workload::update(kind, new, old, out);
-            counts::update(kind, new, old, out);
-        }
-        "ReplicationController" | "PodDisruptionBudget" => counts::update(kind, new, old, out),
-        "ControllerRevision" => workload::controller_revision_update(new, old, out),
-        "Job" => {
-            batch::job_update(new, old, out);
-            job_status::update(new, old, out);
-        }
-        "Service" => service::update(new, old, out),
-        "EndpointSlice" => service::endpoint_slice_update(new, old, out),
-        "ConfigMap" => config::immutable(new, old, &["data", "binaryData"], out),
-        "Secret" => config::secret_update(new, old, out),
-        "ResourceQuota" => config::resource_quota_update(new, old, out),
-        "Node" => node::update(new, old, out),
-        "Namespace" => cluster::namespace_update(new, old, out),
-        "PersistentVolume" => storage::persistent_volume_update(new, old, out),
-        "PersistentVolumeClaim" => storage::claim_update(new, old, out),
-        "RoleBinding" | "ClusterRoleBinding" => rbac::binding_update(new, old, out),
-        "IngressClass" => ingress::class_update(new, old, out),
-        "IPAddress" => network::address_update(new, old, out),
-        "ServiceCIDR" => network::range_update(new, old, out),
-        "StorageClass" => provision::class_update(new, old, out),
-        "VolumeAttachment" => provision::attachment_update(new, old, out),
-        "CSIDriver" => provision::driver_update(new, old, out),
-        "CSINode" => provision::node_update(new, old, out),
-        "CSIStorageCapacity" => provision::capacity_update(new, old, out),
-        "PriorityClass" => cluster::priority_update(new, old, out),
-        "RuntimeClass" => cluster::runtime_update(new, old, out),
-        "CertificateSigningRequest" => cluster::certificate_update(new, old, out),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -4,18 +4,8 @@ use super::at::At;
 use super::names;
 use crate::object::status::Cause;
 
-/// Checks a status that has changed.
-pub(super) fn update(kind: &str, new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    match kind {
-        "Pod" => addresses(new, old, out),
-        "Ingress" => balancer(&new.at("loadBalancer"), out),
-        "PersistentVolumeClaim" => resizing(new, out),
-        _ => {}
-    }
-}
-
 /// A pod has an address of each family at most.
-fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
+pub(super) fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
     for (key, field) in [("podIPs", "PodIP"), ("hostIPs", "HostIP")] {
         if new.get(key) == old.get(key) {
             continue;
@@ -39,7 +29,7 @@ fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 /// Where requests from outside reach an ingress.
-fn balancer(status: &At<'_>, out: &mut Vec<Cause>) {
+pub(super) fn balancer(status: &At<'_>, out: &mut Vec<Cause>) {
     for point in status.items("ingress") {
         point.may("ip", names::ip, out);
         point.may("hostname", names::subdomain, out);
@@ -50,7 +40,7 @@ fn balancer(status: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 /// How far changes of a claim's size are.
-fn resizing(status: &At<'_>, out: &mut Vec<Cause>) {
+pub(super) fn resizing(status: &At<'_>, out: &mut Vec<Cause>) {
     const STATES: [&str; 5] =
         ["ControllerResizeInProgress", "ControllerResizeInfeasible", "NodeResizeInProgress", "NodeResizeInfeasible", "NodeResizePending"];
     for (name, state) in status.strings("allocatedResourceStatuses") {
