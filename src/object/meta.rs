@@ -9,17 +9,8 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::resource::{PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, Selectable};
+use super::resource::Selectable;
 use super::{Name, ObjectError, ResourceRef, Revision};
-
-/// The finalizer that protects an object of this kind while it is in use, if the kind has one.
-pub fn protection(resource: ResourceRef) -> Option<&'static str> {
-    match resource {
-        it if it == &PERSISTENT_VOLUME_CLAIM => Some("kubernetes.io/pvc-protection"),
-        it if it == &PERSISTENT_VOLUME => Some("kubernetes.io/pv-protection"),
-        _ => None,
-    }
-}
 
 /// An object's `metadata`, without annotations and managed fields, which are long and read through the typed form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -38,6 +38,8 @@ pub struct Resource {
     pub created_by_put: bool,
     /// Whether a DELETE responds with the deleted object rather than with a `Status`.
     pub shown_when_deleted: bool,
+    /// The finalizer that protects objects while they are in use.
+    pub protection: Option<&'static str>,
 }
 
 /// A field that field selectors may use.

@@ -60,6 +60,7 @@ const fn usual(group: &'static str, version: &'static str, kind: &'static str, p
         updates_need_a_revision: false,
         created_by_put: false,
         shown_when_deleted: false,
+        protection: None,
     }
 }
 
@@ -210,12 +211,14 @@ resource!(PERSISTENT_VOLUME = "" "v1" "PersistentVolume" "persistentvolumes" "pe
     schema: "io.k8s.api.core.v1.PersistentVolume",
     subresources: &[status("", "v1", "PersistentVolume")],
     shown_when_deleted: true,
+    protection: Some("kubernetes.io/pv-protection"),
 });
 resource!(PERSISTENT_VOLUME_CLAIM = "" "v1" "PersistentVolumeClaim" "persistentvolumeclaims" "persistentvolumeclaim" {
     short_names: &["pvc"],
     schema: "io.k8s.api.core.v1.PersistentVolumeClaim",
     subresources: &[status("", "v1", "PersistentVolumeClaim")],
     shown_when_deleted: true,
+    protection: Some("kubernetes.io/pvc-protection"),
 });
 
 resource!(DEPLOYMENT = "apps" "v1" "Deployment" "deployments" "deployment" {

@@ -4,14 +4,13 @@
 use serde_json::Value;
 
 use super::{Operation, Review};
-use crate::object::meta::protection;
 use crate::util::json;
 
 pub(super) fn admit(review: &Review<'_>, object: &mut Value) {
     if review.operation != Operation::Create || !review.subresource.is_empty() {
         return;
     }
-    let Some(finalizer) = protection(review.key.resource) else { return };
+    let Some(finalizer) = review.key.resource.protection else { return };
     let mut finalizers = json::items(object, "/metadata/finalizers").to_vec();
     if !finalizers.iter().any(|it| it == finalizer) {
         finalizers.push(finalizer.into());

@@ -16,7 +16,7 @@ use super::super::query::Query;
 use super::super::response::Response;
 use super::super::write_options::dry_run;
 use super::super::{Server, list};
-use super::{json, namespaces};
+use super::{json, namespaces, strategy};
 use crate::codec;
 use crate::object::pod::is_final;
 use crate::object::resource::{JOB, NAMESPACE};
@@ -267,7 +267,7 @@ const FOREGROUND: &str = "foregroundDeletion";
 
 /// The effect of a deletion on an object, given its state and the options. Pure.
 fn decide(resource: ResourceRef, mut value: Value, options: &Options, now: Timestamp) -> Decision {
-    if resource.plural == "namespaces" {
+    if resource == &NAMESPACE {
         if json::text(&value, "/metadata/deletionTimestamp").is_empty() {
             namespaces::terminate(&mut value, &json::time(now));
             return Decision::Mark(value);
@@ -305,9 +305,8 @@ enum Grace {
     Marked(i64),
 }
 
-/// Only pods have a grace period: their containers are stopped, and the executor deletes the pod afterwards.
 fn grace(resource: ResourceRef, value: &mut Value, options: &Options, now: Timestamp) -> Grace {
-    if resource.plural != "pods" {
+    if !strategy::has_grace(resource) {
         return Grace::None;
     }
     let deleted: Option<Timestamp> = json::text(value, "/metadata/deletionTimestamp").parse().ok();
@@ -350,11 +349,6 @@ fn grace_of_pod(pod: &Value, asked: Option<i64>) -> i64 {
     }
 }
 
-/// Kinds whose deletion orphaned dependents before there was a choice.
-fn orphans(resource: ResourceRef) -> bool {
-    matches!((resource.group, resource.plural), ("", "replicationcontrollers") | ("batch", "jobs"))
-}
-
 /// The object as it is answered with, of these contents.
 fn shown(object: &Object, value: &Value) -> Answer<Arc<Object>> {
     let (stored, _) = json::encode(value, None);
@@ -364,8 +358,7 @@ fn shown(object: &Object, value: &Value) -> Answer<Arc<Object>> {
 /// The object's finalizers, plus those for the propagation policy.
 fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Value> {
     let have = json::items(value, "/metadata/finalizers");
-    // Events own nothing.
-    if resource.plural == "events" {
+    if !strategy::owns(resource) {
         return have.to_vec();
     }
     let has = |name: &str| have.iter().any(|it| it == name);
@@ -373,7 +366,7 @@ fn finalizers(resource: ResourceRef, value: &Value, options: &Options) -> Vec<Va
         (Some(orphan), _) => (orphan, false),
         (None, Some(policy)) => (policy == Propagation::Orphan, policy == Propagation::Foreground),
         (None, None) if has(ORPHAN) || has(FOREGROUND) => (has(ORPHAN), has(FOREGROUND) && !has(ORPHAN)),
-        (None, None) => (orphans(resource), false),
+        (None, None) => (strategy::orphans(resource), false),
     };
     let mut finalizers: Vec<Value> = have.iter().filter(|it| *it != ORPHAN && *it != FOREGROUND).cloned().collect();
     finalizers.extend(orphan.then(|| ORPHAN.into()));

@@ -8,8 +8,8 @@ use super::{certificates, json, namespaces, pods, services, volume_claims};
 use crate::codec;
 use crate::object::ResourceRef;
 use crate::object::resource::{
-    CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, DEPLOYMENT, ENDPOINT_SLICE, JOB, NAMESPACE, NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM,
-    POD, PRIORITY_CLASS, SERVICE, SERVICE_CIDR, VOLUME_ATTACHMENT,
+    CERTIFICATE_SIGNING_REQUEST, DAEMON_SET, DEPLOYMENT, ENDPOINT_SLICE, EVENT, JOB, NAMESPACE, NODE, PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM, POD, PRIORITY_CLASS, REPLICATION_CONTROLLER, SERVICE, SERVICE_CIDR, VOLUME_ATTACHMENT,
 };
 
 /// What is particular to writes of one kind.
@@ -32,6 +32,12 @@ struct Strategy {
     described_by_status: &'static [&'static str],
     /// Lists that keep a deleted object as long as they are not empty.
     held_by: &'static [&'static str],
+    /// Whether a deleted object has a time to end by itself.
+    has_grace: bool,
+    /// Whether a deletion leaves dependents without an owner if it says nothing of them, as before there was a choice.
+    orphans: bool,
+    /// Whether there may be dependents.
+    owns: bool,
 }
 
 /// What is known of a creation besides the object.
@@ -55,9 +61,12 @@ const USUAL: Strategy = Strategy {
     date_status: |_, _| {},
     described_by_status: DESCRIPTION,
     held_by: &["/metadata/finalizers"],
+    has_grace: false,
+    orphans: false,
+    owns: true,
 };
 
-static SPECIAL: [(ResourceRef, Strategy); 14] = [
+static SPECIAL: [(ResourceRef, Strategy); 16] = [
     (
         &POD,
         Strategy {
@@ -65,9 +74,13 @@ static SPECIAL: [(ResourceRef, Strategy); 14] = [
             update: pods::update,
             update_status: pods::update_status,
             described_by_status: &["labels", "annotations", "finalizers"],
+            // Its containers are stopped, and the executor deletes it afterwards.
+            has_grace: true,
             ..USUAL
         },
     ),
+    (&REPLICATION_CONTROLLER, Strategy { orphans: true, ..USUAL }),
+    (&EVENT, Strategy { owns: false, ..USUAL }),
     (&SERVICE, Strategy { create: |new, _| services::complete(new, None), update: |new, old| services::complete(new, Some(old)), ..USUAL }),
     // A node registers with its status.
     (&NODE, Strategy { states_status: true, ..USUAL }),
@@ -85,7 +98,7 @@ static SPECIAL: [(ResourceRef, Strategy); 14] = [
         &PERSISTENT_VOLUME_CLAIM,
         Strategy { create: |new, _| volume_claims::create(new), update: |new, old| volume_claims::settle_source(new, Some(old)), ..USUAL },
     ),
-    (&JOB, Strategy { create: |new, creation| label_job(new, creation.is_unlabelled), ..USUAL }),
+    (&JOB, Strategy { create: |new, creation| label_job(new, creation.is_unlabelled), orphans: true, ..USUAL }),
     (
         &DEPLOYMENT,
         Strategy {
@@ -156,6 +169,20 @@ pub(crate) fn bump_generation(resource: ResourceRef, new: &mut Value, old: &Valu
     if resource.counts_generations {
         (of(resource).count)(new, old);
     }
+}
+
+pub(crate) fn has_grace(resource: ResourceRef) -> bool {
+    of(resource).has_grace
+}
+
+/// Whether a deletion that says nothing of dependents leaves them without an owner.
+pub(crate) fn orphans(resource: ResourceRef) -> bool {
+    of(resource).orphans
+}
+
+/// Whether objects of this kind may have dependents.
+pub(crate) fn owns(resource: ResourceRef) -> bool {
+    of(resource).owns
 }
 
 /// Whether an object that is being deleted can be removed.

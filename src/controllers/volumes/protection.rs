@@ -7,7 +7,7 @@ use super::super::plan::{Controller, Plan, Source, Write};
 use super::{claims_of_pod, users, uses};
 use crate::cache::Cache;
 use crate::client::Patch;
-use crate::object::{Object, ObjectKey, meta, resource, storage};
+use crate::object::{Object, ObjectKey, resource, storage};
 
 /// Adds the finalizers, and removes them from deleted objects that are not in use.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Controller for ProtectionController {
         let mut plan = Plan::default();
         let Some(object) = cache.get(key.resource, &key.name.namespace, &key.name.name) else { return plan };
         let claim = key.resource == &resource::PERSISTENT_VOLUME_CLAIM;
-        let Some(finalizer) = meta::protection(key.resource) else { return plan };
+        let Some(finalizer) = key.resource.protection else { return plan };
         let held = object.meta().finalizers.iter().any(|it| **it == *finalizer);
         let used = || match claim {
             true => users(cache, &object).next().is_some(),
