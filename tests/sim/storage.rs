@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use km::object::storage::{BIND_COMPLETED, SELECTED_NODE, reservation};
-use km::object::{Name, Object, Revision, resource};
+use km::object::{Name, Object, ResourceRef, Revision, resource};
 use km::scheduler::storage::Write;
 use serde_json::{Value, json};
 
@@ -72,19 +72,22 @@ impl Api {
         self.volumes.values().cloned().collect()
     }
 
-    fn put_claim(&mut self, mut claim: Value) -> Revision {
+    /// An object as it is written, at the next revision.
+    fn write(&mut self, resource: ResourceRef, mut value: Value) -> Arc<Object> {
         self.revision += 1;
-        claim["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-        let object = Object::from_stored(&resource::PERSISTENT_VOLUME_CLAIM, claim.to_string().as_bytes(), self.revision).unwrap();
+        value["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        Object::from_stored(resource, value.to_string().as_bytes(), self.revision).unwrap()
+    }
+
+    fn put_claim(&mut self, claim: Value) -> Revision {
+        let object = self.write(&resource::PERSISTENT_VOLUME_CLAIM, claim);
         self.claims.insert(object.name().to_owned(), object.clone());
         self.changes.push(Change::Claim(object));
         self.revision
     }
 
-    fn put_volume(&mut self, mut volume: Value) -> Revision {
-        self.revision += 1;
-        volume["metadata"].as_object_mut().unwrap().remove("resourceVersion");
-        let object = Object::from_stored(&resource::PERSISTENT_VOLUME, volume.to_string().as_bytes(), self.revision).unwrap();
+    fn put_volume(&mut self, volume: Value) -> Revision {
+        let object = self.write(&resource::PERSISTENT_VOLUME, volume);
         self.volumes.insert(object.name().to_owned(), object.clone());
         self.changes.push(Change::Volume(object));
         self.revision
