@@ -10,6 +10,8 @@ const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
+/// The annotations of v1 that hold values for which only v2 has fields.
+pub const FIELDS_OF_V2: [&str; 4] = [METRICS, BEHAVIOR, CURRENT_METRICS, CONDITIONS];
 
 /// The fields of a kind of metric: in v1, and as a pointer into v2.
 type Names = (&'static str, &'static [(&'static str, &'static str)]);
@@ -158,12 +160,12 @@ fn to_v2(autoscaler: &mut Value) {
     }
 }
 
-/// Removes the annotations that hold values for which v1 has no fields.
+/// Removes the annotations that stand for fields.
 fn take_annotations(autoscaler: &mut Value) -> Map<String, Value> {
     let mut taken = Map::new();
     let Some(metadata) = fields(autoscaler, "metadata") else { return taken };
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return taken };
-    for name in [METRICS, BEHAVIOR, CURRENT_METRICS, CONDITIONS] {
+    for name in FIELDS_OF_V2 {
         taken.extend(annotations.remove(name).map(|value| (name.to_owned(), value)));
     }
     if annotations.is_empty() && !taken.is_empty() {

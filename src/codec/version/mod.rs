@@ -9,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 
+pub use autoscaler::FIELDS_OF_V2;
+
 use crate::object::resource::{EVENT, HORIZONTAL_POD_AUTOSCALER};
 use crate::object::{Object, ResourceRef};
 
