@@ -3,9 +3,10 @@
 
 use std::borrow::Cow;
 
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_json::map::{Entry, Map};
+use serde_json::value::RawValue;
 
 use super::scalar;
 use crate::object::schema::{self, Field, Shape, Type};
@@ -233,6 +234,14 @@ impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<Value, D::Error> {
+        if matches!(self.shape, Shape::Quantity) {
+            // A number stays as it is written, such as `1e3`.
+            let written = Box::<RawValue>::deserialize(input)?;
+            return match written.get().as_bytes().first() {
+                Some(b'-' | b'0'..=b'9') => self.quantity(written.get()),
+                _ => serde_json::Deserializer::from_str(written.get()).deserialize_any(self).map_err(Error::custom),
+            };
+        }
         input.deserialize_any(self)
     }
 }
@@ -255,7 +264,6 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match self.shape {
             Shape::Int32 | Shape::IntOrString if i32::try_from(value).is_ok() => Ok(value.into()),
             Shape::Int64 | Shape::Double | Shape::Any => Ok(value.into()),
-            Shape::Quantity => self.quantity(&value.to_string()),
             shape => self.walk.mismatch(Found::Integer(value.into()), shape),
         }
     }
@@ -264,7 +272,6 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         match (i64::try_from(value), self.shape) {
             (Ok(value), _) => self.visit_i64(value),
             (Err(_), Shape::Double | Shape::Any) => Ok(value.into()),
-            (Err(_), Shape::Quantity) => self.quantity(&value.to_string()),
             (Err(_), shape) => self.walk.mismatch(Found::Integer(value.into()), shape),
         }
     }
@@ -274,7 +281,6 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
         let is_negative_zero = value == 0.0 && value.is_sign_negative();
         match self.shape {
             Shape::Double | Shape::Any => Ok(value.into()),
-            Shape::Quantity => self.quantity(&value.to_string()),
             // The converter accepts whole numbers in any notation. A document may contain `-0`.
             Shape::Int32 | Shape::Int64 | Shape::IntOrString if is_whole(value) && (converted || is_negative_zero) => {
                 self.visit_i64(value as i64)

@@ -6,7 +6,12 @@ use serde_json::Value;
 
 use crate::object::schema::Shape;
 use crate::util::go::{self, TimeLayout};
-use crate::util::quantity::Quantity;
+use crate::util::quantity::{Format, Quantity};
+
+/// The suffixes of decimal quantities, from billionths on, a thousand apart.
+const UNITS: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
+/// Larger exponents of quantities are cut off, as nobody means them.
+const MOST_ZEROS: i64 = 1000;
 
 /// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,7 @@ pub(super) fn quantity(text: &str) -> Result<Value, String> {
     let text = text.trim();
     match text.parse::<Quantity>() {
         Ok(quantity) => {
-            let canonical = quantity.to_string();
+            let canonical = if quantity.is_largest() { enormous(text, quantity.format()) } else { quantity.to_string() };
             Ok(Value::String(if canonical != text && is_kept(text) { text.to_owned() } else { canonical }))
         }
         Err(error) => Err(error.to_string()),
@@ -60,7 +65,7 @@ fn is_kept(text: &str) -> bool {
         let precise = whole.len() + (power + 1) * 3 < 15;
         return fraction.is_empty() && precise && whole.parse::<u64>().is_ok_and(|it| it % 8 != 0);
     }
-    let exponent = match ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"].iter().position(|it| *it == unit) {
+    let exponent = match UNITS.iter().position(|it| *it == unit) {
         Some(at) => 3 * at as i64 - 9,
         None => match unit.strip_prefix(['e', 'E']).map(str::parse) {
             Some(Ok(exponent)) => exponent,
@@ -70,6 +75,43 @@ fn is_kept(text: &str) -> bool {
     let scale = exponent.saturating_sub(fraction.len() as i64);
     let ends_in_zeros = fraction.bytes().rev().chain(whole.bytes().rev()).take(3).all(|it| it == b'0') && length >= 3;
     !whole.is_empty() && length <= 18 && scale >= -9 && scale % 3 == 0 && !ends_in_zeros
+}
+
+/// The canonical form of a decimal number of any size. Nothing is computed with such numbers: they count as the largest amount.
+fn enormous(text: &str, format: Format) -> String {
+    let (sign, unsigned) = text.strip_prefix('-').map_or(("", text.trim_start_matches('+')), |it| ("-", it));
+    let end = unsigned.find(|it: char| !it.is_ascii_digit() && it != '.').unwrap_or(unsigned.len());
+    let (number, unit) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let exponent = match UNITS.iter().position(|it| *it == unit) {
+        Some(at) => 3 * at as i64 - 9,
+        None => unit[1..].parse().unwrap_or(MOST_ZEROS),
+    };
+    let mut digits = format!("{whole}{fraction}").trim_start_matches('0').to_owned();
+    let mut exponent = exponent.min(MOST_ZEROS) - fraction.len() as i64;
+    // Less than a billionth does not count.
+    while exponent < -9 {
+        digits.pop();
+        exponent += 1;
+    }
+    while exponent.rem_euclid(3) != 0 {
+        digits.push('0');
+        exponent -= 1;
+    }
+    let largest = if format == Format::Exponent { i64::MAX } else { 3 * (UNITS.len() as i64 - 1) - 9 };
+    while digits.ends_with("000") && exponent < largest {
+        digits.truncate(digits.len() - 3);
+        exponent += 3;
+    }
+    while exponent > largest {
+        digits.push_str("000");
+        exponent -= 3;
+    }
+    match UNITS.get(((exponent + 9) / 3) as usize) {
+        Some(unit) if format == Format::Decimal => format!("{sign}{digits}{unit}"),
+        _ if exponent == 0 => format!("{sign}{digits}"),
+        _ => format!("{sign}{digits}e{exponent}"),
+    }
 }
 
 /// An amount in a list of resources, rounded up to thousandths.
@@ -121,6 +163,16 @@ mod tests {
             becomes(Shape::Quantity, kept, kept);
         }
         for (text, canonical) in [("2.000", "2"), ("1.5", "1500m"), ("1000m", "1"), ("+8Ki", "8Ki"), ("0.125", "125m"), ("1E4", "10e3")] {
+            becomes(Shape::Quantity, text, canonical);
+        }
+        for (text, canonical) in [
+            ("1e29", "100e27"),
+            ("-1e40", "-10e39"),
+            ("123456789012345678901234567890", "123456789012345678901234567890"),
+            ("123456789012345678901234567890.5", "123456789012345678901234567890500m"),
+            ("0.1e50", "10e48"),
+            ("1e99999998", "10e999"),
+        ] {
             becomes(Shape::Quantity, text, canonical);
         }
         for (text, rounded) in [("1.125", "1.125"), ("1.000001", "1001m"), ("1500e-6", "2e-3"), ("1e-3", "1e-3"), ("1u", "1m")] {

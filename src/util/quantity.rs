@@ -41,8 +41,6 @@ pub enum Format {
 pub enum QuantityError {
     #[error("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")]
     Format,
-    #[error("unable to parse numeric part of quantity")]
-    Numeric,
     #[error("unable to parse quantity's suffix")]
     Suffix,
 }
@@ -99,6 +97,11 @@ impl Quantity {
 
     pub const fn is_zero(self) -> bool {
         self.nanos == 0
+    }
+
+    /// Whether it may stand for an amount that is larger than what can be computed with.
+    pub const fn is_largest(self) -> bool {
+        self.nanos == MAX || self.nanos == -MAX
     }
 
     pub const fn is_negative(self) -> bool {
@@ -167,9 +170,6 @@ impl FromStr for Quantity {
             return Err(QuantityError::Format);
         }
         let (scale, format) = interpret(suffix).ok_or(QuantityError::Suffix)?;
-        if whole.is_empty() && fraction.is_empty() {
-            return Err(QuantityError::Numeric);
-        }
         let (nanos, format) = match scale {
             Scale::Ten(exponent) => (decimal(whole, fraction, exponent), format),
             Scale::Two(power) => {
@@ -381,6 +381,11 @@ mod tests {
             ("00012k", "12k"),
             ("1G", "1G"),
             ("128974848", "128974848"),
+            // No digits are zero.
+            (".", "0"),
+            ("-", "0"),
+            ("e3", "0"),
+            ("+Ki", "0"),
         ] {
             let quantity: Quantity = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
             assert_eq!(quantity.to_string(), canonical, "{text}");
@@ -401,9 +406,6 @@ mod tests {
             ("1Kii", QuantityError::Suffix),
             ("1e", QuantityError::Suffix),
             ("1k3", QuantityError::Suffix),
-            ("Ki", QuantityError::Numeric),
-            ("-", QuantityError::Numeric),
-            (".", QuantityError::Numeric),
         ] {
             assert_eq!(text.parse::<Quantity>().unwrap_err(), error, "{text:?}");
         }
