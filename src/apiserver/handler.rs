@@ -108,6 +108,7 @@ impl Server {
                     }
                     other => {
                         auth::authorize(&user, Attributes::Path(parts.uri.path()))?;
+                        let output = if pages::is_version(parts.uri.path()) { negotiate::only_json(&parts.headers)? } else { output };
                         output.page(self.page(&other, &parts, &query, negotiated).await).await
                     }
                 };

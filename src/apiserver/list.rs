@@ -138,9 +138,10 @@ enum State {
 pub(crate) async fn select(server: &Server, call: &Call) -> Answer<Page> {
     list_options::check(&call.query, false)?;
     let (resource, query) = (call.target.resource.storage(), selection(call)?);
-    // A negative limit is none.
-    let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).unwrap_or_default();
     let token = call.query.get("continue").map(Token::decode).transpose()?;
+    // A negative limit is none. As in Kubernetes, whoever takes any state gets all of it at once.
+    let limit = usize::try_from(call.query.integer("limit")?.unwrap_or_default()).unwrap_or_default();
+    let limit = if token.is_none() && call.query.get("resourceVersion") == Some("0") { 0 } else { limit };
     let state = match &token {
         Some(_) if call.query.get("resourceVersion").is_some_and(|it| it != "0") => {
             return Err(bad("specifying resource version is not allowed when using continue"));

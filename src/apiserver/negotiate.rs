@@ -60,12 +60,12 @@ pub(crate) struct Negotiated {
     served: bool,
 }
 
-/// Selects the first clause of `Accept` that can be served (ordered by `q`, if present), and whether to indent. Protobuf is only used for
-/// clients that accept nothing else: JSON costs less.
+/// Selects the first clause of `Accept` that can be served (ordered by `q`, if present; `*/*` is the last of its `q`), and whether to
+/// indent. Protobuf is only used for clients that accept nothing else: JSON costs less.
 pub(crate) fn negotiate(headers: &HeaderMap, query: &Query) -> Negotiated {
-    let found = if clauses(headers).any(|it| it.contains("q=")) {
+    let found = if clauses(headers).any(|it| it.contains("q=") || it.starts_with('*')) {
         let mut all: Vec<&str> = clauses(headers).collect();
-        all.sort_by(|a, b| quality(b).total_cmp(&quality(a)));
+        all.sort_by(|a, b| quality(b).total_cmp(&quality(a)).then(a.starts_with('*').cmp(&b.starts_with('*'))));
         all.into_iter().find_map(parse)
     } else {
         clauses(headers).find_map(parse)
@@ -87,9 +87,7 @@ impl Negotiated {
     pub(crate) fn for_objects(self, verb: Verb) -> Answer<Output> {
         if !self.served {
             let streams = STREAM_TYPES.iter().filter(|_| matches!(verb, Verb::List | Verb::Watch));
-            let served = MEDIA_TYPES.iter().chain(streams).copied().collect::<Vec<_>>().join(", ");
-            let message = format!("406: Not Acceptable\n\nAvailable representations: {served}");
-            return Err(Box::new(Status::undirected(406, "NotAcceptable", message)));
+            return Err(unavailable(&MEDIA_TYPES.iter().chain(streams).copied().collect::<Vec<_>>().join(", ")));
         }
         match self.for_documents()? {
             Output { encoding: Encoding::Yaml, .. } if verb == Verb::Watch => Err(not_acceptable(STREAM_TYPES)),
@@ -104,6 +102,23 @@ impl Negotiated {
     pub(crate) fn for_documents(self) -> Answer<Output> {
         if self.agreed { Ok(self.output) } else { Err(not_acceptable(MEDIA_TYPES)) }
     }
+}
+
+/// The output of a page that there is only in JSON.
+///
+/// # Errors
+/// 406 if the client does not accept that.
+pub(crate) fn only_json(headers: &HeaderMap) -> Answer<Output> {
+    let takes = |clause: &str| matches!(media_type(clause), "application/json" | "*/*");
+    if clauses(headers).next().is_none() || clauses(headers).any(takes) {
+        return Ok(Output::default());
+    }
+    Err(unavailable("application/json"))
+}
+
+/// 406 that names the media types there are.
+fn unavailable(served: &str) -> Box<Status> {
+    Box::new(Status::undirected(406, "NotAcceptable", format!("406: Not Acceptable\n\nAvailable representations: {served}")))
 }
 
 /// As `pretty` states; otherwise, whether the client is curl, Wget or a browser.
@@ -140,8 +155,13 @@ pub(crate) fn not_acceptable(accepted: &[&str]) -> Box<Status> {
     Box::new(Status::failure(406, "NotAcceptable", message))
 }
 
+/// The media type of a clause, without its parameters.
+fn media_type(clause: &str) -> &str {
+    clause.split(';').next().unwrap_or_default().trim()
+}
+
 fn is_served(clause: &str) -> bool {
-    let media_type = clause.split(';').next().unwrap_or_default().trim();
+    let media_type = media_type(clause);
     media_type == "*/*" || MEDIA_TYPES.contains(&media_type)
 }
 
@@ -254,6 +274,9 @@ mod tests {
             ("text/html", None),
             ("application/*", None),
             ("application/json;q=0.5,application/yaml", Some((Yaml, WHOLE))),
+            ("*/*, application/yaml", Some((Yaml, WHOLE))),
+            ("*/*;q=0.8, application/yaml;q=0.5", Some((Json, WHOLE))),
+            ("text/html, */*", Some((Json, WHOLE))),
         ] {
             assert_eq!(agreed("", text, "").map(|it| (it.encoding, it.form)), expected, "{text}");
         }

@@ -9,6 +9,10 @@ fn indented(body: &serde_json::Value) -> Response {
     response::json(200, format!("{body:#}").into())
 }
 
+pub(crate) fn is_version(path: &str) -> bool {
+    path.trim_matches('/') == "version"
+}
+
 /// The page at a path; `None` if there is none.
 pub(crate) fn serve(server: &Server, path: &str) -> Option<Response> {
     match path.strip_prefix('/').unwrap_or(path).trim_end_matches('/') {
