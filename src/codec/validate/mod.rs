@@ -67,6 +67,13 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
     match old {
         None => (rules.creation)(new, &mut out),
         Some(old) => {
+            if out.iter().any(placement::is_of_label_value) {
+                let mut before = Vec::new();
+                object(resource.kind, &old, &mut before);
+                if before.iter().any(placement::is_of_label_value) {
+                    out.retain(|it| !placement::is_of_label_value(it));
+                }
+            }
             meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
             meta::named_finalizers(resource, &new.at("metadata"), &mut out);
             (rules.update)(new, &old, &mut out);

@@ -20,7 +20,8 @@ pub(super) fn affinity(affinity: &At<'_>, out: &mut Vec<Cause>) {
     }
     for term in node.items(PREFERRED) {
         weight(&term, out);
-        node_selector_term(&term.at("preference"), out);
+        // What is only preferred may ask for what no label can be.
+        node_selector_term(&term.at("preference"), false, out);
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
         let pods = affinity.at(kind);
@@ -46,15 +47,24 @@ pub(super) fn node_selector(of: &At<'_>, out: &mut Vec<Cause>) {
         of.required("nodeSelectorTerms", "must have at least one node selector term", out);
     }
     for term in of.items("nodeSelectorTerms") {
-        node_selector_term(&term, out);
+        node_selector_term(&term, true, out);
     }
 }
 
-fn node_selector_term(term: &At<'_>, out: &mut Vec<Cause>) {
+/// Whether this is about a value in required node affinity that no label can have. Objects that have had one may keep it.
+pub(super) fn is_of_label_value(cause: &Cause) -> bool {
+    let field = &cause.field;
+    field.contains(".nodeAffinity.required") && field.contains(".matchExpressions[") && field.contains("].values[")
+}
+
+fn node_selector_term(term: &At<'_>, required: bool, out: &mut Vec<Cause>) {
     for requirement in term.items("matchExpressions") {
         let operators = ["In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"];
         selector::expression(&requirement, &operators, "not a valid selector operator", out);
         requirement.faults("key", names::qualified(requirement.text("key")), out);
+        if required {
+            selector::values(&requirement, out);
+        }
     }
     for requirement in term.items("matchFields") {
         if requirement.list("values").len() != 1 && matches!(requirement.text("operator"), "In" | "NotIn") {
@@ -64,6 +74,12 @@ fn node_selector_term(term: &At<'_>, out: &mut Vec<Cause>) {
         }
         if requirement.text("key") != "metadata.name" {
             requirement.invalid("key", "not a valid field selector key", out);
+            continue;
+        }
+        for (at, value) in requirement.list("values").iter().enumerate() {
+            for fault in names::subdomain(value.as_str().unwrap_or_default()) {
+                out.push(Cause::invalid(format!("{}[{at}]", requirement.path("values")), value, &fault));
+            }
         }
     }
 }

@@ -23,10 +23,15 @@ pub(super) fn label_selector(selector: &At<'_>, out: &mut Vec<Cause>) {
     for requirement in selector.items("matchExpressions") {
         expression(&requirement, &["In", "NotIn", "Exists", "DoesNotExist"], "not a valid selector operator", out);
         requirement.faults("key", names::qualified(requirement.text("key")), out);
-        for (at, value) in requirement.list("values").iter().enumerate() {
-            for fault in names::label_value(value.as_str().unwrap_or_default()) {
-                out.push(Cause::invalid(format!("{}[{at}]", requirement.path("values")), value, &fault));
-            }
+        values(&requirement, out);
+    }
+}
+
+/// Checks that the values of a requirement are such that labels can have.
+pub(super) fn values(requirement: &At<'_>, out: &mut Vec<Cause>) {
+    for (at, value) in requirement.list("values").iter().enumerate() {
+        for fault in names::label_value(value.as_str().unwrap_or_default()) {
+            out.push(Cause::invalid(format!("{}[{at}]", requirement.path("values")), value, &fault));
         }
     }
 }

@@ -10,6 +10,24 @@ use crate::util::quantity::Quantity;
 
 /// The older way for a claim to name its class.
 const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+/// The older way to give the options of a volume's mount.
+pub(super) const MOUNT_OPTIONS: &str = "volume.beta.kubernetes.io/mount-options";
+/// Kinds of volumes that may be mounted with options of [`MOUNT_OPTIONS`].
+const WITH_OPTIONS: [&str; 13] = [
+    "awsElasticBlockStore",
+    "azureDisk",
+    "azureFile",
+    "cephfs",
+    "cinder",
+    "gcePersistentDisk",
+    "glusterfs",
+    "iscsi",
+    "nfs",
+    "photonPersistentDisk",
+    "quobyte",
+    "rbd",
+    "vsphereVolume",
+];
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 /// The fields of a volume besides its source.
 const VOLUME_FIELDS: [&str; 9] = [
@@ -86,8 +104,14 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
     let required = spec.at("nodeAffinity").at("required");
     if !required.is_absent() {
         placement::node_selector(&required, out);
+    } else if spec.has("nodeAffinity") {
+        spec.at("nodeAffinity").required("required", "must specify required node constraints", out);
     } else if spec.has("local") {
         spec.required("nodeAffinity", "Local volume requires node affinity", out);
+    }
+    let annotations = object.at("metadata").at("annotations");
+    if annotations.has(MOUNT_OPTIONS) && !WITH_OPTIONS.iter().any(|it| spec.has(it)) {
+        annotations.forbidden(MOUNT_OPTIONS, "may not specify mount options for this volume type", out);
     }
 }
 
@@ -196,35 +220,45 @@ pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
 const DATA_SOURCE: &str = "field.Path{name:\"dataSource\", index:\"\", parent:(*field.Path)(nil)}";
 
 pub(super) fn claim_update(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
-    let storage = |object: &At<'_>| Quantity::from_json(object.at("spec").at("resources").at("requests").get("storage")).ok();
-    let (was, is) = (storage(old), storage(new));
-    let phase = old.at("status").text("phase");
-    let names_class = old.at("metadata").at("annotations").has(CLASS) || old.at("spec").has("storageClassName");
+    let class = |object: &At<'_>| object.at("metadata").at("annotations").text(CLASS).to_owned();
+    let annotations = (class(new), class(old));
+    let bound = new.at("status").text("phase") == "Bound";
+    let capacity = Quantity::from_json(old.at("status").at("capacity").get("storage")).unwrap_or_default();
     let (new, old) = (new.at("spec"), old.at("spec"));
-    // A claim may be bound, and ask for more once it is. One that has no class may be given one.
-    let fixed = |spec: &At<'_>| {
-        let mut fields = spec.value.as_object().cloned().unwrap_or_default();
-        if old.text("volumeName").is_empty() {
-            fields.remove("volumeName");
-        }
-        if !names_class {
-            fields.remove("storageClassName");
-        }
-        if phase == "Bound" {
-            fields.remove("volumeAttributesClassName");
-            fields.remove("resources");
-        }
-        Value::Object(fields)
-    };
-    let (after, before) = (fixed(&new), fixed(&old));
-    if after != before {
+    // A class is given once: to a claim that has none, or that names it in the annotation.
+    let given = !old.has("storageClassName") && new.has("storageClassName");
+    let given = given && (annotations.1.is_empty() || annotations.1 == new.text("storageClassName"));
+    if annotations.0 != annotations.1 && !(given && annotations.0.is_empty()) {
+        let path = format!("metadata.annotations.{CLASS}");
+        out.push(Cause::invalid(path, &annotations.0.into(), names::IMMUTABLE));
+    }
+    let mut after = new.value.clone();
+    if old.text("volumeName").is_empty() {
+        after["volumeName"] = old.get("volumeName").clone();
+    }
+    if given {
+        after["storageClassName"] = Value::Null;
+    }
+    // A bound claim may ask for another size.
+    if let Some(size) = after.pointer_mut("/resources/requests/storage").filter(|_| bound) {
+        *size = old.at("resources").at("requests").get("storage").clone();
+    }
+    if let Some(fields) = after.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    if after != *old.value {
         let mut changes = String::new();
-        pod_change::differences("spec", &before, &after, &mut changes);
+        pod_change::differences("spec", old.value, &after, &mut changes);
         let why =
             format!("spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{changes}");
         out.push(Cause::forbidden("spec", &why));
     }
-    if phase == "Bound" && is < was {
-        out.push(Cause::forbidden("spec.resources.requests.storage", "field can not be less than previous value"));
+    // After an expansion that failed, it may be asked for less again.
+    let size = |spec: &At<'_>| Quantity::from_json(spec.at("resources").at("requests").get("storage")).unwrap_or_default();
+    if size(&new) < size(&old) && size(&new) <= capacity {
+        out.push(Cause::forbidden("spec.resources.requests.storage", "field can not be less than status.capacity"));
+    }
+    if new.get("volumeMode") != old.get("volumeMode") {
+        out.push(Cause::invalid("volumeMode", new.get("volumeMode"), names::IMMUTABLE));
     }
 }

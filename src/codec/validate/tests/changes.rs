@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{complaints, pod, with};
 use crate::codec::{validate_ephemeral, validate_version_update};
-use crate::object::resource::{CSI_NODE, EVENT, EVENT_V1, JOB, NAMESPACE, PERSISTENT_VOLUME, POD, STATEFUL_SET};
+use crate::object::resource::{CSI_NODE, EVENT, EVENT_V1, JOB, NAMESPACE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, STATEFUL_SET};
 
 const NOTHING: [&str; 0] = [];
 
@@ -37,6 +37,84 @@ fn a_volume_stays_where_it_is() {
     let moved = complaints(&PERSISTENT_VOLUME, &volume("beta.kubernetes.io/os", "b"), Some(&old));
     assert!(moved[0].starts_with("nodeAffinity: Invalid value: "), "{moved:?}");
     assert!(moved[0].ends_with(": field is immutable, except for updating from beta label to GA"), "{moved:?}");
+}
+
+#[test]
+fn a_claim_may_ask_for_another_size_only() {
+    let class = "volume.beta.kubernetes.io/storage-class";
+    let claim = |phase: &str| {
+        json!({"metadata": {"name": "x"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "v",
+            "resources": {"requests": {"storage": "3Gi"}, "limits": {"storage": "9Gi"}}},
+            "status": {"phase": phase, "capacity": {"storage": "1Gi"}}})
+    };
+    let (bound, pending) = (claim("Bound"), with(&claim("Pending"), "/spec/volumeName", Value::Null));
+    let immutable = "spec: Forbidden: spec is immutable after creation except";
+    let less = "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity";
+    for (old, pointer, value, expected) in [
+        (&bound, "/spec/resources/requests/storage", json!("4Gi"), vec![]),
+        (&bound, "/spec/resources/requests/storage", json!("2Gi"), vec![]),
+        (&bound, "/spec/resources/requests/storage", json!("1Gi"), vec![less]),
+        (&bound, "/spec/resources/limits/storage", json!("8Gi"), vec![immutable]),
+        (&bound, "/spec/volumeName", json!("w"), vec![immutable]),
+        (&bound, "/spec/volumeMode", json!("Block"), vec![immutable, "volumeMode: Invalid value: \"Block\": field is immutable"]),
+        (&pending, "/spec/resources/requests/storage", json!("2Gi"), vec![immutable]),
+        (&pending, "/spec/volumeName", json!("w"), vec![]),
+        (&pending, "/spec/storageClassName", json!("fast"), vec![]),
+        (
+            &pending,
+            "/metadata/annotations",
+            json!({class: "fast"}),
+            vec!["metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: \"fast\": field is immutable"],
+        ),
+    ] {
+        let found = complaints(&PERSISTENT_VOLUME_CLAIM, &with(old, pointer, value.clone()), Some(old));
+        let same = found.len() == expected.len() && found.iter().zip(&expected).all(|(found, it)| found.starts_with(it));
+        assert!(same, "{pointer} {value}: {found:?}");
+    }
+    // The class that an annotation names.
+    let named = with(&pending, "/metadata/annotations", json!({class: "fast"}));
+    let given = with(&with(&named, "/spec/storageClassName", json!("fast")), "/metadata/annotations", Value::Null);
+    assert_eq!(complaints(&PERSISTENT_VOLUME_CLAIM, &given, Some(&named)), NOTHING);
+    let other = complaints(&PERSISTENT_VOLUME_CLAIM, &with(&named, "/spec/storageClassName", json!("slow")), Some(&named));
+    assert!(other.len() == 1 && other[0].starts_with(immutable), "{other:?}");
+}
+
+#[test]
+fn what_no_label_can_be_is_not_asked_of_nodes() {
+    let pod = |values: Value, preferred: Value| {
+        let required = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "k", "operator": "In", "values": values}]}]});
+        let term = json!({"matchExpressions": [{"key": "k", "operator": "In", "values": preferred}]});
+        let preferred = json!([{"weight": 1, "preference": term}]);
+        let node = json!({
+            "requiredDuringSchedulingIgnoredDuringExecution": required,
+            "preferredDuringSchedulingIgnoredDuringExecution": preferred,
+        });
+        with(&super::pod(), "/spec/affinity", json!({"nodeAffinity": node}))
+    };
+    let (right, wrong) = (pod(json!(["a"]), json!(["a b"])), pod(json!(["a", "a b"]), json!(["a"])));
+    assert_eq!(complaints(&POD, &right, None), NOTHING);
+    let path = "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms[0]";
+    let refused = complaints(&POD, &wrong, None);
+    assert!(refused.len() == 1 && refused[0].starts_with(&format!("{path}.matchExpressions[0].values[1]: Invalid value: ")), "{refused:?}");
+    // What has been there may stay.
+    assert_eq!(complaints(&POD, &wrong, Some(&wrong)), NOTHING);
+    let name = json!([{"key": "metadata.name", "operator": "In", "values": ["A_"]}]);
+    let named =
+        with(&right, "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields", name);
+    let refused = complaints(&POD, &named, None);
+    assert!(refused.len() == 1 && refused[0].starts_with(&format!("{path}.matchFields[0].values[0]: Invalid value: ")), "{refused:?}");
+}
+
+#[test]
+fn mount_options_in_an_annotation() {
+    let volume = |source: &str| {
+        let annotations = json!({"volume.beta.kubernetes.io/mount-options": "ro"});
+        json!({"metadata": {"name": "x", "annotations": annotations}, "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"],
+            source: {"server": "s", "path": "/a"}}})
+    };
+    assert_eq!(complaints(&PERSISTENT_VOLUME, &volume("nfs"), None), NOTHING);
+    let why = "metadata.annotations.volume.beta.kubernetes.io/mount-options: Forbidden: may not specify mount options for this volume type";
+    assert_eq!(complaints(&PERSISTENT_VOLUME, &volume("hostPath"), None), [why]);
 }
 
 #[test]
