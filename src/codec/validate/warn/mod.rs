@@ -1,12 +1,14 @@
 //! Warnings about odd but accepted objects.
 
 mod address;
+mod paths;
 mod pod;
 
 use serde_json::Value;
 
 use super::at::At;
 use super::names;
+use super::storage::MOUNT_OPTIONS;
 use crate::object::ResourceRef;
 use crate::util::quantity::Quantity;
 
@@ -207,11 +209,7 @@ fn gone(source: &At<'_>, untold: &[&str], out: &mut Vec<String>) {
 
 fn volume(volume: &At<'_>, out: &mut Vec<String>) {
     annotations(volume, &CLASS, out);
-    annotations(
-        volume,
-        &[("volume.beta.kubernetes.io/mount-options", "deprecated since v1.31; use \"mountOptions\" attribute instead")],
-        out,
-    );
+    annotations(volume, &[(MOUNT_OPTIONS, "deprecated since v1.31; use \"mountOptions\" attribute instead")], out);
     let spec = volume.at("spec");
     if spec.text("persistentVolumeReclaimPolicy") == "Recycle" {
         let path = spec.path("persistentVolumeReclaimPolicy");

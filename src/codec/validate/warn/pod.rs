@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::at::At;
-use super::{address, annotations, claim, deprecated_label, gone, node_term, whole_bytes};
+use super::super::names;
+use super::{address, annotations, claim, deprecated_label, gone, node_term, paths, whole_bytes};
 
 /// A pod, or a template of one.
 pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
@@ -22,13 +23,10 @@ pub(super) fn pod(pod: &At<'_>, template: bool, out: &mut Vec<String>) {
         if volume.has("gitRepo") {
             out.push(format!("{}: deprecated in v1.11, and disabled by default in v1.33+", volume.path("gitRepo")));
         }
-        let sources = volume.at("projected").list("sources").iter();
-        for _ in sources.filter(|it| it.as_object().is_none_or(serde_json::Map::is_empty)) {
-            out.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
-        }
         gone(&volume, &[], out);
         claim(&volume.at("ephemeral").at("volumeClaimTemplate").at("spec"), out);
     }
+    paths::volumes(spec.items("volumes"), out);
     doubles(&spec, "hostAliases", "ip", out);
     doubles(&spec, "imagePullSecrets", "name", out);
     for secret in spec.items("imagePullSecrets").filter(|it| it.text("name").is_empty()) {
@@ -107,9 +105,12 @@ fn placement(spec: &At<'_>, out: &mut Vec<String>) {
     }
     let affinity = spec.at("affinity").at("nodeAffinity");
     let required = affinity.at("requiredDuringSchedulingIgnoredDuringExecution");
-    let preferred = affinity.items("preferredDuringSchedulingIgnoredDuringExecution").map(|it| it.at("preference"));
-    for term in required.items("nodeSelectorTerms").chain(preferred) {
+    for term in required.items("nodeSelectorTerms") {
         node_term(&term, out);
+    }
+    for term in affinity.items("preferredDuringSchedulingIgnoredDuringExecution").map(|it| it.at("preference")) {
+        node_term(&term, out);
+        term.items("matchExpressions").for_each(|it| label_values(&it, out));
     }
     for spread in spec.items("topologySpreadConstraints") {
         let key = spread.text("topologyKey");
@@ -117,6 +118,15 @@ fn placement(spec: &At<'_>, out: &mut Vec<String>) {
             out.push(format!("{}: {key} is {why}", spread.path("topologyKey")));
         }
         selects_nothing(&spread, out);
+    }
+}
+
+/// Warns of values that no label can have; in what is required, they are faults.
+fn label_values(requirement: &At<'_>, out: &mut Vec<String>) {
+    for (at, value) in requirement.list("values").iter().filter_map(|it| it.as_str()).enumerate() {
+        for fault in names::label_value(value) {
+            out.push(format!("{}[{at}]: {value} is invalid, {fault}", requirement.path("values")));
+        }
     }
 }
 

@@ -131,6 +131,50 @@ fn templates_are_looked_at_when_they_change() {
 }
 
 #[test]
+fn files_of_a_volume_do_not_overlap() {
+    let items = |paths: &[&str]| -> Vec<Value> { paths.iter().map(|it| json!({"key": "k", "path": it})).collect() };
+    for (source, expected) in [
+        (
+            json!({"secret": {"secretName": "x", "items": items(&["p", "q", "p/"])}}),
+            vec!["v\" (Secret \"x\"): overlapping paths: \"p\" with \"p\""],
+        ),
+        (
+            json!({"configMap": {"name": "x", "items": items(&["p/q", "pq", "p"])}}),
+            vec!["v\" (ConfigMap \"x\"): overlapping paths: \"p\" with \"p/q\""],
+        ),
+        (json!({"downwardAPI": {"items": items(&["p", "p"])}}), vec!["v\" (DownwardAPI): overlapping paths: \"p\" with \"p\""]),
+        (json!({"configMap": {"name": "x"}}), vec![]),
+        (
+            json!({"projected": {"sources": [
+                {"secret": {"name": "x", "items": items(&["t"])}},
+                {"serviceAccountToken": {"path": "t"}},
+                {"clusterTrustBundle": {"signerName": "s", "path": "t/b"}},
+                {"configMap": {"name": "y"}},
+            ]}}),
+            vec![
+                "v\" (Projected): overlapping paths: \"t\" (ServiceAccountToken) with \"t\" (Secret \"x\")",
+                "v\" (Projected): overlapping paths: \"t/b\" (ClusterTrustBundle \"s\") with \"t\" (Secret \"x\")",
+                "v\" (Projected): overlapping paths: \"t/b\" (ClusterTrustBundle \"s\") with \"t\" (ServiceAccountToken)",
+            ],
+        ),
+    ] {
+        let mut volume = source;
+        volume["name"] = "v".into();
+        let expected: Vec<_> = expected.iter().map(|it| format!("volume \"{it}")).collect();
+        assert_eq!(of(&POD, json!({"metadata": {"name": "p"}, "spec": {"volumes": [volume]}})), expected);
+    }
+}
+
+#[test]
+fn what_no_label_can_be_is_not_preferred() {
+    let term = json!({"matchExpressions": [{"key": "k", "operator": "In", "values": ["a", "a b"]}]});
+    let affinity = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term}]}});
+    let found = of(&POD, json!({"metadata": {"name": "p"}, "spec": {"affinity": affinity}}));
+    let path = "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values[1]";
+    assert!(found.len() == 1 && found[0].starts_with(&format!("{path}: a b is invalid, a valid label must be")), "{found:?}");
+}
+
+#[test]
 fn other_kinds() {
     let class = json!({"volume.beta.kubernetes.io/storage-class": "x"});
     let old_class =
