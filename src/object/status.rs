@@ -271,7 +271,8 @@ impl Cause {
 
     /// As [`Cause::invalid`], with `shown` as the printed value (Go's form of it).
     pub fn invalid_shown(field: impl Into<String>, shown: &str, detail: &str) -> Self {
-        Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {shown}: {detail}"), field: field.into() }
+        let colon = if detail.is_empty() { "" } else { ": " };
+        Self { reason: "FieldValueInvalid".to_owned(), message: format!("Invalid value: {shown}{colon}{detail}"), field: field.into() }
     }
 
     /// A reference to something that does not exist in the object.

@@ -88,6 +88,12 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
 /// Checks how a new job finds its pods: as the server has it, unless its author took that over.
 pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     let spec = job.at("spec");
+    // Labels that are all generated come from the template, where their faults have been told.
+    let (metadata, of_pods) = (job.at("metadata"), spec.at("template").at("metadata"));
+    let generated = of_pods.strings("labels").all(|(key, _)| GENERATED_LABELS.iter().any(|it| it.0 == key));
+    if generated && metadata.get("labels") == of_pods.get("labels") {
+        out.retain(|it| it.field != "metadata.labels");
+    }
     if let Some(last) = spec.number("completions").filter(|it| *it > 0 && spec.text("completionMode") == "Indexed") {
         // The name of its last pod.
         let name = format!("{}-{}", job.at("metadata").text("name"), last - 1);
@@ -103,7 +109,6 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     if spec.flag("manualSelector") || selector.is_absent() {
         return;
     }
-    let (metadata, of_pods) = (job.at("metadata"), spec.at("template").at("metadata"));
     let labels = of_pods.at("labels");
     for (key, from) in GENERATED_LABELS {
         let wanted = metadata.text(from);

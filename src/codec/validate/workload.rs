@@ -57,16 +57,27 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), &why));
         }
         if selector::is_invalid(&selector) {
-            // Where it is, Kubernetes has told already; only of some kinds once more.
-            if kind == "DaemonSet" {
-                return template(kind, spec, out);
-            }
-            out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), "invalid label selector"));
-        } else if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
+            return invalid_selector(kind, spec, out);
+        }
+        if !selector::matches(&selector, spec.at("template").at("metadata").get("labels")) {
             mismatch(spec, out);
         }
     }
     template(kind, spec, out);
+}
+
+/// After the faults of a selector, Kubernetes mentions it once more for some kinds, and then leaves out the template.
+fn invalid_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
+    let selector = spec.at("selector");
+    let why = match kind {
+        "DaemonSet" => return template(kind, spec, out),
+        "StatefulSet" => "",
+        _ => "invalid label selector",
+    };
+    out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), why));
+    if kind == "StatefulSet" {
+        kept_running(kind, &spec.at("template").at("spec"), out);
+    }
 }
 
 /// The error that the template's labels do not match the selector.
@@ -76,7 +87,6 @@ pub(super) fn mismatch(spec: &At<'_>, out: &mut Vec<Cause>) {
     out.push(Cause::invalid_shown(metadata.path("labels"), &shown, "`selector` does not match template `labels`"));
 }
 
-/// Pods that are kept running are always restarted, and have no deadline.
 fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     let template = spec.at("template");
     match kind {
@@ -84,7 +94,11 @@ fn template(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
         "StatefulSet" => drop(pod::template_metadata(&template, out)),
         _ => pod::template(&template, out),
     }
-    let pod = template.at("spec");
+    kept_running(kind, &template.at("spec"), out);
+}
+
+/// Pods that are kept running are always restarted, and have no deadline.
+fn kept_running(kind: &str, pod: &At<'_>, out: &mut Vec<Cause>) {
     pod.one_of("restartPolicy", &["Always"], out);
     if pod.has("activeDeadlineSeconds") {
         let of = if kind == "Deployment" { "ReplicaSet" } else { kind };
