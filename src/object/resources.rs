@@ -233,7 +233,6 @@ resource!(REPLICA_SET = "apps" "v1" "ReplicaSet" "replicasets" "replicaset" {
     categories: &["all"],
     schema: "io.k8s.api.apps.v1.ReplicaSet",
     subresources: &[SCALABLE, status("apps", "v1", "ReplicaSet")],
-    selectable: &[field_or("status.replicas", "0")],
     counts_generations: true,
 });
 resource!(STATEFUL_SET = "apps" "v1" "StatefulSet" "statefulsets" "statefulset" {

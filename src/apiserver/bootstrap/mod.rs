@@ -70,8 +70,7 @@ fn service(server: &Server) -> Value {
         "spec": {
             "type": "ClusterIP",
             "clusterIP": address,
-            "sessionAffinity": "ClientIP",
-            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 10800}},
+            "sessionAffinity": "None",
             "ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": server.own_address().port()}],
         },
     })
