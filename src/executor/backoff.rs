@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::util::duration::after;
+
 /// The kubelet's delays between restarts of a container, and between pulls of an image.
 const INITIAL: SignedDuration = SignedDuration::from_secs(10);
 const MAX: SignedDuration = SignedDuration::from_mins(5);
@@ -42,7 +44,7 @@ impl Backoff {
     /// that `failed` comes from, the delay since the last try is kept.
     pub fn retry_at(&self, failed: Timestamp) -> Timestamp {
         match self.last {
-            Some(last) if failed.duration_since(last) <= self.max * 2 => failed.max(last) + self.delay,
+            Some(last) if failed.duration_since(last) <= self.max * 2 => after(failed.max(last), self.delay),
             _ => failed,
         }
     }

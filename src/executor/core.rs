@@ -17,6 +17,7 @@ use super::tasks::{BindFailure, Command, Tasks};
 use crate::mesos::executor::ExecutorEvent;
 use crate::mesos::v1::TaskStatus;
 use crate::object::{Object, Revision};
+use crate::util::duration::after;
 use crate::util::product::Product;
 
 /// Seconds that pods get to end when the agent ends the executor: it kills it soon after.
@@ -307,7 +308,7 @@ impl Core {
     /// Ends every pod's containers: Mesos is ending the executor, so they would be orphaned.
     fn end(&mut self, why: &str, now: Timestamp) {
         tracing::info!("the executor ends: {why}");
-        self.ending = Some(now + SHUTDOWN_TIMEOUT);
+        self.ending = Some(after(now, SHUTDOWN_TIMEOUT));
         for known in self.pods.values() {
             // A pod whose task has ended stays in the API with its final status; only its containers are removed.
             let is_task = self.tasks.has(&known.id);

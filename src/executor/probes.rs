@@ -3,6 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Container, Probe};
 
+use crate::util::duration::{after, of_user};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProbeKind {
     Startup,
@@ -111,7 +113,7 @@ impl Probes {
     pub fn report(&mut self, kind: ProbeKind, outcome: &Outcome, now: Timestamp) {
         let Some(state) = self.states.iter_mut().find(|state| state.kind == kind) else { return };
         state.running = false;
-        state.due = now + state.period;
+        state.due = after(now, state.period);
         let success = match outcome {
             Outcome::Success => true,
             Outcome::Failure(_) => false,
@@ -134,13 +136,13 @@ impl Probes {
 
 impl State {
     fn new(kind: ProbeKind, probe: &Probe, started: Timestamp) -> Self {
-        let seconds = |value: Option<i32>| SignedDuration::from_secs(i64::from(value.unwrap_or_default().max(0)));
+        let seconds = |value: Option<i32>| of_user(value.unwrap_or_default().into());
         Self {
             kind,
             passed: kind == ProbeKind::Liveness,
             failed: false,
             streak: (false, 0),
-            due: started + seconds(probe.initial_delay_seconds),
+            due: after(started, seconds(probe.initial_delay_seconds)),
             running: false,
             period: seconds(probe.period_seconds.filter(|period| *period > 0).or(Some(10))),
             success: probe.success_threshold.unwrap_or(1).max(1),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::queue::Waiting;
+use super::taskid::{self, Stem};
 use crate::object::{Name, Object};
+use crate::util::duration;
 
 /// The progress of a task. A waiting pod is in the queue and has no task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,6 +105,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 pub struct Tasks {
     by_id: HashMap<Arc<str>, Task>,
     by_pod: HashMap<Name, Arc<str>>,
+    by_stem: HashMap<Stem, Arc<str>>,
     /// The number of unfinished tasks per agent.
     live: HashMap<Arc<str>, usize>,
     finished: VecDeque<Arc<str>>,
@@ -110,9 +113,13 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    /// Adds a task that was launched, or found again.
+    /// Adds a task that was launched, or found again. It replaces a task of the same id.
     pub fn insert(&mut self, task: Task) {
+        self.remove(&task.id);
         self.by_pod.insert(task.pod.clone(), task.id.clone());
+        if let Some(stem) = taskid::stem_of(&task.id) {
+            self.by_stem.insert(stem, task.id.clone());
+        }
         *self.live.entry(task.agent.clone()).or_default() += 1;
         self.by_id.insert(task.id.clone(), task);
     }
@@ -130,11 +137,21 @@ impl Tasks {
         self.by_id.get(self.by_pod.get(pod)?)
     }
 
+    /// The newest task with the stem of this id, which is another launch of the same pod or the task itself.
+    pub fn twin(&self, id: &str) -> Option<&Task> {
+        self.by_id.get(self.by_stem.get(&taskid::stem_of(id)?)?)
+    }
+
     /// Removes a task that ended abnormally, or whose pod is gone.
     pub fn remove(&mut self, id: &str) -> Option<Task> {
         let task = self.by_id.remove(id)?;
         if self.by_pod.get(&task.pod) == Some(&task.id) {
             self.by_pod.remove(&task.pod);
+        }
+        if let Some(stem) = taskid::stem_of(id)
+            && self.by_stem.get(&stem) == Some(&task.id)
+        {
+            self.by_stem.remove(&stem);
         }
         self.end(&task);
         Some(task)
@@ -182,7 +199,7 @@ impl Tasks {
         if let Some(kill) = &task.kill {
             self.kills.remove(&(kill.next, task.id.clone()));
         }
-        let pause = FIRST_PAUSE + Duration::from_secs(grace.max(0).unsigned_abs());
+        let pause = FIRST_PAUSE + duration::of_user(grace).unsigned_abs();
         let kill = Kill { grace, next: at, pause };
         self.kills.insert((kill.next, task.id.clone()));
         task.kill = Some(kill);
@@ -195,10 +212,10 @@ impl Tasks {
         while let Some((at, _)) = self.kills.first()
             && *at <= now
         {
-            let (_, id) = self.kills.pop_first().expect("seen above");
-            let kill = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()).expect("tasks to be killed are known");
+            let Some((_, id)) = self.kills.pop_first() else { break };
+            let Some(kill) = self.by_id.get_mut(&id).and_then(|it| it.kill.as_mut()) else { continue };
             kill.next = now + kill.pause;
-            kill.pause = (kill.pause * 2).min(LONGEST_PAUSE);
+            kill.pause = kill.pause.saturating_mul(2).min(LONGEST_PAUSE);
             self.kills.insert((kill.next, id.clone()));
             due.push(id);
         }
@@ -305,5 +322,44 @@ mod tests {
         assert_eq!((tasks.due_kills(S * 7), tasks.next_kill()), (vec!["1".into()], Some(S * 17)));
         tasks.finish("1");
         assert_eq!((tasks.next_kill(), tasks.kill(S, "1", 0)), (None, false));
+    }
+
+    #[test]
+    fn a_kill_with_any_grace_is_repeated() {
+        for grace in [i64::MIN, -1, 0, i64::MAX] {
+            let mut tasks = Tasks::default();
+            tasks.insert(task("1"));
+            assert!(tasks.kill(S, "1", grace));
+            for _ in 0..3 {
+                let at = tasks.next_kill().unwrap();
+                assert_eq!(tasks.due_kills(at), ["1".into()], "{grace}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_task_that_is_found_twice_counts_once() {
+        let mut tasks = Tasks::default();
+        tasks.insert(task("1"));
+        tasks.kill(S, "1", 0);
+        tasks.insert(Task { pod: Name::new("n", "other"), ..task("1") });
+        assert_eq!((tasks.due_kills(S * 9), tasks.next_kill(), tasks.len()), (Vec::new(), None, 1));
+        assert!(tasks.of_pod(&Name::new("n", "1")).is_none() && tasks.of_pod(&Name::new("n", "other")).is_some());
+        tasks.finish("1");
+        tasks.insert(task("1"));
+        assert!(tasks.finished.is_empty() && tasks.any_on("a"));
+        tasks.remove("1");
+        assert!(!tasks.any_on("a"));
+    }
+
+    #[test]
+    fn launches_of_a_pod_are_found_by_their_stem() {
+        let mut tasks = Tasks::default();
+        let (one, two) = (taskid::task_id("u", 1), taskid::task_id("u", 2));
+        tasks.insert(task(&one));
+        assert_eq!(tasks.twin(&two).map(|it| &*it.id), Some(&*one));
+        assert!(tasks.twin(&taskid::task_id("v", 1)).is_none() && tasks.twin("x").is_none());
+        tasks.remove(&one);
+        assert!(tasks.twin(&two).is_none() && tasks.by_stem.is_empty());
     }
 }

@@ -1,6 +1,9 @@
-//! Durations in Go's and Kubernetes' syntax: `1h2m3.5s` in flags and configuration, `3m2s` or `5d3h` for ages in tables.
+//! Durations in Go's and Kubernetes' syntax: `1h2m3.5s` in flags and configuration, `3m2s` or `5d3h` for ages in tables. Also durations and
+//! times that users choose, which may be of any size: arithmetic on them saturates.
 
 use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 /// Text that is not a duration, with the messages of Go's `time` package.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +28,19 @@ const UNITS: [(&str, u128); 8] = [
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
 ];
+
+/// The longest duration that a user can ask for, 68 years: small multiples of it, and times that far from now, are within every range.
+const LONGEST: i64 = i32::MAX as i64;
+
+/// The duration of a number of seconds that a user chose: not less than none, not more than [`LONGEST`].
+pub fn of_user(seconds: i64) -> SignedDuration {
+    SignedDuration::from_secs(seconds.clamp(0, LONGEST))
+}
+
+/// The time this long after another; at most the last one that there is.
+pub fn after(time: Timestamp, duration: SignedDuration) -> Timestamp {
+    time.saturating_add(duration).unwrap_or(Timestamp::MAX)
+}
 
 /// Parses `20m0s`, `1.5h`, `300ms` or `0`.
 ///
@@ -200,6 +216,15 @@ mod tests {
         ] {
             assert_eq!(human(seconds), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn what_users_choose_is_within_range() {
+        let longest = of_user(i64::MAX);
+        assert_eq!((of_user(i64::MIN), of_user(30)), (SignedDuration::ZERO, SignedDuration::from_secs(30)));
+        assert_eq!(after(Timestamp::MAX, longest), Timestamp::MAX);
+        assert!(after(Timestamp::UNIX_EPOCH, longest) < Timestamp::MAX);
+        assert_eq!(after(Timestamp::MIN, SignedDuration::MIN), Timestamp::MIN);
     }
 
     proptest! {

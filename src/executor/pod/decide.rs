@@ -6,8 +6,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::backoff::Backoff;
 use super::super::probes::{Probes, spec as probe_spec};
-use super::{Action, Happening, Machine, Op, Role, Seen, Unit, Volumes, span, units};
+use super::{Action, Happening, Machine, Op, Role, Seen, Unit, Volumes, units};
 use crate::runtime::{Exit, State};
+use crate::util::duration::{after, of_user};
 
 /// How long a failed pull is shown as `ErrImagePull` before it is a back-off.
 const FRESH: SignedDuration = SignedDuration::from_secs(2);
@@ -95,7 +96,7 @@ impl Machine {
         if self.is_stopping() {
             return;
         }
-        let deadline = started + span(seconds);
+        let deadline = after(started, of_user(seconds));
         if now < deadline {
             self.wake_by(deadline);
         } else {
@@ -171,7 +172,8 @@ impl Machine {
     /// Sets the volumes up again when due: their sources may have changed.
     fn refresh_volumes(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
         let Some((period, at)) = &mut self.refresh else { return };
-        let (next, due) = (now + *period, *at.get_or_insert(now + *period));
+        let next = after(now, *period);
+        let due = *at.get_or_insert(next);
         if now < due {
             return self.wake_by(due);
         }
@@ -196,7 +198,7 @@ impl Machine {
 
     /// Creates a new sandbox, once all containers of the old one have stopped.
     fn renew_sandbox(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        if self.stop_all(|_| true, now + self.grace(), now, actions) || self.busy.contains(&Op::Sandbox) {
+        if self.stop_all(|_| true, after(now, self.grace()), now, actions) || self.busy.contains(&Op::Sandbox) {
             return;
         }
         if let Some(exit) = self.observed.sandboxes.last().and_then(Seen::exit) {
@@ -323,7 +325,7 @@ impl Machine {
         let image = units(&self.spec).find(|unit| unit.spec.name == name).and_then(|unit| unit.spec.image.clone()).unwrap_or_default();
         let slot = self.slots.entry(name.to_owned()).or_default();
         let pulls = failure.reason == "ErrImagePull";
-        let backs_off = pulls && now >= at + FRESH;
+        let backs_off = pulls && now >= after(at, FRESH);
         let waiting = if backs_off {
             ("ImagePullBackOff".to_owned(), format!("Back-off pulling image {image:?}: {}: {}", failure.reason, failure.message))
         } else {
@@ -339,7 +341,7 @@ impl Machine {
         }
         slot.waiting = Some(waiting);
         if pulls && !backs_off {
-            self.wake_by(at + FRESH);
+            self.wake_by(after(at, FRESH));
         }
         self.wake_by(retry);
     }
@@ -354,7 +356,7 @@ impl Machine {
             if !may_stop {
                 return;
             }
-            let grace = probe_spec(unit.spec, kind).and_then(|probe| probe.termination_grace_period_seconds).map_or(own_grace, span);
+            let grace = probe_spec(unit.spec, kind).and_then(|probe| probe.termination_grace_period_seconds).map_or(own_grace, of_user);
             actions.push(Action::Event(Happening {
                 warning: false,
                 reason: "Killing",
@@ -373,7 +375,7 @@ impl Machine {
 
     /// Ends everything: the main containers, then the sidecars, the sandbox, the volumes.
     fn stop(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        let deadline = self.ending.map_or_else(|| now + self.grace(), |ending| ending.deadline);
+        let deadline = self.ending.map_or_else(|| after(now, self.grace()), |ending| ending.deadline);
         let spec = self.spec.clone();
         let is_sidecar = |name: &str| units(&spec).any(|unit| unit.role == Role::Sidecar && unit.spec.name == name);
         if self.stop_all(|name| !is_sidecar(name), deadline, now, actions) || self.stop_all(|_| true, deadline, now, actions) {
@@ -426,7 +428,7 @@ impl Machine {
             any = true;
             if self.is_busy(&name) || actions.iter().any(|action| action.op() == Some(Op::Container(name.clone()))) {
                 // Being stopped, perhaps with more time than is left by now.
-                let overdue = deadline + KILL_SLACK;
+                let overdue = after(deadline, KILL_SLACK);
                 if now < overdue {
                     self.wake_by(overdue);
                 } else if !self.busy.contains(&Op::Kill(id.clone())) && self.may(&Op::Kill(id.clone()), now) {
@@ -443,9 +445,9 @@ impl Machine {
                 message: format!("Stopping container {name}"),
                 container: Some(name.clone()),
             }));
-            let grace = deadline.duration_since(now).max(SignedDuration::ZERO);
+            let grace = deadline.duration_since(now).clamp(SignedDuration::ZERO, of_user(i64::MAX));
             actions.push(Action::Stop { container: name, id, grace });
-            self.wake_by(deadline + KILL_SLACK);
+            self.wake_by(after(deadline, KILL_SLACK));
         }
         any
     }

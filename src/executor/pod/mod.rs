@@ -22,6 +22,7 @@ use super::backoff::Backoff;
 use super::names::PodId;
 use super::probes::{Outcome, ProbeKind, Probes};
 use crate::runtime;
+use crate::util::duration::{after, of_user};
 
 pub use observed::{Observed, Seen};
 pub use view::{UnitView, View};
@@ -30,11 +31,6 @@ pub use view::{UnitView, View};
 const ORPHAN_GRACE: SignedDuration = SignedDuration::from_secs(2);
 /// The default of `spec.terminationGracePeriodSeconds`.
 const DEFAULT_GRACE: i64 = 30;
-
-/// Seconds given by a user. Values beyond the range of clocks mean for ever.
-fn span(seconds: i64) -> SignedDuration {
-    SignedDuration::from_secs(seconds.clamp(0, i32::MAX.into()))
-}
 /// Pause before the engine is asked again after a refusal or a request without effect.
 const COOLING: SignedDuration = SignedDuration::from_secs(5);
 
@@ -316,6 +312,15 @@ impl Machine {
         self
     }
 
+    /// A machine for the same pod that knows only what was asked of this one. It looks at everything else again, as another executor's
+    /// would, and is to be woken at once. No operation of this one may still be under way.
+    #[must_use]
+    pub fn afresh(&self) -> Self {
+        let refresh = self.refresh.map(|(period, _)| (period, None));
+        let ending = self.ending.or(self.pod.metadata.deletion_timestamp.as_ref().map(|at| Ending { deadline: at.0 }));
+        Self { ending, gone: self.gone, refresh, wake: Some(Timestamp::MIN), ..Self::new(self.pod.clone()) }
+    }
+
     pub fn id(&self) -> &PodId {
         &self.id
     }
@@ -348,7 +353,7 @@ impl Machine {
                 self.gone = true;
                 self.end(ORPHAN_GRACE.min(self.grace()), now);
             }
-            Input::Terminate { grace } => self.end(grace.map_or_else(|| self.grace(), span), now),
+            Input::Terminate { grace } => self.end(grace.map_or_else(|| self.grace(), of_user), now),
             Input::Changed => {
                 self.changed = true;
                 self.blind = false;
@@ -381,7 +386,7 @@ impl Machine {
     /// The time that the pod gets to end.
     fn grace(&self) -> SignedDuration {
         let seconds = self.pod.metadata.deletion_grace_period_seconds.or(self.spec.termination_grace_period_seconds);
-        span(seconds.unwrap_or(DEFAULT_GRACE))
+        of_user(seconds.unwrap_or(DEFAULT_GRACE))
     }
 
     fn take_pod(&mut self, pod: Arc<Pod>, now: Timestamp) {
@@ -394,7 +399,7 @@ impl Machine {
 
     /// Begins to end the pod, or brings the end nearer.
     fn end(&mut self, grace: SignedDuration, now: Timestamp) {
-        let deadline = now + grace;
+        let deadline = after(now, grace);
         let deadline = self.ending.map_or(deadline, |ending| ending.deadline.min(deadline));
         self.ending = Some(Ending { deadline });
     }
@@ -403,7 +408,7 @@ impl Machine {
         self.busy.remove(&op);
         self.epoch += 1;
         if result.is_err() || matches!(op, Op::Kill(_)) {
-            self.cooling.insert(op.clone(), now + COOLING);
+            self.cooling.insert(op.clone(), after(now, COOLING));
         }
         match (&op, result) {
             (Op::SetUpVolumes, Ok(())) => (self.volumes, self.setup_failed) = (Volumes::Ready, None),

@@ -455,6 +455,33 @@ fn a_deadline_ends_the_pod() {
 }
 
 #[test]
+fn times_at_the_end_of_all_time_are_times_like_others() {
+    let last = "9999-12-30T21:00:00Z";
+    let mut begun = (*pod(json!({"activeDeadlineSeconds": 1_000_000, "containers": [{"name": "a"}]}))).clone();
+    begun.status = Some(serde_json::from_value(json!({"startTime": last})).unwrap());
+    let (mut world, mut machine) = (World::default(), Machine::new(Arc::new(begun)));
+    world.tell(&mut machine, Input::Tick);
+    world.pass(&mut machine, 3600);
+    assert_eq!(world.running(), ["POD", "a"]);
+    // Deleted with a grace that has no end, and then taken over by another executor.
+    let mut endless = (*deleted(machine.pod(), i64::MAX)).clone();
+    for time in [Timestamp::MAX, last.parse().unwrap()] {
+        endless.metadata.deletion_timestamp = Some(Time(time));
+        let (mut world, mut again) =
+            (World { containers: world.containers.clone(), ..World::default() }, Machine::new(Arc::new(endless.clone())));
+        let actions = again.handle(Input::Tick, at(world.now));
+        world.take(actions);
+        let epoch = world.looks.pop().expect("a look");
+        let seen = Input::Seen { epoch, containers: world.containers.values().cloned().collect() };
+        let actions = again.handle(seen, at(world.now));
+        let stop = actions.iter().find_map(|it| if let Action::Stop { grace, .. } = it { Some(*grace) } else { None });
+        assert_eq!(stop, Some(of_user(i64::MAX)));
+        // Still under way when it is woken.
+        again.handle(Input::Tick, at(world.now));
+    }
+}
+
+#[test]
 fn another_executor_continues() {
     let (mut world, machine) = World::start(two());
     let before = world.containers.clone();
@@ -463,6 +490,25 @@ fn another_executor_continues() {
     world.tell(&mut again, Input::Tick);
     assert_eq!(world.containers, before);
     assert!(again.view().units.iter().all(|unit| unit.ready));
+}
+
+#[test]
+fn a_machine_that_failed_is_followed_by_one_that_finishes_its_work() {
+    let (mut world, machine) = World::start(two());
+    let mut again = machine.afresh();
+    assert!(again.wake_at().is_some_and(|it| it <= at(world.now)), "it is woken");
+    world.tell(&mut again, Input::Tick);
+    assert_eq!(world.running(), ["POD", "a", "b"]);
+    world.tell(&mut again, Input::Terminate { grace: Some(5) });
+    let (mut world, mut machine) = World::start(two());
+    machine.handle(Input::Terminate { grace: Some(5) }, at(world.now));
+    let mut again = machine.afresh();
+    world.volumes = true;
+    world.tell(&mut again, Input::Tick);
+    assert!(world.finished && world.running().is_empty(), "it is to end");
+    machine.handle(Input::Gone, at(world.now));
+    world.tell(&mut machine.afresh(), Input::Tick);
+    assert!(world.ended, "and to leave nothing");
 }
 
 #[test]
