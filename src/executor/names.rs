@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::object::pod::MIRROR;
 use crate::runtime::{Container, Summary};
 
 pub const POD_NAME: &str = "io.kubernetes.pod.name";
@@ -16,9 +17,6 @@ const KIND: &str = "io.kubernetes.docker.type";
 const SANDBOX: &str = "io.kubernetes.sandbox.id";
 /// Which executor a container belongs to: several may share an engine.
 pub const OWNER: &str = "io.km.executor";
-
-/// The annotation of a mirror pod: the uid of the static pod that it shows.
-pub const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Takes the place of the container's name in a sandbox's name.
 const SANDBOX_NAME: &str = "POD";

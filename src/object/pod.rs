@@ -6,6 +6,9 @@ use super::Object;
 use crate::util::json;
 use crate::util::quantity::Quantity;
 
+/// The annotation of a mirror pod: the uid of the static pod that it shows.
+pub const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// Whether a pod of this phase has ended: its containers have, for good.
 pub fn is_final(phase: &str) -> bool {
     matches!(phase, "Succeeded" | "Failed")

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::{app_armor, json};
-use crate::object::pod::qos_class_of;
+use crate::object::pod::{self, qos_class_of};
+use crate::util::product::Product;
 
 /// Completes a pod about to be created; returns warnings.
 pub(crate) fn create(pod: &mut Value) -> Vec<String> {
@@ -29,6 +30,22 @@ pub(crate) fn create(pod: &mut Value) -> Vec<String> {
     }
     status.insert("qosClass".to_owned(), class.into());
     app_armor::complete(pod)
+}
+
+/// The annotations of a pod's binding: its place, and its task there.
+const BINDING: [&str; 5] = ["bindingHost", "taskId", "slaveId", "offerId", "executorId"];
+
+/// Takes the binding of another pod from a pod about to be created as its copy. A mirror pod is made with its place.
+pub(crate) fn unbind(copy: &mut Value, product: &Product) {
+    let metadata = json::metadata(copy);
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    let all = annotations.len();
+    if !annotations.contains_key(pod::MIRROR) {
+        annotations.retain(|key, _| key.strip_prefix(product.annotation_prefix).is_none_or(|it| !BINDING.contains(&it)));
+    }
+    if annotations.is_empty() && all > 0 {
+        metadata.remove("annotations");
+    }
 }
 
 /// Kept only with a feature of Kubernetes that is off yet.
@@ -113,6 +130,7 @@ pub(crate) fn keep_but_sizes(pod: &mut Value, old: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::util::product::KUBERNETES;
 
     #[test]
     fn labels_are_matched_by_name() {
@@ -133,6 +151,23 @@ mod tests {
         assert_eq!(made, json!({"matchLabels": {"a": "b"}, "matchExpressions": both}));
         assert_eq!(pod(json!({"matchLabelKeys": ["x"]})), Value::Null);
         assert_eq!(pod(json!({"labelSelector": {}})), json!({}));
+    }
+
+    #[test]
+    fn a_copy_of_a_pod_is_not_bound_as_it_is() {
+        let unbound = |annotations: Value| {
+            let mut copy = json!({"metadata": {"name": "b", "annotations": annotations}});
+            unbind(&mut copy, KUBERNETES);
+            copy["metadata"]["annotations"].take()
+        };
+        let note = |name: &str| KUBERNETES.annotation(name);
+        assert_eq!(unbound(json!({note("taskId"): "t", note("bindingHost"): "h", note("executorId"): "e"})), Value::Null);
+        let kept = json!({"mine": "1", note("roles"): "*", "other/taskId": "t"});
+        let mut copied = kept.clone();
+        copied[note("taskId")] = "t".into();
+        assert_eq!((unbound(copied), unbound(kept.clone())), (kept.clone(), kept));
+        let mirror = json!({pod::MIRROR: "x", note("bindingHost"): "h"});
+        assert_eq!((unbound(mirror.clone()), unbound(json!({})), unbound(Value::Null)), (mirror, json!({}), Value::Null));
     }
 
     #[test]

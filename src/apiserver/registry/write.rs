@@ -13,9 +13,10 @@ use super::super::error::Answer;
 use super::super::write_options::WriteOptions;
 use super::part::Part;
 use super::reserved::Reserved;
-use super::{create, json, owners, refuse, strategy, update};
+use super::{create, json, owners, pods, refuse, strategy, update};
 use crate::codec::apply::{self, Managers};
 use crate::codec::{self, default};
+use crate::object::resource::POD;
 use crate::object::{Object, ObjectKey, Revision, Status};
 use crate::store::{Entry, Expect};
 
@@ -99,6 +100,9 @@ impl<'a> Write<'a> {
         let key = &*self.key;
         let Some(old) = self.old else {
             self.is_generated = create::complete(key.resource, &key.name.namespace, &mut self.new)?;
+            if key.resource == &POD {
+                pods::unbind(&mut self.new, self.server.config.product);
+            }
             return Ok(());
         };
         update::check_revision(key, &self.new, old.object)?;

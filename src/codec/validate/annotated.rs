@@ -5,13 +5,13 @@ use std::collections::HashSet;
 
 use super::at::At;
 use super::{container, names};
+use crate::object::pod::MIRROR;
 use crate::object::status::Cause;
 
 /// Before the name of a container.
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
 const SECCOMP_OF_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
-const MIRROR: &str = "kubernetes.io/config.mirror";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// Checks the annotations of a pod, or of a template for pods, in themselves.

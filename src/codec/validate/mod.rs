@@ -69,7 +69,7 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
         Some(old) => {
             if out.iter().any(placement::is_of_label_value) {
                 let mut before = Vec::new();
-                object(resource.kind, &old, &mut before);
+                (rules.object)(&old, &mut before);
                 if before.iter().any(placement::is_of_label_value) {
                     out.retain(|it| !placement::is_of_label_value(it));
                 }

@@ -13,6 +13,7 @@ use super::super::shared::Shared;
 use super::super::statuses;
 use crate::cache::{Event, Query};
 use crate::client::{Client, ClientError, DeleteOptions, Patch};
+use crate::object::pod::MIRROR;
 use crate::object::{Object, resource};
 use crate::util::backoff::Backoff;
 
@@ -147,7 +148,7 @@ impl Mirror {
         let node = self.shared.client.get(&resource::NODE, "", name).await.with_context(|| format!("node {name}"))?;
         let mut copy = Pod { status: None, ..Pod::clone(&self.pod) };
         copy.metadata.uid = None;
-        copy.metadata.annotations.get_or_insert_default().insert(names::MIRROR.to_owned(), self.id.uid.clone());
+        copy.metadata.annotations.get_or_insert_default().insert(MIRROR.to_owned(), self.id.uid.clone());
         copy.metadata.owner_references = Some(vec![OwnerReference {
             api_version: "v1".to_owned(),
             kind: "Node".to_owned(),
