@@ -12,6 +12,8 @@ use serde_json::json;
 use super::names::PodId;
 use crate::mesos::v1::{TaskId, TaskInfo, TaskState, TaskStatus};
 use crate::object::pod::is_final;
+use crate::scheduler::taskid;
+use crate::util::duration;
 use crate::util::product::Product;
 
 /// A command to carry out.
@@ -88,8 +90,14 @@ impl Tasks {
     }
 
     /// The id of the task that a pod's annotations name.
-    pub fn id_of(&self, pod: &Pod) -> Option<String> {
+    fn named(&self, pod: &Pod) -> Option<String> {
         pod.metadata.annotations.as_ref()?.get(&self.product.annotation("taskId")).cloned()
+    }
+
+    /// The id of a pod's task. Users can write annotations, too, such as those of another pod.
+    pub fn id_of(&self, pod: &Pod) -> Option<String> {
+        let uid = pod.metadata.uid.as_deref()?;
+        self.named(pod).filter(|it| taskid::is_of(it, uid))
     }
 
     fn check_idle(&mut self, now: Timestamp) {
@@ -110,7 +118,7 @@ impl Tasks {
         let Some(pod) = pod.filter(|pod| pod.metadata.name.is_some() && pod.metadata.uid.is_some() && pod.spec.is_some()) else {
             return vec![update(&task, TaskState::TaskFailed, "unmarshal-task-data-failure", None)];
         };
-        if self.id_of(&pod).as_ref() != Some(&task) {
+        if self.named(&pod).as_ref() != Some(&task) {
             return vec![update(&task, TaskState::TaskFailed, CREATE_BINDING_FAILURE, None)];
         }
         self.tasks.insert(task.clone(), Task::new(PodId::of(&pod), Stage::Binding { killed: false }));
@@ -294,8 +302,8 @@ impl Tasks {
     }
 }
 
-fn after(now: Timestamp, duration: Duration) -> Timestamp {
-    SignedDuration::try_from(duration).ok().and_then(|duration| now.checked_add(duration).ok()).unwrap_or(Timestamp::MAX)
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    duration::after(now, SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX))
 }
 
 /// Whether something of the pod has started, or waits for a reason that its user can see and mend.
@@ -471,11 +479,14 @@ mod tests {
             ("Succeeded", "TASK_FINISHED pod-succeeded:web_a", "TASK_LOST kill-pod-task"),
             ("Failed", "TASK_FAILED pod-failed:web_a", "TASK_LOST kill-pod-task"),
         ] {
-            let mut tasks = tasks();
-            let pod = Pod { status: Some(self::phase(phase)), ..pod() };
+            let (mut tasks, id) = (tasks(), taskid::task_id("u", 1));
+            let mut pod = Pod { status: Some(self::phase(phase)), ..pod() };
+            pod.metadata.annotations.get_or_insert_default().insert(KUBERNETES.annotation("taskId"), id.clone());
             assert_eq!(shown(&tasks.adopt(&pod, at(0))), [told]);
-            assert_eq!(tasks.launch(&info("t", &pod), at(0)), [], "{phase}: the agent has not heard of it yet");
-            assert_eq!(shown(&tasks.kill("t", None)), [kills], "{phase}");
+            assert_eq!(tasks.launch(&info(&id, &pod), at(0)), [], "{phase}: the agent has not heard of it yet");
+            assert_eq!(shown(&tasks.kill(&id, None)), [kills], "{phase}");
+            pod.metadata.uid = Some("of-a-copy".to_owned());
+            assert_eq!(self::tasks().adopt(&pod, at(0)), [], "{phase}");
         }
     }
 

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::limits::{Defaults, Limits};
 use super::storage::{Hold, Need, PodClaim, Wanted};
+use super::taskid;
 use crate::object::constraints::{Affinity, Constraints, Toleration};
-use crate::object::pod::has_ended;
+use crate::object::pod::{MIRROR, has_ended};
 use crate::object::{Name, Object};
 use crate::util::product::Product;
 
@@ -64,7 +65,8 @@ pub struct PodFacts {
     pub mirror: bool,
     /// `spec.schedulerName` names another scheduler.
     pub foreign: bool,
-    pub binding: Binding,
+    /// The pod's task, if it was launched.
+    pub binding: Option<Binding>,
     /// The claims of its volumes, each once.
     pub claims: Vec<PodClaim>,
     /// The claims that matter while the pod waits; added later from its claims.
@@ -74,16 +76,14 @@ pub struct PodFacts {
 }
 
 /// The annotations of a launched pod, by which its task is found again after a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
-    pub host: Option<Box<str>>,
-    pub task: Option<Box<str>>,
-    pub agent: Option<Box<str>>,
-    pub offer: Option<Box<str>>,
-    pub executor: Option<Box<str>>,
+    pub host: Box<str>,
+    pub task: Box<str>,
+    pub agent: Box<str>,
+    pub offer: Box<str>,
 }
 
-pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const SCHEDULER_NAME: &str = "default-scheduler";
 
 impl PodFacts {
@@ -96,13 +96,9 @@ impl PodFacts {
         let (meta, spec) = (pod.meta(), wire.spec);
         let notes = wire.metadata.annotations.unwrap_or_default();
         let note = |name: &str| notes.get(rules.product.annotation(name).as_str()).map(|it| Box::from(&**it));
-        let binding = Binding {
-            host: note("bindingHost"),
-            task: note("taskId"),
-            agent: note("slaveId"),
-            offer: note("offerId"),
-            executor: note("executorId"),
-        };
+        // Users can write annotations, too: only a task of this pod binds it.
+        let task = note("taskId").filter(|it| taskid::is_of(it, &meta.uid));
+        let binding = (|| Some(Binding { host: note("bindingHost")?, task: task?, agent: note("slaveId")?, offer: note("offerId")? }))();
         let wildcard = match meta.label(&rules.product.annotation("portMapping")) {
             Some("fixed") => false,
             Some("wildcard") => true,
@@ -388,10 +384,16 @@ pub(super) mod tests {
 
     #[test]
     fn bindings_and_exceptions_are_seen() {
-        let facts = read(&json!({"metadata": {"name": "a", "annotations": {
-                "k8s.mesosphere.io/bindingHost": "h", "k8s.mesosphere.io/taskId": "t", "kubernetes.io/config.mirror": ""}},
+        let facts = read(&json!({"metadata": {"name": "a", "annotations": {"kubernetes.io/config.mirror": ""}},
             "spec": {"schedulerName": "mine", "nodeName": "h"}, "status": {"phase": "Failed"}}));
-        assert_eq!((facts.binding.host.as_deref(), facts.binding.task.as_deref(), facts.binding.agent), (Some("h"), Some("t"), None));
         assert!(facts.mirror && facts.foreign && facts.ended && facts.node_name.as_deref() == Some("h"));
+        let task = taskid::task_id("u", 1);
+        let bound = |uid: &str| {
+            read(&json!({"metadata": {"name": "a", "uid": uid, "annotations": {"k8s.mesosphere.io/bindingHost": "h",
+                "k8s.mesosphere.io/taskId": task, "k8s.mesosphere.io/slaveId": "a", "k8s.mesosphere.io/offerId": "o"}}, "spec": {}}))
+            .binding
+        };
+        let binding = Binding { host: "h".into(), task: task.as_str().into(), agent: "a".into(), offer: "o".into() };
+        assert_eq!((bound("u"), bound("of-a-copy")), (Some(binding), None));
     }
 }

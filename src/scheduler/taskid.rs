@@ -30,6 +30,11 @@ pub fn stem_of(task_id: &str) -> Option<Stem> {
     uuid.as_bytes()[..12].try_into().ok()
 }
 
+/// Whether this is the id of a launch of the pod with this uid. A pod's annotations may be copies of another pod's.
+pub fn is_of(task_id: &str, pod_uid: &str) -> bool {
+    stem_of(task_id) == Some(stem(pod_uid))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,6 +44,7 @@ mod tests {
         let (one, two) = (task_id("u", 1), task_id("u", 2));
         assert_ne!(one, two);
         assert_eq!(stem_of(&one), Some(stem("u")));
+        assert!(is_of(&two, "u") && !is_of(&two, "v") && !is_of("u", "u"));
         assert_ne!(stem("u"), stem("v"));
         assert_eq!(one.len(), 40);
         assert!(stem_of("pod.x").is_none() && stem_of(&one[4..]).is_none());

@@ -54,6 +54,7 @@ impl Core {
         let (host, product) = (offer.hostname.as_str(), self.settings.rules.product);
         let agent: Arc<str> = offer.agent_id.value.as_str().into();
         self.agents.entry(agent.clone()).or_insert_with(|| host.into());
+        self.lost.remove(&agent);
         if let Some(labels) = self.nodes.register(host, &offer.attributes, product)
             && self.writing.insert(host.into())
         {

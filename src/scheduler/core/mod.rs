@@ -141,8 +141,10 @@ pub struct Core {
     nodes: Nodes,
     /// Hosts whose node is being written.
     writing: HashSet<Box<str>>,
-    /// Every agent ever offered, with its host name.
+    /// Every agent that was offered or has tasks, with its host name, until it is lost.
     agents: HashMap<Arc<str>, Arc<str>>,
+    /// Those that Mesos has reported lost, but that still have tasks: they may come back with them.
+    lost: HashSet<Arc<str>>,
     /// The executor that runs, or was last started, on each agent.
     executors: HashMap<Arc<str>, Arc<ExecutorInfo>>,
     book: Book,
@@ -195,6 +197,7 @@ impl Core {
             nodes: Nodes::default(),
             writing: HashSet::new(),
             agents: HashMap::new(),
+            lost: HashSet::new(),
             executors: HashMap::new(),
             book: Book::default(),
             tasks: Tasks::default(),
@@ -261,9 +264,9 @@ impl Core {
                 None => {}
             }
             for id in self.tasks.due_kills(now) {
-                let task = self.tasks.get(&id).expect("tasks to be killed are known");
-                let call = kill_call(task);
-                self.call(call);
+                if let Some(call) = self.tasks.get(&id).map(kill_call) {
+                    self.call(call);
+                }
             }
         }
         self.out.extend(self.storage.take_writes().into_iter().map(Action::Bind));
@@ -309,6 +312,8 @@ impl Core {
         self.book.clear();
         self.queue.forget_tried();
         self.appetite.connected(now, self.agents.len());
+        // Mesos offers those that are still there, and does not say which were lost meanwhile.
+        self.agents.retain(|agent, _| self.tasks.any_on(agent));
         self.reconciler.connected(now);
         self.tasks.repeat_kills(now);
         self.started = true;
@@ -357,6 +362,8 @@ impl Core {
                         tracing::warn!("agent {agent} is gone");
                         self.book.lose_agent(&agent.value);
                         self.executors.remove(&*agent.value);
+                        self.lost.extend(self.agents.get_key_value(&*agent.value).map(|(agent, _)| agent.clone()));
+                        self.forget_lost(&agent.value);
                     }
                     Some(executor) => {
                         tracing::warn!("executor {executor} on agent {agent} ended, status {}", failure.status.unwrap_or_default());
@@ -439,7 +446,7 @@ impl Core {
             self.tell_not_before = now + TELL_PAUSE;
         }
         for name in due {
-            let waiting = self.queue.get(&name).expect("it waits");
+            let Some(waiting) = self.queue.get(&name) else { continue };
             let pod = waiting.pod.clone();
             let why = match &waiting.hold {
                 Some(hold) => hold.message(self.nodes.count()),

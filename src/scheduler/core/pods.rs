@@ -8,7 +8,7 @@ use crate::mesos::v1::TaskStatus;
 use crate::mesos::v1::scheduler::Call;
 use crate::object::pod::has_ended;
 use crate::object::{Name, Object};
-use crate::scheduler::demand::PodFacts;
+use crate::scheduler::demand::{Binding, PodFacts};
 use crate::scheduler::tasks::{State, Task};
 
 /// How long to wait for the last status update of a bound pod that was deleted; its executor is expected to have stopped it.
@@ -23,15 +23,16 @@ impl Core {
             Some((id, false)) => self.abandon(now, &id, 0),
             None => {}
         }
-        let facts = match PodFacts::read(&pod, &self.settings.rules) {
+        let mut facts = match PodFacts::read(&pod, &self.settings.rules) {
             Ok(facts) => facts,
             Err(error) => return tracing::warn!("pod {name}: {error}"),
         };
-        if facts.binding.host.is_some() && !facts.ended && !facts.mirror {
+        let left_alone = facts.ended || facts.mirror;
+        if let Some(binding) = facts.binding.take_if(|_| !left_alone) {
             self.queue.remove(name);
             self.storage.place(&facts);
-            self.adopt_bound(now, facts, pod);
-        } else if facts.mirror || facts.foreign || facts.ended || facts.binding.host.is_some() {
+            self.adopt_bound(now, facts, binding, pod);
+        } else if left_alone || facts.foreign {
             self.queue.remove(name);
             if facts.node_name.is_some() && !facts.ended { self.storage.place(&facts) } else { self.storage.forget(name) }
         } else if facts.deleting.is_some() {
@@ -50,12 +51,12 @@ impl Core {
     fn launched_pod(&mut self, now: Duration, id: &str, pod: Arc<Object>) {
         let mut bound = self.tasks.get(id).is_some_and(|task| task.bound);
         if !bound
-            && let Ok(facts) = PodFacts::read(&pod, &self.settings.rules)
-            && let Some(of) = facts.binding.task.as_deref()
+            && let Ok(mut facts) = PodFacts::read(&pod, &self.settings.rules)
+            && let Some(binding) = facts.binding.take()
         {
-            bound = of == id;
+            bound = *binding.task == *id;
             if !bound {
-                return self.bound_otherwise(now, id, facts, pod);
+                return self.bound_otherwise(now, id, facts, binding, pod);
             }
         }
         if has_ended(&pod) {
@@ -73,25 +74,21 @@ impl Core {
     }
 
     /// A pod was launched twice because the first launch was forgotten; the first launch got the pod.
-    fn bound_otherwise(&mut self, now: Duration, id: &str, facts: PodFacts, pod: Arc<Object>) {
-        tracing::info!("pod {} was launched before as the task {:?}, which it keeps", facts.name, facts.binding.task);
+    fn bound_otherwise(&mut self, now: Duration, id: &str, facts: PodFacts, binding: Binding, pod: Arc<Object>) {
+        tracing::info!("pod {} was launched before as the task {}, which it keeps", facts.name, binding.task);
         if let Some(task) = self.tasks.remove(id) {
-            self.spread.remove(task.owner.as_deref(), &task.host);
+            self.leaves(&task);
         }
         if facts.ended {
             self.storage.forget(&facts.name);
         } else {
-            self.adopt_bound(now, facts, pod);
+            self.adopt_bound(now, facts, binding, pod);
         }
     }
 
     /// A bound pod without a task: launched by an earlier run, or by another scheduler of this framework. Its task is assumed to run.
-    fn adopt_bound(&mut self, now: Duration, facts: PodFacts, pod: Arc<Object>) {
-        let binding = facts.binding;
-        let (Some(host), Some(id), Some(agent), Some(offer)) = (binding.host, binding.task, binding.agent, binding.offer) else {
-            tracing::warn!("pod {} is bound but names no task; deleting it", facts.name);
-            return self.delete_pod(&facts.name, &facts.uid, None);
-        };
+    fn adopt_bound(&mut self, now: Duration, facts: PodFacts, binding: Binding, pod: Arc<Object>) {
+        let Binding { host, task: id, agent, offer } = binding;
         let task = Task {
             id: id.into(),
             pod: facts.name,
@@ -117,6 +114,22 @@ impl Core {
         }
         if self.started {
             self.reconciler.want_explicit();
+        }
+    }
+
+    /// A task has ended or is another scheduler's: it no longer counts for its owner, nor for its agent.
+    pub(super) fn leaves(&mut self, task: &Task) {
+        self.spread.remove(task.owner.as_deref(), &task.host);
+        if self.lost.contains(&task.agent) {
+            self.forget_lost(&task.agent);
+        }
+    }
+
+    /// Forgets an agent that is lost, once it has no tasks.
+    pub(super) fn forget_lost(&mut self, agent: &str) {
+        if !self.tasks.any_on(agent) {
+            self.lost.remove(agent);
+            self.agents.remove(agent);
         }
     }
 

@@ -10,7 +10,6 @@ use crate::mesos::v1::task_status::{Reason, Source};
 use crate::mesos::v1::{TaskState, TaskStatus};
 use crate::object::pod::has_ended;
 use crate::scheduler::demand::PodFacts;
-use crate::scheduler::taskid;
 use crate::scheduler::tasks::{State, Task, Unknown};
 
 /// Messages of executors that report the loss of the pod's containers.
@@ -92,12 +91,13 @@ impl Core {
 
     fn finished(&mut self, id: &str) {
         let Some(task) = self.tasks.get(id).filter(|it| it.state != State::Finished) else { return };
-        self.spread.remove(task.owner.as_deref(), &task.host);
+        let task = task.clone();
         if task.object.is_some() {
             self.tasks.finish(id);
         } else {
             self.tasks.remove(id);
         }
+        self.leaves(&task);
     }
 
     /// A task ended abnormally. Its pod is launched again if it was never bound. A bound pod is deleted if no one else will do that, so
@@ -113,7 +113,7 @@ impl Core {
             return self.acknowledge(&status);
         }
         let Some(task) = self.tasks.remove(id) else { return };
-        self.spread.remove(task.owner.as_deref(), &task.host);
+        self.leaves(&task);
         let (state, why) = (status.state().as_str_name(), status.message());
         tracing::info!("task {id} of pod {} ended: {state} {why}", task.pod);
         let Some(pod) = task.object.clone() else { return self.acknowledge(&status) };
@@ -160,9 +160,8 @@ impl Core {
             return false;
         }
         let id = &status.task_id.value;
-        let (Some(waiting), Some(agent)) = (self.queue.of_task(id), &status.agent_id) else { return false };
-        let name = waiting.name.clone();
-        let waiting = self.queue.remove(&name).expect("it waits");
+        let (Some(name), Some(agent)) = (self.queue.of_task(id).map(|it| it.name.clone()), &status.agent_id) else { return false };
+        let Some(waiting) = self.queue.remove(&name) else { return false };
         let host = self.agents.get(&*agent.value).cloned().unwrap_or_else(|| "".into());
         tracing::info!("task {id} is that of pod {name}, launched earlier");
         self.spread.add(waiting.owner.as_deref(), &host);
@@ -184,9 +183,7 @@ impl Core {
     /// Whether another launch of the same pod is not bound yet. The API server gives the pod to one of the two, and the other ends by
     /// itself. Killing the one that got the pod would kill the pod.
     fn has_unbound_twin(&self, id: &str) -> bool {
-        let Some(stem) = taskid::stem_of(id) else { return false };
-        let waits = |it: &Task| !it.bound && it.object.is_some() && it.kill.is_none();
-        self.tasks.iter().any(|it| waits(it) && taskid::stem_of(&it.id) == Some(stem))
+        self.tasks.twin(id).is_some_and(|it| !it.bound && it.object.is_some() && it.kill.is_none())
     }
 }
 

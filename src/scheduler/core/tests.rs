@@ -54,6 +54,11 @@ fn pod(name: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
     object(&pod)
 }
 
+/// The id of a task of the pod of this name.
+fn task_of(name: &str) -> String {
+    crate::scheduler::taskid::task_id(&format!("uid-{name}"), 1)
+}
+
 /// The pod as bound by its executor.
 fn bound(name: &str, task: &str, change: impl FnOnce(&mut Value)) -> Arc<Object> {
     let note = |it: &str| format!("k8s.mesosphere.io/{it}");
@@ -200,13 +205,13 @@ fn what_an_agent_says_of_a_lost_executor_counts_whoever_spoke_before() {
         ("Failed", Reason::ExecutorTerminated, 0),
     ] {
         let mut bench = Bench::subscribed();
-        bench.input(Input::Pod(bound("p", "t1", |pod| pod["status"] = json!({"phase": phase}))));
-        bench.input(Input::Pod(bound("q", "t2", |pod| pod["status"] = json!({"phase": "Running"}))));
-        bench.status("t1", TaskState::TaskFailed, Source::Master, Some(Reason::AgentReregistered));
+        bench.input(Input::Pod(bound("p", &task_of("p"), |pod| pod["status"] = json!({"phase": phase}))));
+        bench.input(Input::Pod(bound("q", &task_of("q"), |pod| pod["status"] = json!({"phase": "Running"}))));
+        bench.status(&task_of("p"), TaskState::TaskFailed, Source::Master, Some(Reason::AgentReregistered));
         assert_eq!(deletes(&bench), 0);
-        bench.status("t1", TaskState::TaskFailed, Source::Agent, Some(reason));
+        bench.status(&task_of("p"), TaskState::TaskFailed, Source::Agent, Some(reason));
         assert_eq!(deletes(&bench), expected, "{phase} {reason:?}");
-        bench.status("t2", TaskState::TaskFailed, Source::Agent, Some(reason));
+        bench.status(&task_of("q"), TaskState::TaskFailed, Source::Agent, Some(reason));
         assert_eq!(deletes(&bench), expected + 1, "{reason:?}");
     }
 }
@@ -290,8 +295,8 @@ fn deleted_pods_are_killed_with_their_grace_and_again() {
 #[test]
 fn after_a_restart_bound_pods_run_and_nothing_is_launched_before_mesos_has_spoken() {
     let mut bench = Bench::new(true);
-    let task = crate::scheduler::taskid::task_id("uid-p2", 1);
-    bench.input(Input::Pod(bound("p1", "t1", |_| {})));
+    let task = task_of("p2");
+    bench.input(Input::Pod(bound("p1", &task_of("p1"), |_| {})));
     bench.input(Input::Pod(pod("p2", |_| {})));
     bench.input(Input::Pod(pod("p3", |_| {})));
     bench.input(Input::Subscribed("f".to_owned()));
@@ -299,7 +304,7 @@ fn after_a_restart_bound_pods_run_and_nothing_is_launched_before_mesos_has_spoke
     let calls = bench.calls();
     assert!(calls.iter().all(|call| call.r#type() == call::Type::Reconcile), "{calls:?}");
     let fence = calls.iter().filter_map(|call| call.reconcile.clone()).flat_map(|it| it.tasks).find(|it| it.agent_id.is_none()).unwrap();
-    bench.status("t1", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
+    bench.status(&task_of("p1"), TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
     bench.status(&task, TaskState::TaskStaging, Source::Master, Some(Reason::Reconciliation));
     bench.status("pod.stray", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
     let kill = bench.calls().into_iter().find_map(|call| call.kill).expect("a kill");
@@ -333,12 +338,12 @@ fn executors_of_an_earlier_run_are_used_when_their_node_says_how_they_were_start
 #[test]
 fn an_outdated_executor_goes_when_its_last_pod_has() {
     let mut bench = Bench::subscribed();
-    bench.input(Input::Pod(bound("old", "t1", |_| {})));
+    bench.input(Input::Pod(bound("old", &task_of("old"), |_| {})));
     let outdated = |offered: &str| Offer { executor_ids: vec!["1_k8sm-executor".into()], ..offer(offered, "a", 4000) };
     bench.done.clear();
     bench.offer(outdated("o1"));
     assert_eq!(bench.kinds(), [call::Type::Decline]);
-    bench.status("t1", TaskState::TaskFinished, Source::Executor, None);
+    bench.status(&task_of("old"), TaskState::TaskFinished, Source::Executor, None);
     bench.wait(S * 20);
     bench.done.clear();
     bench.offer(outdated("o2"));
@@ -396,7 +401,7 @@ fn a_launch_that_may_never_have_reached_its_unreachable_agent_is_repeated() {
 #[test]
 fn of_two_launches_of_a_pod_the_one_that_binds_it_stays() {
     let mut bench = Bench::subscribed();
-    let (first, second) = (crate::scheduler::taskid::task_id("uid-p", 1), bench.launch("p"));
+    let (first, second) = (task_of("p"), bench.launch("p"));
     bench.done.clear();
     bench.status(&first, TaskState::TaskStaging, Source::Master, Some(Reason::AgentReregistered));
     assert!(!bench.kinds().contains(&call::Type::Kill), "it may have bound the pod already");
@@ -413,16 +418,16 @@ fn of_two_launches_of_a_pod_the_one_that_binds_it_stays() {
 #[test]
 fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
     let mut bench = Bench::subscribed();
-    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    bench.input(Input::Pod(bound("p", &task_of("p"), |_| {})));
     bench.wait(S * 20);
     bench.input(Input::Disconnected);
     bench.input(Input::Subscribed("f".to_owned()));
-    let unknown = |bench: &mut Bench| bench.status("t1", TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
+    let unknown = |bench: &mut Bench| bench.status(&task_of("p"), TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
     unknown(&mut bench);
     bench.done.clear();
     bench.wait(S * 5);
     assert!(bench.kinds().contains(&call::Type::Reconcile), "it is asked for again");
-    bench.status("t1", TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
+    bench.status(&task_of("p"), TaskState::TaskRunning, Source::Master, Some(Reason::Reconciliation));
     let deletes = |bench: &Bench| bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count();
     bench.wait(S * 601);
     unknown(&mut bench);
@@ -435,9 +440,9 @@ fn a_task_that_a_new_master_does_not_know_yet_is_waited_for() {
 #[test]
 fn an_agent_is_away_only_as_long_as_the_answers_are_apart() {
     let mut bench = Bench::subscribed();
-    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    bench.input(Input::Pod(bound("p", &task_of("p"), |_| {})));
     let unknown = |bench: &mut Bench, given: f64| {
-        let status = Bench::task_status("t1", TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
+        let status = Bench::task_status(&task_of("p"), TaskState::TaskUnknown, Source::Master, Some(Reason::Reconciliation));
         bench.update(TaskStatus { timestamp: Some(given), ..status });
         bench.done.iter().filter(|it| matches!(it, Action::DeletePod { .. })).count()
     };
@@ -447,7 +452,7 @@ fn an_agent_is_away_only_as_long_as_the_answers_are_apart() {
     assert_eq!(unknown(&mut bench, 1_601.0), 1);
     // The clock of another master may be ahead.
     let mut bench = Bench::subscribed();
-    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    bench.input(Input::Pod(bound("p", &task_of("p"), |_| {})));
     assert_eq!(unknown(&mut bench, 1_000.0), 0);
     bench.wait(S);
     assert_eq!(unknown(&mut bench, 9_000.0), 0);
@@ -458,8 +463,80 @@ fn a_bound_pod_that_nobody_launched_here_is_asked_for_at_once() {
     let mut bench = Bench::subscribed();
     bench.wait(S * 40);
     bench.done.clear();
-    bench.input(Input::Pod(bound("p", "t1", |_| {})));
+    bench.input(Input::Pod(bound("p", &task_of("p"), |_| {})));
     let asked: Vec<_> = bench.calls().into_iter().filter_map(|call| call.reconcile).collect();
     assert_eq!(asked.len(), 1);
-    assert_eq!(asked[0].tasks.iter().map(|it| &*it.task_id.value).collect::<Vec<_>>(), ["t1"]);
+    assert_eq!(asked[0].tasks.iter().map(|it| &*it.task_id.value).collect::<Vec<_>>(), [task_of("p")]);
+}
+
+/// Another pod's binding, as in a copy of its manifest.
+#[test]
+fn a_copied_pod_is_launched_and_its_original_lives() {
+    let mut bench = Bench::subscribed();
+    let task = bench.launch("a");
+    let annotate = |pod: &mut Value| pod["metadata"]["annotations"]["x"] = "y".into();
+    bench.input(Input::Pod(bound("a", &task, |_| {})));
+    bench.done.clear();
+    bench.input(Input::Pod(bound("b", &task, |_| {})));
+    assert!(bench.core.debug_queue().contains("n/b") && bench.core.debug_tasks().starts_with("task_count=1"));
+    bench.input(Input::Pod(bound("a", &task, annotate)));
+    bench.input(Input::Pod(bound("b", &task, annotate)));
+    bench.input(Input::PodGone(bound("b", &task, |_| {})));
+    bench.wait(S * 10);
+    assert!(!bench.kinds().contains(&call::Type::Kill));
+    assert!(bench.core.debug_tasks().contains(&task));
+}
+
+#[test]
+fn a_grace_of_any_length_ends_with_the_pod() {
+    for grace in [i64::MIN, 0, i64::MAX] {
+        let mut bench = Bench::subscribed();
+        let task = bench.launch("p");
+        bench.input(Input::Pod(bound("p", &task, |pod| {
+            pod["metadata"]["deletionTimestamp"] = "9999-12-30T22:00:00Z".into();
+            pod["metadata"]["deletionGracePeriodSeconds"] = grace.into();
+        })));
+        for _ in 0..4 {
+            assert!(bench.kinds().contains(&call::Type::Kill), "{grace}");
+            // As long as it takes until the next.
+            while bench.done.iter().all(|it| !matches!(it, Action::Call(call) if call.r#type() == call::Type::Kill)) {
+                bench.now = bench.core.tasks.next_kill().unwrap();
+                bench.done.extend(bench.core.act(bench.now));
+            }
+        }
+        bench.status(&task, TaskState::TaskKilled, Source::Executor, None);
+        assert!(bench.core.tasks.next_kill().is_none(), "{grace}");
+    }
+}
+
+#[test]
+fn lost_agents_are_forgotten_once_they_have_no_tasks() {
+    let mut bench = Bench::subscribed();
+    let lose = |bench: &mut Bench, agent: &str| {
+        let failure = Some(event::Failure { agent_id: Some(agent.into()), ..event::Failure::default() });
+        bench.input(Input::Event(Box::new(Event { r#type: Some(event::Type::Failure.into()), failure, ..Event::default() })));
+    };
+    let task = bench.launch("p");
+    bench.offer(offer("o2", "b", 4000));
+    let agents = |bench: &Bench| {
+        let mut agents: Vec<String> = bench.core.agents.keys().map(ToString::to_string).collect();
+        agents.sort_unstable();
+        agents.concat()
+    };
+    assert_eq!(agents(&bench), "ab");
+    lose(&mut bench, "a");
+    lose(&mut bench, "b");
+    assert_eq!(agents(&bench), "a", "it may come back with its task");
+    bench.status(&task, TaskState::TaskGone, Source::Master, None);
+    assert_eq!((agents(&bench).as_str(), bench.core.lost.len()), ("", 0));
+    // It is back before its task ends.
+    let task = bench.launch("q");
+    lose(&mut bench, "a");
+    bench.offer(offer("o3", "a", 4000));
+    bench.status(&task, TaskState::TaskFinished, Source::Executor, None);
+    assert_eq!((agents(&bench).as_str(), bench.core.lost.len()), ("a", 0));
+    // Lost while nobody was there to hear of it.
+    bench.input(Input::Disconnected);
+    bench.input(Input::Subscribed("f".to_owned()));
+    assert_eq!(agents(&bench), "");
 }
