@@ -17,8 +17,8 @@ use super::queue::Queue;
 use crate::cache::{Cache, Event};
 use crate::client::events::{EventRecorder, EventType};
 use crate::client::{Client, ClientError};
-use crate::object::{Object, ObjectKey, ResourceRef, Revision};
-use crate::supervise::Shutdown;
+use crate::object::{Object, ObjectKey, ResourceRef, Revision, Status};
+use crate::supervise::{Shutdown, contain};
 
 /// Writes of one plan under way at a time.
 const WRITES: usize = 32;
@@ -252,7 +252,10 @@ async fn reconcile(
     key: &ObjectKey,
 ) -> (Result<Next, ClientError>, HashMap<ResourceRef, Revision>) {
     let begun = worked();
-    let Plan { writes, slowly, again, notes } = controller.plan(&context.cache, key, Timestamp::now());
+    let Plan { writes, slowly, again, notes } = match contain(|| controller.plan(&context.cache, key, Timestamp::now())) {
+        Ok(plan) => plan,
+        Err(panic) => return (Err(broken(controller, key, &panic)), HashMap::new()),
+    };
     let rest = (worked().saturating_sub(begun) * REST).min(LONGEST_REST);
     for Note { about, kind, reason, message } in notes {
         context.events.event(&about, kind, reason, message);
@@ -261,9 +264,18 @@ async fn reconcile(
     progress.carry_out(context, writes).await;
     progress.carry_out_slowly(context, slowly).await;
     if let Some(failure) = progress.refused.take() {
-        progress.carry_out(context, controller.refused(&context.cache, key, &failure, Timestamp::now()).writes).await;
+        match contain(|| controller.refused(&context.cache, key, &failure, Timestamp::now())) {
+            Ok(plan) => progress.carry_out(context, plan.writes).await,
+            Err(panic) => drop(progress.error.insert(broken(controller, key, &panic))),
+        }
     }
     (progress.error.map_or(Ok(Next { again, rest }), Err), progress.seen)
+}
+
+/// A plan that panicked concerns its key only: the other keys of the controller go on.
+fn broken(controller: &dyn Controller, key: &ObjectKey, panic: &str) -> ClientError {
+    tracing::error!("{}: {key}: this is a bug of the controller: {panic}", controller.name());
+    ClientError::Api(Box::new(Status::internal(panic)))
 }
 
 /// The CPU time of this thread. Unlike elapsed time, it does not depend on other work of the machine.
@@ -418,6 +430,7 @@ mod tests {
 
         fn plan(&self, cache: &Cache, key: &ObjectKey, _: Timestamp) -> Plan {
             self.0.send(key.clone()).unwrap();
+            assert_ne!(&*key.name.name, "evil");
             let mut plan = Plan::default();
             if cache.list(&CONFIG_MAP, &Query::namespace(&key.name.name)).objects.is_empty() {
                 let name = uuid::Uuid::new_v4().to_string();
@@ -445,6 +458,19 @@ mod tests {
         let mut tasks = JoinSet::new();
         tasks.spawn(run(Arc::new(Maker(sender)), 1, context, Shutdown::new()));
         (tasks, cache, line, plans)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_plan_that_panics_is_made_again_later_and_the_others_go_on() {
+        let (_tasks, cache, _line, mut plans) = start(100);
+        cache.replace(&NAMESPACE, vec![object(&NAMESPACE, "", "evil", 1)], 1);
+        cache.replace(&CONFIG_MAP, Vec::new(), 0);
+        let mut next = async || plans.recv().await.unwrap().name.name.to_string();
+        assert_eq!((next().await, next().await), ("evil".to_owned(), "evil".to_owned()));
+        let good = object(&NAMESPACE, "", "good", 2);
+        cache.apply(vec![Change { key: good.key(), revision: 2, object: Some(good) }], 2);
+        while next().await != "good" {}
+        while next().await != "evil" {}
     }
 
     #[tokio::test(start_paused = true)]

@@ -68,6 +68,11 @@ impl Life {
         self
     }
 
+    /// Begins again with what was asked of it and has been published, after it failed.
+    pub fn begin_again(&mut self) {
+        self.machine = self.machine.afresh();
+    }
+
     pub fn machine(&self) -> &Machine {
         &self.machine
     }

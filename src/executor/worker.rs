@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::Backoff;
 use super::life::{Life, Report};
 use super::mailbox::Notices;
 use super::observe;
@@ -19,6 +20,7 @@ use super::pod::{Action, Input, units};
 use super::shared::Shared;
 use super::status::{Host, Messages};
 use super::statuses::Statuses;
+use crate::supervise::contain;
 use operations::Operations;
 
 /// The result of an operation.
@@ -38,6 +40,7 @@ pub async fn run(shared: Arc<Shared>, pod: Arc<Pod>, statuses: Option<Statuses>,
         ending: CancellationToken::new(),
         statuses,
         reports,
+        failures: Backoff::brisk(),
         ended: false,
     };
     worker.handle(Input::Tick).await;
@@ -79,13 +82,18 @@ struct Worker {
     ending: CancellationToken,
     statuses: Option<Statuses>,
     reports: mpsc::Sender<Report>,
+    /// How often the life has failed.
+    failures: Backoff,
     ended: bool,
 }
 
 impl Worker {
     async fn handle(&mut self, input: Input) {
         let host = Host { ip: self.shared.config.node_ip.to_string(), engine: self.shared.engine.read().name.clone() };
-        let step = self.life.handle(input, &host, Timestamp::now());
+        let step = match contain(|| self.life.handle(input, &host, Timestamp::now())) {
+            Ok(step) => step,
+            Err(panic) => return self.begin_again(&panic).await,
+        };
         if self.life.machine().is_ending() {
             self.ending.cancel();
         }
@@ -99,6 +107,16 @@ impl Worker {
         if step.finish {
             self.statuses.iter().for_each(|statuses| statuses.finish(self.life.machine().id()));
         }
+    }
+
+    /// After a failure of this pod's life: begins it again, once the operations under way have ended. The other pods go on.
+    async fn begin_again(&mut self, panic: &str) {
+        self.failures.tried(Timestamp::now());
+        let pause = Duration::try_from(self.failures.delay()).unwrap_or_default();
+        tracing::error!(pod = %self.life.machine().id(), "this is a bug of the executor, trying again in {pause:?}: {panic}");
+        tokio::time::sleep(pause).await;
+        while self.begun.next().await.is_some() {}
+        self.life.begin_again();
     }
 
     fn begin(&mut self, action: Action) {

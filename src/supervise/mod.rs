@@ -1,5 +1,7 @@
-//! Owned tasks: every background task of a component belongs to a [`Supervisor`], stops by the same token, and is waited for.
+//! Owned tasks: every background task of a component belongs to a [`Supervisor`], stops by the same token, and is waited for. Panics: the end of
+//! the process, unless contained.
 
+mod contain;
 pub mod http;
 pub(crate) mod stall;
 
@@ -10,6 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use contain::{abort_on_panic, contain};
 
 /// Signals a component to stop: take no new work, finish the current work, return.
 pub type Shutdown = CancellationToken;
@@ -46,8 +50,8 @@ impl Supervisor {
         Self::new(self.shutdown.child_token())
     }
 
-    /// Runs a task until it returns. An error stops every other task. So does a panic in builds that unwind, such as tests; in a release
-    /// build it aborts the process.
+    /// Runs a task until it returns. An error stops every other task. So does a panic in tests; in km itself it ends the process
+    /// ([`abort_on_panic`]).
     pub fn spawn<F>(&self, name: impl Into<String>, task: F)
     where
         F: Future<Output = anyhow::Result<()>> + Send + 'static,
