@@ -238,6 +238,10 @@ impl Claimer<'_> {
         let range = &self.server.config.node_ports;
         let invalid = |detail: &str| Cause::invalid(field.clone(), &number.into(), detail);
         let Some(port) = u16::try_from(number).ok().filter(|it| range.contains(it)) else {
+            // Kubernetes then only looks whether it is taken.
+            if self.dry_run {
+                return Ok(());
+            }
             let detail = format!("provided port is not in the valid range. The range of valid ports is {}-{}", range.start(), range.end());
             return Err(self.invalid(invalid(&detail)));
         };
