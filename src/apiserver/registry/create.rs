@@ -159,7 +159,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::object::resource::{CONFIG_MAP, NODE};
+    use crate::object::resource::{CONFIG_MAP, NODE, POD};
 
     #[test]
     fn metadata_is_the_servers() {

@@ -46,18 +46,19 @@ fn job_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
-    spec.not_negative(
-        &[
-            "parallelism",
-            "completions",
-            "activeDeadlineSeconds",
-            "backoffLimit",
-            "backoffLimitPerIndex",
-            "maxFailedIndexes",
-            "ttlSecondsAfterFinished",
-        ],
-        out,
-    );
+    const COUNTS: [&str; 7] = [
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ];
+    spec.not_negative(&COUNTS, out);
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
+    }
     if let Some(manager) = spec.get("managedBy").as_str() {
         match manager {
             "" => spec.required("managedBy", "", out),
@@ -68,24 +69,40 @@ fn job_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
     }
     spec.one_of("completionMode", &["NonIndexed", "Indexed"], out);
-    if spec.text("completionMode") == "Indexed" && !spec.has("completions") {
-        spec.required("completions", "when completion mode is Indexed", out);
+    match spec.get("completionMode").as_str() {
+        Some("Indexed") => indexed(spec, out),
+        None | Some("NonIndexed") => {
+            for key in ["backoffLimitPerIndex", "maxFailedIndexes"].into_iter().filter(|it| spec.has(it)) {
+                spec.invalid(key, "requires indexed completion mode", out);
+            }
+        }
+        Some(_) => {}
     }
-    spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out);
-    indexed(spec, out);
-    let policy = spec.at("podFailurePolicy");
-    if !policy.is_absent() {
-        failure_policy(spec, &policy, out);
+    let (failure, success) = (spec.at("podFailurePolicy"), spec.at("successPolicy"));
+    if !failure.is_absent() {
+        failure_policy(spec, &failure, out);
+    }
+    if spec.text("completionMode") == "Indexed" {
+        success_policy(spec, &success, out);
+    } else if !success.is_absent() {
+        spec.invalid("successPolicy", "requires indexed completion mode", out);
+    }
+    match failure.is_absent() {
+        true => spec.one_of("podReplacementPolicy", &["Failed", "TerminatingOrFailed"], out),
+        false => spec.one_of("podReplacementPolicy", &["Failed"], out),
     }
     pod::template(&spec.at("template"), out);
     let pod = spec.at("template").at("spec");
     match pod.text("restartPolicy") {
         "Always" => pod.required("restartPolicy", r#"valid values: "OnFailure", "Never""#, out),
+        "OnFailure" if !failure.is_absent() => {
+            pod.invalid("restartPolicy", "only \"Never\" is supported when podFailurePolicy is specified", out);
+        }
         _ => pod.one_of("restartPolicy", &["OnFailure", "Never"], out),
     }
 }
 
-/// Checks how a new job finds its pods: as the server has it, unless its author took that over.
+/// Checks that the pods of a new job can have names, and what selects them if its author took that over.
 pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     let spec = job.at("spec");
     // Labels that are all generated come from the template, where their faults have been told.
@@ -94,6 +111,10 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
     if generated && metadata.get("labels") == of_pods.get("labels") {
         out.retain(|it| it.field != "metadata.labels");
     }
+    if spec.flag("manualSelector") && !spec.has("selector") {
+        spec.required("selector", "", out);
+        mismatch(&spec, out);
+    }
     if let Some(last) = spec.number("completions").filter(|it| *it > 0 && spec.text("completionMode") == "Indexed") {
         // The name of its last pod.
         let name = format!("{}-{}", job.at("metadata").text("name"), last - 1);
@@ -101,11 +122,13 @@ pub(super) fn job_creation(job: &At<'_>, out: &mut Vec<Cause>) {
             job.at("metadata").invalid("name", &format!("will not able to create pod with invalid DNS label: {name}"), out);
         }
     }
+}
+
+/// Checks how a new job finds its pods: as the server has it, unless its author took that over.
+pub(super) fn job_generated(job: &At<'_>, out: &mut Vec<Cause>) {
+    let (metadata, spec) = (job.at("metadata"), job.at("spec"));
+    let of_pods = spec.at("template").at("metadata");
     let selector = spec.at("selector");
-    if spec.flag("manualSelector") && selector.is_absent() {
-        spec.required("selector", "", out);
-        mismatch(&spec, out);
-    }
     if spec.flag("manualSelector") || selector.is_absent() {
         return;
     }
@@ -138,19 +161,24 @@ fn domain_path(text: &str) -> names::Faults {
     }
 }
 
-/// Checks fields that only indexed jobs may have.
+/// Checks the counts of an indexed job.
 fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
-    let indexed = spec.text("completionMode") == "Indexed";
-    let plain = matches!(spec.get("completionMode").as_str(), None | Some("NonIndexed"));
-    if indexed && spec.number("parallelism").is_some_and(|it| it > PARALLELISM) {
+    let (completions, most) = (spec.number("completions"), spec.number("maxFailedIndexes"));
+    if completions.is_none() {
+        spec.required("completions", "when completion mode is Indexed", out);
+    }
+    if spec.number("parallelism").is_some_and(|it| it > PARALLELISM) {
         let why = format!("must be less than or equal to {PARALLELISM} when completion mode is Indexed");
         spec.invalid("parallelism", &why, out);
     }
-    if plain && spec.has("backoffLimitPerIndex") {
-        spec.invalid("backoffLimitPerIndex", "requires indexed completion mode", out);
+    if most.zip(completions).is_some_and(|(most, all)| most > all) {
+        spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
     }
-    if spec.has("backoffLimitPerIndex") && spec.number("completions").is_some_and(|it| it > MANY) {
-        if !spec.has("maxFailedIndexes") {
+    if most.is_some_and(|it| it > PARALLELISM) {
+        spec.invalid("maxFailedIndexes", &format!("must be less than or equal to {PARALLELISM}"), out);
+    }
+    if spec.has("backoffLimitPerIndex") && completions.is_some_and(|it| it > MANY) {
+        if most.is_none() {
             spec.required("maxFailedIndexes", &format!("must be specified when completions is above {MANY}"), out);
         }
         for key in ["parallelism", "maxFailedIndexes"].into_iter().filter(|key| spec.number(key).is_some_and(|it| it > OF_MANY)) {
@@ -159,26 +187,11 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
             spec.invalid(key, &why, out);
         }
     }
-    if let Some(most) = spec.number("maxFailedIndexes") {
-        if !spec.has("backoffLimitPerIndex") {
-            spec.required("backoffLimitPerIndex", "when maxFailedIndexes is specified", out);
-        }
-        if plain {
-            spec.invalid("maxFailedIndexes", "requires indexed completion mode", out);
-        }
-        if spec.number("completions").is_some_and(|all| most > all) {
-            spec.invalid("maxFailedIndexes", "must be less than or equal to completions", out);
-        }
-        if indexed && most > PARALLELISM {
-            spec.invalid("maxFailedIndexes", &format!("must be less than or equal to {PARALLELISM}"), out);
-        }
-    }
-    let success = spec.at("successPolicy");
+}
+
+fn success_policy(spec: &At<'_>, success: &At<'_>, out: &mut Vec<Cause>) {
     if success.is_absent() {
         return;
-    }
-    if !indexed {
-        return spec.invalid("successPolicy", "requires indexed completion mode", out);
     }
     let rules = success.list("rules").len();
     if rules > RULES {
@@ -191,7 +204,6 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         if !rule.has("succeededCount") && !rule.has("succeededIndexes") {
             out.push(Cause::required(rule.path.as_str(), "at least one of succeededCount or succeededIndexes must be specified"));
         }
-        rule.not_negative(&["succeededCount"], out);
         let completions = spec.number("completions").unwrap_or_default();
         if rule.text("succeededIndexes").len() > SUCCEEDED_INDEXES {
             out.push(Cause::too_long(rule.path("succeededIndexes"), SUCCEEDED_INDEXES));
@@ -200,12 +212,14 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
         if let Some(Err(why)) = &listed {
             rule.invalid("succeededIndexes", &format!("error parsing succeededIndexes: {why}"), out);
         }
+        rule.not_negative(&["succeededCount"], out);
         let count = rule.number("succeededCount").unwrap_or_default();
         if count > completions {
             let why = format!("must be less than or equal to {completions} (the number of specified completions)");
             rule.invalid("succeededCount", &why, out);
         }
-        if let Some(Ok(listed)) = listed.filter(|it| it.as_ref().is_ok_and(|it| count > *it)) {
+        // Kubernetes finds none in a faulty text.
+        if let Some(listed) = listed.map(Result::unwrap_or_default).filter(|it| count > *it) {
             let why = format!("must be less than or equal to {listed} (the number of indexes in the specified succeededIndexes field)");
             rule.invalid("succeededCount", &why, out);
         }
@@ -213,13 +227,6 @@ fn indexed(spec: &At<'_>, out: &mut Vec<Cause>) {
 }
 
 fn failure_policy(spec: &At<'_>, policy: &At<'_>, out: &mut Vec<Cause>) {
-    let pod = spec.at("template").at("spec");
-    if pod.text("restartPolicy") != "Never" {
-        pod.invalid("restartPolicy", "only \"Never\" is supported when podFailurePolicy is specified", out);
-    }
-    if spec.text("podReplacementPolicy") == "TerminatingOrFailed" {
-        out.push(Cause::not_supported(spec.path("podReplacementPolicy"), "TerminatingOrFailed", &["Failed"]));
-    }
     if policy.list("rules").len() > RULES {
         out.push(Cause::too_many(policy.path("rules"), policy.list("rules").len(), RULES));
     }
@@ -336,11 +343,16 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         }
         schedule => spec.faults("schedule", schedule.parse::<Schedule>().err().map(|it| it.to_string()).into_iter().collect(), out),
     }
+    spec.not_negative(&["startingDeadlineSeconds"], out);
     match spec.get("timeZone").as_str() {
         None => {}
         Some("") => spec.invalid("timeZone", "timeZone must be nil or non-empty string", out),
         Some(zone) if zone.eq_ignore_ascii_case("local") => {
             spec.invalid("timeZone", "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones", out);
+            // Go knows this one spelling.
+            if zone != "Local" {
+                spec.invalid("timeZone", &format!("unknown time zone {zone}"), out);
+            }
         }
         // A host may have no time zone data; the controller then reports the fault.
         Some(zone) if !jiff::tz::db().is_definitively_empty() && !jiff::tz::db().get(zone).is_ok_and(|it| it.iana_name() == Some(zone)) => {
@@ -348,7 +360,6 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         }
         Some(_) => {}
     }
-    spec.not_negative(&["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"], out);
     match spec.text("concurrencyPolicy") {
         "" => spec.required("concurrencyPolicy", "", out),
         _ => spec.one_of("concurrencyPolicy", &["Allow", "Forbid", "Replace"], out),
@@ -363,6 +374,7 @@ pub(super) fn cron_job(job: &At<'_>, out: &mut Vec<Cause>) {
         let cause = Cause::not_supported(job.path("manualSelector"), "", &["nil", "false"]);
         out.push(Cause { message: cause.message.replacen("\"\"", "true", 1), ..cause });
     }
+    spec.not_negative(&["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], out);
 }
 
 pub(super) fn cron_job_name(metadata: &At<'_>, out: &mut Vec<Cause>) {

@@ -43,7 +43,7 @@ pub use warn::warnings;
 
 use self::at::At;
 use crate::object::ResourceRef;
-use crate::object::resource::{EVENT_V1, POD};
+use crate::object::resource::{EVENT_V1, JOB, POD};
 use crate::object::status::Cause;
 
 /// The faults of an object about to be created (`old` is `None`) or to replace `old`; empty if it is valid.
@@ -62,6 +62,9 @@ fn check(resource: ResourceRef, new: &At<'_>, old: Option<At<'_>>) -> Vec<Cause>
         meta::update(&new.at("metadata"), &old.at("metadata"), &mut out);
     }
     meta::metadata(resource, &new.at("metadata"), &mut out);
+    if old.is_none() && resource == &JOB {
+        batch::job_generated(new, &mut out);
+    }
     let rules = rules::of(resource);
     (rules.object)(new, &mut out);
     match old {

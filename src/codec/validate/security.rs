@@ -40,6 +40,7 @@ pub(super) fn pod(context: &At<'_>, out: &mut Vec<Cause>) {
     }
     context.one_of("fsGroupChangePolicy", &["Always", "OnRootMismatch"], out);
     profiles(context, out);
+    windows(&context.at("windowsOptions"), out);
     context.one_of("supplementalGroupsPolicy", &["Merge", "Strict"], out);
     context.one_of("seLinuxChangePolicy", &["Recursive"], out);
 }
@@ -136,6 +137,73 @@ pub(super) fn container(context: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid(context.path.as_str(), context.value, why));
         }
     }
+    windows(&context.at("windowsOptions"), out);
+}
+
+/// Checks the options for Windows of a pod or a container.
+fn windows(options: &At<'_>, out: &mut Vec<Cause>) {
+    const SPEC: &str = "gmsaCredentialSpec";
+    /// The longest specification, in KiB.
+    const LONGEST: usize = 64;
+    options.may("gmsaCredentialSpecName", names::subdomain, out);
+    match options.get(SPEC).as_str() {
+        Some("") => options.invalid(SPEC, "gmsaCredentialSpec cannot be an empty string", out),
+        Some(spec) if spec.len() > LONGEST * 1024 => {
+            options.invalid(SPEC, &format!("gmsaCredentialSpec size must be under {LONGEST} KiB"), out);
+        }
+        _ => {}
+    }
+    options.may("runAsUserName", windows_user, out);
+}
+
+/// A user of Windows, with or without a domain before it.
+fn windows_user(name: &str) -> names::Faults {
+    const DOMAIN: usize = 256;
+    const USER: usize = 104;
+    let fault = |what: &str| format!("runAsUserName{what}");
+    if name.is_empty() {
+        return vec![fault(" cannot be an empty string")];
+    }
+    if name.contains(|it: char| it.is_ascii_control()) {
+        return vec![fault(" cannot contain control characters")];
+    }
+    let (domain, user) = match name.split('\\').collect::<Vec<_>>()[..] {
+        [user] => (None, user),
+        [domain, user] => (Some(domain), user),
+        _ => return vec![fault(" cannot contain more than one backslash")],
+    };
+    let mut faults = names::Faults::new();
+    if domain.is_some_and(|it| it.len() >= DOMAIN) {
+        faults.push(fault(&format!("'s Domain length must be under {DOMAIN} characters")));
+    }
+    if domain.is_some_and(|it| !is_net_bios(it) && !is_windows_domain(it)) {
+        faults.push(fault("'s Domain doesn't match the NetBios nor the DNS format"));
+    }
+    match user.len() {
+        0 => faults.push(fault("'s User cannot be empty")),
+        length if length > USER => faults.push(fault(&format!("'s User length must not be longer than {USER} characters"))),
+        _ => {}
+    }
+    if !user.is_empty() && user.bytes().all(|it| b". ".contains(&it)) {
+        faults.push(fault("'s User cannot contain only periods or spaces"));
+    }
+    if user.contains(|it: char| r#""/\:;|=,+*?<>@[]"#.contains(it)) {
+        faults.push(fault(r#"'s User cannot contain the following characters: "/\:;|=,+*?<>@[]"#));
+    }
+    faults
+}
+
+fn is_net_bios(name: &str) -> bool {
+    (1..=15).contains(&name.chars().count()) && !name.starts_with('.') && !name.contains(|it: char| r#"\/:*?"<>|"#.contains(it))
+}
+
+fn is_windows_domain(name: &str) -> bool {
+    name.split('.').all(|label| {
+        let ends = [label.bytes().next(), label.bytes().last()];
+        label.len() <= 63
+            && label.bytes().all(|it| it.is_ascii_alphanumeric() || it == b'-')
+            && ends.iter().all(|it| it.is_some_and(|it| it.is_ascii_alphanumeric()))
+    })
 }
 
 /// Checks numbers of users and groups.

@@ -41,20 +41,13 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
             "" => spec.required("externalName", "", out),
             name => spec.faults("externalName", names::subdomain(name.strip_suffix('.').unwrap_or(name)), out),
         }
-    } else {
-        cluster_ip(&spec, out);
     }
     ports(&spec, out);
     selector::labels(&spec, "selector", out);
     affinity(&spec, out);
-    spec.one_of("type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
-    spec.one_of("internalTrafficPolicy", &["Cluster", "Local"], out);
-    let outside = matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && !spec.list("externalIPs").is_empty();
-    if spec.has("externalTrafficPolicy") && !outside {
-        spec.invalid("externalTrafficPolicy", "may only be set for externally-accessible services", out);
+    if !external_name {
+        addresses(&spec, out);
     }
-    spec.one_of("externalTrafficPolicy", &["Cluster", "Local"], out);
-    spec.one_of("ipFamilyPolicy", &["SingleStack", "PreferDualStack", "RequireDualStack"], out);
     for (at, ip) in spec.list("externalIPs").iter().enumerate() {
         let path = format!("spec.externalIPs[{at}]");
         match address::read(ip.as_str().unwrap_or_default()) {
@@ -62,17 +55,18 @@ pub(super) fn service(service: &At<'_>, out: &mut Vec<Cause>) {
             Some(address) => out.extend(special(address).map(|why| Cause::invalid(path, ip, why))),
         }
     }
+    spec.one_of("type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"], out);
+    double_ports(&spec, out);
     load_balancer(&spec, out);
-    spec.one_of("trafficDistribution", &["PreferClose"], out);
-    let mut families = HashSet::new();
-    for (at, family) in spec.list("ipFamilies").iter().enumerate() {
-        let (path, text) = (format!("spec.ipFamilies[{at}]"), family.as_str().unwrap_or_default());
-        if !matches!(text, "IPv4" | "IPv6") {
-            out.push(Cause::not_supported(path, text, &["IPv4", "IPv6"]));
-        } else if !families.insert(text) {
-            out.push(Cause::duplicate(path, family));
-        }
+    let outside = matches!(kind, "NodePort" | "LoadBalancer") || kind == "ClusterIP" && !spec.list("externalIPs").is_empty();
+    if spec.has("externalTrafficPolicy") && !outside {
+        spec.invalid("externalTrafficPolicy", "may only be set for externally-accessible services", out);
+    } else {
+        spec.one_of("externalTrafficPolicy", &["Cluster", "Local"], out);
     }
+    health_check(&spec, out);
+    spec.one_of("internalTrafficPolicy", &["Cluster", "Local"], out);
+    spec.one_of("trafficDistribution", &["PreferClose"], out);
 }
 
 /// Why an address is not reachable for others.
@@ -110,13 +104,18 @@ fn load_balancer(spec: &At<'_>, out: &mut Vec<Cause>) {
         );
     }
     spec.may("loadBalancerClass", names::qualified, out);
-    if spec.number("healthCheckNodePort").is_some_and(|it| it != 0) && !(balanced && spec.text("externalTrafficPolicy") == "Local") {
+}
+
+fn health_check(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let is_checked = spec.text("type") == "LoadBalancer" && spec.text("externalTrafficPolicy") == "Local";
+    if spec.number("healthCheckNodePort").is_some_and(|it| it != 0) && !is_checked {
         let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         spec.invalid("healthCheckNodePort", why, out);
     }
 }
 
-fn cluster_ip(spec: &At<'_>, out: &mut Vec<Cause>) {
+/// Checks the addresses of a service in the cluster, and their families.
+fn addresses(spec: &At<'_>, out: &mut Vec<Cause>) {
     let (primary, all) = (spec.text("clusterIP"), spec.list("clusterIPs"));
     if let Some(first) = all.first()
         && !primary.is_empty()
@@ -124,6 +123,17 @@ fn cluster_ip(spec: &At<'_>, out: &mut Vec<Cause>) {
     {
         spec.invalid_texts("clusterIPs", "first value must match `clusterIP`", out);
     }
+    let mut families = HashSet::new();
+    for (at, family) in spec.list("ipFamilies").iter().enumerate() {
+        let (path, text) = (format!("spec.ipFamilies[{at}]"), family.as_str().unwrap_or_default());
+        if !matches!(text, "IPv4" | "IPv6") {
+            out.push(Cause::not_supported(path.as_str(), text, &["IPv4", "IPv6"]));
+        }
+        if !families.insert(text) {
+            out.push(Cause::duplicate(path, family));
+        }
+    }
+    spec.one_of("ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"], out);
     let stated: Vec<&str> = if all.is_empty() { vec![primary] } else { all.iter().filter_map(Value::as_str).collect() };
     for (at, ip) in stated.into_iter().enumerate().filter(|(_, ip)| !matches!(*ip, "" | NONE)) {
         out.extend(names::ip(ip).iter().map(|fault| Cause::invalid(format!("spec.clusterIPs[{at}]"), &ip.into(), fault)));
@@ -132,7 +142,7 @@ fn cluster_ip(spec: &At<'_>, out: &mut Vec<Cause>) {
 
 fn ports(spec: &At<'_>, out: &mut Vec<Cause>) {
     let several = spec.list("ports").len() > 1;
-    let (mut seen, mut numbers, mut node_ports) = (HashSet::new(), HashSet::new(), HashSet::new());
+    let mut seen = HashSet::new();
     for port in spec.items("ports") {
         match port.text("name") {
             "" if several => port.required("name", "", out),
@@ -155,6 +165,23 @@ fn ports(spec: &At<'_>, out: &mut Vec<Cause>) {
             port_reference(&port, "targetPort", out);
         }
         port.may("appProtocol", names::qualified, out);
+    }
+}
+
+/// Checks the ports of nodes, and that no two ports are the same.
+fn double_ports(spec: &At<'_>, out: &mut Vec<Cause>) {
+    let number = |port: &At<'_>, key: &str| port.number(key).unwrap_or_default();
+    for port in spec.items("ports").filter(|it| spec.text("type") == "ClusterIP" && number(it, "nodePort") != 0) {
+        port.forbidden("nodePort", "may not be used when `type` is 'ClusterIP'", out);
+    }
+    let (mut numbers, mut node_ports) = (HashSet::new(), HashSet::new());
+    for port in spec.items("ports").filter(|it| number(it, "nodePort") != 0) {
+        if !node_ports.insert((port.text("protocol"), number(&port, "nodePort"))) {
+            port.duplicate("nodePort", out);
+        }
+    }
+    for port in spec.items("ports") {
+        let (protocol, number) = (port.text("protocol"), number(&port, "port"));
         if !numbers.insert((protocol, number)) {
             let shown = format!(
                 "core.ServicePort{{Name:\"\", Protocol:{}, AppProtocol:(*string)(nil), Port:{number}, \
@@ -163,16 +190,6 @@ fn ports(spec: &At<'_>, out: &mut Vec<Cause>) {
             );
             let cause = Cause::duplicate(port.path.as_str(), &Value::Null);
             out.push(Cause { message: format!("Duplicate value: {shown}"), ..cause });
-        }
-        let node_port = port.number("nodePort").unwrap_or_default();
-        if node_port != 0 {
-            if spec.text("type") == "ClusterIP" {
-                port.forbidden("nodePort", "may not be used when `type` is 'ClusterIP'", out);
-            }
-            port.faults("nodePort", names::port_number(node_port), out);
-            if !node_ports.insert((protocol, node_port)) {
-                port.duplicate("nodePort", out);
-            }
         }
     }
 }

@@ -50,8 +50,11 @@ fn access_modes(spec: &At<'_>, out: &mut Vec<Cause>) {
     if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
         spec.forbidden("accessModes", "may not use ReadWriteOncePod with other access modes", out);
     }
-    spec.one_of("volumeMode", &["Block", "Filesystem"], out);
+}
+
+fn class_and_mode(spec: &At<'_>, out: &mut Vec<Cause>) {
     spec.may_say("storageClassName", names::subdomain, out);
+    spec.one_of("volumeMode", &["Block", "Filesystem"], out);
 }
 
 fn sources(spec: &At<'_>) -> Map<String, Value> {
@@ -66,6 +69,7 @@ pub(super) fn persistent_volume(object: &At<'_>, out: &mut Vec<Cause>) {
         spec.required("accessModes", "", out);
     }
     access_modes(&spec, out);
+    class_and_mode(&spec, out);
     let capacity = spec.at("capacity");
     if spec.count("capacity") == 0 {
         spec.required("capacity", "", out);
@@ -181,16 +185,17 @@ pub(super) fn claim_spec(spec: &At<'_>, out: &mut Vec<Cause>) {
     if spec.list("accessModes").is_empty() {
         spec.required("accessModes", "at least 1 access mode is required", out);
     }
-    access_modes(spec, out);
     if spec.has("selector") {
         selector::label_selector(&spec.at("selector"), out);
     }
+    access_modes(spec, out);
     let requests = spec.at("resources").at("requests");
     let path = spec.at("resources").entry_path("storage");
     match requests.get("storage") {
         Value::Null => out.push(Cause::required(path, "")),
         storage => resources::positive(&path, storage, "must be greater than zero", out),
     }
+    class_and_mode(spec, out);
     for key in ["dataSource", "dataSourceRef"] {
         let source = spec.at(key);
         for field in ["kind", "name"] {

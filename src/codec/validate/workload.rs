@@ -8,30 +8,49 @@ use super::{pod, selector};
 use crate::object::status::Cause;
 use crate::util::go;
 
-/// Checks the common parts of these kinds: counts, a selector, and a template with matching labels.
+/// Checks counts, a selector, a template with matching labels, and a strategy, in the order of Kubernetes for each kind.
 pub(super) fn workload(kind: &str, object: &At<'_>, out: &mut Vec<Cause>) {
     let spec = object.at("spec");
-    spec.not_negative(&["replicas", "minReadySeconds"], out);
-    // A stateful set keeps everything then.
-    if kind != "StatefulSet" {
-        spec.not_negative(&["revisionHistoryLimit"], out);
-    }
     match kind {
-        "ReplicationController" => plain_selector(&spec, out),
-        _ => label_selector(kind, &spec, out),
-    }
-    match kind {
-        "Deployment" => deployment(&spec, out),
-        "StatefulSet" => stateful_set(&spec, out),
-        "DaemonSet" => daemon_set(&spec, out),
-        _ => {}
+        "Deployment" => {
+            spec.not_negative(&["replicas"], out);
+            label_selector(kind, &spec, out);
+            deployment_strategy(&spec.at("strategy"), out);
+            spec.not_negative(&["minReadySeconds", "revisionHistoryLimit", "progressDeadlineSeconds"], out);
+            if spec.number("progressDeadlineSeconds").is_some_and(|it| it <= spec.number("minReadySeconds").unwrap_or_default()) {
+                spec.invalid("progressDeadlineSeconds", "must be greater than minReadySeconds", out);
+            }
+        }
+        "StatefulSet" => {
+            stateful_set(&spec, out);
+            // A negative `revisionHistoryLimit` keeps everything.
+            spec.not_negative(&["replicas", "minReadySeconds"], out);
+            spec.at("ordinals").not_negative(&["start"], out);
+            spec.may_say("serviceName", names::label, out);
+            label_selector(kind, &spec, out);
+        }
+        "DaemonSet" => {
+            label_selector(kind, &spec, out);
+            spec.not_negative(&["minReadySeconds"], out);
+            daemon_set_strategy(&spec.at("updateStrategy"), out);
+            spec.not_negative(&["revisionHistoryLimit"], out);
+        }
+        "ReplicaSet" => {
+            spec.not_negative(&["replicas", "minReadySeconds"], out);
+            label_selector(kind, &spec, out);
+        }
+        _ => {
+            spec.not_negative(&["minReadySeconds"], out);
+            if spec.count("selector") == 0 {
+                spec.required("selector", "", out);
+            }
+            spec.not_negative(&["replicas"], out);
+            plain_template(&spec, out);
+        }
     }
 }
 
-fn plain_selector(spec: &At<'_>, out: &mut Vec<Cause>) {
-    if spec.count("selector") == 0 {
-        spec.required("selector", "", out);
-    }
+fn plain_template(spec: &At<'_>, out: &mut Vec<Cause>) {
     if !spec.has("template") {
         return spec.required("template", "", out);
     }
@@ -53,7 +72,9 @@ fn label_selector(kind: &str, spec: &At<'_>, out: &mut Vec<Cause>) {
     } else {
         selector::label_selector(&selector, out);
         if selector::is_empty(&selector) {
-            let why = format!("empty selector is invalid for {}", kind.to_lowercase());
+            // Kubernetes calls a replica set so too.
+            let called = if kind == "ReplicaSet" { "deployment" } else { &*kind.to_lowercase() };
+            let why = format!("empty selector is invalid for {called}");
             out.push(Cause::invalid_shown(selector.path.as_str(), &selector::show_selector(&selector), &why));
         }
         if selector::is_invalid(&selector) {
@@ -106,12 +127,7 @@ fn kept_running(kind: &str, pod: &At<'_>, out: &mut Vec<Cause>) {
     }
 }
 
-fn deployment(spec: &At<'_>, out: &mut Vec<Cause>) {
-    spec.not_negative(&["progressDeadlineSeconds"], out);
-    if spec.number("progressDeadlineSeconds").is_some_and(|it| it <= spec.number("minReadySeconds").unwrap_or_default()) {
-        spec.invalid("progressDeadlineSeconds", "must be greater than minReadySeconds", out);
-    }
-    let strategy = spec.at("strategy");
+fn deployment_strategy(strategy: &At<'_>, out: &mut Vec<Cause>) {
     match strategy.text("type") {
         "" => {}
         "Recreate" if strategy.has("rollingUpdate") => {
@@ -119,7 +135,7 @@ fn deployment(spec: &At<'_>, out: &mut Vec<Cause>) {
         }
         "Recreate" => {}
         "RollingUpdate" => rolling_update(&strategy.at("rollingUpdate"), out),
-        _ => unknown_strategy(&strategy, "Deployment", &["Recreate", "RollingUpdate"], out),
+        _ => unknown_strategy(strategy, "Deployment", &["Recreate", "RollingUpdate"], out),
     }
 }
 
@@ -188,16 +204,13 @@ fn stateful_set(spec: &At<'_>, out: &mut Vec<Cause>) {
             out.push(Cause::invalid_shown(strategy.path.as_str(), &shown, "must be 'RollingUpdate' or 'OnDelete'"));
         }
     }
-    spec.may_say("serviceName", names::label, out);
-    spec.at("ordinals").not_negative(&["start"], out);
     let retention = spec.at("persistentVolumeClaimRetentionPolicy");
     for key in ["whenDeleted", "whenScaled"] {
         retention.one_of(key, &["Retain", "Delete"], out);
     }
 }
 
-fn daemon_set(spec: &At<'_>, out: &mut Vec<Cause>) {
-    let strategy = spec.at("updateStrategy");
+fn daemon_set_strategy(strategy: &At<'_>, out: &mut Vec<Cause>) {
     match strategy.text("type") {
         "" | "OnDelete" => {}
         "RollingUpdate" => {
@@ -214,7 +227,7 @@ fn daemon_set(spec: &At<'_>, out: &mut Vec<Cause>) {
                 _ => {}
             }
         }
-        _ => unknown_strategy(&strategy, "DaemonSetUpdate", &["RollingUpdate", "OnDelete"], out),
+        _ => unknown_strategy(strategy, "DaemonSetUpdate", &["RollingUpdate", "OnDelete"], out),
     }
 }
 

@@ -69,10 +69,10 @@ fn what_only_some_services_have() {
             (
                 service(json!({"externalIPs": ["127.0.0.1", "x"], "ipFamilies": ["IPv4", "IPv4", "IPv5"]})),
                 &[
-                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
-                    "spec.externalIPs[1]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                     "spec.ipFamilies[1]: Duplicate value: \"IPv4\"",
                     "spec.ipFamilies[2]: Unsupported value: \"IPv5\": supported values: \"IPv4\", \"IPv6\"",
+                    "spec.externalIPs[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                    "spec.externalIPs[1]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
                 ],
             ),
             (
@@ -116,8 +116,8 @@ fn policies_of_jobs() {
             (
                 job(json!({"completionMode": "Indexed", "completions": 2, "parallelism": 100001, "maxFailedIndexes": 3})),
                 &[
-                    "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
                     "spec.backoffLimitPerIndex: Required value: when maxFailedIndexes is specified",
+                    "spec.parallelism: Invalid value: 100001: must be less than or equal to 100000 when completion mode is Indexed",
                     "spec.maxFailedIndexes: Invalid value: 3: must be less than or equal to completions",
                 ],
             ),

@@ -28,7 +28,7 @@ fn workloads_and_jobs() {
                     &[&format!(
                         "spec.selector: Invalid value: v1.LabelSelector{{MatchLabels:map[string]string(nil), \
                          MatchExpressions:[]v1.LabelSelectorRequirement(nil)}}: empty selector is invalid for {}",
-                        kind.to_lowercase()
+                        if kind == "ReplicaSet" { "deployment".to_owned() } else { kind.to_lowercase() }
                     )],
                 ),
                 (
@@ -127,7 +127,7 @@ fn workloads_and_jobs() {
     };
     let once = ["spec.template.labels", "spec.template.annotations", "spec.template.metadata.labels"];
     let lacks = ["spec.template.metadata.labels[job-name]", "spec.template.metadata.labels[batch.kubernetes.io/job-name]"];
-    assert_eq!(paths(None), [&once[..], &lacks].concat());
+    assert_eq!(paths(None), [&lacks[..], &once].concat());
     assert_eq!(paths(Some(&odd)), [once, once].concat());
     let changed = complaints(&resource::JOB, &with(&job, "/spec/template/spec/containers/0/image", json!("j")), Some(&job));
     assert!(
@@ -168,4 +168,126 @@ fn a_failure_policy_has_few_patterns() {
             ],
         )],
     );
+}
+
+/// The fields of the faults, in the order in which clients see them.
+fn fields(resource: crate::object::ResourceRef, value: &Value) -> Vec<String> {
+    complaints(resource, value, None).iter().map(|it| it.split(": ").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn faults_come_in_the_order_of_kubernetes() {
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": ""}]}});
+    let of = |kind: &str, mut more: Value| {
+        more["selector"] = json!({"matchLabels": {"a": "b"}});
+        more["template"] = template.clone();
+        more["minReadySeconds"] = (-1).into();
+        if kind != "DaemonSet" {
+            more["replicas"] = (-1).into();
+        }
+        json!({"metadata": {"name": "x"}, "spec": more})
+    };
+    let deployment = of("Deployment", json!({"strategy": {"type": "X"}, "progressDeadlineSeconds": -1, "revisionHistoryLimit": -1}));
+    assert_eq!(
+        fields(&resource::DEPLOYMENT, &deployment),
+        [
+            "spec.replicas",
+            "spec.template.spec.containers[0].image",
+            "spec.strategy",
+            "spec.minReadySeconds",
+            "spec.revisionHistoryLimit",
+            "spec.progressDeadlineSeconds",
+            "spec.progressDeadlineSeconds",
+        ]
+    );
+    let set = of("StatefulSet", json!({"podManagementPolicy": "X", "ordinals": {"start": -1}, "serviceName": "a b"}));
+    assert_eq!(
+        fields(&resource::STATEFUL_SET, &set),
+        ["spec.podManagementPolicy", "spec.replicas", "spec.minReadySeconds", "spec.ordinals.start", "spec.serviceName"]
+    );
+    let daemons = of("DaemonSet", json!({"updateStrategy": {"type": "X"}, "revisionHistoryLimit": -1}));
+    assert_eq!(
+        fields(&resource::DAEMON_SET, &daemons),
+        ["spec.template.spec.containers[0].image", "spec.minReadySeconds", "spec.updateStrategy", "spec.revisionHistoryLimit"]
+    );
+
+    let template = json!({"spec": {"restartPolicy": "OnFailure", "containers": [{"name": "c", "image": ""}]}});
+    let rule = json!({"succeededIndexes": "x", "succeededCount": 1});
+    let job = json!({"metadata": {"name": "j"}, "spec": {"completionMode": "Indexed", "completions": 2, "backoffLimit": -1,
+        "podFailurePolicy": {"rules": [{"action": "X"}]}, "successPolicy": {"rules": [rule]}, "podReplacementPolicy": "TerminatingOrFailed",
+        "template": template}});
+    assert_eq!(
+        fields(&resource::JOB, &job),
+        [
+            "spec.backoffLimit",
+            "spec.podFailurePolicy.rules[0].action",
+            "spec.podFailurePolicy.rules[0]",
+            "spec.successPolicy.rules[0].succeededIndexes",
+            "spec.successPolicy.rules[0].succeededCount",
+            "spec.podReplacementPolicy",
+            "spec.template.spec.containers[0].image",
+            "spec.template.spec.restartPolicy",
+        ]
+    );
+    let cron = json!({"metadata": {"name": "c"}, "spec": {"schedule": "x", "concurrencyPolicy": "X", "startingDeadlineSeconds": -1,
+        "successfulJobsHistoryLimit": -1, "jobTemplate": {"spec": {"backoffLimit": -1, "template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}}});
+    assert_eq!(
+        fields(&resource::CRON_JOB, &cron),
+        [
+            "spec.schedule",
+            "spec.startingDeadlineSeconds",
+            "spec.concurrencyPolicy",
+            "spec.jobTemplate.spec.backoffLimit",
+            "spec.successfulJobsHistoryLimit",
+        ]
+    );
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "ClusterIP", "internalTrafficPolicy": "X", "ipFamilyPolicy": "X",
+        "externalIPs": ["x"], "sessionAffinity": "X", "trafficDistribution": "X",
+        "ports": [{"name": "a", "port": 80, "protocol": "TCP"}, {"name": "b", "port": 80, "protocol": "TCP", "appProtocol": "a b"}]}});
+    assert_eq!(
+        fields(&resource::SERVICE, &service),
+        [
+            "spec.ports[1].appProtocol",
+            "spec.sessionAffinity",
+            "spec.ipFamilyPolicy",
+            "spec.externalIPs[0]",
+            "spec.ports[1]",
+            "spec.internalTrafficPolicy",
+            "spec.trafficDistribution",
+        ]
+    );
+    let claim = json!({"metadata": {"name": "c"}, "spec": {"storageClassName": "a b", "volumeMode": "X", "accessModes": ["X"]}});
+    assert_eq!(
+        fields(&resource::PERSISTENT_VOLUME_CLAIM, &claim),
+        ["spec.accessModes", "spec.resources[storage]", "spec.storageClassName", "spec.volumeMode"]
+    );
+}
+
+#[test]
+fn windows_options() {
+    let of = |options: Value| {
+        let spec = json!({"containers": [{"name": "c", "image": "i"}], "securityContext": {"windowsOptions": options}});
+        json!({"metadata": {"name": "x"}, "spec": spec})
+    };
+    let user = |name: &str| of(json!({"runAsUserName": name}));
+    let told = |name: &str, whys: &[&str]| {
+        let path = "spec.securityContext.windowsOptions.runAsUserName";
+        let faults: Vec<String> =
+            whys.iter().map(|why| format!("{path}: Invalid value: {}: runAsUserName{why}", crate::util::go::quote(name))).collect();
+        assert_eq!(complaints(&resource::POD, &user(name), None), faults);
+    };
+    for good in ["u", "Container User", "DOMAIN\\user", "a.example.com\\user.name"] {
+        told(good, &[]);
+    }
+    told("", &[" cannot be an empty string"]);
+    told("a\tb", &[" cannot contain control characters"]);
+    told("a\\b\\c", &[" cannot contain more than one backslash"]);
+    told(".a_b\\c", &["'s Domain doesn't match the NetBios nor the DNS format"]);
+    told("a\\", &["'s User cannot be empty"]);
+    told(&"a".repeat(105), &["'s User length must not be longer than 104 characters"]);
+    told(". .", &["'s User cannot contain only periods or spaces"]);
+    told("a@b", &["'s User cannot contain the following characters: \"/\\:;|=,+*?<>@[]"]);
+    let faulty = of(json!({"gmsaCredentialSpecName": "A", "gmsaCredentialSpec": ""}));
+    assert_eq!(complaints(&resource::POD, &faulty, None).len(), 2);
 }
