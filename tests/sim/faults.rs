@@ -46,7 +46,10 @@ impl World {
         let uid = format!("u{}", self.next_pod);
         self.note(|| format!("the user creates {name} ({uid}): {image}, {policy}"));
         self.stats.created += 1;
-        let metadata = json!({"name": name, "namespace": NAMESPACE, "uid": uid});
+        // A manifest may be a copy of another pod, with its annotations.
+        let copied =
+            if self.chance(15) { self.api.pods.values().next_back().map(|pod| pod["metadata"]["annotations"].clone()) } else { None };
+        let metadata = json!({"name": name, "namespace": NAMESPACE, "uid": uid, "annotations": copied});
         self.api.create(json!({"metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}));
     }
 
