@@ -42,6 +42,8 @@ pub struct Book {
     by_host: HashMap<Arc<str>, Vec<Slot>>,
     by_offer: HashMap<Box<str>, Slot>,
     by_generation: BTreeMap<u64, Slot>,
+    /// What was left of each agent that has no lot now, to explain why pods wait.
+    past: HashMap<Arc<str>, Lot>,
     expiries: BTreeSet<(Duration, Box<str>)>,
     generation: u64,
 }
@@ -106,6 +108,7 @@ impl Book {
             self.lots.push(None);
             self.lots.len() - 1
         });
+        self.past.remove(&agent);
         self.by_generation.insert(lot.generation, slot);
         self.by_host.entry(lot.host.clone()).or_default().push(slot);
         self.lots[slot] = Some(lot);
@@ -193,7 +196,20 @@ impl Book {
         if !lot.offers.is_empty() && lot.recount() {
             return (true, Vec::new());
         }
-        (true, self.take(slot).offers.into_iter().map(|it| it.id).collect())
+        let mut lot = self.take(slot);
+        let useless = std::mem::take(&mut lot.offers);
+        self.remember(lot);
+        (true, useless.into_iter().map(|it| it.id).collect())
+    }
+
+    /// Keeps what is left of a lot that was taken, until its agent is offered again.
+    pub fn remember(&mut self, lot: Lot) {
+        self.past.insert(lot.agent.clone(), Lot { offers: Vec::new(), ..lot });
+    }
+
+    /// The last lot of each agent, held or not.
+    pub fn known(&self) -> impl Iterator<Item = &Lot> {
+        self.lots.iter().flatten().chain(self.past.values())
     }
 
     /// Forgets all offers of a lost agent, without declining them.
@@ -203,6 +219,7 @@ impl Book {
 
     /// Removes the offers of an agent, to be declined.
     pub fn forget_agent(&mut self, agent: &str) -> Option<Vec<Box<str>>> {
+        self.past.remove(agent);
         let slot = *self.by_agent.get(agent)?;
         Some(self.take(slot).offers.into_iter().map(|it| it.id).collect())
     }
@@ -272,6 +289,14 @@ pub(super) mod tests {
         assert_eq!(book.next_expiry(), Some(TTL * 2));
         assert_eq!(book.expire(TTL * 2), [("o2".into(), "host-a".into())]);
         assert!(book.is_empty() && book.next_expiry().is_none());
+        assert_eq!(book.known().count(), 1, "what is left of it");
+        book.add(offer("o3", "a", 1000), None, TTL).unwrap();
+        assert_eq!(book.known().count(), 1);
+        let lot = book.take(slot);
+        book.remember(lot);
+        assert_eq!(book.known().count(), 1);
+        book.lose_agent("a");
+        assert_eq!(book.known().count(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::demand::Demand;
 use super::nodes::HOSTNAME_LABEL;
 use super::offers::{Book, Lot, Slot};
-use super::queue::{Group, GroupId, Queue, Waiting};
+use super::queue::{Group, GroupId, Order, Queue, Waiting};
 use super::resources::{ExecutorCost, Grant, Shortage};
 use super::storage::Storage;
 use crate::mesos::v1::{ExecutorInfo, Resource};
@@ -19,6 +19,10 @@ use crate::object::constraints::{Mismatch, NodeFacts};
 
 /// How many of the freest agents are compared for one pod. A placed pod makes its agent less free, so that the choice rotates by itself.
 const COMPARED: usize = 32;
+
+/// About how many checks of an agent a round may make: a tenth of a second. With thousands of different demands and agents, one that makes them
+/// all would keep the scheduler from everything else.
+const WORK: usize = 1 << 20;
 
 /// Why an agent does not fit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,7 +87,8 @@ impl Spread {
 }
 
 /// Places every waiting pod that fits a lot: in the order of the queue, each on the agent with the fewest pods of its owner among the
-/// freest ones. Placed pods leave the queue and count in `spread`; pods whose claims must be bound first stay queued.
+/// freest ones. Placed pods leave the queue and count in `spread`; pods whose claims must be bound first stay queued. A round that takes too
+/// long stops early ([`Queue::is_behind`]); then the next one continues.
 pub fn round(
     now: Duration,
     queue: &mut Queue,
@@ -92,47 +97,8 @@ pub fn round(
     storage: &mut Storage,
     around: &impl Surroundings,
 ) -> Launches {
-    let mut launches = Launches::new();
-    let generation = book.generation();
-    let mut round = Round { book, spread, storage, around, promises: Vec::new() };
-    round.keep_promises(queue);
-    let mut line: BinaryHeap<_> = queue.heads().map(Reverse).collect();
-    let mut candidates: HashMap<GroupId, BinaryHeap<Candidate>> = HashMap::new();
-    while let Some(Reverse((order, id))) = line.pop() {
-        let Some(waiting) = queue.at(id, order) else { continue };
-        let (pod, owner, wanted, demand) = (waiting.name.clone(), waiting.owner.clone(), waiting.wanted.clone(), waiting.demand.clone());
-        let next = queue.after(id, order).map(|order| Reverse((order, id)));
-        if round.storage.are_taken(&wanted, &pod) {
-            // Taken by a pod of this round.
-            line.extend(next);
-            continue;
-        }
-        let Some(group) = queue.group_mut(id) else { continue };
-        let heap = match candidates.entry(id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(_) if round.is_barred(group) => continue,
-            Entry::Vacant(unknown) => unknown.insert(round.candidates(&demand, group)),
-        };
-        let Some((slot, grant, volumes)) = round.place(&demand, owner.as_deref(), heap, &mut group.verdicts) else {
-            group.tried = generation;
-            continue;
-        };
-        line.extend(next);
-        let lot = round.book.lot_mut(slot).expect("it was just drawn from");
-        round.spread.add(owner.as_deref(), &lot.host);
-        if !demand.needs.is_empty() {
-            let host = lot.host.clone();
-            round.storage.begin(now, &pod, &host, wanted.unbound, volumes);
-            round.promises.push((Some(slot), owner, host));
-            continue;
-        }
-        let executor = lot.executor.get_or_insert_with(|| Arc::new(around.executor(&lot.host, grant.executor.clone()))).clone();
-        round.storage.launched(&pod);
-        let waiting = queue.remove(&pod).expect("it was queued");
-        launches.entry(slot).or_default().push(Placed { waiting, grant, executor });
-    }
-    round.take_back_promises(&launches);
-    launches
+    let round = Round { book, spread, storage, around, promises: Vec::new(), checks: 0 };
+    round.run(now, queue, WORK)
 }
 
 struct Round<'a, S> {
@@ -142,6 +108,8 @@ struct Round<'a, S> {
     around: &'a S,
     /// Pods with a host that are not launched yet, because their claims are being bound there: their places in this round, by owner.
     promises: Vec<(Option<Slot>, Option<Box<str>>, Arc<str>)>,
+    /// How often a lot was checked.
+    checks: usize,
 }
 
 /// A lot that fitted a group when last checked.
@@ -152,13 +120,72 @@ struct Candidate {
 }
 
 impl<S: Surroundings> Round<'_, S> {
+    fn run(mut self, now: Duration, queue: &mut Queue, work: usize) -> Launches {
+        let mut launches = Launches::new();
+        let generation = self.book.generation();
+        self.keep_promises(queue);
+        let mut line: BinaryHeap<_> = queue.take_turns().into_iter().map(Reverse).collect();
+        let mut candidates: HashMap<GroupId, BinaryHeap<Candidate>> = HashMap::new();
+        // The first pod of a group that has to wait for the next round. Pods of lower priority wait with it.
+        let mut rest: Option<Order> = None;
+        while let Some(Reverse((order, id))) = line.pop() {
+            if rest.is_some_and(|rest| rest.0 != order.0) {
+                break;
+            }
+            let Some(waiting) = queue.at(id, order) else { continue };
+            let (pod, owner, wanted, demand) =
+                (waiting.name.clone(), waiting.owner.clone(), waiting.wanted.clone(), waiting.demand.clone());
+            let next = queue.after(id, order).map(|order| Reverse((order, id)));
+            if self.storage.are_taken(&wanted, &pod) {
+                // Taken by a pod of this round.
+                line.extend(next);
+                continue;
+            }
+            let Some(group) = queue.group_mut(id) else { continue };
+            let heap = match candidates.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(_) if self.is_barred(group) => continue,
+                Entry::Vacant(_) if self.checks >= work => {
+                    rest.get_or_insert(order);
+                    continue;
+                }
+                Entry::Vacant(unknown) => unknown.insert(self.candidates(&demand, group.tried)),
+            };
+            let Some((slot, grant, volumes)) = self.place(&demand, owner.as_deref(), heap) else {
+                group.tried = generation;
+                candidates.remove(&id);
+                continue;
+            };
+            if next.is_none() {
+                candidates.remove(&id);
+            }
+            line.extend(next);
+            let Some(lot) = self.book.lot_mut(slot) else { continue };
+            self.spread.add(owner.as_deref(), &lot.host);
+            if !demand.needs.is_empty() {
+                let host = lot.host.clone();
+                self.storage.begin(now, &pod, &host, wanted.unbound, volumes);
+                self.promises.push((Some(slot), owner, host));
+                continue;
+            }
+            let executor = lot.executor.get_or_insert_with(|| Arc::new(self.around.executor(&lot.host, grant.executor.clone()))).clone();
+            self.storage.launched(&pod);
+            if let Some(waiting) = queue.remove(&pod) {
+                launches.entry(slot).or_default().push(Placed { waiting, grant, executor });
+            }
+        }
+        queue.stop_at(rest);
+        self.take_back_promises(&launches);
+        launches
+    }
+
     /// Sets aside the resources for pods whose claims are being bound.
     fn keep_promises(&mut self, queue: &Queue) {
         let promised: BTreeSet<(Name, Arc<str>)> = self.storage.promised().map(|(pod, host)| (pod.clone(), host.clone())).collect();
         for (pod, host) in promised {
             let Some(waiting) = queue.get(&pod) else { continue };
             let slots: Vec<Slot> = self.book.on_host(&host, 0).collect();
-            let slot = slots.into_iter().find(|slot| self.draw(&waiting.demand, *slot).is_ok());
+            let slot = slots.into_iter().find(|slot| self.draw(&waiting.demand, *slot).is_some());
             self.spread.add(waiting.owner.as_deref(), &host);
             self.promises.push((slot, waiting.owner.clone(), host));
         }
@@ -179,49 +206,34 @@ impl<S: Surroundings> Round<'_, S> {
         group.barred.is_some()
     }
 
-    /// The lots that fit a group, among those that it has not tried.
-    fn candidates(&self, demand: &Demand, group: &mut Group) -> BinaryHeap<Candidate> {
-        let mut admitted = BinaryHeap::new();
-        for slot in self.slots(demand, group.tried) {
-            let Some(lot) = self.book.lot(slot) else { continue };
-            match self.judge(lot, demand) {
-                Ok(room) => admitted.push(Candidate { room, slot, version: lot.version }),
-                Err(why) => drop(group.verdicts.insert(lot.agent.clone(), why)),
+    /// The lots that fit a group, among those newer than the ones that it has tried.
+    fn candidates(&mut self, demand: &Demand, tried: u64) -> BinaryHeap<Candidate> {
+        let (mut admitted, mut checks) = (Vec::new(), 0);
+        for lot in self.slots(demand, tried).filter_map(|slot| Some((slot, self.book.lot(slot)?))) {
+            checks += 1;
+            let (slot, lot) = lot;
+            if let Ok(room) = judge(lot, demand, self.around) {
+                admitted.push(Candidate { room, slot, version: lot.version });
             }
         }
-        admitted
+        self.checks += checks;
+        admitted.into()
     }
 
-    /// The slots to check for a demand. Some pods can only go to one host: those of a DaemonSet, which may have one for each of thousands,
-    /// and those with a local volume there.
+    /// The slots to check for a demand.
     fn slots<'b>(&'b self, demand: &'b Demand, tried: u64) -> Box<dyn Iterator<Item = Slot> + 'b> {
-        let is_labelled = |host: &&str| self.around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
-        let constraints = &demand.constraints;
-        match constraints.pinned().or_else(|| constraints.volume_label(HOSTNAME_LABEL).filter(is_labelled)) {
+        match only_host(demand, self.around) {
             Some(host) => Box::new(self.book.on_host(host, tried)),
             None => Box::new(self.book.since(tried)),
         }
     }
 
-    /// Whether a lot fits, and how much room it has. Volumes are checked when a lot is chosen: their number only decreases during a round.
-    fn judge(&self, lot: &Lot, demand: &Demand) -> Result<f64, Unfit> {
-        let node = self.around.node(&lot.host).ok_or(Unfit::Node(Mismatch::Name))?;
-        demand.constraints.admit(node, lot.executor.is_some()).map_err(Unfit::Node)?;
-        lot.ledger.room(demand, self.executor_cost(lot)).map_err(Unfit::Resources)
-    }
-
-    fn executor_cost(&self, lot: &Lot) -> ExecutorCost {
-        if lot.executor.is_some() { ExecutorCost::default() } else { self.around.executor_cost() }
-    }
-
-    /// Chooses one of the candidate lots and draws from it, including the pod's volumes there. Candidates that do not fit are dropped and
-    /// their verdicts recorded.
+    /// Chooses one of the candidate lots and draws from it, including the pod's volumes there. Candidates that do not fit are dropped.
     fn place(
         &mut self,
         demand: &Demand,
         owner: Option<&str>,
         heap: &mut BinaryHeap<Candidate>,
-        verdicts: &mut HashMap<Arc<str>, Unfit>,
     ) -> Option<(Slot, Grant, Vec<Option<Box<str>>>)> {
         loop {
             let mut compared: Vec<(u32, Candidate)> = Vec::new();
@@ -231,12 +243,10 @@ impl<S: Surroundings> Round<'_, S> {
                 let Some(lot) = self.book.lot(candidate.slot) else { continue };
                 if candidate.version != lot.version {
                     // The lot has been drawn from: check it again, and sort it in anew.
-                    match self.judge(lot, demand) {
-                        Ok(room) => {
-                            (candidate.room, candidate.version) = (room, lot.version);
-                            heap.push(candidate);
-                        }
-                        Err(why) => drop(verdicts.insert(lot.agent.clone(), why)),
+                    self.checks += 1;
+                    if let Ok(room) = judge(lot, demand, self.around) {
+                        (candidate.room, candidate.version) = (room, lot.version);
+                        heap.push(candidate);
                     }
                     continue;
                 }
@@ -250,32 +260,45 @@ impl<S: Surroundings> Round<'_, S> {
             let (_, chosen) = compared.swap_remove(best);
             heap.extend(compared.into_iter().map(|(_, candidate)| candidate));
             let slot = chosen.slot;
-            match self.volumes(demand, slot).and_then(|volumes| Ok((self.draw(demand, slot)?, volumes))) {
-                Ok((grant, volumes)) => {
-                    heap.push(chosen);
-                    return Some((slot, grant, volumes));
-                }
-                Err(why) => drop(verdicts.insert(self.book.lot(slot).expect("seen above").agent.clone(), why)),
+            if let Some(volumes) = self.volumes(demand, slot)
+                && let Some(grant) = self.draw(demand, slot)
+            {
+                heap.push(chosen);
+                return Some((slot, grant, volumes));
             }
         }
     }
 
-    fn volumes(&self, demand: &Demand, slot: Slot) -> Result<Vec<Option<Box<str>>>, Unfit> {
+    fn volumes(&self, demand: &Demand, slot: Slot) -> Option<Vec<Option<Box<str>>>> {
         if demand.needs.is_empty() {
-            return Ok(Vec::new());
+            return Some(Vec::new());
         }
-        let node = self.book.lot(slot).and_then(|lot| self.around.node(&lot.host));
-        node.and_then(|node| self.storage.choose(&demand.needs, node)).ok_or(Unfit::Volumes)
+        self.storage.choose(&demand.needs, self.around.node(&self.book.lot(slot)?.host)?)
     }
 
-    fn draw(&mut self, demand: &Demand, slot: Slot) -> Result<Grant, Unfit> {
-        let lot = self.book.lot(slot).expect("the caller has the slot of a lot");
-        let cost = self.executor_cost(lot);
-        let lot = self.book.lot_mut(slot).expect("seen above");
-        let grant = lot.ledger.take(demand, cost, self.around.framework_roles()).map_err(Unfit::Resources)?;
+    fn draw(&mut self, demand: &Demand, slot: Slot) -> Option<Grant> {
+        let lot = self.book.lot_mut(slot)?;
+        let grant = lot.ledger.take(demand, executor_cost(lot, self.around), self.around.framework_roles()).ok()?;
         lot.version += 1;
-        Ok(grant)
+        Some(grant)
     }
+}
+
+/// The only host that some pods can go to: those of a DaemonSet, which may have one for each of thousands, and those with a local volume there.
+fn only_host<'a>(demand: &'a Demand, around: &impl Surroundings) -> Option<&'a str> {
+    let is_labelled = |host: &&str| around.node(host).is_some_and(|it| it.label(HOSTNAME_LABEL) == Some(host));
+    demand.constraints.pinned().or_else(|| demand.constraints.volume_label(HOSTNAME_LABEL).filter(is_labelled))
+}
+
+/// Whether a lot fits, and how much room it has. Volumes are checked when a lot is chosen: their number only decreases during a round.
+fn judge(lot: &Lot, demand: &Demand, around: &impl Surroundings) -> Result<f64, Unfit> {
+    let node = around.node(&lot.host).ok_or(Unfit::Node(Mismatch::Name))?;
+    demand.constraints.admit(node, lot.executor.is_some()).map_err(Unfit::Node)?;
+    lot.ledger.room(demand, executor_cost(lot, around)).map_err(Unfit::Resources)
+}
+
+fn executor_cost(lot: &Lot, around: &impl Surroundings) -> ExecutorCost {
+    if lot.executor.is_some() { ExecutorCost::default() } else { around.executor_cost() }
 }
 
 impl Ord for Candidate {
@@ -319,10 +342,26 @@ impl fmt::Display for Unfit {
     }
 }
 
-/// The explanation for the user of a waiting pod, from the last verdict on each agent.
-pub fn explain<'a>(verdicts: impl Iterator<Item = &'a Unfit>) -> String {
+/// The explanation for the user of a waiting pod of this group, from what was left of each agent when it was last offered. To keep all verdicts
+/// would take memory for each pair of group and agent.
+pub fn explain(group: &Group, book: &Book, storage: &Storage, around: &impl Surroundings) -> String {
+    if let Some(why) = group.barred {
+        return format!("no suitable offers for pod/task: {why}");
+    }
+    let demand = &*group.demand;
+    let unfit = |lot: &Lot| {
+        if let Err(why) = judge(lot, demand, around) {
+            return Some(why);
+        }
+        if !demand.needs.is_empty() && around.node(&lot.host).is_none_or(|it| storage.choose(&demand.needs, it).is_none()) {
+            return Some(Unfit::Volumes);
+        }
+        lot.ledger.clone().take(demand, executor_cost(lot, around), around.framework_roles()).err().map(Unfit::Resources)
+    };
+    let host = only_host(demand, around);
+    let lots = book.known().filter(|lot| host.is_none_or(|host| *lot.host == *host));
     let mut counts: BTreeMap<Unfit, usize> = BTreeMap::new();
-    verdicts.for_each(|why| *counts.entry(*why).or_default() += 1);
+    lots.filter_map(unfit).for_each(|why| *counts.entry(why).or_default() += 1);
     if counts.is_empty() {
         return "no suitable offers for pod/task: Mesos has offered no agent's resources yet".to_owned();
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::demand::{Demand, PodFacts};
-use super::placement::{Unfit, explain};
+use super::placement::Unfit;
 use super::storage::{Hold, Wanted};
 use super::taskid;
 use crate::object::{Name, Object};
@@ -32,7 +32,7 @@ pub struct Waiting {
     /// The number of failed launches.
     pub attempts: u32,
     order: Order,
-    group: GroupId,
+    pub group: GroupId,
     /// Why the pod cannot be launched, regardless of offers.
     pub hold: Option<Hold>,
     /// The end of its back-off.
@@ -50,8 +50,6 @@ pub struct Group {
     pub demand: Arc<Demand>,
     /// Lots up to this generation did not fit.
     pub tried: u64,
-    /// The last verdict on each agent.
-    pub verdicts: HashMap<Arc<str>, Unfit>,
     /// Why no agent can fit, if that is known without checking each.
     pub barred: Option<Unfit>,
     ready: BTreeMap<Order, Name>,
@@ -69,6 +67,8 @@ pub struct Queue {
     tell: BTreeSet<(Duration, Name)>,
     next: u64,
     ready: usize,
+    /// Where the last round stopped: pods from here on have not had their turn.
+    rest: Option<Order>,
     /// There are groups with ready pods that are new, or had none, since the last call of [`Queue::take_new_groups`].
     new_groups: bool,
     first_tell: Duration,
@@ -164,8 +164,7 @@ impl Queue {
     }
 
     fn open(&mut self, demand: Arc<Demand>) -> GroupId {
-        let (verdicts, ready) = (HashMap::new(), BTreeMap::new());
-        let group = Group { demand: demand.clone(), tried: 0, verdicts, barred: None, ready, members: 0 };
+        let group = Group { demand: demand.clone(), tried: 0, barred: None, ready: BTreeMap::new(), members: 0 };
         let id = self.free.pop().unwrap_or_else(|| {
             self.groups.push(None);
             self.groups.len() - 1
@@ -210,6 +209,24 @@ impl Queue {
         }
     }
 
+    /// The groups whose turn it is, each with the order of its first pod: all, or those behind the point where the last round stopped and those
+    /// that have checked no offer yet.
+    pub fn take_turns(&mut self) -> Vec<(Order, GroupId)> {
+        let Some(from) = self.rest.take() else { return self.heads().collect() };
+        let is_new = |id: GroupId| self.group(id).is_some_and(|it| it.tried == 0);
+        self.heads().filter(|(order, id)| *order >= from || is_new(*id)).collect()
+    }
+
+    /// Stops a round before this pod; the next one begins with it.
+    pub fn stop_at(&mut self, order: Option<Order>) {
+        self.rest = order;
+    }
+
+    /// Whether the last round stopped before all pods had their turn.
+    pub fn is_behind(&self) -> bool {
+        self.rest.is_some()
+    }
+
     /// The groups with ready pods, each with the order of its first pod.
     pub fn heads(&self) -> impl Iterator<Item = (Order, GroupId)> {
         let head = |(id, group): (GroupId, &Option<Group>)| Some((*group.as_ref()?.ready.first_key_value()?.0, id));
@@ -251,15 +268,6 @@ impl Queue {
         due
     }
 
-    /// Why a pod waits, from the verdicts on the agents.
-    pub fn explain(&self, waiting: &Waiting) -> String {
-        let group = self.group(waiting.group);
-        match group.and_then(|it| it.barred) {
-            Some(why) => format!("no suitable offers for pod/task: {why}"),
-            None => explain(group.into_iter().flat_map(|it| it.verdicts.values())),
-        }
-    }
-
     /// Records the message for a pod's condition; returns whether it is new.
     pub fn mark(&mut self, name: &Name, message: &str) -> bool {
         let Some(waiting) = self.pods.get_mut(name).filter(|it| it.marked.as_deref() != Some(message)) else { return false };
@@ -279,7 +287,6 @@ impl Queue {
     pub fn forget_tried(&mut self) {
         for group in self.groups.iter_mut().flatten() {
             group.tried = 0;
-            group.verdicts.clear();
         }
     }
 

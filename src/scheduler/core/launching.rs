@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
-use super::{Action, Core, REFUSE_BRIEFLY_SECONDS, REFUSE_SECONDS};
+use super::{Action, Core, REFUSE_BRIEFLY_SECONDS, REFUSE_SECONDS, Settings};
 use crate::mesos::v1::scheduler::Call;
 use crate::mesos::v1::{ExecutorInfo, Offer, OfferId, Resource};
 use crate::object::Object;
@@ -15,6 +15,7 @@ use crate::scheduler::launch::{self, Style};
 use crate::scheduler::nodes::Nodes;
 use crate::scheduler::offers::Lot;
 use crate::scheduler::placement::{self, Placed, Surroundings};
+use crate::scheduler::queue::Group;
 use crate::scheduler::resources::ExecutorCost;
 use crate::scheduler::taskid;
 use crate::scheduler::tasks::Task;
@@ -27,6 +28,13 @@ struct Around<'a> {
     prototype: &'a Prototype,
     roles: &'a [Box<str>],
     framework: &'a str,
+}
+
+impl<'a> Around<'a> {
+    fn new(nodes: &'a Nodes, settings: &'a Settings, framework: Option<&'a str>) -> Self {
+        let roles = &settings.rules.framework_roles;
+        Self { nodes, prototype: &settings.prototype, roles, framework: framework.unwrap_or_default() }
+    }
 }
 
 impl Surroundings for Around<'_> {
@@ -125,20 +133,22 @@ impl Core {
     /// Launches every waiting pod that fits: one ACCEPT per agent, with all its pods.
     pub(super) fn launch_round(&mut self, now: Duration) {
         if self.gate.is_some() || self.queue.ready() == 0 || self.book.is_empty() {
-            return;
+            return self.queue.stop_at(None);
         }
-        let around = Around {
-            nodes: &self.nodes,
-            prototype: &self.settings.prototype,
-            roles: &self.settings.rules.framework_roles,
-            framework: self.framework.as_deref().unwrap_or_default(),
-        };
+        let around = Around::new(&self.nodes, &self.settings, self.framework.as_deref());
         let launches = placement::round(now, &mut self.queue, &mut self.book, &mut self.spread, &mut self.storage, &around);
         for (slot, placed) in launches {
             let lot = self.book.take(slot);
             self.launch(now, &lot, placed);
+            self.book.remember(lot);
         }
         self.stir(now);
+    }
+
+    /// Why a pod waits.
+    pub(super) fn explain(&self, group: &Group) -> String {
+        let around = Around::new(&self.nodes, &self.settings, self.framework.as_deref());
+        placement::explain(group, &self.book, &self.storage, &around)
     }
 
     fn launch(&mut self, now: Duration, lot: &Lot, pods: Vec<Placed>) {

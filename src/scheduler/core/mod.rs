@@ -20,7 +20,7 @@ use super::nodes::{Node, Nodes};
 use super::offers::Book;
 use super::pace::{Appetite, Tell};
 use super::placement::Spread;
-use super::queue::Queue;
+use super::queue::{GroupId, Queue};
 use super::reconcile::{Ask, Pace, Reconciler};
 use super::storage::{Storage, Write};
 use super::tasks::{State, Task, Tasks};
@@ -257,11 +257,8 @@ impl Core {
             self.reconcile(now);
             self.launch_round(now);
             self.give_back_expired(now);
-            let (hungry, news) = (self.hungry(), self.queue.take_new_groups() || std::mem::take(&mut self.leftovers));
-            match self.appetite.decide(now, hungry, news, self.book.is_empty(), self.agents.len()) {
-                Some(Tell::Revive) => self.call(Call::revive(Vec::new())),
-                Some(Tell::Suppress) => self.call(Call::suppress(Vec::new())),
-                None => {}
+            if !self.queue.is_behind() {
+                self.ask_for_offers(now);
             }
             for id in self.tasks.due_kills(now) {
                 if let Some(call) = self.tasks.get(&id).map(kill_call) {
@@ -275,8 +272,20 @@ impl Core {
         std::mem::take(&mut self.out)
     }
 
+    fn ask_for_offers(&mut self, now: Duration) {
+        let (hungry, news) = (self.hungry(), self.queue.take_new_groups() || std::mem::take(&mut self.leftovers));
+        match self.appetite.decide(now, hungry, news, self.book.is_empty(), self.agents.len()) {
+            Some(Tell::Revive) => self.call(Call::revive(Vec::new())),
+            Some(Tell::Suppress) => self.call(Call::suppress(Vec::new())),
+            None => {}
+        }
+    }
+
     /// When to call [`Core::act`] next, if there is no input before.
     pub fn wake_at(&self) -> Option<Duration> {
+        if self.connected && self.queue.is_behind() {
+            return Some(Duration::ZERO);
+        }
         let mut due = vec![
             self.queue.next_release(),
             self.queue.next_tell().map(|at| at.max(self.tell_not_before)),
@@ -442,6 +451,7 @@ impl Core {
             return;
         }
         let due = self.queue.untold(now, TELL_AT_ONCE);
+        let mut reasons: HashMap<GroupId, String> = HashMap::new();
         if due.len() == TELL_AT_ONCE {
             self.tell_not_before = now + TELL_PAUSE;
         }
@@ -450,7 +460,10 @@ impl Core {
             let pod = waiting.pod.clone();
             let why = match &waiting.hold {
                 Some(hold) => hold.message(self.nodes.count()),
-                None if self.connected => Some(format!("Error scheduling: {}", self.queue.explain(waiting))),
+                None if self.connected => {
+                    let why = |group| self.queue.group(group).map(|it| self.explain(it)).unwrap_or_default();
+                    Some(format!("Error scheduling: {}", reasons.entry(waiting.group).or_insert_with_key(|group| why(*group))))
+                }
                 None => {
                     let message = "Error scheduling: not connected to a Mesos master".to_owned();
                     self.tell(pod, true, "FailedScheduling", message);

@@ -78,15 +78,28 @@ impl World {
 
     /// `pod@agent` of all placements, ordered by pod.
     fn round(&mut self) -> Vec<String> {
-        let around = Around(&self.nodes, &self.roles, self.cost);
-        let launches = round(NOW, &mut self.queue, &mut self.book, &mut self.spread, &mut self.storage, &around);
+        self.round_of(WORK)
+    }
+
+    /// A round of this many checks.
+    fn round_of(&mut self, work: usize) -> Vec<String> {
+        let around = &Around(&self.nodes, &self.roles, self.cost);
+        let (book, spread, storage) = (&mut self.book, &mut self.spread, &mut self.storage);
+        let launches = Round { book, spread, storage, around, promises: Vec::new(), checks: 0 }.run(NOW, &mut self.queue, work);
         let mut placed = Vec::new();
         for (slot, pods) in launches {
             let lot = self.book.take(slot);
             placed.extend(pods.iter().map(|pod| format!("{}@{}", pod.waiting.name.name, lot.agent)));
+            self.book.remember(lot);
         }
         placed.sort_unstable();
         placed
+    }
+
+    fn explain(&self, pod: &str) -> String {
+        let waiting = self.queue.get(&crate::object::Name::new("n", pod)).unwrap();
+        let around = Around(&self.nodes, &self.roles, self.cost);
+        explain(self.queue.group(waiting.group).unwrap(), &self.book, &self.storage, &around)
     }
 }
 
@@ -124,9 +137,9 @@ fn many_pods_share_one_agents_offers_and_one_executor() {
     assert_eq!(pods.len(), 3);
     assert!(pods.iter().all(|pod| Arc::ptr_eq(&pod.executor, &pods[0].executor)));
     assert_eq!(pods[0].executor.resources.len(), 2);
-    let waiting = world.queue.iter().next().unwrap().0;
+    let waiting = world.queue.iter().next().unwrap().0.name.name.to_string();
     let why = "no suitable offers for pod/task: 0/1 agents are suitable: 1 insufficient cpus";
-    assert_eq!(world.queue.explain(waiting), why);
+    assert_eq!(world.explain(&waiting), why);
 }
 
 #[test]
@@ -159,7 +172,7 @@ fn constraints_priorities_and_ports() {
     world.pod("named", &named);
     world.pod("same-port", &named);
     assert_eq!(world.round(), ["named@a", "urgent@b"]);
-    let why = |name: &str| world.queue.explain(world.queue.get(&crate::object::Name::new("n", name)).unwrap());
+    let why = |name: &str| world.explain(name);
     assert!(why("late").contains("1 insufficient cpus") && why("late").contains("node selector does not match"), "{}", why("late"));
     assert!(why("same-port").contains("1 host port not offered"), "{}", why("same-port"));
 }
@@ -182,4 +195,63 @@ fn a_full_cluster_takes_all_that_fits_and_nothing_twice() {
     assert_eq!(unique.len(), placed.len());
     assert_eq!(placed.len() + world.queue.len(), 1000);
     assert!(placed.len() >= 650, "{}", placed.len());
+}
+
+#[test]
+fn a_long_round_is_done_in_parts_and_priority_comes_first() {
+    let mut world = World::new(&[]);
+    for agent in 0..20 {
+        world.offer(&agent.to_string(), 4000);
+    }
+    for pod in 0..60 {
+        let mut spec = cpu(&format!("{}m", 100 + pod % 30));
+        spec["priority"] = (pod / 30 * 10).into();
+        world.pod(&pod.to_string(), &spec);
+    }
+    let (mut placed, mut rounds) = (Vec::new(), 0);
+    while world.queue.len() > 0 {
+        let now = world.round_of(100);
+        assert!(!now.is_empty() && world.queue.is_behind() == (world.queue.len() > 0));
+        let is_urgent = |it: &String| it.split('@').next().unwrap().parse::<u32>().unwrap() >= 30;
+        let urgent_wait = (30..60).any(|it| world.queue.get(&Name::new("n", &it.to_string())).is_some());
+        assert!(!urgent_wait || now.iter().all(is_urgent), "{now:?}");
+        placed.extend(now);
+        rounds += 1;
+        // What is left of the agents is offered again.
+        (0..20).for_each(|agent| {
+            if world.book.lot(agent).is_none() {
+                world.offer(&agent.to_string(), 4000)
+            }
+        });
+    }
+    assert!(rounds > 5, "{rounds}");
+    assert_eq!(placed.iter().map(|it| it.split('@').next().unwrap()).collect::<HashSet<_>>().len(), 60);
+}
+
+/// However many new offers there are for those that come first.
+#[test]
+fn each_pod_gets_its_turn() {
+    let mut world = World::new(&[]);
+    for pod in 0..50 {
+        world.pod(&format!("big-{pod}"), &cpu(&(100 + pod).to_string()));
+    }
+    world.pod("last", &cpu("1"));
+    let mut rounds = 0;
+    loop {
+        if rounds == 3 {
+            // Who comes later, but is more urgent, does not wait for all the others.
+            let mut urgent = cpu("1");
+            urgent["priority"] = 1.into();
+            world.pod("urgent", &urgent);
+        }
+        (0..10).for_each(|agent| world.offer(&format!("{rounds}-{agent}"), 4000));
+        rounds += 1;
+        let placed = world.round_of(20);
+        assert_eq!(placed.iter().any(|it| it.starts_with("urgent@")), rounds == 4);
+        if placed.iter().any(|it| it.starts_with("last@")) {
+            break;
+        }
+        assert!(rounds < 60);
+    }
+    assert!(world.explain("big-0").ends_with("insufficient cpus"));
 }
