@@ -209,9 +209,9 @@ fn a_long_round_is_done_in_parts_and_priority_comes_first() {
         world.pod(&pod.to_string(), &spec);
     }
     let (mut placed, mut rounds) = (Vec::new(), 0);
-    while world.queue.len() > 0 {
+    while !world.queue.is_empty() {
         let now = world.round_of(100);
-        assert!(!now.is_empty() && world.queue.is_behind() == (world.queue.len() > 0));
+        assert!(!now.is_empty() && world.queue.is_behind() != world.queue.is_empty());
         let is_urgent = |it: &String| it.split('@').next().unwrap().parse::<u32>().unwrap() >= 30;
         let urgent_wait = (30..60).any(|it| world.queue.get(&Name::new("n", &it.to_string())).is_some());
         assert!(!urgent_wait || now.iter().all(is_urgent), "{now:?}");
