@@ -1,6 +1,6 @@
 //! Where a pod may run: affinity, tolerations, spreading.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -172,6 +172,10 @@ pub(super) fn tolerations(spec: &At<'_>, out: &mut Vec<Cause>) {
 
 pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
     const KEY: &str = "topologySpreadConstraints";
+    fn pair<'a>(constraint: &At<'a>) -> (&'a str, &'a str) {
+        (constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"))
+    }
+    let last: HashMap<_, usize> = spec.items(KEY).enumerate().map(|(at, it)| (pair(&it), at)).collect();
     for (at, constraint) in spec.items(KEY).enumerate() {
         if constraint.number("maxSkew").unwrap_or_default() <= 0 {
             constraint.invalid("maxSkew", NOT_ZERO, out);
@@ -183,8 +187,7 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
         if !matches!(action, "DoNotSchedule" | "ScheduleAnyway") {
             out.push(Cause::not_supported(constraint.path("whenUnsatisfiable"), action, &["DoNotSchedule", "ScheduleAnyway"]));
         }
-        let pair = ["topologyKey", "whenUnsatisfiable"].map(|it| constraint.get(it));
-        if spec.items(KEY).skip(at + 1).any(|it| ["topologyKey", "whenUnsatisfiable"].map(|key| it.get(key)) == pair) {
+        if last[&pair(&constraint)] > at {
             let shown = format!("{{{}, {}}}", constraint.text("topologyKey"), constraint.text("whenUnsatisfiable"));
             out.push(Cause::duplicate(format!("{}.{{topologyKey, whenUnsatisfiable}}", constraint.path), &shown.into()));
         }
@@ -207,9 +210,10 @@ pub(super) fn spread(spec: &At<'_>, out: &mut Vec<Cause>) {
                 constraint.forbidden("matchLabelKeys", "must not be specified when labelSelector is not set", out);
             }
             labels(&constraint, "matchLabelKeys", out);
+            let selected: HashSet<_> = selector.items("matchExpressions").map(|it| it.text("key")).collect();
             for (at, key) in constraint.list("matchLabelKeys").iter().enumerate() {
                 let text = key.as_str().unwrap_or_default();
-                if selector.at("matchLabels").has(text) || selector.items("matchExpressions").any(|it| it.text("key") == text) {
+                if selector.at("matchLabels").has(text) || selected.contains(text) {
                     let path = format!("{}[{at}]", constraint.path("matchLabelKeys"));
                     out.push(Cause::invalid(path, key, "exists in both matchLabelKeys and labelSelector"));
                 }
