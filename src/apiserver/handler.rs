@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::auth::{self, Attributes, User};
 use super::error::{Answer, bad};
 use super::fairness::{Origin, Seat};
+use super::heavy::heavy_write;
 use super::metrics::Subject;
 use super::negotiate::{self, Negotiated, Output};
 use super::path::{self, Route, Target};
@@ -225,7 +226,7 @@ impl Server {
         let server = self.clone();
         self.tasks.spawn_quiet(async move {
             // The client, and so the receiver, may be gone.
-            let _ = done.send(work(&server, &call).await);
+            let _ = done.send(heavy_write(call.body.len(), work(&server, &call)).await);
         });
         outcome.await.unwrap_or_else(|_| Err(Box::new(Status::internal("the write was aborted"))))
     }

@@ -1,14 +1,23 @@
 //! CPU-bound work, kept off the threads that serve all clients.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::LazyLock;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::Semaphore;
+use tokio::task::block_in_place;
 
 /// Work on fewer bytes is fast enough for any thread.
 const HEAVY: usize = 256 * 1024;
 /// Bound of concurrent heavy work: half of the processors remain free for small requests.
-static PLACES: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new((std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)));
+static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(half()));
+/// The same for writes. Theirs are other places, because a write waits for the store, and needs one of the others for its answer.
+static WRITES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(half()));
+
+fn half() -> usize {
+    (std::thread::available_parallelism().map_or(1, usize::from) / 2).max(1)
+}
 
 /// Does the work, on a thread of its own if it processes at least [`HEAVY`] bytes.
 pub(crate) async fn heavy<T, F>(bytes: usize, work: F) -> T
@@ -35,9 +44,33 @@ where
     }
 }
 
+/// Does a write with a body of so many bytes. Each step of one that is heavy counts as blocking its thread, so that the runtime gives other
+/// tasks of the thread to another one.
+pub(crate) async fn heavy_write<F: Future>(bytes: usize, work: F) -> F::Output {
+    if bytes < HEAVY || Handle::current().runtime_flavor() != RuntimeFlavor::MultiThread {
+        return work.await;
+    }
+    let _place = WRITES.acquire().await.expect("it is never closed");
+    let mut work = pin!(work);
+    poll_fn(|context| block_in_place(|| work.as_mut().poll(context))).await
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_heavy_write_stops_no_other_task() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (tell_begun, begun) = tokio::sync::oneshot::channel();
+        let write = tokio::spawn(heavy_write(HEAVY, async move {
+            tell_begun.send(()).unwrap();
+            told.recv().unwrap();
+        }));
+        begun.await.unwrap();
+        tokio::spawn(async move { tell.send(()).unwrap() }).await.unwrap();
+        write.await.unwrap();
+    }
 
     /// More work than places, and some whose caller has gone.
     #[tokio::test]
