@@ -11,6 +11,8 @@ mod event;
 mod fields;
 #[cfg(test)]
 mod fitting;
+#[cfg(test)]
+mod long_lists;
 mod metadata;
 pub mod openapi;
 mod patch;

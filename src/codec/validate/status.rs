@@ -1,5 +1,9 @@
 //! Status fields other than counts, by any writer. An unchanged status is not checked.
 
+use std::collections::HashSet;
+
+use serde_json::Value;
+
 use super::at::At;
 use super::names;
 use crate::object::status::Cause;
@@ -15,7 +19,8 @@ pub(super) fn addresses(new: &At<'_>, old: &At<'_>, out: &mut Vec<Cause>) {
             let path = new.items(key).next().map(|it| it.path("ip")).unwrap_or_default();
             out.push(Cause::invalid(path, &texts[0].into(), "must be equal to `hostIP`"));
         }
-        for it in new.items(key).filter(|it| !old.list(key).contains(it.value)) {
+        let before: HashSet<&Value> = old.list(key).iter().collect();
+        for it in new.items(key).filter(|it| !before.contains(it.value)) {
             let faults = names::ip(it.text("ip"));
             out.extend(faults.iter().map(|fault| Cause::invalid(it.path.as_str(), &it.text("ip").into(), fault)));
         }
