@@ -63,13 +63,14 @@ mod tests {
     async fn a_heavy_write_stops_no_other_task() {
         let (tell, told) = std::sync::mpsc::channel();
         let (tell_begun, begun) = tokio::sync::oneshot::channel();
-        let write = tokio::spawn(heavy_write(HEAVY, async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(heavy_write(HEAVY, async move {
             tell_begun.send(()).unwrap();
             told.recv().unwrap();
         }));
         begun.await.unwrap();
-        tokio::spawn(async move { tell.send(()).unwrap() }).await.unwrap();
-        write.await.unwrap();
+        tasks.spawn(async move { tell.send(()).unwrap() });
+        tasks.join_all().await;
     }
 
     /// More work than places, and some whose caller has gone.
