@@ -100,8 +100,8 @@ impl Fairness {
         level.admit(self.flow(user, address, headers), self.patience).await.map(Some)
     }
 
-    /// The client of a request: its user or, while all requests have the same user, its address and User-Agent. The address alone would
-    /// merge all components on a master.
+    /// The client of a request: a user at an address, with a User-Agent, as the user and the address alone would merge all components on a
+    /// master. Clients choose their User-Agent: this protects from accidents, not from somebody who makes one up for every request.
     fn flow(&self, user: &User, address: IpAddr, headers: &HeaderMap) -> Flow {
         Flow(self.hasher.hash_one((&user.name, address, headers.get(USER_AGENT).map(http::HeaderValue::as_bytes))))
     }

@@ -235,11 +235,11 @@ fn compare(path: &str, kubernetes: &Value, km: &Value, found: &mut Vec<(String, 
     }
 }
 
-/// How long something has been there: `5s`, `2m3s`.
+/// How long something has been there: `5s`, `2m3s`, `6y335d`.
 fn is_age(text: &str) -> bool {
     text.starts_with(|it: char| it.is_ascii_digit())
-        && text.ends_with(['s', 'm', 'h', 'd'])
-        && text.chars().all(|it| it.is_ascii_digit() || "smhd".contains(it))
+        && text.ends_with(['s', 'm', 'h', 'd', 'y'])
+        && text.chars().all(|it| it.is_ascii_digit() || "smhdy".contains(it))
 }
 
 /// A text with `UID` for every uid in it, and `TIME` for every recent time. Examples and patterns of name syntax, which are long and
