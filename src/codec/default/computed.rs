@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Change, Fields, TEMPLATE_GENERATION, is_zero};
 use crate::object::pod::means_latest;
+use crate::util::json::set_default;
 
 /// The computed defaults of a type, if any.
 pub(super) fn of(name: &str) -> Option<Change> {
@@ -43,19 +44,12 @@ fn set(map: &mut Fields, name: &str, value: impl Into<Value>) {
     }
 }
 
-/// Sets a field that has no value; a zero is one.
-fn set_absent(map: &mut Fields, name: &str, value: impl Into<Value>) {
-    if map.get(name).is_none_or(Value::is_null) {
-        map.insert(name.to_owned(), value.into());
-    }
-}
-
 fn fields<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
     map.get_mut(name).and_then(Value::as_object_mut)
 }
 
 fn fields_or_new<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
-    set_absent(map, name, Fields::new());
+    set_default(map, name, Fields::new());
     fields(map, name)
 }
 
@@ -65,7 +59,7 @@ fn items<'a>(map: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a mut Fi
 
 fn pod(pod: &mut Fields) {
     let Some(spec) = fields(pod, "spec") else { return };
-    set_absent(spec, "enableServiceLinks", true);
+    set_default(spec, "enableServiceLinks", true);
     let host_network = spec.get("hostNetwork") == Some(&Value::Bool(true));
     for list in ["containers", "initContainers"] {
         for container in items(spec, list) {
@@ -80,7 +74,7 @@ fn pod(pod: &mut Fields) {
             let Some(resources) = fields(container, "resources") else { continue };
             let Some(Value::Object(limits)) = resources.get("limits").cloned() else { continue };
             let Some(requests) = fields_or_new(resources, "requests") else { continue };
-            limits.into_iter().for_each(|(name, limit)| set_absent(requests, &name, limit));
+            limits.into_iter().for_each(|(name, limit)| set_default(requests, &name, limit));
         }
     }
 }
@@ -112,7 +106,7 @@ fn service(spec: &mut Fields) {
     match text(spec, "sessionAffinity") {
         "ClientIP" => {
             if let Some(client_ip) = fields_or_new(spec, "sessionAffinityConfig").and_then(|it| fields_or_new(it, "clientIP")) {
-                set_absent(client_ip, "timeoutSeconds", 10800);
+                set_default(client_ip, "timeoutSeconds", 10800);
             }
         }
         "None" => drop(spec.remove("sessionAffinityConfig")),
@@ -124,10 +118,10 @@ fn service(spec: &mut Fields) {
         set(spec, "externalTrafficPolicy", "Cluster");
     }
     if matches!(&*kind, "ClusterIP" | "NodePort" | "LoadBalancer") {
-        set_absent(spec, "internalTrafficPolicy", "Cluster");
+        set_default(spec, "internalTrafficPolicy", "Cluster");
     }
     if kind == "LoadBalancer" {
-        set_absent(spec, "allocateLoadBalancerNodePorts", true);
+        set_default(spec, "allocateLoadBalancerNodePorts", true);
     }
 }
 
@@ -139,7 +133,7 @@ fn load_balancer(service: &mut Fields) {
     let ingress = service.get_mut("status").and_then(|it| it.get_mut("loadBalancer")?.get_mut("ingress")?.as_array_mut());
     for it in ingress.into_iter().flatten().filter_map(Value::as_object_mut) {
         if !text(it, "ip").is_empty() {
-            set_absent(it, "ipMode", "VIP");
+            set_default(it, "ipMode", "VIP");
         }
     }
 }
@@ -188,7 +182,7 @@ fn secret(secret: &mut Fields) {
 /// How often the template has changed, which older versions of the kind had a field for.
 fn daemon_set(set: &mut Fields) {
     if let Some(annotations) = fields_or_new(set, "metadata").and_then(|it| fields_or_new(it, "annotations")) {
-        set_absent(annotations, TEMPLATE_GENERATION, "1");
+        set_default(annotations, TEMPLATE_GENERATION, "1");
     }
 }
 
@@ -209,7 +203,7 @@ fn node_spec(spec: &mut Fields) {
 
 fn node_status(status: &mut Fields) {
     if let Some(capacity) = status.get("capacity").cloned() {
-        set_absent(status, "allocatable", capacity);
+        set_default(status, "allocatable", capacity);
     }
 }
 
@@ -221,13 +215,13 @@ fn limit_range_item(item: &mut Fields) {
     for (to, from) in [("default", "max"), ("defaultRequest", "default"), ("defaultRequest", "min")] {
         let Some(Value::Object(amounts)) = item.get(from).cloned() else { continue };
         let Some(map) = fields_or_new(item, to) else { continue };
-        amounts.into_iter().for_each(|(name, amount)| set_absent(map, &name, amount));
+        amounts.into_iter().for_each(|(name, amount)| set_default(map, &name, amount));
     }
 }
 
 fn update_strategy(strategy: &mut Fields) {
     if text(strategy, "type") == "RollingUpdate" {
-        set_absent(strategy, "rollingUpdate", Fields::new());
+        set_default(strategy, "rollingUpdate", Fields::new());
     }
 }
 
@@ -243,16 +237,16 @@ fn job(job: &mut Fields) {
     let Some(spec) = fields(job, "spec") else { return };
     let absent = |spec: &Fields, name| spec.get(name).is_none_or(Value::is_null);
     if absent(spec, "completions") && absent(spec, "parallelism") {
-        set_absent(spec, "completions", 1);
+        set_default(spec, "completions", 1);
     }
-    set_absent(spec, "parallelism", 1);
+    set_default(spec, "parallelism", 1);
     let backoff_limit = if absent(spec, "backoffLimitPerIndex") { 6 } else { i32::MAX };
-    set_absent(spec, "backoffLimit", backoff_limit);
-    set_absent(spec, "completionMode", "NonIndexed");
-    set_absent(spec, "suspend", false);
-    set_absent(spec, "manualSelector", false);
+    set_default(spec, "backoffLimit", backoff_limit);
+    set_default(spec, "completionMode", "NonIndexed");
+    set_default(spec, "suspend", false);
+    set_default(spec, "manualSelector", false);
     let replacement = if absent(spec, "podFailurePolicy") { "TerminatingOrFailed" } else { "Failed" };
-    set_absent(spec, "podReplacementPolicy", replacement);
+    set_default(spec, "podReplacementPolicy", replacement);
     if let Some(labels) = template_labels(spec)
         && let Some(metadata) = fields_or_new(job, "metadata")
     {
@@ -267,13 +261,13 @@ fn autoscaler(autoscaler: &mut Fields) {
     let Some(behavior) = fields(spec, "behavior") else { return };
     let fully = json!({"type": "Percent", "value": 100, "periodSeconds": 15});
     if let Some(up) = fields_or_new(behavior, "scaleUp") {
-        set_absent(up, "selectPolicy", "Max");
-        set_absent(up, "stabilizationWindowSeconds", 0);
-        set_absent(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, fully]));
+        set_default(up, "selectPolicy", "Max");
+        set_default(up, "stabilizationWindowSeconds", 0);
+        set_default(up, "policies", json!([{"type": "Pods", "value": 4, "periodSeconds": 15}, fully]));
     }
     if let Some(down) = fields_or_new(behavior, "scaleDown") {
-        set_absent(down, "selectPolicy", "Max");
-        set_absent(down, "policies", json!([fully]));
+        set_default(down, "selectPolicy", "Max");
+        set_default(down, "policies", json!([fully]));
     }
 }
 
